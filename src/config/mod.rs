@@ -1,0 +1,202 @@
+//! Everything the program was told, checked and typed.
+//!
+//! `settings` is the one table of names; `env_file` reads the file; `check` turns names and values into [`Config`], or into
+//! every error at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::protocol::reply::Action;
+
+/// The typed configuration. Cloned into the parts of the daemon that need it; a reload makes a new one.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The settings file that was read; none when only the environment and defaults apply.
+    pub file: Option<PathBuf>,
+    pub database: Database,
+    pub sockets: Sockets,
+    pub subject: Subject,
+    pub quota: Quota,
+    pub lists: Lists,
+    pub answers: Answers,
+    pub audit: Audit,
+    pub logging: Logging,
+    pub notify: Notify,
+    pub status: Status,
+}
+
+/// DB_*: where the counters are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    pub driver: Driver,
+    /// DB_HOST; empty means the driver's default (localhost).
+    pub host: String,
+    /// DB_PORT; none means the driver's default.
+    pub port: Option<u16>,
+    /// DB_SOCKET; wins over host and port.
+    pub socket: Option<PathBuf>,
+    pub user: String,
+    pub password: Option<Secret>,
+    /// DB_DATABASE: for SQLite the file's path or `:memory:`, else the database's name.
+    pub name: String,
+    pub tls: Tls,
+    pub tls_ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    Sqlite,
+    Mysql,
+    Postgres,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    Off,
+    Prefer,
+    Require,
+    Verify,
+}
+
+/// SOCKET, SOCKET_MODE, USER, GROUP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    pub listen: Vec<ListenAddress>,
+    /// Whether SOCKET was written by the operator; sockets handed over by systemd replace only the default.
+    pub explicit: bool,
+    pub mode: u32,
+    pub user: String,
+    /// None means the user's primary group.
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// One entry may stand for several addresses when a host name was written; they are resolved when read.
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// LIMIT_BY, LOGIN_DOMAIN, SENDER_STRIP_DOMAIN: whose quota a request is charged to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    pub limit_by: Vec<LimitBy>,
+    /// Lower-cased, without `@`.
+    pub login_domain: Option<String>,
+    pub strip_domain: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitBy {
+    SaslUsername,
+    Sender,
+    ClientAddress,
+}
+
+/// QUOTA, QUOTA_WINDOW, QUOTA_STEPS, LIMITS, NETWORKS_IGNORE.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quota {
+    /// Recipients, and messages; [`UNLIMITED`] for the word `unlimited`.
+    pub default: u32,
+    pub window: Window,
+    /// As written; empty when not set.
+    pub steps: String,
+    /// As written; empty when not set.
+    pub limits: String,
+    pub networks_ignore: Vec<ipnet::IpNet>,
+}
+
+/// The quota that means `unlimited`: the greatest value of the column.
+pub const UNLIMITED: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// Since the last `cleanup`, as PolicydRateGuard counts.
+    Reset,
+    /// The last so many seconds, as policyd counts.
+    Sliding(Duration),
+}
+
+/// ALLOWLIST, DENYLIST, DENYLIST_ACTION.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lists {
+    pub allow: Option<PathBuf>,
+    pub deny: Option<PathBuf>,
+    pub deny_action: Action,
+}
+
+/// ACTION_*, DECISION_TIMEOUT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answers {
+    pub accepted: Action,
+    pub on_error: Action,
+    /// ACTION_TEXT_BLOCKED, as written (placeholders not filled in).
+    pub text_blocked: String,
+    pub decision_timeout: Duration,
+}
+
+/// MESSAGE_LOG, MESSAGE_RETENTION, USAGE_RETENTION.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    pub message_log: bool,
+    /// Days; 0 keeps for ever.
+    pub message_retention: u32,
+    /// Days of per-minute history.
+    pub usage_retention: u32,
+}
+
+/// LOG_*, SYSLOG.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    pub level: log::LevelFilter,
+    pub file: Option<PathBuf>,
+    pub console: bool,
+    pub syslog: bool,
+    pub message_prefix: bool,
+}
+
+/// SENTRY_*, WEBHOOK_*, NOTIFY_*.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notify {
+    pub sentry_dsn: Option<Secret>,
+    pub sentry_environment: String,
+    pub webhook: Option<Webhook>,
+    pub mail_to: Option<String>,
+    pub mail_sender: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhook {
+    pub url: String,
+    pub secret: Option<Secret>,
+    pub jwt: bool,
+}
+
+/// METRICS_LISTEN, STATUS_TOKEN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    pub listen: Option<SocketAddr>,
+    pub token: Option<Secret>,
+}
+
+/// A value that never shows itself: not in a log, an error or a debug print. Its memory is wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, zeroize::ZeroizeOnDrop)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: String) -> Secret {
+        Secret(value)
+    }
+
+    /// The value itself, for the one place that must send it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}

@@ -1,0 +1,4 @@
+//! policyd-rate-guard: a Postfix policy service that limits what each authenticated sender may send.
+
+pub mod config;
+pub mod protocol;

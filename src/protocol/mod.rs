@@ -1,0 +1,3 @@
+//! Pure bytes ↔ types: no clock, no socket, no SQL.
+
+pub mod reply;
