@@ -1,4 +1,9 @@
 //! Pure decisions: no clock, no I/O, no SQL. Time is an argument.
 
+pub mod action;
+pub mod decimal;
+pub mod duration;
 pub mod network;
 pub mod subject;
+pub mod syntax;
+pub mod text;

@@ -1,6 +1,7 @@
 //! Client addresses as the limiter sees them: which address a request came from, and which network that stands for.
 //!
-//! An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`) is the IPv4 address everywhere here, so that nobody is two clients.
+//! An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`) is the IPv4 address everywhere here, so that nobody is two
+//! clients.
 
 use std::net::{IpAddr, Ipv4Addr};
 

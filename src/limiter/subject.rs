@@ -55,8 +55,8 @@ pub enum Kind {
 }
 
 impl Subject {
-    /// The first of LIMIT_BY that the request has. A request with a login always has a subject, also where LIMIT_BY does not
-    /// name the login and what it names is empty.
+    /// The first of LIMIT_BY that the request has. A request with a login always has a subject, also where LIMIT_BY
+    /// does not name the login and what it names is empty.
     pub fn of(asked: &Attributes<'_>, settings: &config::Subject) -> Option<Subject> {
         let login = || login_key(asked.sasl_username, settings).map(|key| Subject { key, kind: Kind::Login });
         let named = settings.limit_by.iter().find_map(|attribute| match attribute {
@@ -67,8 +67,8 @@ impl Subject {
         named.or_else(login)
     }
 
-    /// The key of the row whose quota a new login begins with: `@domain`. None for a login without a domain, and for those
-    /// without a login.
+    /// The key of the row whose quota a new login begins with: `@domain`. None for a login without a domain, and for
+    /// those without a login.
     pub fn domain_key(&self) -> Option<&str> {
         let at = self.key.rfind('@').filter(|_| self.kind == Kind::Login)?;
         self.key.get(at..).filter(|domain| domain.len() > 1)
@@ -104,7 +104,8 @@ pub fn folded_sender(sender: &str) -> String {
     if sender == "<>" { String::new() } else { sender }
 }
 
-/// The part of a folded login that is counted with SENDER_STRIP_DOMAIN. A login that begins with `@` has none, and stays.
+/// The part of a folded login that is counted with SENDER_STRIP_DOMAIN. A login that begins with `@` has none, and
+/// stays.
 pub fn without_domain(login: &str) -> &str {
     match login.split_once('@') {
         Some((user, _)) if !user.trim_end().is_empty() => user.trim_end(),
@@ -137,8 +138,9 @@ fn client_key(client_address: &str) -> Option<String> {
     Some(if network.addr().is_ipv4() { format!("[{}]", network.addr()) } else { format!("[{network}]") })
 }
 
-/// Lower case, without what a sender could vary and still be himself: control characters, and blanks at the ends, which
-/// most collations ignore. The two Greek small sigmas are one letter, since lower-casing must not depend on its neighbours.
+/// Lower case, without what a sender could vary and still be himself: control characters, and blanks at the ends,
+/// which most collations ignore. The two Greek small sigmas are one letter, since lower-casing must not depend on its
+/// neighbours.
 fn folded(text: &str) -> String {
     let seen = |character: &char| !character.is_control();
     let lower = |character: char| character.to_lowercase().map(|small| if small == 'ς' { 'σ' } else { small });
@@ -181,8 +183,9 @@ impl Charset {
     }
 }
 
-/// The key as a column of this character set can hold it: `?` for each character that it cannot, and a hash of the key, so
-/// that different keys stay different. One sender's odd login is thus no reason for the database to refuse a batch.
+/// The key as a column of this character set can hold it: `?` for each character that it cannot, and a hash of the
+/// key, so that different keys stay different. One sender's odd login is thus no reason for the database to refuse a
+/// batch.
 pub fn narrow(key: &str, charset: Charset) -> Cow<'_, str> {
     if key.chars().all(|character| charset.holds(character)) {
         return Cow::Borrowed(key);
@@ -354,6 +357,8 @@ mod tests {
         }
     }
 
+    const EVERY_ATTRIBUTE: [LimitBy; 3] = [LimitBy::SaslUsername, LimitBy::Sender, LimitBy::ClientAddress];
+
     fn odd_text() -> impl Strategy<Value = String> {
         prop_oneof!["[@<\\[\\\\>\\]a-cA-C \\t\\x00#]{0,12}", "\\PC{0,300}", any::<String>()]
     }
@@ -364,7 +369,7 @@ mod tests {
             sasl_username in odd_text(),
             sender in odd_text(),
             client_address in prop_oneof![odd_text(), any::<std::net::IpAddr>().prop_map(|a| a.to_string())],
-            limit_by in prop::sample::subsequence(vec![LimitBy::SaslUsername, LimitBy::Sender, LimitBy::ClientAddress], 0..=3),
+            limit_by in prop::sample::subsequence(EVERY_ATTRIBUTE.to_vec(), 0..=3),
             login_domain in prop::option::of(Just("example.com".to_owned())),
             strip_domain: bool,
         ) {
@@ -393,7 +398,11 @@ mod tests {
         }
 
         #[test]
-        fn nobody_escapes_his_quota_by_case_blanks_or_controls(name in "[a-z@.<\\[\\\\]{1,20}", upper: u32, noise in "[ \\x00-\\x1f\\x7f]{0,4}") {
+        fn nobody_escapes_his_quota_by_case_blanks_or_controls(
+            name in "[a-z@.<\\[\\\\]{1,20}",
+            upper: u32,
+            noise in "[ \\x00-\\x1f\\x7f]{0,4}",
+        ) {
             let varied: String = name
                 .chars()
                 .enumerate()
