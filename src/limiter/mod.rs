@@ -3,6 +3,7 @@
 pub mod action;
 pub mod decimal;
 pub mod duration;
+pub mod limit;
 pub mod network;
 pub mod subject;
 pub mod syntax;
