@@ -5,6 +5,7 @@ pub mod decimal;
 pub mod duration;
 pub mod limit;
 pub mod network;
+pub mod steps;
 pub mod subject;
 pub mod syntax;
 pub mod text;
