@@ -20,6 +20,10 @@ impl<D: Dialect> Backend<D> {
         Backend { options: D::options(database), connection: None, committing: false }
     }
 
+    pub fn place(&self) -> String {
+        D::place(&self.options)
+    }
+
     pub async fn connect(&mut self) -> Result<(), Failure> {
         if self.connection.is_none() {
             self.connection = Some(D::connect(&self.options).await.map_err(|error| failure::<D>(&error))?);

@@ -109,6 +109,11 @@ impl Store {
         }
     }
 
+    /// Where the database is, for messages.
+    pub fn place(&self) -> String {
+        with_backend!(self, backend => backend.place())
+    }
+
     /// Connects, if not connected.
     pub async fn connect(&mut self) -> Result<(), Failure> {
         with_backend!(self, backend => backend.connect().await)
