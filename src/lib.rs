@@ -1,4 +1,5 @@
 //! policyd-rate-guard: a Postfix policy service that limits what each authenticated sender may send.
 
+pub mod commands;
 pub mod config;
 pub mod protocol;
