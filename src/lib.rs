@@ -1,6 +1,7 @@
 //! policyd-rate-guard: a Postfix policy service that limits what each authenticated sender may send.
 
 pub mod commit;
+pub mod commands;
 pub mod config;
 pub mod limiter;
 pub mod protocol;

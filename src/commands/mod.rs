@@ -1,0 +1,3 @@
+//! One file per subcommand, named like it.
+
+pub mod check;
