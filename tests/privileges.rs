@@ -1,5 +1,7 @@
 //! From root to USER: what the kernel says about the process afterwards, and what that process can and cannot do.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod support {
     pub mod one_thread;
     pub mod root;

@@ -3,8 +3,8 @@
 //! The test runs this test binary again, with only itself in it and on the main thread:
 //!
 //! ```ignore
-//! let Some(command) = own_process::command("name_of_this_test", &[]) else { return in_the_new_process() };
-//! own_process::succeeds(command);
+//! let Some(mut command) = own_process::command("name_of_this_test", &[]) else { return in_the_new_process() };
+//! own_process::succeeds(&mut command);
 //! ```
 
 use std::process::Command;
@@ -25,7 +25,7 @@ pub fn command(test: &str, wrapper: &[&str]) -> Option<Command> {
 }
 
 /// Runs it to its end. A name that is no test's is a failure too.
-pub fn succeeds(mut command: Command) {
+pub fn succeeds(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains(" 1 passed"), "{command:?}: {}\n{said}", output.status);
