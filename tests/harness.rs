@@ -196,7 +196,7 @@ fn postgres_is_read_and_written_and_survives_sigkill() {
 }
 
 #[test]
-fn shared_servers_start_once() {
+fn mariadb_and_postgres_are_started_once_and_shared() {
     let started = Instant::now();
     let (one, two) = (MariaDb::shared().database(), MariaDb::shared().database());
     one.execute("CREATE TABLE t (id INT)");
@@ -206,7 +206,7 @@ fn shared_servers_start_once() {
 }
 
 #[test]
-fn a_reply_to_commit_is_lost_after_the_database_has_committed() {
+fn a_proxy_loses_the_reply_to_commit_after_mariadb_or_postgres_has_committed() {
     for (database, server) in [
         (MariaDb::shared().database(), MariaDb::shared().address()),
         (Postgres::shared().database(), Postgres::shared().address()),

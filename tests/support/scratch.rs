@@ -1,5 +1,7 @@
 //! A private folder, owned by whom the process that works in it runs as.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::{env, fs};
@@ -42,7 +44,9 @@ impl Scratch {
     /// production. Short names, because a unix socket's path ends at 107 bytes.
     pub fn new(owner: Option<Account>) -> Scratch {
         let parent = env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-        let folder = tempfile::Builder::new().prefix("prg-").tempdir_in(&parent);
+        // Other accounts' processes must reach the sockets in it.
+        let access = Permissions::from_mode(0o755);
+        let folder = tempfile::Builder::new().prefix("prg-").permissions(access).tempdir_in(&parent);
         let folder = folder.unwrap_or_else(|error| panic!("a folder in {}: {error}", parent.display()));
         let scratch = Scratch { folder, owner };
         scratch.hand_over();
