@@ -11,7 +11,7 @@
 pub mod backend;
 mod counters;
 pub mod dialect;
-mod maintenance;
+pub mod maintenance;
 mod messages;
 pub mod migrate;
 mod mysql;
@@ -20,6 +20,7 @@ mod sqlite;
 
 use crate::config;
 use backend::Backend;
+use maintenance::{Chunk, Worked};
 
 /// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
 pub const COUNTER_MAX: i64 = u32::MAX as i64;
@@ -161,6 +162,27 @@ impl Store {
     /// Proves that the database takes writes: stores `now` under `meta.heartbeat`.
     pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
         with_backend!(self, backend => backend.set_meta("heartbeat", &now.to_string()).await)
+    }
+
+    /// Claims the reset of all counters for this process, unless somebody did after `before` (seconds since 1970) and not
+    /// `always`. Gives the time of the reset before, for [`Store::unclaim_reset`].
+    pub async fn claim_reset(&mut self, now: i64, before: i64, always: bool) -> Result<Option<i64>, Failure> {
+        with_backend!(self, backend => backend.claim_reset(now, before, always).await)
+    }
+
+    /// Takes a claimed reset back.
+    pub async fn unclaim_reset(&mut self, previous: i64) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.unclaim_reset(previous).await)
+    }
+
+    /// When all counters were last reset, in seconds since 1970; none if never.
+    pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
+        with_backend!(self, backend => backend.last_reset().await)
+    }
+
+    /// Does the next rows of a maintenance work, beyond the row `after`; none when nothing is left.
+    pub async fn chunk(&mut self, chunk: Chunk, after: i64) -> Result<Option<Worked>, Failure> {
+        with_backend!(self, backend => backend.chunk(chunk, after).await)
     }
 }
 
