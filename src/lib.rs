@@ -6,3 +6,4 @@ pub mod config;
 pub mod limiter;
 pub mod protocol;
 pub mod store;
+pub mod telemetry;
