@@ -5,6 +5,7 @@
 
 pub mod decision;
 mod escape;
+pub mod limited;
 pub mod logging;
 pub mod throttle;
 
