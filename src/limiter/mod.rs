@@ -3,7 +3,9 @@
 pub mod action;
 pub mod decimal;
 pub mod duration;
+pub mod hours;
 pub mod limit;
+pub mod lists;
 pub mod network;
 pub mod steps;
 pub mod subject;
