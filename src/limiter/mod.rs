@@ -11,3 +11,4 @@ pub mod steps;
 pub mod subject;
 pub mod syntax;
 pub mod text;
+pub mod window;
