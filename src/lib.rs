@@ -1,5 +1,7 @@
 //! policyd-rate-guard: a Postfix policy service that limits what each authenticated sender may send.
 
+pub mod commit;
 pub mod config;
 pub mod limiter;
 pub mod protocol;
+pub mod store;

@@ -1,6 +1,7 @@
 //! Pure decisions: no clock, no I/O, no SQL. Time is an argument.
 
 pub mod action;
+pub mod decide;
 pub mod decimal;
 pub mod duration;
 pub mod hours;
@@ -10,5 +11,6 @@ pub mod network;
 pub mod steps;
 pub mod subject;
 pub mod syntax;
+pub mod terms;
 pub mod text;
 pub mod window;
