@@ -351,7 +351,8 @@ mod tests {
 
     #[test]
     fn folding_every_character_twice_is_folding_it_once() {
-        for character in '\0'..=char::MAX {
+        // Beyond the second plane no letter has a case.
+        for character in '\0'..='\u{1ffff}' {
             let once = folded(character.encode_utf8(&mut [0; 4]));
             assert!(once.chars().all(|small| small.to_lowercase().eq([small])), "{character:?} becomes {once:?}");
         }
