@@ -4,6 +4,7 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -79,7 +80,8 @@ async fn serve(
     connections: usize,
 ) -> Result<Exit, Failed> {
     let mut signals = Signals::new().map_err(|error| Failed::new(Exit::OsError, error))?;
-    let (terms, terms_now) = watch::channel(Arc::new(Terms::from(&config)));
+    let lists = config::load_lists(&config).map_err(|error| Failed::new(Exit::Config, error))?;
+    let (terms, terms_now) = watch::channel(Arc::new(Terms::new(&config, lists, TimeZone::system())));
     let (queue, waiting) = queue::queue(connections);
     let committer = Committer::start(config.database.clone(), waiting, terms_now.clone())
         .await
@@ -174,8 +176,12 @@ impl Running<'_> {
     /// Reads the settings again. Bad ones are reported, and the old ones stay; connections notice nothing.
     fn reload(&mut self) {
         self.logging.reopen();
-        let loaded = match config::load(self.sources) {
-            Ok(loaded) => loaded,
+        let read = config::load(self.sources).and_then(|loaded| {
+            let lists = config::load_lists(&loaded.config)?;
+            Ok((loaded, lists))
+        });
+        let (loaded, lists) = match read {
+            Ok(read) => read,
             Err(error) => {
                 error.findings.iter().for_each(log_finding);
                 log::error!("the settings were not read again: there are errors in them; the old ones stay in effect");
@@ -190,7 +196,7 @@ impl Running<'_> {
         if let Err(error) = self.logging.reconfigure(&loaded.config.logging) {
             log::error!("{error}");
         }
-        self.terms.send_replace(Arc::new(Terms::from(&loaded.config)));
+        self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
         // What needs a restart is still in effect as it was at the start.
         self.config =
             Config { database: self.config.database.clone(), sockets: self.config.sockets.clone(), ..loaded.config };

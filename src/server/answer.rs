@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -10,9 +11,10 @@ use super::tally::Tally;
 use crate::commit::queue::Queue;
 use crate::commit::{FailOpen, Verdict};
 use crate::limiter::decide::Ruling;
+use crate::limiter::lists::{Hit, Which};
 use crate::limiter::subject::{Attributes, Subject};
 use crate::limiter::terms::Terms;
-use crate::protocol::reply::Action;
+use crate::protocol::reply::{Action, Severity};
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::telemetry::decision::Decision;
 use crate::telemetry::limited::{log_decision, warn_limited};
@@ -38,10 +40,14 @@ pub struct Answer {
 
 #[derive(Debug)]
 struct Record {
-    sender: String,
     request: Arc<Request>,
-    ruling: Ruling,
-    from_memory: bool,
+    what: Recorded,
+}
+
+#[derive(Debug)]
+enum Recorded {
+    Ruled { sender: String, ruling: Ruling, from_memory: bool },
+    Listed(Hit, Action),
 }
 
 impl Answerer {
@@ -69,6 +75,12 @@ impl Answerer {
             sender: &request.sender,
             client_address: &request.client_address,
         };
+        let local_time = || Timestamp::now().to_zoned(terms.policy.zone.clone()).datetime();
+        if !terms.lists.is_empty()
+            && let Some(hit) = terms.lists.find(&attributes, &terms.subject, local_time())
+        {
+            return self.listed(request, hit, &terms);
+        }
         let Some(subject) = Subject::of(&attributes, &terms.subject) else {
             return self.uncounted();
         };
@@ -80,7 +92,10 @@ impl Answerer {
                 match verdict {
                     Verdict::Counted(ruling) | Verdict::Remembered(ruling) => Answer {
                         action: ruling.action.clone(),
-                        record: Some(Record { sender: subject.key, request, ruling, from_memory }),
+                        record: Some(Record {
+                            request,
+                            what: Recorded::Ruled { sender: subject.key, ruling, from_memory },
+                        }),
                     },
                     Verdict::Looked(ruling) => Answer { action: ruling.action, record: None },
                     Verdict::FailOpen(reason, action) => {
@@ -94,6 +109,16 @@ impl Answerer {
                 self.in_doubt(reason, &terms)
             }
         }
+    }
+
+    /// A request that a list decides is logged and not counted.
+    fn listed(&self, request: Arc<Request>, hit: Hit, terms: &Terms) -> Answer {
+        self.tally.uncounted();
+        let action = match hit.list {
+            Which::Allow => terms.policy.accepted.clone(),
+            Which::Deny => terms.deny_action.clone(),
+        };
+        Answer { action: action.clone(), record: Some(Record { request, what: Recorded::Listed(hit, action) }) }
     }
 
     fn uncounted(&self) -> Answer {
@@ -128,28 +153,52 @@ fn say_in_doubt(reason: FailOpen, sender: &str) {
 impl Answer {
     /// Logs the decision. After the reply is sent: a slow log delays nobody.
     pub fn log(self) {
-        let Some(Record { sender, request, ruling, from_memory }) = self.record else { return };
-        log_decision(
-            &sender,
-            &Decision {
-                queue_id: &request.queue_id,
-                client_name: &request.client_name,
-                client_address: &request.client_address,
-                helo_name: &request.helo_name,
-                sasl_method: &request.sasl_method,
-                sasl_username: &request.sasl_username,
-                from: &request.sender,
-                to: &request.recipient,
-                recipient_count: request.recipient_count,
-                used: u64::from(ruling.used),
-                quota: ruling.quota,
-                blocked: ruling.blocked,
-                limit_reached: ruling.first_block,
-                action: None,
-                reason: from_memory.then_some("counted in memory"),
-                would: None,
-                suppressed: 0,
-            },
-        );
+        let Some(Record { request, what }) = self.record else { return };
+        let decision = Decision {
+            queue_id: &request.queue_id,
+            client_name: &request.client_name,
+            client_address: &request.client_address,
+            helo_name: &request.helo_name,
+            sasl_method: &request.sasl_method,
+            sasl_username: &request.sasl_username,
+            from: &request.sender,
+            to: &request.recipient,
+            recipient_count: request.recipient_count,
+            ..Decision::default()
+        };
+        match what {
+            Recorded::Ruled { sender, ruling, from_memory } => {
+                for step in &ruling.reached {
+                    log::warn!("{sender} has reached {step} of the quota: {} of {}", ruling.used, ruling.quota);
+                }
+                let word = ruling.action.word();
+                let reason = if from_memory { Some("counted in memory") } else { ruling.reason.as_deref() };
+                // PolicydRateGuard's line, where it says it all.
+                let plain = ruling.action.severity() == Severity::Pass || word == "DEFER_IF_PERMIT";
+                log_decision(
+                    &sender,
+                    &Decision {
+                        used: ruling.used,
+                        quota: ruling.quota,
+                        blocked: ruling.blocked,
+                        limit_reached: ruling.first_block,
+                        action: (!plain).then_some(word.as_str()),
+                        reason,
+                        would: ruling.would.as_deref(),
+                        ..decision
+                    },
+                );
+            }
+            Recorded::Listed(hit, action) => {
+                let word = action.word();
+                let list = match hit.list {
+                    Which::Allow => "allowlisted",
+                    Which::Deny => "denylisted",
+                };
+                let reason = format!("{list}: {}", hit.entry);
+                let blocked = hit.list == Which::Deny;
+                log_decision(&reason, &Decision { blocked, action: Some(&word), reason: Some(&reason), ..decision });
+            }
+        }
     }
 }
