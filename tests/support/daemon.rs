@@ -304,7 +304,7 @@ impl Daemon {
 
     /// Freezes it: its sockets stay open, nothing is answered.
     pub fn stop(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.running().stop();
     }
 
     /// Lets a frozen daemon go on.
