@@ -270,3 +270,20 @@ fn a_command_that_ends_by_itself_gives_its_output() {
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("QUOTA"));
 }
+
+#[test]
+fn a_daemon_counts_on_mariadb_and_postgres_directly_and_through_a_proxy() {
+    for (database, server) in [
+        (MariaDb::shared().database(), MariaDb::shared().address()),
+        (Postgres::shared().database(), Postgres::shared().address()),
+    ] {
+        let proxy = Proxy::tcp(Address::Tcp(server));
+        let direct = Setup::on(&database).start();
+        let through = Setup::on(&database.over_tcp(proxy.tcp_address())).start();
+        for daemon in [&direct, &through] {
+            assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 3)), "DUNNO");
+        }
+        assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 6, "{}", through.log());
+        assert_eq!(database.messages("alice@example.com").len(), 2);
+    }
+}

@@ -153,6 +153,8 @@ impl Setup {
         lines.extend(self.settings.iter().cloned());
         let text: String = lines.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
         fs::write(self.settings_path(), text).expect("writing the settings file");
+        // It holds a password.
+        fs::set_permissions(self.settings_path(), Permissions::from_mode(0o600)).expect("guarding the settings file");
         self.scratch.hand_over();
     }
 
@@ -302,7 +304,7 @@ impl Daemon {
 
     /// Freezes it: its sockets stay open, nothing is answered.
     pub fn stop(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.running().stop();
     }
 
     /// Lets a frozen daemon go on.
