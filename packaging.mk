@@ -45,3 +45,21 @@ package-files: package-binary
 deb: package-files $(PACKAGE_TOOLS)/bin/cargo-deb
 	rm -rf target/debian
 	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/bin:$$PATH" cargo deb --no-build --no-strip --output target/debian/
+
+RPM_TOP := target/rpm/build
+
+rpm: package-files
+	rm -rf $(RPM_TOP) target/rpm/*.rpm
+	install -d $(RPM_TOP)/SOURCES
+	tar --transform 's,^,policyd-rate-guard-$(PACKAGE_VERSION)/,' --owner=0 --group=0 --exclude=./target --exclude=./.git \
+	    -czf $(RPM_TOP)/SOURCES/policyd-rate-guard-$(PACKAGE_VERSION).tar.gz .
+	tar --transform 's,^[^/]*,prebuilt,' --owner=0 --group=0 -czf $(RPM_TOP)/SOURCES/policyd-rate-guard-$(PACKAGE_VERSION)-prebuilt.tar.gz \
+	    -C target package/policyd-rate-guard generated/man generated/completions
+	rpmbuild --quiet -bb --define '_topdir $(CURDIR)/$(RPM_TOP)' --define 'package_version $(PACKAGE_VERSION)' \
+	    $(RPMBUILD_OPTIONS) rpm/policyd-rate-guard.spec
+	cp $(RPM_TOP)/RPMS/*/*.rpm target/rpm/
+
+# Both packages by the rules of their systems: no error, no warning.
+package-check: deb rpm
+	lintian --allow-root --fail-on error,warning target/debian/*.deb
+	rpmlint --strict --config rpm/rpmlint.toml target/rpm/*.rpm rpm/policyd-rate-guard.spec
