@@ -1,11 +1,26 @@
 //! Everything the program was told, checked and typed.
 //!
-//! `settings` is the one table of names; `env_file` reads the file; `check` turns names and values into [`Config`], or into
-//! every error at once.
+//! `settings` is the one table of names; `sources` finds and `env_file` reads the file; `check` turns names and values
+//! into [`Config`], or into every error at once; `restart` tells what a reload cannot change.
+
+mod check;
+pub mod documents;
+pub mod duration;
+pub mod env_file;
+mod finding;
+mod restart;
+pub mod settings;
+mod sources;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use check::{Effective, Loaded, load};
+pub use finding::{ConfigError, Finding, Origin, Severity};
+pub use restart::restart_needed;
+pub use sources::{LOCAL_FILE, SYSTEM_FILE, Sources};
 
 use crate::protocol::reply::Action;
 
@@ -30,7 +45,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     pub driver: Driver,
-    /// DB_HOST; empty means the driver's default (localhost).
+    /// DB_HOST.
     pub host: String,
     /// DB_PORT; none means the driver's default.
     pub port: Option<u16>,
@@ -152,7 +167,8 @@ pub struct Logging {
     pub level: log::LevelFilter,
     pub file: Option<PathBuf>,
     pub console: bool,
-    pub syslog: bool,
+    /// The log socket; /dev/log for `True`.
+    pub syslog: Option<PathBuf>,
     pub message_prefix: bool,
 }
 
@@ -161,6 +177,7 @@ pub struct Logging {
 pub struct Notify {
     pub sentry_dsn: Option<Secret>,
     pub sentry_environment: String,
+    /// Only when WEBHOOK_ENABLED.
     pub webhook: Option<Webhook>,
     pub mail_to: Option<String>,
     pub mail_sender: bool,
@@ -171,6 +188,7 @@ pub struct Webhook {
     pub url: String,
     pub secret: Option<Secret>,
     pub jwt: bool,
+    pub ca_file: Option<PathBuf>,
 }
 
 /// METRICS_LISTEN, STATUS_TOKEN.

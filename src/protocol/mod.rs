@@ -1,3 +1,4 @@
 //! Pure bytes ↔ types: no clock, no socket, no SQL.
 
 pub mod reply;
+pub mod request;

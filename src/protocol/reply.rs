@@ -221,8 +221,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_reply_is_one_bounded_line(word in "[A-Z_0-9]{1,16}", text in "\\PC{0,40}|(.|\n|\r){0,9000}") {
-            if let Ok(action) = Action::parse(&format!("{word} {text}")) {
+        fn every_reply_is_one_bounded_line(
+            word in "DUNNO|OK|WARN|INFO|HOLD|DEFER|DEFER_IF_PERMIT|REJECT|[0-9]{3}|[A-Z_0-9]{1,16}",
+            text in "(.|\n|\r|é){0,60}",
+            times in 0usize..200,
+        ) {
+            if let Ok(action) = Action::parse(&format!("{word} {}", text.repeat(times))) {
                 let sent = wire(&action);
                 prop_assert!(sent.starts_with("action=") && sent.ends_with("\n\n"));
                 prop_assert!(sent.len() - 1 <= MAX_REPLY_LINE);

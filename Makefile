@@ -1,0 +1,46 @@
+# What is done around cargo. `make help` lists the targets.
+
+CARGO ?= cargo
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test test-fast test-servers lint bench
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+# A daemon started as root drops to another user, who must reach its database.
+RUN := $(if $(filter 0,$(shell id -u)),/var/tmp/policyd-rate-guard,$(CURDIR)/target/run)
+
+run: run-dependencies ## run the daemon: SQLite, 127.0.0.1 port 10033, log on the console
+	$(CARGO) build --release --locked
+	@[ "$$(id -u)" -ne 0 ] || install -d -m 755 -o nobody $(RUN)
+	@mkdir -p $(RUN)
+	@[ -e $(RUN)/settings.env ] || printf '%s\n' "DB_DATABASE='$(RUN)/policyd-rate-guard.db'" USER=nobody \
+		SOCKET=127.0.0.1,10033 LOG_CONSOLE=True >$(RUN)/settings.env
+	@echo "Settings and database: $(RUN)"
+	exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
+
+# A test that starts a database server bears the server's name, in its own name or its module's.
+SERVERS := mariadb postgres
+
+test: test-dependencies test-fast test-servers ## all tests; as root, installs what they need
+
+test-fast: lint ## formatting, lints, and the tests that need no database server
+	$(CARGO) test --locked --no-fail-fast -- $(SERVERS:%=--skip %)
+
+test-servers: test-dependencies ## the tests on real MariaDB and PostgreSQL servers
+	$(CARGO) test --locked --no-fail-fast --tests -- $(SERVERS)
+
+lint: lint-dependencies ## rustfmt, clippy and shellcheck, no warning allowed
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	shellcheck $$(git grep -lIE '^#!(/usr)?/bin/(env )?(ba)?sh')
+
+bench: run-dependencies ## rate, latency and memory beside a server that does nothing; BENCH="--help" for options
+	$(CARGO) bench --locked --bench decisions -- $(BENCH)
+
+%-dependencies:
+	@tests/dependencies $*
+
+# Packages (deb, rpm) and the tests in a booted system (test-e2e, which it adds to `test`).
+-include packaging.mk

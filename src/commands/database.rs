@@ -1,0 +1,41 @@
+//! What every command that opens the database does first.
+
+use std::future::Future;
+
+use crate::config::{self, Config, Sources};
+use crate::exit::{Exit, Failed};
+use crate::store::Store;
+use crate::store::migrate::MigrateError;
+use crate::system::privileges;
+
+/// Reads the settings; all that is wrong with them comes back at once.
+pub fn load(sources: &Sources) -> Result<Config, Failed> {
+    match config::load(sources) {
+        Ok(loaded) => Ok(loaded.config),
+        Err(error) => Err(Failed::new(Exit::Config, error)),
+    }
+}
+
+/// Reads the settings, becomes USER if started as root, and runs `work` with a store that is not connected yet.
+///
+/// The database is opened as USER: a file made by root could not be written by the daemon, and root would follow a link that
+/// USER has planted.
+pub fn with_store<T, F>(sources: &Sources, work: impl FnOnce(Config, Store) -> F) -> Result<T, Failed>
+where
+    F: Future<Output = Result<T, Failed>>,
+{
+    let config = load(sources)?;
+    privileges::become_user(&config.sockets).map_err(|error| Failed::new(Exit::OsError, error))?;
+    privileges::not_dumpable().map_err(|error| Failed::new(Exit::OsError, error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
+    let store = Store::new(&config.database);
+    runtime.block_on(work(config, store))
+}
+
+/// A failed migration, for people.
+pub fn unusable(place: &str, error: &MigrateError) -> Failed {
+    Failed::new(Exit::Unavailable, format_args!("{place}: {error}"))
+}

@@ -1,0 +1,50 @@
+//! The commands, one file each.
+
+pub mod check;
+mod cleanup;
+mod completions;
+mod database;
+mod migrate;
+mod query;
+mod serve;
+
+use std::io::{self, Write};
+
+use crate::cli::{Cli, Command};
+use crate::config::Sources;
+use crate::exit::{Exit, Failed};
+
+/// Runs the command of this command line.
+pub fn run(cli: Cli) -> Result<Exit, Failed> {
+    let sources = Sources::from_process(cli.config);
+    match cli.command {
+        Command::Serve => serve::run(sources),
+        Command::Cleanup(options) => cleanup::run(&sources, &options),
+        Command::Migrate(options) => migrate::run(&sources, &options),
+        Command::Check(output) => match check::run(&sources, output.json, &mut io::stdout().lock()) {
+            Ok(true) => Ok(Exit::Ok),
+            Ok(false) => Ok(Exit::Config),
+            Err(error) => Err(cannot_print(&error)),
+        },
+        Command::Query(options) => query::run(&sources, &options),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}
+
+/// Prints to standard output. A reader that went away (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failed> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(cannot_print(&error)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON, on lines of its own.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(Exit::Software, error))?;
+    print(&(text + "\n"))
+}
+
+fn cannot_print(error: &io::Error) -> Failed {
+    Failed::new(Exit::IoError, format_args!("cannot write to standard output: {error}"))
+}

@@ -1,0 +1,386 @@
+//! The committer: one task that takes all charges that wait, settles them in one transaction, and answers.
+//!
+//! What must stay true: a verdict that depends on counts leaves only after COMMIT; what may have been committed is never
+//! tried again; one sender's trouble is answered for that sender alone; and nobody waits for a database that is away.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::batch::{self, Due};
+use super::breaker::{self, Open};
+use super::queue::Charge;
+use super::repeats::{News, Repeats};
+use super::{FailOpen, Verdict};
+use crate::config;
+use crate::limiter::terms::Terms;
+use crate::store::migrate::MigrateError;
+use crate::store::{Failure, Store};
+
+/// The most charges settled in one transaction.
+const MOST_IN_BATCH: usize = 1024;
+/// What must be left of a request's time when a transaction is given up, so that the answer still comes in time.
+const MARGIN: Duration = Duration::from_millis(100);
+/// How long `serve` waits for the database at its start before it answers without it.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a charge waits for a row that somebody else holds, from its arrival on.
+const LOCKED_PATIENCE: Duration = Duration::from_millis(300);
+/// The least time a transaction gets.
+const LATE: Duration = Duration::from_millis(500);
+/// Between two looks at rows that somebody else holds, and two tries of what the database asks to try again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+
+/// Everything the committer task owns.
+pub struct Committer {
+    settings: config::Database,
+    waiting: mpsc::Receiver<Charge>,
+    terms: watch::Receiver<Arc<Terms>>,
+    database: DatabaseState,
+    repeats: Repeats,
+    /// Charges put off to the next round: their sender's row is held by somebody else, or the same message is in this round.
+    parked: Vec<Charge>,
+    /// Senders whose rows somebody else held when last looked at.
+    held: HashSet<String>,
+    started: Instant,
+    /// Called in each round and, while nothing happens, at this interval: proof that this task still moves.
+    heartbeat: Option<(Duration, Box<dyn Fn() + Send>)>,
+}
+
+/// Whether the database answers.
+enum DatabaseState {
+    Here(Store),
+    Away(Open),
+}
+
+/// Why the committer ended although nobody asked it to.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitterError {
+    #[error("{place}: {error}")]
+    Unusable { place: String, error: MigrateError },
+    #[error("the task that gets the database back ended: {0}")]
+    Probe(tokio::task::JoinError),
+}
+
+impl Committer {
+    /// Connects within a second if that can be; a database that is merely away is no error.
+    ///
+    /// # Errors
+    /// The database must not be used by this program (made by a newer one, or half-migrated).
+    pub async fn start(
+        settings: config::Database,
+        waiting: mpsc::Receiver<Charge>,
+        terms: watch::Receiver<Arc<Terms>>,
+    ) -> Result<Committer, CommitterError> {
+        let mut store = Store::new(&settings);
+        let place = store.place();
+        let database = match tokio::time::timeout(START_PATIENCE, breaker::try_once(&mut store)).await {
+            Ok(Ok(())) => {
+                log::info!("counting in {place}");
+                DatabaseState::Here(store)
+            }
+            Ok(Err(error)) if breaker::is_final(&error) => return Err(CommitterError::Unusable { place, error }),
+            failed => {
+                let reason = match failed {
+                    Ok(Err(error)) => error.to_string(),
+                    _ => format!("no answer within {} s", START_PATIENCE.as_secs()),
+                };
+                DatabaseState::Away(open_breaker(&settings, &reason))
+            }
+        };
+        Ok(Committer {
+            settings,
+            waiting,
+            terms,
+            database,
+            repeats: Repeats::default(),
+            parked: Vec::new(),
+            held: HashSet::new(),
+            started: Instant::now(),
+            heartbeat: None,
+        })
+    }
+
+    /// Has `beat` called at this interval, for as long as the committer makes progress.
+    pub fn with_heartbeat(mut self, interval: Duration, beat: impl Fn() + Send + 'static) -> Committer {
+        self.heartbeat = Some((interval, Box::new(beat)));
+        self
+    }
+
+    /// Settles charges until the queue is closed and empty.
+    ///
+    /// # Errors
+    /// See [`CommitterError`]; the daemon cannot go on without its committer.
+    pub async fn run(mut self) -> Result<(), CommitterError> {
+        let mut batch = Vec::with_capacity(MOST_IN_BATCH);
+        let beat_every = self.heartbeat.as_ref().map_or(Duration::from_secs(3600), |(interval, _)| *interval);
+        let mut beat = tokio::time::interval(beat_every);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let parked = !self.parked.is_empty();
+            tokio::select! {
+                biased;
+                _ = beat.tick() => {
+                    if let Some((_, beat)) = &self.heartbeat {
+                        beat();
+                    }
+                    continue;
+                }
+                back = async {
+                    match &mut self.database {
+                        DatabaseState::Away(open) => open.database_is_back().await,
+                        DatabaseState::Here(_) => std::future::pending().await,
+                    }
+                } => {
+                    self.close_breaker(back.map_err(CommitterError::Probe)?);
+                    continue;
+                }
+                taken = self.waiting.recv_many(&mut batch, MOST_IN_BATCH) => {
+                    if taken == 0 && !parked {
+                        break;
+                    }
+                    if taken == 0 {
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                    }
+                }
+                () = tokio::time::sleep(RETRY_PAUSE), if parked => {}
+            }
+            let mut charges = std::mem::take(&mut self.parked);
+            charges.append(&mut batch);
+            self.round(charges).await;
+        }
+        if let DatabaseState::Here(store) = &mut self.database {
+            store.close().await;
+        }
+        Ok(())
+    }
+
+    /// One round over all charges that wait.
+    async fn round(&mut self, charges: Vec<Charge>) {
+        let terms = self.terms.borrow().clone();
+        let charges = self.put_off_held(charges, &terms).await;
+        let batch = self.due(charges);
+        if batch.is_empty() {
+            return;
+        }
+        // A part that the database refuses as a whole is split, so that only what it refuses fails. The first half is on top.
+        let mut parts = vec![batch];
+        while let Some(part) = parts.pop() {
+            let DatabaseState::Here(store) = &mut self.database else {
+                self.answer_from_memory(part, &terms);
+                continue;
+            };
+            match settle(store, &part, &terms).await {
+                Ok(verdicts) => self.answer_all(part, verdicts),
+                Err(Failure::Refused(reason)) if part.len() == 1 => {
+                    log::warn!("{}: the database refuses a value: {reason}", sender_of(&part));
+                    self.fail_open(part, FailOpen::Refused, &terms);
+                }
+                Err(Failure::Refused(_)) => split_into(&mut parts, part),
+                Err(Failure::Locked(reason)) => self.set_held_apart(&mut parts, part, &reason, &terms).await,
+                Err(Failure::Transient(reason)) => {
+                    log::warn!("{}: giving up: {reason}", sender_of(&part));
+                    self.fail_open(part, FailOpen::Contended, &terms);
+                }
+                Err(Failure::Away(reason)) => {
+                    self.open_breaker(&reason);
+                    parts.push(part);
+                }
+                Err(Failure::Unknown(reason)) => {
+                    self.open_breaker(&reason);
+                    for due in &part {
+                        let verdict = Verdict::FailOpen(FailOpen::CommitUnknown, terms.policy.on_error.clone());
+                        self.repeats.remember(&due.asked, &verdict, self.started.elapsed());
+                    }
+                    self.fail_open(part, FailOpen::CommitUnknown, &terms);
+                }
+            }
+        }
+    }
+
+    /// Leaves out the charges of senders whose rows are held by somebody else; those that have waited long enough fail open.
+    async fn put_off_held(&mut self, charges: Vec<Charge>, terms: &Terms) -> Vec<Charge> {
+        if self.held.is_empty() {
+            return charges;
+        }
+        let DatabaseState::Here(store) = &mut self.database else {
+            self.held.clear();
+            return charges;
+        };
+        let asked: Vec<String> = charges
+            .iter()
+            .map(|charge| charge.sender.as_str())
+            .filter(|sender| self.held.contains(*sender))
+            .collect::<HashSet<_>>()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        let limit = time_left(charges.iter().map(|charge| charge.deadline));
+        match tokio::time::timeout(limit, store.locked(&asked)).await {
+            Ok(Ok(still)) => {
+                let still: HashSet<String> = still.into_iter().collect();
+                self.held.retain(|sender| still.contains(sender) || !asked.contains(sender));
+            }
+            // Whatever ails the database shows when the batch is settled.
+            Ok(Err(_)) => self.held.clear(),
+            Err(_) => {
+                store.abandon();
+                self.held.clear();
+            }
+        }
+        let (held, free): (Vec<_>, Vec<_>) = charges.into_iter().partition(|charge| self.held.contains(&charge.sender));
+        for charge in held {
+            if charge.arrived.elapsed() < LOCKED_PATIENCE {
+                self.parked.push(charge);
+            } else {
+                charge.answer(Verdict::FailOpen(FailOpen::Locked, terms.policy.on_error.clone()));
+            }
+        }
+        free
+    }
+
+    /// What is new about each charge. Answers repeats at once; puts off what is asked about twice in this round.
+    fn due(&mut self, charges: Vec<Charge>) -> Vec<Due> {
+        let mut in_round = HashSet::new();
+        let mut batch = Vec::with_capacity(charges.len());
+        for charge in charges {
+            let asked = self.repeats.asked(&charge.sender, &charge.request);
+            match self.repeats.news(&asked) {
+                News::Nothing(verdict) => charge.answer(verdict),
+                News::Increase(_) if asked.key.is_some_and(|key| !in_round.insert(key)) => self.parked.push(charge),
+                News::Increase(increase) => batch.push(Due { charge, asked, increase }),
+            }
+        }
+        batch
+    }
+
+    fn answer_all(&mut self, part: Vec<Due>, verdicts: Vec<Verdict>) {
+        let now = self.started.elapsed();
+        for (due, verdict) in part.into_iter().zip(verdicts) {
+            if !due.charge.request.dry_run {
+                self.repeats.remember(&due.asked, &verdict, now);
+            }
+            due.charge.answer(verdict);
+        }
+    }
+
+    fn answer_from_memory(&mut self, part: Vec<Due>, terms: &Terms) {
+        let DatabaseState::Away(open) = &mut self.database else { return };
+        let verdicts = part
+            .iter()
+            .map(|due| {
+                let Charge { sender, request, .. } = &due.charge;
+                Verdict::Remembered(open.standin.rule(&terms.policy, sender, due.increase, request.dry_run))
+            })
+            .collect();
+        self.answer_all(part, verdicts);
+    }
+
+    fn fail_open(&self, part: Vec<Due>, reason: FailOpen, terms: &Terms) {
+        for due in part {
+            due.charge.answer(Verdict::FailOpen(reason, terms.policy.on_error.clone()));
+        }
+    }
+
+    /// Somebody holds a row that this part needs. Finds out whose, puts those aside and leaves the rest in `parts`.
+    async fn set_held_apart(&mut self, parts: &mut Vec<Vec<Due>>, part: Vec<Due>, reason: &str, terms: &Terms) {
+        let DatabaseState::Here(store) = &mut self.database else { return };
+        let senders: Vec<String> = batch::sums(&part).into_iter().map(|sum| sum.sender).collect();
+        let limit = time_left(part.iter().map(|due| due.charge.deadline));
+        let held: HashSet<String> = match tokio::time::timeout(limit, store.locked(&senders)).await {
+            Ok(Ok(held)) => held.into_iter().collect(),
+            Ok(Err(_)) => HashSet::new(),
+            Err(_) => {
+                store.abandon();
+                HashSet::new()
+            }
+        };
+        let (apart, rest): (Vec<_>, Vec<_>) = part.into_iter().partition(|due| held.contains(&due.charge.sender));
+        self.held.extend(held);
+        let alone = apart.is_empty() && batch::sums(&rest).len() <= 1;
+        if alone {
+            // No row to be seen: somebody is making this sender's row in a transaction of his own.
+            log::warn!("{}: {reason}", sender_of(&rest));
+            self.fail_open(rest, FailOpen::Locked, terms);
+        } else if apart.is_empty() {
+            split_into(parts, rest);
+        } else {
+            self.parked.extend(apart.into_iter().map(|due| due.charge));
+            if !rest.is_empty() {
+                parts.push(rest);
+            }
+        }
+    }
+
+    fn open_breaker(&mut self, reason: &str) {
+        self.held.clear();
+        self.database = DatabaseState::Away(open_breaker(&self.settings, reason));
+    }
+
+    fn close_breaker(&mut self, store: Store) {
+        if let DatabaseState::Away(open) = &self.database {
+            log::warn!(
+                "{} is back after {:.1} s; {} requests were judged from memory meanwhile and are not in it",
+                store.place(),
+                open.since.elapsed().as_secs_f32(),
+                open.standin.answered,
+            );
+        }
+        self.database = DatabaseState::Here(store);
+    }
+}
+
+fn open_breaker(settings: &config::Database, reason: &str) -> Open {
+    let store = Store::new(settings);
+    log::error!(
+        "{}: {reason}. Mail goes on; until the database is back each sender is counted in memory, from zero, against QUOTA",
+        store.place()
+    );
+    Open::new(store, reason)
+}
+
+/// Settles a part in one transaction, within the time of its most urgent charge. What the database asks to try again is
+/// tried again; a connection that turns out to be dead is replaced once, since a server closes idle ones.
+async fn settle(store: &mut Store, part: &[Due], terms: &Terms) -> Result<Vec<Verdict>, Failure> {
+    let sums = batch::sums(part);
+    let mut may_reconnect = true;
+    loop {
+        let limit = time_left(part.iter().map(|due| due.charge.deadline));
+        let attempt = store.settle(&sums, terms.policy.new_quota, breaker::now(), |rows| {
+            batch::rule(part, &sums, rows, &terms.policy, terms.message_log)
+        });
+        let failure = match tokio::time::timeout(limit, attempt).await {
+            Ok(Ok(verdicts)) => return Ok(verdicts),
+            Ok(Err(failure)) => failure,
+            Err(_) => {
+                let reason = format!("no answer within {} ms", limit.as_millis());
+                return Err(if store.abandon() { Failure::Unknown(reason) } else { Failure::Away(reason) });
+            }
+        };
+        let in_time = part.iter().all(|due| due.charge.deadline > Instant::now() + MARGIN);
+        match failure {
+            Failure::Transient(_) if in_time => tokio::time::sleep(RETRY_PAUSE).await,
+            Failure::Away(_) if may_reconnect && in_time => may_reconnect = false,
+            failure => return Err(failure),
+        }
+    }
+}
+
+/// How long a database may take for charges with these deadlines. Charges that are late already still get [`LATE`]: they are
+/// answered, but they must be counted.
+fn time_left(deadlines: impl Iterator<Item = Instant>) -> Duration {
+    let now = Instant::now();
+    let urgent = deadlines.min().unwrap_or(now);
+    urgent.saturating_duration_since(now).saturating_sub(MARGIN).max(LATE)
+}
+
+fn split_into(parts: &mut Vec<Vec<Due>>, mut part: Vec<Due>) {
+    let second = part.split_off(part.len() / 2);
+    parts.extend([second, part].into_iter().filter(|half| !half.is_empty()));
+}
+
+fn sender_of(part: &[Due]) -> &str {
+    part.first().map_or("", |due| due.charge.sender.as_str())
+}

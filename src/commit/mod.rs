@@ -1,0 +1,87 @@
+//! From a charge to a committed verdict: group commit.
+//!
+//! Connections put a [`queue::Charge`] into the bounded queue and wait. One task, the [`committer`], takes all that waits,
+//! settles it in one transaction of the store, and only then answers. So a lone request costs one commit, and load makes its
+//! own batches. [`repeats`] keeps a message that is asked about twice from being charged twice; [`breaker`] and [`standin`]
+//! answer while the database is away.
+
+pub mod batch;
+pub mod breaker;
+pub mod committer;
+pub mod queue;
+pub mod repeats;
+pub mod standin;
+
+use crate::limiter::decide::Ruling;
+use crate::protocol::reply::Action;
+
+/// The answer to a charge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Counted in the database, and ruled by it.
+    Counted(Ruling),
+    /// Ruled by the database, but not counted: a dry run.
+    Looked(Ruling),
+    /// The database is away: ruled by the daemon's own memory.
+    Remembered(Ruling),
+    /// Nothing could be said in time; Postfix is told ACTION_ON_ERROR.
+    FailOpen(FailOpen, Action),
+}
+
+impl Verdict {
+    pub fn action(&self) -> &Action {
+        match self {
+            Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => &ruling.action,
+            Verdict::FailOpen(_, action) => action,
+        }
+    }
+}
+
+/// Why a request was answered with ACTION_ON_ERROR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
+pub enum FailOpen {
+    #[error("the request makes no sense")]
+    Nonsense,
+    #[error("no verdict within DECISION_TIMEOUT")]
+    Deadline,
+    #[error("the queue is full")]
+    QueueFull,
+    #[error("the sender's row is locked by somebody else")]
+    Locked,
+    #[error("the database refuses a value of the request")]
+    Refused,
+    #[error("the database kept asking to try again")]
+    Contended,
+    #[error("the connection was lost while committing")]
+    CommitUnknown,
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+impl FailOpen {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [FailOpen; 8] = [
+        FailOpen::Nonsense,
+        FailOpen::Deadline,
+        FailOpen::QueueFull,
+        FailOpen::Locked,
+        FailOpen::Refused,
+        FailOpen::Contended,
+        FailOpen::CommitUnknown,
+        FailOpen::Stopping,
+    ];
+
+    /// The reason's name in metrics and in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            FailOpen::Nonsense => "nonsense",
+            FailOpen::Deadline => "deadline",
+            FailOpen::QueueFull => "queue_full",
+            FailOpen::Locked => "locked",
+            FailOpen::Refused => "refused",
+            FailOpen::Contended => "contended",
+            FailOpen::CommitUnknown => "commit_unknown",
+            FailOpen::Stopping => "stopping",
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The table of settings as people read it: the commented settings file, and Markdown for the README.
+
+use std::fmt::Write;
+
+use super::settings::{Available, SECTIONS, Setting};
+
+/// The width of the settings file's comments, `# ` included.
+const WIDTH: usize = 100;
+
+/// The packaged settings file: every setting with its help, commented out but for the packages' own choices.
+pub fn settings_file() -> String {
+    let mut file = String::from(
+        "# Settings of policyd-rate-guard; policyd-rate-guard.env(5) has more about each.\n\
+         #\n\
+         # NAME=value, one on a line; quote a value that has a # or blanks at its ends. An environment variable of the\n\
+         # same name wins, but for USER and GROUP. `policyd-rate-guard check` says what is wrong, and what is in effect;\n\
+         # `systemctl reload policyd-rate-guard` applies a change, but where \"restart\" stands below.\n",
+    );
+    for section in SECTIONS {
+        let _ = write!(file, "\n\n## {}\n", section.title);
+        for setting in section.settings {
+            file.push('\n');
+            for line in wrapped(&file_comment(setting), WIDTH - 2) {
+                let _ = writeln!(file, "# {line}");
+            }
+            let value = setting.packaged.unwrap_or(or_example(setting));
+            let mark = if setting.packaged.is_some() { "" } else { "#" };
+            let _ = writeln!(file, "{mark}{}={}", setting.name, quoted(value));
+        }
+    }
+    file
+}
+
+/// A table of all settings: name, default, meaning.
+pub fn markdown_table() -> String {
+    let mut table = String::from("| setting | default | meaning |\n| --- | --- | --- |\n");
+    for section in SECTIONS {
+        let _ = writeln!(table, "| **{}** | | |", section.title);
+        for setting in section.settings {
+            let default = if setting.default.is_empty() { "none".into() } else { format!("`{}`", setting.default) };
+            let allowed = setting.kind.allowed();
+            let note = note(setting);
+            let meaning = format!("{} Allowed: {allowed}.{note}", setting.help).replace('|', "\\|");
+            let _ = writeln!(table, "| `{}` | {default} | {meaning} |", setting.name);
+        }
+    }
+    table
+}
+
+fn file_comment(setting: &Setting) -> String {
+    let default = if setting.default.is_empty() { "none".into() } else { quoted(setting.default) };
+    format!("{} Allowed: {}. Default: {default}.{}", setting.help, setting.kind.allowed(), note(setting))
+}
+
+/// What else is to be known: when a change applies, and whether there is any effect at all.
+fn note(setting: &Setting) -> String {
+    let restart = if setting.reload { "" } else { " A change takes a restart." };
+    let available = match setting.available {
+        Available::Yes => String::new(),
+        Available::No => " Not available in this build.".to_owned(),
+        Available::Only(word) => format!(" Only {word} is available in this build."),
+    };
+    format!("{restart}{available}")
+}
+
+fn or_example(setting: &Setting) -> &'static str {
+    if setting.default.is_empty() { setting.example } else { setting.default }
+}
+
+/// A value as it has to be written into a settings file; quoted only where it has to be.
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/@%+=[]{}?".contains(c);
+    if value.chars().all(plain) && !value.is_empty() {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
+    lines
+}

@@ -1,0 +1,34 @@
+//! What SIGHUP cannot change while the program runs.
+
+use super::Config;
+
+/// The names of the settings that differ and take a restart to apply, in the table's order.
+pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (old_db, new_db) = (&old.database, &new.database);
+    let (old_sockets, new_sockets) = (&old.sockets, &new.sockets);
+    let (old_log, new_log) = (&old.logging, &new.logging);
+    let (old_notify, new_notify) = (&old.notify, &new.notify);
+    let settings = [
+        ("DB_DRIVER", old_db.driver != new_db.driver),
+        ("DB_HOST", old_db.host != new_db.host),
+        ("DB_PORT", old_db.port != new_db.port),
+        ("DB_SOCKET", old_db.socket != new_db.socket),
+        ("DB_USER", old_db.user != new_db.user),
+        // Which of DB_PASSWORD and DB_PASSWORD_FILE it came from does not matter.
+        ("DB_PASSWORD", old_db.password != new_db.password),
+        ("DB_DATABASE", old_db.name != new_db.name),
+        ("DB_TLS", old_db.tls != new_db.tls),
+        ("DB_TLS_CA", old_db.tls_ca != new_db.tls_ca),
+        ("SOCKET", (&old_sockets.listen, old_sockets.explicit) != (&new_sockets.listen, new_sockets.explicit)),
+        ("SOCKET_MODE", old_sockets.mode != new_sockets.mode),
+        ("USER", old_sockets.user != new_sockets.user),
+        ("GROUP", old_sockets.group != new_sockets.group),
+        ("LOG_FILE", old_log.file != new_log.file),
+        ("LOG_CONSOLE", old_log.console != new_log.console),
+        ("SYSLOG", old_log.syslog != new_log.syslog),
+        ("SENTRY_DSN", old_notify.sentry_dsn != new_notify.sentry_dsn),
+        ("SENTRY_ENVIRONMENT", old_notify.sentry_environment != new_notify.sentry_environment),
+        ("METRICS_LISTEN", old.status.listen != new.status.listen),
+    ];
+    settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
+}

@@ -1,0 +1,655 @@
+//! THE table: every setting there is, one row each.
+//!
+//! What reads a setting (`check`), the packaged settings file, the README's table and the manual page all come from
+//! these rows or are held against them by a test. To make a setting available, delete its `available` line.
+
+use std::time::Duration;
+
+use super::duration;
+
+/// Settings that belong together, under one heading of the settings file and the manual.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    pub title: &'static str,
+    pub settings: &'static [Setting],
+}
+
+/// One setting: how it is written, what it means, and what may be done with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub name: &'static str,
+    pub kind: Kind,
+    /// As it would be written; empty where there is none, or where `help` says how it is found.
+    pub default: &'static str,
+    /// A value to show where there is no default.
+    pub example: &'static str,
+    /// The value that the packaged settings file sets.
+    pub packaged: Option<&'static str>,
+    /// Never shown: not by `check`, not in an error.
+    pub secret: bool,
+    /// Whether SIGHUP applies a change; else a restart does.
+    pub reload: bool,
+    /// Whether an environment variable of this name is meant for us. Not so for USER and GROUP, which login shells and
+    /// systemd set for reasons of their own.
+    pub environment: bool,
+    pub available: Available,
+    /// One or a few sentences of plain text.
+    pub help: &'static str,
+}
+
+/// What this build can do with a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Available {
+    Yes,
+    /// Known, and said to have no effect when set.
+    No,
+    /// Only this value has an effect.
+    Only(&'static str),
+}
+
+/// How a setting's value is written, and its bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Text on one line, of at most so many bytes.
+    Text(usize),
+    /// Any text without NUL.
+    Secret,
+    /// A file or a folder.
+    Path,
+    AbsolutePath,
+    Flag,
+    /// A whole number from the first to the second.
+    Number(u64, u64),
+    /// A length of time from the first to the second.
+    Duration(Duration, Duration),
+    Driver,
+    Tls,
+    Listen,
+    Mode,
+    /// A name of the system's user or group database.
+    Account,
+    Attributes,
+    Domain,
+    Quota,
+    /// `reset`, or a length of time from the first to the second.
+    Window(Duration, Duration),
+    Networks,
+    Action,
+    /// An action that lets the mail through.
+    DeliveringAction,
+    LogLevel,
+    Syslog,
+    Url,
+    SocketAddress,
+    MailAddress,
+}
+
+impl Kind {
+    /// What may be written, as the end of "must be …".
+    pub fn allowed(&self) -> String {
+        match self {
+            Kind::Text(longest) => format!("text on one line, at most {longest} bytes"),
+            Kind::Secret => "text of at most 1024 bytes without NUL".into(),
+            Kind::Path => "the path of a file".into(),
+            Kind::AbsolutePath => "a path that begins with /".into(),
+            Kind::Flag => "True or False (or yes, no, on, off, 1, 0)".into(),
+            Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
+            Kind::Duration(least, most) => {
+                format!("a duration from {} to {}", duration::display(*least), duration::display(*most))
+            }
+            Kind::Driver => "sqlite (sqlite3), mysql (pymysql, mariadb) or postgres (postgresql)".into(),
+            Kind::Tls => "off, prefer, require or verify".into(),
+            Kind::Listen => {
+                "ip,port or [v6],port or /path or inet:host:port or unix:/path, several separated by blanks".into()
+            }
+            Kind::Mode => "an octal number from 0 to 0777".into(),
+            Kind::Account => "a user's or group's name or number".into(),
+            Kind::Attributes => "a list of sasl_username, sender, client_address, each at most once".into(),
+            Kind::Domain => "a domain such as example.com".into(),
+            Kind::Quota => "a whole number from 0 to 4294967294, or unlimited".into(),
+            Kind::Window(least, most) => {
+                format!("reset, or a duration from {} to {}", duration::display(*least), duration::display(*most))
+            }
+            Kind::Networks => "networks such as 192.0.2.0/24 or 2001:db8::/32, separated by blanks or commas".into(),
+            Kind::Action => format!("one of {}", crate::protocol::reply::ALLOWED),
+            Kind::DeliveringAction => "an action that lets mail through: DUNNO, OK, WARN text or INFO text".into(),
+            Kind::LogLevel => {
+                "DEBUG, INFO, WARNING, ERROR or CRITICAL (or off, error, warn, info, debug, trace)".into()
+            }
+            Kind::Syslog => "True, False, or the path of the log socket".into(),
+            Kind::Url => "a URL that begins with https:// or http://".into(),
+            Kind::SocketAddress => "an address and a port such as 127.0.0.1:9464".into(),
+            Kind::MailAddress => "a mail address such as postmaster@example.com".into(),
+        }
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What most rows have in common.
+const ROW: Setting = Setting {
+    name: "",
+    kind: Kind::Text(255),
+    default: "",
+    example: "",
+    packaged: None,
+    secret: false,
+    reload: true,
+    environment: true,
+    available: Available::Yes,
+    help: "",
+};
+
+/// A row of the pool settings, which the Python program has and this one has no use for.
+const POOL: Setting = Setting {
+    kind: Kind::Number(0, 1_000_000),
+    reload: false,
+    help: "Accepted from PolicydRateGuard's settings; without a meaning here.",
+    ..ROW
+};
+
+/// Every setting, in the order of the settings file.
+pub const SECTIONS: &[Section] = &[
+    Section {
+        title: "Database",
+        settings: &[
+            Setting {
+                name: "DB_DRIVER",
+                kind: Kind::Driver,
+                default: "sqlite",
+                packaged: Some("sqlite"),
+                reload: false,
+                help: "Where the counters are kept. When it is not set but one of DB_HOST, DB_PORT, DB_USER, DB_PASSWORD is, \
+                       it is mysql, as in PolicydRateGuard.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_HOST",
+                default: "localhost",
+                reload: false,
+                help: "The database server. Without a meaning for SQLite.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_PORT",
+                kind: Kind::Number(1, 65_535),
+                example: "3306",
+                reload: false,
+                help: "The database server's port; when not set, 3306 for mysql and 5432 for postgres.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_SOCKET",
+                kind: Kind::AbsolutePath,
+                example: "/run/mysqld/mysqld.sock",
+                reload: false,
+                help: "The database server's unix socket (for postgres, the folder that it is in). Wins over DB_HOST and \
+                       DB_PORT.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_USER",
+                default: "policyd-rate-guard",
+                reload: false,
+                help: "The database user.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_PASSWORD",
+                kind: Kind::Secret,
+                example: "a secret",
+                secret: true,
+                reload: false,
+                help: "The database user's password. Keep this file unreadable for others when it stands here.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_PASSWORD_FILE",
+                kind: Kind::Path,
+                example: "/etc/policyd-rate-guard/password",
+                reload: false,
+                help: "A file with the password on its only line, instead of DB_PASSWORD.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_DATABASE",
+                kind: Kind::Text(4096),
+                example: "policyd-rate-guard",
+                reload: false,
+                help: "The database's name; when not set, policyd-rate-guard. For SQLite the path of its file, or :memory:; \
+                       when not set, policyd-rate-guard.db in systemd's state directory, in /var/lib/policyd-rate-guard \
+                       for root, else in the current folder.",
+                ..ROW
+            },
+            Setting {
+                name: "DB_TLS",
+                kind: Kind::Tls,
+                default: "prefer",
+                reload: false,
+                help: "TLS to the database server: off, prefer (if the server has it), require (encrypted, the server's \
+                       name unchecked) or verify (certificate and name checked).",
+                ..ROW
+            },
+            Setting {
+                name: "DB_TLS_CA",
+                kind: Kind::Path,
+                example: "/etc/ssl/certs/database-ca.pem",
+                reload: false,
+                help: "Certificate authority that has to have signed the server's certificate; when not set, those of the \
+                       system.",
+                ..ROW
+            },
+            Setting { name: "DB_POOL_MINCACHED", default: "0", ..POOL },
+            Setting { name: "DB_POOL_MAXCACHED", default: "10", ..POOL },
+            Setting { name: "DB_POOL_MAXSHARED", default: "10", ..POOL },
+            Setting { name: "DB_POOL_MAXUSAGE", default: "10000", ..POOL },
+        ],
+    },
+    Section {
+        title: "Sockets and privileges",
+        settings: &[
+            Setting {
+                name: "SOCKET",
+                kind: Kind::Listen,
+                default: "127.0.0.1,10033",
+                reload: false,
+                help: "Where Postfix asks. Sockets handed over by systemd replace the default only: what is written here \
+                       is listened on as well.",
+                ..ROW
+            },
+            Setting {
+                name: "SOCKET_MODE",
+                kind: Kind::Mode,
+                default: "0660",
+                reload: false,
+                help: "The permissions of a unix socket that the program makes.",
+                ..ROW
+            },
+            Setting {
+                name: "USER",
+                kind: Kind::Account,
+                default: "postfix",
+                reload: false,
+                environment: false,
+                help: "When started as root, the program goes on as this user. Read from this file only, since login \
+                       shells set an environment variable of this name.",
+                ..ROW
+            },
+            Setting {
+                name: "GROUP",
+                kind: Kind::Account,
+                example: "postfix",
+                reload: false,
+                environment: false,
+                help: "The group to go on with; when not set, the user's own. Read from this file only.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Who is counted",
+        settings: &[
+            Setting {
+                name: "LIMIT_BY",
+                kind: Kind::Attributes,
+                default: "sasl_username",
+                help: "A message is charged to the first of these attributes that is not empty. Only the login cannot be \
+                       chosen by the client.",
+                ..ROW
+            },
+            Setting {
+                name: "LOGIN_DOMAIN",
+                kind: Kind::Domain,
+                example: "example.com",
+                help: "The domain of a login that is written without one, so that alice and alice@example.com share a \
+                       quota.",
+                ..ROW
+            },
+            Setting {
+                name: "SENDER_STRIP_DOMAIN",
+                kind: Kind::Flag,
+                default: "False",
+                help: "Cuts the login at the @, as policyd does. Logins of different domains then share a quota.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Quotas",
+        settings: &[
+            Setting {
+                name: "QUOTA",
+                kind: Kind::Quota,
+                default: "1000",
+                help: "Recipients, and messages, for a sender without a quota of its own. 0 means may not send.",
+                ..ROW
+            },
+            Setting {
+                name: "QUOTA_WINDOW",
+                kind: Kind::Window(MINUTE, Duration::from_secs(31 * 86_400)),
+                default: "reset",
+                packaged: Some("24h"),
+                available: Available::Only("reset"),
+                help: "The time that a quota is for: reset counts since the last cleanup, as PolicydRateGuard does; a \
+                       duration is a sliding window, which needs no timer.",
+                ..ROW
+            },
+            Setting {
+                name: "QUOTA_STEPS",
+                kind: Kind::Text(4096),
+                example: "0.8x NOTIFY; 1x HOLD quota exceeded; 2x REJECT max quota exceeded",
+                available: Available::No,
+                help: "What happens above which multiple of the quota. When not set, DEFER_IF_PERMIT with \
+                       ACTION_TEXT_BLOCKED above the quota.",
+                ..ROW
+            },
+            Setting {
+                name: "LIMITS",
+                kind: Kind::Text(4096),
+                example: "30 recipients/5m; 200 messages/1h DEFER slow down; 8 networks/1h WARN many networks",
+                available: Available::No,
+                help: "Further limits, separated by semicolons: a number (or a percentage of the sender's quota) of \
+                       recipients, messages, networks or bytes in a time, or of recipients/message; then the action and \
+                       its text.",
+                ..ROW
+            },
+            Setting {
+                name: "NETWORKS_IGNORE",
+                kind: Kind::Networks,
+                example: "192.0.2.0/24 2001:db8::/32",
+                available: Available::No,
+                help: "Networks that are not counted as a place that a sender sends from, such as a webmail's.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Lists",
+        settings: &[
+            Setting {
+                name: "ALLOWLIST",
+                kind: Kind::Path,
+                example: "/etc/policyd-rate-guard/allowlist",
+                available: Available::No,
+                help: "A file of logins, client addresses and networks that are not counted.",
+                ..ROW
+            },
+            Setting {
+                name: "DENYLIST",
+                kind: Kind::Path,
+                example: "/etc/policyd-rate-guard/denylist",
+                available: Available::No,
+                help: "A file of logins, senders, client addresses and networks that get DENYLIST_ACTION.",
+                ..ROW
+            },
+            Setting {
+                name: "DENYLIST_ACTION",
+                kind: Kind::Action,
+                default: "HOLD denied sender",
+                available: Available::No,
+                help: "The answer to what is on the deny list.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Answers",
+        settings: &[
+            Setting {
+                name: "ACTION_TEXT_BLOCKED",
+                kind: Kind::Text(400),
+                default: "Rate limit reached, retry later.",
+                help: "What a sender over quota is told. {sender}, {used}, {quota}, {unit}, {window} and {free_at} are \
+                       filled in.",
+                ..ROW
+            },
+            Setting {
+                name: "ACTION_ACCEPTED",
+                kind: Kind::DeliveringAction,
+                default: "DUNNO",
+                help: "The answer to mail within the quota. OK, which PolicydRateGuard sends, ends Postfix's restriction \
+                       list.",
+                ..ROW
+            },
+            Setting {
+                name: "ACTION_ON_ERROR",
+                kind: Kind::Action,
+                default: "DUNNO",
+                help: "The answer when the program is in trouble, such as a database that is away.",
+                ..ROW
+            },
+            Setting {
+                name: "DECISION_TIMEOUT",
+                kind: Kind::Duration(Duration::from_millis(50), MINUTE),
+                default: "2s",
+                help: "Every request is answered by then. Keep it below the timeout in Postfix's main.cf.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Records",
+        settings: &[
+            Setting {
+                name: "MESSAGE_LOG",
+                kind: Kind::Flag,
+                default: "True",
+                help: "Whether each message gets a row in the table messages.",
+                ..ROW
+            },
+            Setting {
+                name: "MESSAGE_RETENTION",
+                kind: Kind::Number(0, 36_500),
+                default: "0",
+                packaged: Some("30"),
+                help: "Days that those rows are kept; 0 keeps them for ever.",
+                ..ROW
+            },
+            Setting {
+                name: "USAGE_RETENTION",
+                kind: Kind::Number(1, 3_650),
+                default: "7",
+                help: "Days that the history per minute is kept; at least the longest window.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Logging (standard error when none of LOG_FILE, LOG_CONSOLE and SYSLOG is set)",
+        settings: &[
+            Setting {
+                name: "LOG_LEVEL",
+                kind: Kind::LogLevel,
+                default: "INFO",
+                help: "The least important lines to log.",
+                ..ROW
+            },
+            Setting {
+                name: "LOG_FILE",
+                kind: Kind::Path,
+                example: "/var/log/policyd-rate-guard/policyd-rate-guard.log",
+                reload: false,
+                help: "A log file; reopened on SIGUSR1.",
+                ..ROW
+            },
+            Setting {
+                name: "LOG_CONSOLE",
+                kind: Kind::Flag,
+                default: "False",
+                reload: false,
+                help: "Whether to log to standard error.",
+                ..ROW
+            },
+            Setting {
+                name: "SYSLOG",
+                kind: Kind::Syslog,
+                default: "False",
+                packaged: Some("True"),
+                reload: false,
+                help: "Whether to log to syslog, facility mail. True means /dev/log; a path names another socket.",
+                ..ROW
+            },
+            Setting {
+                name: "LOG_MSG_PREFIX",
+                kind: Kind::Flag,
+                default: "True",
+                help: "Whether a line begins with the part of the program that it comes from.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Notifications",
+        settings: &[
+            Setting {
+                name: "SENTRY_DSN",
+                kind: Kind::Url,
+                example: "https://key@sentry.example.com/1",
+                secret: true,
+                reload: false,
+                available: Available::No,
+                help: "Where errors of the program are reported.",
+                ..ROW
+            },
+            Setting {
+                name: "SENTRY_ENVIRONMENT",
+                default: "dev",
+                reload: false,
+                available: Available::No,
+                help: "The environment that a report names.",
+                ..ROW
+            },
+            Setting {
+                name: "WEBHOOK_ENABLED",
+                kind: Kind::Flag,
+                default: "False",
+                available: Available::No,
+                help: "Whether WEBHOOK_URL is called when a sender reaches its quota.",
+                ..ROW
+            },
+            Setting {
+                name: "WEBHOOK_URL",
+                kind: Kind::Url,
+                example: "https://example.com/api/policyd/{sender}?token={token}",
+                available: Available::No,
+                help: "The URL. Any key of the payload in braces is filled in, and {token}; without {token} the token is \
+                       sent as a Bearer header.",
+                ..ROW
+            },
+            Setting {
+                name: "WEBHOOK_SECRET",
+                kind: Kind::Secret,
+                example: "c2VjcmV0IGtleSBvZiBtaW5l",
+                secret: true,
+                available: Available::No,
+                help: "The secret that the token is made with; in base64 for WEBHOOK_USE_JWT.",
+                ..ROW
+            },
+            Setting {
+                name: "WEBHOOK_USE_JWT",
+                kind: Kind::Flag,
+                default: "False",
+                available: Available::No,
+                help: "Whether the token is a JSON web token (HS256); else it is the SHA-256 of secret and sender.",
+                ..ROW
+            },
+            Setting {
+                name: "WEBHOOK_CA_FILE",
+                kind: Kind::Path,
+                example: "/etc/ssl/certs/webhook-ca.pem",
+                available: Available::No,
+                help: "A certificate authority to trust for the webhook, beside those of the system.",
+                ..ROW
+            },
+            Setting {
+                name: "NOTIFY_MAIL_TO",
+                kind: Kind::MailAddress,
+                example: "postmaster@example.com",
+                available: Available::No,
+                help: "Who gets a mail when a sender reaches its quota.",
+                ..ROW
+            },
+            Setting {
+                name: "NOTIFY_SENDER",
+                kind: Kind::Flag,
+                default: "False",
+                available: Available::No,
+                help: "Whether the blocked sender gets a mail too, if its login is an address.",
+                ..ROW
+            },
+        ],
+    },
+    Section {
+        title: "Status",
+        settings: &[
+            Setting {
+                name: "METRICS_LISTEN",
+                kind: Kind::SocketAddress,
+                example: "127.0.0.1:9464",
+                reload: false,
+                available: Available::No,
+                help: "Where Prometheus reads /metrics and a load balancer /healthz.",
+                ..ROW
+            },
+            Setting {
+                name: "STATUS_TOKEN",
+                kind: Kind::Secret,
+                example: "a long random word",
+                secret: true,
+                available: Available::No,
+                help: "What a browser has to show before it sees names of senders.",
+                ..ROW
+            },
+        ],
+    },
+];
+
+/// Every setting, in the order of the table.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    SECTIONS.iter().flat_map(|section| section.settings)
+}
+
+/// The row of this name.
+pub fn find(name: &str) -> Option<&'static Setting> {
+    all().find(|setting| setting.name == name)
+}
+
+/// No name of ours is longer, by far; what is longer is like none of them.
+const LONGEST_NAME: usize = 64;
+
+/// The known name that is most like this one, if any is like it at all.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
+    let name = name.to_ascii_uppercase();
+    let alike = |setting: &Setting| strsim::damerau_levenshtein(&name, setting.name);
+    let nearest = all().min_by_key(|setting| alike(setting))?;
+    // A third of the letters may differ; beyond that a guess would only puzzle.
+    (alike(nearest) * 3 <= nearest.name.len()).then_some(nearest.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_row_is_whole() {
+        let mut names = HashSet::new();
+        for setting in all() {
+            assert!(names.insert(setting.name), "{} stands twice", setting.name);
+            assert!(setting.help.ends_with('.'), "{}: {}", setting.name, setting.help);
+            assert!(!setting.default.is_empty() ^ !setting.example.is_empty(), "{}", setting.name);
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_found() {
+        assert_eq!(nearest("QOUTA"), Some("QUOTA"));
+        assert_eq!(nearest("db_pasword"), Some("DB_PASSWORD"));
+        assert_eq!(nearest("ACTION_TEXT_BLOCK"), Some("ACTION_TEXT_BLOCKED"));
+        assert_eq!(nearest("PATH"), None);
+        assert_eq!(nearest(""), None);
+    }
+}

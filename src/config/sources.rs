@@ -1,0 +1,205 @@
+//! Where settings come from: a settings file, and the environment, which wins.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::env_file::{self, Content};
+use super::finding::{Finding, Origin, Severity, shown};
+use super::settings;
+
+/// The settings file of the packages.
+pub const SYSTEM_FILE: &str = "/etc/policyd-rate-guard/policyd-rate-guard.env";
+
+/// The settings file of PolicydRateGuard, read from the current folder unless started as root.
+pub const LOCAL_FILE: &str = "./.env";
+
+/// So many unknown names are warned about one by one; a file with more is not a settings file of ours.
+const NAMED_UNKNOWN: usize = 20;
+
+/// Where to look for settings. Keep it for a reload: what it says is true for the whole life of the process, also after
+/// privileges were dropped.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The file named on the command line; it has to exist.
+    pub explicit: Option<PathBuf>,
+    /// Without one, the first of these that exists is read; none has to.
+    pub search: Vec<PathBuf>,
+    /// The real environment variables.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Whether the program was *started* as root.
+    pub is_root: bool,
+}
+
+/// One value with the place that it was written at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Given {
+    pub text: String,
+    pub origin: Origin,
+}
+
+/// What was given, by name.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    pub file: Option<PathBuf>,
+    /// The file can be read by everybody.
+    pub world_readable: bool,
+    pub given: BTreeMap<String, Given>,
+    /// The environment, for what is no setting (STATE_DIRECTORY). Values that are not UTF-8 are left out.
+    pub environment: HashMap<String, String>,
+}
+
+impl Sources {
+    /// For a program that was started with these environment variables and, perhaps, `--config FILE`.
+    pub fn new<N, V>(explicit: Option<PathBuf>, environment: impl IntoIterator<Item = (N, V)>, is_root: bool) -> Sources
+    where
+        N: Into<OsString>,
+        V: Into<OsString>,
+    {
+        let mut search = vec![PathBuf::from(SYSTEM_FILE)];
+        // A folder that root happens to stand in may be anybody's.
+        search.extend((!is_root).then(|| PathBuf::from(LOCAL_FILE)));
+        let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Sources { explicit, search, environment, is_root }
+    }
+
+    /// For this process. To be called before privileges are dropped.
+    pub fn from_process(explicit: Option<PathBuf>) -> Sources {
+        Sources::new(explicit, std::env::vars_os(), nix::unistd::geteuid().is_root())
+    }
+
+    /// Reads it all. What cannot be read is added to the findings.
+    pub(super) fn read(&self, findings: &mut Vec<Finding>) -> Values {
+        let mut values = Values::default();
+        let mut not_utf8 = Vec::new();
+        for (name, value) in &self.environment {
+            match (name.to_str(), value.to_str()) {
+                (Some(name), Some(value)) => {
+                    values.environment.insert(name.to_owned(), value.to_owned());
+                }
+                (Some(name), None) => not_utf8.push(name),
+                (None, _) => {}
+            }
+        }
+        self.read_file(&mut values, findings);
+        for setting in settings::all().filter(|setting| setting.environment) {
+            if let Some(text) = values.environment.get(setting.name) {
+                let given = Given { text: text.clone(), origin: Origin::Environment };
+                values.given.insert(setting.name.to_owned(), given);
+            }
+            if not_utf8.contains(&setting.name) {
+                findings.push(Finding {
+                    severity: Severity::Error,
+                    origin: Some(Origin::Environment),
+                    name: Some(setting.name.to_owned()),
+                    value: None,
+                    message: "is not UTF-8".to_owned(),
+                });
+            }
+        }
+        values
+    }
+
+    fn read_file(&self, values: &mut Values, findings: &mut Vec<Finding>) {
+        let (path, opened) = match self.open() {
+            Some(found) => found,
+            None => return,
+        };
+        let whole_file = |line: usize, message: String| Finding {
+            severity: Severity::Error,
+            origin: Some(Origin::File { path: path.clone(), line }),
+            name: None,
+            value: None,
+            message,
+        };
+        let content = opened.and_then(|mut file| {
+            values.world_readable = is_world_readable(&file);
+            read_bounded(&mut file, env_file::MAX_FILE)
+        });
+        values.file = Some(path.clone());
+        let bytes = match content {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let advice = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "; run this as root or postfix, or name a file with --config",
+                    io::ErrorKind::NotFound => "; name an existing file with --config",
+                    _ => "",
+                };
+                return findings.push(whole_file(0, format!("the settings file cannot be read: {error}{advice}")));
+            }
+        };
+        match env_file::parse(&bytes, &values.environment) {
+            Ok(file) => take_statements(file, &path, values, findings),
+            Err(error) => findings.push(whole_file(0, format!("the settings file {error}"))),
+        }
+    }
+
+    /// The file to be read, opened; none when none was named and none is there.
+    fn open(&self) -> Option<(PathBuf, io::Result<File>)> {
+        if let Some(path) = &self.explicit {
+            return Some((path.clone(), File::open(path)));
+        }
+        // A file that is there but not for us is not passed over: other settings than the operator's would apply.
+        self.search
+            .iter()
+            .map(|path| (path.clone(), File::open(path)))
+            .find(|(_, opened)| !matches!(opened, Err(error) if error.kind() == io::ErrorKind::NotFound))
+    }
+}
+
+/// Puts the file's statements into the values; the last one of a name counts.
+fn take_statements(file: env_file::EnvFile, path: &Path, values: &mut Values, findings: &mut Vec<Finding>) {
+    let mut unknown = 0;
+    for env_file::Statement { line, content } in file.statements {
+        let origin = Origin::File { path: path.to_owned(), line };
+        let mut tell = |severity, name: Option<&str>, message: String| {
+            let (origin, name) = (Some(origin.clone()), name.map(shown));
+            findings.push(Finding { severity, origin, name, value: None, message });
+        };
+        let (name, text) = match content {
+            Content::Value { name, value } => (name, Some(value)),
+            Content::CommentForValue { name } => {
+                let message = "has no value: what follows the blank is a comment; quote it if it is meant";
+                tell(Severity::Warning, Some(&name), message.to_owned());
+                (name, Some(String::new()))
+            }
+            Content::NoValue { name } => {
+                tell(Severity::Warning, Some(&name), "has no `=`, so it is not set".to_owned());
+                (name, None)
+            }
+            Content::Broken => {
+                let message = "cannot be understood: write NAME=value, and a quote at both ends of a quoted value";
+                tell(Severity::Error, None, message.to_owned());
+                continue;
+            }
+        };
+        if settings::find(&name).is_none() {
+            unknown += 1;
+            if unknown <= NAMED_UNKNOWN {
+                let guess = settings::nearest(&name).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+                tell(Severity::Warning, Some(&name), format!("is not a setting, so it has no effect{guess}"));
+            } else if unknown == NAMED_UNKNOWN + 1 {
+                tell(Severity::Warning, Some(&name), "is not a setting either, nor may be what follows".to_owned());
+            }
+        } else if let Some(text) = text {
+            values.given.insert(name, Given { text, origin });
+        } else {
+            values.given.remove(&name);
+        }
+    }
+}
+
+/// Reads up to one byte more than `limit`, so that the reader of it can tell that it is too much.
+pub(super) fn read_bounded(file: &mut File, limit: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether a file's permissions let everybody read it.
+pub(super) fn is_world_readable(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o004 != 0)
+}

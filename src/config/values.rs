@@ -1,0 +1,296 @@
+//! From a setting's text to its type, one function per kind of value. An error ends a sentence that begins with the
+//! setting's name: "must be …".
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::settings::{Kind, Setting};
+use super::{Driver, LimitBy, ListenAddress, Secret, Tls, UNLIMITED, Window, duration};
+use crate::protocol::reply::Action;
+
+/// A value in its type, or what it must be.
+pub type Parsed<T> = Result<T, String>;
+
+/// A unix socket's path, with its closing NUL, has to fit into `sockaddr_un`.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// The longest secret, in bytes.
+const LONGEST_SECRET: usize = 1024;
+
+/// The log socket that SYSLOG=True means.
+const DEV_LOG: &str = "/dev/log";
+
+fn must_be<T>(setting: &Setting) -> Parsed<T> {
+    Err(format!("must be {}", setting.kind.allowed()))
+}
+
+pub fn text(written: &str, setting: &Setting) -> Parsed<String> {
+    match setting.kind {
+        Kind::Text(longest) if written.len() <= longest && !written.contains(char::is_control) => {
+            Ok(written.to_owned())
+        }
+        _ => must_be(setting),
+    }
+}
+
+pub fn secret(written: &str, setting: &Setting) -> Parsed<Secret> {
+    if written.len() > LONGEST_SECRET || written.contains('\0') {
+        return must_be(setting);
+    }
+    Ok(Secret::new(written.to_owned()))
+}
+
+pub fn path(written: &str, setting: &Setting) -> Parsed<PathBuf> {
+    let path = Path::new(written);
+    let absolute = path.is_absolute() || setting.kind != Kind::AbsolutePath;
+    if written.contains(char::is_control) || written.len() > 4096 || !absolute {
+        return must_be(setting);
+    }
+    Ok(path.to_owned())
+}
+
+/// As Python's `strtobool`, which PolicydRateGuard uses.
+pub fn flag(written: &str, setting: &Setting) -> Parsed<bool> {
+    match written.to_ascii_lowercase().as_str() {
+        "y" | "yes" | "t" | "true" | "on" | "1" => Ok(true),
+        "n" | "no" | "f" | "false" | "off" | "0" => Ok(false),
+        _ => must_be(setting),
+    }
+}
+
+pub fn number<N: TryFrom<u64>>(written: &str, setting: &Setting) -> Parsed<N> {
+    let Kind::Number(least, most) = setting.kind else { return must_be(setting) };
+    let number = digits(written).filter(|number| (least..=most).contains(number));
+    number.and_then(|number| N::try_from(number).ok()).map_or_else(|| must_be(setting), Ok)
+}
+
+/// Digits only: no sign, no blanks.
+fn digits(written: &str) -> Option<u64> {
+    written.bytes().all(|byte| byte.is_ascii_digit()).then(|| written.parse().ok())?
+}
+
+pub fn duration(written: &str, setting: &Setting) -> Parsed<Duration> {
+    let Kind::Duration(least, most) = setting.kind else { return must_be(setting) };
+    let length = duration::parse(written).filter(|length| (least..=most).contains(length));
+    length.map_or_else(|| must_be(setting), Ok)
+}
+
+pub fn driver(written: &str, setting: &Setting) -> Parsed<Driver> {
+    match written.to_ascii_lowercase().as_str() {
+        "sqlite" | "sqlite3" => Ok(Driver::Sqlite),
+        "mysql" | "pymysql" | "mariadb" => Ok(Driver::Mysql),
+        "postgres" | "postgresql" => Ok(Driver::Postgres),
+        _ => must_be(setting),
+    }
+}
+
+pub fn tls(written: &str, setting: &Setting) -> Parsed<Tls> {
+    match written.to_ascii_lowercase().as_str() {
+        "off" => Ok(Tls::Off),
+        "prefer" => Ok(Tls::Prefer),
+        "require" => Ok(Tls::Require),
+        "verify" => Ok(Tls::Verify),
+        _ => must_be(setting),
+    }
+}
+
+/// SOCKET: one or more addresses. A host name stands for all its addresses.
+pub fn listen(written: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> {
+    // `127.0.0.1, 10033` is one address to PolicydRateGuard.
+    let written = written.split(',').map(str::trim).collect::<Vec<_>>().join(",");
+    let mut addresses = Vec::new();
+    for entry in written.split_whitespace() {
+        for address in listen_address(entry, setting)? {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    if addresses.is_empty() { must_be(setting) } else { Ok(addresses) }
+}
+
+fn listen_address(entry: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> {
+    let tcp = |addresses: Vec<SocketAddr>| addresses.into_iter().map(ListenAddress::Tcp).collect();
+    if let Some(path) = entry.strip_prefix("unix:").or_else(|| entry.starts_with('/').then_some(entry)) {
+        return Ok(vec![ListenAddress::Unix(socket_path(path)?)]);
+    }
+    let (host, port) = match entry.strip_prefix("inet:") {
+        Some(address) => address.rsplit_once(':'),
+        None => entry.rsplit_once(','),
+    }
+    .map_or_else(|| must_be(setting), Ok)?;
+    let port = digits(port).and_then(|port| u16::try_from(port).ok()).map_or_else(|| must_be(setting), Ok)?;
+    resolve(host, port, setting).map(tcp)
+}
+
+fn socket_path(path: &str) -> Parsed<PathBuf> {
+    if !path.starts_with('/') || path.ends_with('/') {
+        // Postfix reads `unix:name` from its queue folder; this program is not there.
+        return Err(format!("must name a unix socket by its whole path, from / on, not {path}"));
+    }
+    if path.len() > LONGEST_SOCKET_PATH || path.contains('\0') {
+        return Err(format!("must name a unix socket by at most {LONGEST_SOCKET_PATH} bytes"));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// The addresses of a host as it stands before a port: an address, one in brackets, or a name.
+fn resolve(host: &str, port: u16, setting: &Setting) -> Parsed<Vec<SocketAddr>> {
+    if let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let address = inside.parse::<Ipv6Addr>().or_else(|_| must_be(setting))?;
+        return Ok(vec![SocketAddr::new(address.into(), port)]);
+    }
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(address, port)]);
+    }
+    let is_name = !host.is_empty()
+        && host.len() <= 253
+        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+        && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    if !is_name {
+        return must_be(setting);
+    }
+    let found: Vec<SocketAddr> = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| format!("has a host without an address: {host}: {error}"))?
+        .collect();
+    if found.is_empty() { Err(format!("has a host without an address: {host}")) } else { Ok(found) }
+}
+
+/// METRICS_LISTEN: one TCP address; `address,port` is understood too.
+pub fn socket_address(written: &str, setting: &Setting) -> Parsed<SocketAddr> {
+    let (host, port) = written.rsplit_once([':', ',']).map_or_else(|| must_be(setting), Ok)?;
+    let port = digits(port).and_then(|port| u16::try_from(port).ok()).map_or_else(|| must_be(setting), Ok)?;
+    let found = resolve(host, port, setting)?;
+    found.first().copied().map_or_else(|| must_be(setting), Ok)
+}
+
+pub fn mode(written: &str, setting: &Setting) -> Parsed<u32> {
+    let octal = written.strip_prefix("0o").unwrap_or(written);
+    let mode = digits(octal).and_then(|_| u32::from_str_radix(octal, 8).ok()).filter(|mode| *mode <= 0o777);
+    mode.map_or_else(|| must_be(setting), Ok)
+}
+
+pub fn account(written: &str, setting: &Setting) -> Parsed<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '$' | '@');
+    if written.len() > 255 || written.starts_with('-') || !written.chars().all(plain) || written.is_empty() {
+        return must_be(setting);
+    }
+    Ok(written.to_owned())
+}
+
+pub fn attributes(written: &str, setting: &Setting) -> Parsed<Vec<LimitBy>> {
+    let mut attributes = Vec::new();
+    for name in words(written) {
+        let attribute = match name.to_ascii_lowercase().as_str() {
+            "sasl_username" => LimitBy::SaslUsername,
+            "sender" => LimitBy::Sender,
+            "client_address" => LimitBy::ClientAddress,
+            _ => return must_be(setting),
+        };
+        if attributes.contains(&attribute) {
+            return must_be(setting);
+        }
+        attributes.push(attribute);
+    }
+    if attributes.is_empty() { must_be(setting) } else { Ok(attributes) }
+}
+
+/// What stands between blanks and commas.
+fn words(written: &str) -> impl Iterator<Item = &str> {
+    written.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty())
+}
+
+pub fn domain(written: &str, setting: &Setting) -> Parsed<String> {
+    let domain = written.strip_prefix('@').unwrap_or(written).to_lowercase();
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '@' | '<' | '>' | ',' | ';');
+    if domain.is_empty() || domain.len() > 253 || domain.contains(odd) {
+        return must_be(setting);
+    }
+    Ok(domain)
+}
+
+pub fn quota(written: &str, setting: &Setting) -> Parsed<u32> {
+    if written.eq_ignore_ascii_case("unlimited") {
+        return Ok(UNLIMITED);
+    }
+    if written.strip_prefix('-').and_then(digits).is_some() {
+        return Err("is negative: write unlimited for no limit, or 0 for nothing at all".to_owned());
+    }
+    let quota = digits(written).and_then(|number| u32::try_from(number).ok()).filter(|quota| *quota != UNLIMITED);
+    quota.map_or_else(|| must_be(setting), Ok)
+}
+
+pub fn window(written: &str, setting: &Setting) -> Parsed<Window> {
+    let Kind::Window(least, most) = setting.kind else { return must_be(setting) };
+    if written.eq_ignore_ascii_case("reset") {
+        return Ok(Window::Reset);
+    }
+    let length = duration::parse(written).filter(|length| (least..=most).contains(length));
+    length.map_or_else(|| must_be(setting), |length| Ok(Window::Sliding(length)))
+}
+
+/// Networks; a plain address is a network of one.
+pub fn networks(written: &str, setting: &Setting) -> Parsed<Vec<ipnet::IpNet>> {
+    words(written)
+        .map(|word| {
+            let network = word.parse::<ipnet::IpNet>().ok();
+            network.or_else(|| word.parse::<IpAddr>().ok().map(ipnet::IpNet::from)).map(|network| network.trunc())
+        })
+        .collect::<Option<Vec<_>>>()
+        .map_or_else(|| must_be(setting), Ok)
+}
+
+pub fn action(written: &str, setting: &Setting) -> Parsed<Action> {
+    match Action::parse(written) {
+        Ok(action) if setting.kind == Kind::DeliveringAction && !action.delivers() => must_be(setting),
+        Ok(action) => Ok(action),
+        Err(_) if setting.kind == Kind::DeliveringAction => must_be(setting),
+        Err(error) => Err(format!("is not an action: {error}")),
+    }
+}
+
+/// LOG_LEVEL: Python's names, which PolicydRateGuard uses, and those of the log crate.
+pub fn log_level(written: &str, setting: &Setting) -> Parsed<log::LevelFilter> {
+    match written.to_ascii_lowercase().as_str() {
+        // There is nothing of ours above an error.
+        "critical" | "fatal" | "error" => Ok(log::LevelFilter::Error),
+        "warning" | "warn" => Ok(log::LevelFilter::Warn),
+        "info" => Ok(log::LevelFilter::Info),
+        "debug" => Ok(log::LevelFilter::Debug),
+        "trace" | "notset" => Ok(log::LevelFilter::Trace),
+        "off" => Ok(log::LevelFilter::Off),
+        _ => must_be(setting),
+    }
+}
+
+/// SYSLOG: a flag, or a log socket's path.
+pub fn syslog(written: &str, setting: &Setting) -> Parsed<Option<PathBuf>> {
+    if written.starts_with('/') {
+        return path(written, setting).map(Some);
+    }
+    Ok(flag(written, setting)?.then(|| PathBuf::from(DEV_LOG)))
+}
+
+pub fn url(written: &str, setting: &Setting) -> Parsed<String> {
+    let rest = written.strip_prefix("https://").or_else(|| written.strip_prefix("http://"));
+    let has_host = rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric() || c == '['));
+    if !has_host || written.len() > 2048 || written.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return must_be(setting);
+    }
+    Ok(written.to_owned())
+}
+
+pub fn secret_url(written: &str, setting: &Setting) -> Parsed<Secret> {
+    url(written, setting).map(Secret::new)
+}
+
+pub fn mail_address(written: &str, setting: &Setting) -> Parsed<String> {
+    let parts = written.rsplit_once('@').filter(|(local, domain)| !local.is_empty() && !domain.is_empty());
+    let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '<' | '>' | ',' | ';');
+    if parts.is_none() || written.len() > 254 || written.contains(odd) {
+        return must_be(setting);
+    }
+    Ok(written.to_owned())
+}

@@ -1,0 +1,451 @@
+//! LIMITS: what a sender may send in a window or in one message, besides his quota.
+//!
+//! `30 recipients/5m; 3% recipients/10m; 8 networks/1h WARN many networks; 100 recipients/message REJECT too many`
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::config::UNLIMITED;
+use crate::limiter::action::{self, ActionProblem};
+use crate::limiter::decimal::Decimal;
+use crate::limiter::duration;
+use crate::limiter::syntax::{self, Mistake, Piece};
+use crate::protocol::reply::Action;
+
+/// The shortest window: usage is kept per minute.
+pub const SHORTEST: Duration = Duration::from_secs(60);
+/// The longest window.
+pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// The greatest amount, in recipients or bytes: more than a petabyte limits nothing, and sums of it stay in 63 bits.
+pub const MOST: u64 = 1 << 50;
+
+const EXAMPLE: &str = "30 recipients/5m DEFER slow down";
+
+/// One limit: `amount measure/per action`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    pub amount: Amount,
+    pub measure: Measure,
+    pub per: Per,
+    /// What Postfix is told when more than the amount is used; its text may hold placeholders.
+    pub action: Action,
+    /// The limit without its action as the operator wrote it, for logs and tables: `30 recipients/5m`.
+    pub written: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Amount {
+    Count(u64),
+    /// Of the sender's own quota.
+    Percent(Decimal),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Measure {
+    Recipients,
+    Messages,
+    /// Different networks of clients, see [`super::network::place`].
+    Networks,
+    Bytes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Per {
+    Message,
+    /// From [`SHORTEST`] to [`LONGEST`], whole seconds. Usage is kept per minute, so that a limit may be up to one
+    /// minute stricter than written, never laxer.
+    Window(Duration),
+}
+
+/// What is wrong with a limit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LimitProblem {
+    #[error("`{0}` is not an amount; write a whole number above 0 or a percentage of the quota")]
+    Amount(String),
+    #[error("`{0}` is more than {MOST}, and would limit nothing")]
+    TooMuch(String),
+    #[error("`{0}` has a unit that only bytes take (k, M, G)")]
+    UnitOfBytes(String),
+    #[error(
+        "`{found}` is not a measure{}; write recipients, messages, networks or bytes",
+        syntax::did_you_mean(nearest)
+    )]
+    Measure { found: String, nearest: Option<&'static str> },
+    #[error("{0} are not part of the quota; write a number instead of a percentage")]
+    PercentOf(Measure),
+    #[error("after `{0}` there must be `/` and a window or `message`")]
+    NoWindow(String),
+    #[error("`{0}` is not a window; write a number and s, m, h or d, or `message`")]
+    Window(String),
+    #[error("the window `{0}` is too short; usage is kept per minute, so write 1m or more")]
+    TooShort(String),
+    #[error("the window `{0}` is too long; write 366d or less")]
+    TooLong(String),
+    #[error("only recipients can be limited per message, not {0}")]
+    PerMessage(Measure),
+    #[error("NOTIFY is a step of QUOTA_STEPS; write WARN and a text to only watch a limit")]
+    Notify,
+    #[error(transparent)]
+    Action(#[from] ActionProblem),
+}
+
+/// Reads LIMITS. `text_blocked` is the text of an action that has none. On error, every mistake there is.
+pub fn parse(written: &str, text_blocked: &str) -> Result<Vec<Limit>, Vec<Mistake<LimitProblem>>> {
+    let mut limits = Vec::new();
+    let mut mistakes = Vec::new();
+    for rule in Piece::new(written).rules() {
+        match parse_rule(rule, text_blocked) {
+            Ok(limit) => limits.push(limit),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    if mistakes.is_empty() { Ok(limits) } else { Err(mistakes) }
+}
+
+fn parse_rule(rule: Piece<'_>, text_blocked: &str) -> Result<Limit, Vec<Mistake<LimitProblem>>> {
+    let one = |mistake| vec![mistake];
+    let (amount_word, rest) = rule.word(&['/']);
+    let (measure_word, rest) = rest.word(&['/']);
+    let amount = Written::parse(amount_word).map_err(one)?;
+    let measure = Measure::parse(measure_word).map_err(one)?;
+    let Some(rest) = rest.after('/') else {
+        return Err(one(rest.mistake(LimitProblem::NoWindow(measure_word.shown()), EXAMPLE)));
+    };
+    let (per_word, rest) = rest.word(&[]);
+
+    // From here on a mistake hides no other.
+    let mut mistakes = Vec::new();
+    let amount = keep(amount.of(measure, amount_word), &mut mistakes);
+    let per = keep(Per::parse(per_word), &mut mistakes);
+    if per == Some(Per::Message) && measure != Measure::Recipients {
+        mistakes.push(measure_word.mistake(LimitProblem::PerMessage(measure), "100 recipients/message"));
+    }
+    let (word, _) = rest.word(&[]);
+    let action = if word.text.eq_ignore_ascii_case("NOTIFY") {
+        mistakes.push(word.mistake(LimitProblem::Notify, "8 networks/1h WARN many networks"));
+        None
+    } else {
+        match action::parse(rest, text_blocked, EXAMPLE) {
+            Ok(action) => Some(action),
+            Err(found) => {
+                mistakes.extend(found.into_iter().map(Mistake::into));
+                None
+            }
+        }
+    };
+    match (amount, per, action) {
+        (Some(amount), Some(per), Some(action)) if mistakes.is_empty() => {
+            let written = format!("{} {}/{}", amount_word.text, measure_word.text, per_word.text);
+            Ok(Limit { amount, measure, per, action, written })
+        }
+        _ => Err(mistakes),
+    }
+}
+
+fn keep<T, P>(result: Result<T, Mistake<P>>, mistakes: &mut Vec<Mistake<P>>) -> Option<T> {
+    result.map_err(|mistake| mistakes.push(mistake)).ok()
+}
+
+/// An amount before its measure is known.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    Count(u64),
+    /// With k, M or G.
+    Scaled(u64),
+    Percent(Decimal),
+}
+
+impl Written {
+    fn parse(word: Piece<'_>) -> Result<Written, Mistake<LimitProblem>> {
+        let wrong = || word.mistake(LimitProblem::Amount(word.shown()), EXAMPLE);
+        if let Some(percent) = word.text.strip_suffix('%') {
+            let percent = Decimal::parse(percent).filter(|percent| !percent.is_zero()).ok_or_else(wrong)?;
+            return Ok(Written::Percent(percent));
+        }
+        let (digits, scale) = match word.text.chars().next_back() {
+            Some(unit @ ('k' | 'K')) => (word.text.strip_suffix(unit), 1 << 10),
+            Some(unit @ ('m' | 'M')) => (word.text.strip_suffix(unit), 1 << 20),
+            Some(unit @ ('g' | 'G')) => (word.text.strip_suffix(unit), 1 << 30),
+            _ => (Some(word.text), 1u64),
+        };
+        let digits = digits.filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let digits = digits.ok_or_else(wrong)?.trim_start_matches('0');
+        if digits.is_empty() {
+            return Err(wrong());
+        }
+        let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
+        match number.filter(|&number| number <= MOST) {
+            Some(number) if scale == 1 => Ok(Written::Count(number)),
+            Some(number) => Ok(Written::Scaled(number)),
+            None => Err(word.mistake(LimitProblem::TooMuch(word.shown()), EXAMPLE)),
+        }
+    }
+
+    fn of(self, measure: Measure, word: Piece<'_>) -> Result<Amount, Mistake<LimitProblem>> {
+        match (self, measure) {
+            (Written::Count(number), _) | (Written::Scaled(number), Measure::Bytes) => Ok(Amount::Count(number)),
+            (Written::Scaled(_), _) => Err(word.mistake(LimitProblem::UnitOfBytes(word.shown()), "50M bytes/1h")),
+            (Written::Percent(percent), Measure::Recipients | Measure::Messages) => Ok(Amount::Percent(percent)),
+            (Written::Percent(_), _) => Err(word.mistake(LimitProblem::PercentOf(measure), "8 networks/1h")),
+        }
+    }
+}
+
+impl Measure {
+    const NAMES: [(&'static str, &'static str, Measure); 4] = [
+        ("recipients", "recipient", Measure::Recipients),
+        ("messages", "message", Measure::Messages),
+        ("networks", "network", Measure::Networks),
+        ("bytes", "byte", Measure::Bytes),
+    ];
+
+    /// The word for it in settings, texts and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Measure::Recipients => "recipients",
+            Measure::Messages => "messages",
+            Measure::Networks => "networks",
+            Measure::Bytes => "bytes",
+        }
+    }
+
+    fn parse(word: Piece<'_>) -> Result<Measure, Mistake<LimitProblem>> {
+        let named = |name: &str| name.eq_ignore_ascii_case(word.text);
+        let known = Measure::NAMES.iter().find(|(many, one, _)| named(many) || named(one));
+        known.map(|&(_, _, measure)| measure).ok_or_else(|| {
+            let nearest = syntax::nearest(word.text, Measure::NAMES.map(|(many, _, _)| many));
+            word.mistake(LimitProblem::Measure { found: word.shown(), nearest }, EXAMPLE)
+        })
+    }
+}
+
+impl Per {
+    fn parse(word: Piece<'_>) -> Result<Per, Mistake<LimitProblem>> {
+        let wrong = |problem: fn(String) -> LimitProblem| Err(word.mistake(problem(word.shown()), EXAMPLE));
+        if word.text.eq_ignore_ascii_case("message") {
+            return Ok(Per::Message);
+        }
+        match duration::parse(word.text) {
+            None => wrong(LimitProblem::Window),
+            Some(window) if window < SHORTEST => wrong(LimitProblem::TooShort),
+            Some(window) if window > LONGEST => wrong(LimitProblem::TooLong),
+            Some(window) => Ok(Per::Window(window)),
+        }
+    }
+}
+
+impl Limit {
+    /// How much a sender with this quota may use; none if the limit does not concern him, because it is a part of a
+    /// quota that is unlimited. A part never rounds down to nothing: a small quota is no ban.
+    pub fn allowed(&self, quota: u32) -> Option<u64> {
+        match self.amount {
+            Amount::Count(count) => Some(count),
+            Amount::Percent(_) if quota == UNLIMITED => None,
+            Amount::Percent(percent) => Some(percent.percent_of(quota).max(quota.min(1).into())),
+        }
+    }
+
+    /// Whether a sender with this quota, who has used so much with this request, gets the action.
+    pub fn exceeded(&self, used: u64, quota: u32) -> bool {
+        self.allowed(quota).is_some_and(|allowed| used > allowed)
+    }
+}
+
+/// The longest window of these limits; none if none has a window. History must be kept for as long.
+pub fn longest_window(limits: &[Limit]) -> Option<Duration> {
+    let windows = limits.iter().filter_map(|limit| match limit.per {
+        Per::Window(window) => Some(window),
+        Per::Message => None,
+    });
+    windows.max()
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Per {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Per::Message => f.write_str("message"),
+            Per::Window(window) => f.write_str(&duration::show(*window)),
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Amount::Count(count) => write!(f, "{count}"),
+            Amount::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
+/// What [`parse`] reads, with the action that applies.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.written, self.action)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BLOCKED: &str = "Rate limit reached, retry later.";
+
+    fn one(written: &str) -> Limit {
+        let mut limits = parse(written, BLOCKED).unwrap_or_else(|mistakes| panic!("{written}: {mistakes:?}"));
+        assert_eq!(limits.len(), 1, "{written}");
+        limits.remove(0)
+    }
+
+    fn told(written: &str) -> Vec<String> {
+        parse(written, BLOCKED).expect_err(written).iter().map(Mistake::to_string).collect()
+    }
+
+    #[test]
+    fn reads_the_manuals_example() {
+        let written = "30 recipients/5m; 3% recipients/10m; 200 messages/1h DEFER slow down; \
+                       8 networks/1h WARN many networks; 100 recipients/message REJECT too many; 50M bytes/1h";
+        let limits = parse(written, BLOCKED).unwrap();
+        let read: Vec<_> =
+            limits.iter().map(|l| (l.amount, l.measure, l.per, l.action.to_string(), l.written.as_str())).collect();
+        let window = |text| Per::Window(duration::parse(text).unwrap());
+        let defer = || format!("DEFER_IF_PERMIT {BLOCKED}");
+        let percent = Amount::Percent(Decimal::parse("3").unwrap());
+        use Measure::{Bytes, Messages, Networks, Recipients};
+        assert_eq!(
+            read,
+            [
+                (Amount::Count(30), Recipients, window("5m"), defer(), "30 recipients/5m"),
+                (percent, Recipients, window("10m"), defer(), "3% recipients/10m"),
+                (Amount::Count(200), Messages, window("1h"), "DEFER slow down".into(), "200 messages/1h"),
+                (Amount::Count(8), Networks, window("1h"), "WARN many networks".into(), "8 networks/1h"),
+                (Amount::Count(100), Recipients, Per::Message, "REJECT too many".into(), "100 recipients/message"),
+                (Amount::Count(52_428_800), Bytes, window("1h"), defer(), "50M bytes/1h"),
+            ]
+        );
+        assert_eq!(longest_window(&limits), duration::parse("1h"));
+    }
+
+    #[test]
+    fn takes_the_spellings_of_people() {
+        assert_eq!(parse("", BLOCKED), Ok(vec![]));
+        assert_eq!(parse(" ; ", BLOCKED), Ok(vec![]));
+        assert_eq!(one("1 Message / 1m hold").written, "1 Message/1m");
+        assert_eq!(one("0030 recipients/90s;").amount, Amount::Count(30));
+        assert_eq!(one("2.5% messages/366d").to_string(), format!("2.5% messages/366d DEFER_IF_PERMIT {BLOCKED}"));
+        assert_eq!(one("1024k byte/1m 450").action.to_string(), format!("450 {BLOCKED}"));
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_its_place_and_an_example() {
+        let example = "; for example: 30 recipients/5m DEFER slow down";
+        for (written, start) in [
+            ("x recipients/5m", "at character 1: `x` is not an amount; write a whole number above 0"),
+            ("0 recipients/5m", "at character 1: `0` is not an amount"),
+            ("0% recipients/5m", "at character 1: `0%` is not an amount"),
+            ("-1 recipients/5m", "at character 1: `-1` is not an amount"),
+            ("1.5 recipients/5m", "at character 1: `1.5` is not an amount"),
+            ("/5m", "at character 1: `` is not an amount"),
+            ("k bytes/5m", "at character 1: `k` is not an amount"),
+            ("9999999999999999999999 recipients/5m", "at character 1: `9999999999999999999999` is more than"),
+            ("9999999G bytes/5m", "at character 1: `9999999G` is more than"),
+            ("1 x/5m; 30 recipents/5m", "at character 3: `x` is not a measure; write recipients, messages, "),
+            ("30", "at character 3: `` is not a measure"),
+            ("30 recipients", "at character 14: after `recipients` there must be `/` and a window or `message`"),
+            ("30 recipients 5m", "at character 15: after `recipients` there must be `/`"),
+            ("30 recipients/", "at character 15: `` is not a window"),
+            ("30 recipients/5", "at character 15: `5` is not a window; write a number and s, m, h or d"),
+            ("30 recipients/0m", "at character 15: the window `0m` is too short; usage is kept per minute"),
+            ("30 recipients/59s", "at character 15: the window `59s` is too short"),
+            ("30 recipients/367d", "at character 15: the window `367d` is too long"),
+            ("30 recipients/5m slow", "at character 18: `slow` is not an action"),
+            ("30 recipients/5m DUNNO", "at character 18: `DUNNO` lets mail pass"),
+        ] {
+            let told = told(written);
+            assert!(told[0].starts_with(start) && told[0].ends_with(example), "{written}: {told:?}");
+        }
+        for (written, whole) in [
+            (
+                "30k recipients/5m",
+                "at character 1: `30k` has a unit that only bytes take (k, M, G); for example: 50M bytes/1h",
+            ),
+            (
+                "3% networks/5m",
+                "at character 1: networks are not part of the quota; write a number instead of a percentage; \
+                 for example: 8 networks/1h",
+            ),
+            (
+                "5 bytes/message",
+                "at character 3: only recipients can be limited per message, not bytes; \
+                 for example: 100 recipients/message",
+            ),
+            (
+                "8 networks/1h NOTIFY",
+                "at character 15: NOTIFY is a step of QUOTA_STEPS; write WARN and a text to only watch a limit; \
+                 for example: 8 networks/1h WARN many networks",
+            ),
+        ] {
+            assert_eq!(told(written), [whole]);
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let told = told("30 recipents/5m; 5 messages/1h; 3% bytes/9 HOLD {usd} {qota}");
+        let places: Vec<_> = told.iter().map(|message| message.split(':').next().unwrap()).collect();
+        assert_eq!(places, [4, 33, 42, 49, 55].map(|column| format!("at character {column}")));
+        assert!(told[0].contains("`recipents` is not a measure (did you mean `recipients`?)"), "{told:?}");
+    }
+
+    #[test]
+    fn a_percentage_is_of_the_senders_own_quota() {
+        let limit = one("3% recipients/10m");
+        assert_eq!(limit.allowed(1000), Some(30));
+        assert_eq!(limit.allowed(1033), Some(30));
+        assert!(!limit.exceeded(30, 1000) && limit.exceeded(31, 1000));
+        assert_eq!(limit.allowed(10), Some(1));
+        assert_eq!(limit.allowed(0), Some(0));
+        assert_eq!(limit.allowed(UNLIMITED), None);
+        assert!(!limit.exceeded(u64::MAX, UNLIMITED));
+        assert_eq!(one("3 recipients/10m").allowed(UNLIMITED), Some(3));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_again(
+            amount in "[1-9][0-9]{0,6}|[1-9][0-9]?(\\.[0-9]{1,3})?%",
+            measure in "recipients|messages|Recipient",
+            per in "message|[1-9][0-9]?m|[1-9][0-9]?h|[1-9]d",
+            action in "|hold|REJECT [a-z/{}]{0,5}[a-z ]{0,9}|45[0-9] x y|WARN \\{used\\}",
+        ) {
+            let written = format!("{amount} {measure}/{per} {action}");
+            if let Ok(limits) = parse(&written, BLOCKED) {
+                let shown: Vec<_> = limits.iter().map(Limit::to_string).collect();
+                prop_assert_eq!(parse(&shown.join("; "), "something else"), Ok(limits));
+            } else {
+                prop_assert!(per == "message" || action.contains('{'), "{}", written);
+            }
+        }
+
+        #[test]
+        fn no_text_is_too_strange_to_explain(written in "[0-9a-z%/;. {}é]{0,60}|\\PC{0,60}") {
+            match parse(&written, BLOCKED) {
+                Ok(limits) => prop_assert!(limits.len() <= written.split(';').count()),
+                Err(mistakes) => {
+                    prop_assert!(!mistakes.is_empty());
+                    for mistake in mistakes {
+                        prop_assert!((1..=written.chars().count() + 1).contains(&mistake.column));
+                        prop_assert!(!mistake.to_string().contains(char::is_control));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Pure decisions: no clock, no I/O, no SQL. Time is an argument.
+
+pub mod action;
+pub mod decide;
+pub mod decimal;
+pub mod duration;
+pub mod limit;
+pub mod network;
+pub mod steps;
+pub mod subject;
+pub mod syntax;
+pub mod terms;
+pub mod text;

@@ -1,0 +1,427 @@
+//! Whose quota a request is charged to, and under which key the database knows him.
+//!
+//! Keys live in four namespaces that never meet, told apart by their first character:
+//!
+//! | key | who |
+//! | --- | --- |
+//! | `alice@example.com` | a login; one that begins with `@`, `<`, `[` or `\` has a `\` put before it |
+//! | `<alice@example.com>` | an envelope sender without a login |
+//! | `[192.0.2.1]`, `[2001:db8::/64]` | a client without a login |
+//! | `@example.com` | the quota that the logins of a domain begin with; nobody is charged to it |
+//!
+//! So an outsider, who chooses his envelope sender, never meets a login's row. A key is at most [`MAX_KEY`] characters,
+//! without control characters and without blanks at its ends, in lower case.
+
+use std::borrow::Cow;
+
+use sha2::{Digest, Sha256};
+
+use crate::config::{self, LimitBy};
+use crate::limiter::network;
+
+/// The longest key, in characters: the width of `ratelimits.sender`.
+pub const MAX_KEY: usize = 255;
+/// What is kept, in characters, of a key that must be shortened; `#` and [`HASH_DIGITS`] follow.
+const KEPT: usize = 190;
+/// Hexadecimal digits of the SHA-256 in a shortened key.
+const HASH_DIGITS: usize = 32;
+/// What a login must not begin with, lest it be taken for a key of another namespace.
+const RESERVED: [char; 4] = ['@', '<', '[', '\\'];
+
+/// The attributes of a request that say who it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes<'a> {
+    /// Empty without a login.
+    pub sasl_username: &'a str,
+    /// The envelope sender; empty for `<>`.
+    pub sender: &'a str,
+    pub client_address: &'a str,
+}
+
+/// Who is charged.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Subject {
+    /// What `ratelimits.sender` holds.
+    pub key: String,
+    pub kind: Kind,
+}
+
+/// Which attribute a [`Subject`] was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    Login,
+    Sender,
+    Network,
+}
+
+impl Subject {
+    /// The first of LIMIT_BY that the request has. A request with a login always has a subject, also where LIMIT_BY
+    /// does not name the login and what it names is empty.
+    pub fn of(asked: &Attributes<'_>, settings: &config::Subject) -> Option<Subject> {
+        let login = || login_key(asked.sasl_username, settings).map(|key| Subject { key, kind: Kind::Login });
+        let named = settings.limit_by.iter().find_map(|attribute| match attribute {
+            LimitBy::SaslUsername => login(),
+            LimitBy::Sender => sender_key(asked.sender).map(|key| Subject { key, kind: Kind::Sender }),
+            LimitBy::ClientAddress => client_key(asked.client_address).map(|key| Subject { key, kind: Kind::Network }),
+        });
+        named.or_else(login)
+    }
+
+    /// The key of the row whose quota a new login begins with: `@domain`. None for a login without a domain, and for
+    /// those without a login.
+    pub fn domain_key(&self) -> Option<&str> {
+        let at = self.key.rfind('@').filter(|_| self.kind == Kind::Login)?;
+        self.key.get(at..).filter(|domain| domain.len() > 1)
+    }
+}
+
+/// The key of a sender as an operator names it on the command line: a login in any spelling, or a key as it is shown.
+/// None when nothing is named.
+pub fn named_key(typed: &str, settings: &config::Subject) -> Option<String> {
+    if typed.trim_start().starts_with(RESERVED) {
+        return Some(bounded(folded(typed)));
+    }
+    login_key(typed, settings)
+}
+
+/// A login in the one spelling it is compared by: lower case, no control characters, no blanks at its ends, with
+/// LOGIN_DOMAIN if it has no domain. Neither escaped nor shortened; empty when there is nothing to see.
+pub fn folded_login(login: &str, settings: &config::Subject) -> String {
+    let mut login = folded(login);
+    if let Some(domain) = &settings.login_domain
+        && !login.is_empty()
+        && !login.contains('@')
+    {
+        login.push('@');
+        login.push_str(domain);
+    }
+    login
+}
+
+/// An envelope sender in the one spelling it is compared by; empty for the null sender.
+pub fn folded_sender(sender: &str) -> String {
+    let sender = folded(sender);
+    if sender == "<>" { String::new() } else { sender }
+}
+
+/// The part of a folded login that is counted with SENDER_STRIP_DOMAIN. A login that begins with `@` has none, and
+/// stays.
+pub fn without_domain(login: &str) -> &str {
+    match login.split_once('@') {
+        Some((user, _)) if !user.trim_end().is_empty() => user.trim_end(),
+        _ => login,
+    }
+}
+
+fn login_key(login: &str, settings: &config::Subject) -> Option<String> {
+    if login.is_empty() {
+        return None;
+    }
+    let mut key = folded_login(login, settings);
+    if settings.strip_domain {
+        key.truncate(without_domain(&key).len());
+    }
+    // A login of blanks alone is a login all the same: it becomes the escape with nothing behind it.
+    if key.is_empty() || key.starts_with(RESERVED) {
+        key.insert(0, '\\');
+    }
+    Some(bounded(key))
+}
+
+fn sender_key(sender: &str) -> Option<String> {
+    let sender = folded_sender(sender);
+    (!sender.is_empty()).then(|| bounded(format!("<{sender}>")))
+}
+
+fn client_key(client_address: &str) -> Option<String> {
+    let network = network::neighbourhood(network::address(client_address)?);
+    Some(if network.addr().is_ipv4() { format!("[{}]", network.addr()) } else { format!("[{network}]") })
+}
+
+/// Lower case, without what a sender could vary and still be himself: control characters, and blanks at the ends,
+/// which most collations ignore. The two Greek small sigmas are one letter, since lower-casing must not depend on its
+/// neighbours.
+fn folded(text: &str) -> String {
+    let seen = |character: &char| !character.is_control();
+    let lower = |character: char| character.to_lowercase().map(|small| if small == 'ς' { 'σ' } else { small });
+    let mut text: String = text.chars().filter(seen).flat_map(lower).collect();
+    text.truncate(text.trim_end().len());
+    if text.starts_with(char::is_whitespace) { text.trim_start().to_owned() } else { text }
+}
+
+/// The key itself if it fits, else its first characters and a hash of it all, so that long keys stay apart.
+fn bounded(key: String) -> String {
+    if key.chars().count() <= MAX_KEY { key } else { shortened(&key, &key) }
+}
+
+/// The beginning of `shown`, and the hash of `key`.
+fn shortened(shown: &str, key: &str) -> String {
+    let kept: String = shown.chars().take(KEPT).collect();
+    let hash: String = Sha256::digest(key).iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
+    format!("{kept}#{hash}")
+}
+
+/// What a column can hold. An adopted table keeps the character set that its server made it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charset {
+    /// Everything.
+    Utf8mb4,
+    /// MySQL's `utf8`: nothing beyond U+FFFF.
+    Utf8mb3,
+    /// MySQL's `latin1`, which is Windows-1252.
+    Latin1,
+}
+
+impl Charset {
+    fn holds(self, character: char) -> bool {
+        const WINDOWS: &str = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ";
+        match self {
+            Charset::Utf8mb4 => true,
+            Charset::Utf8mb3 => character <= '\u{ffff}',
+            Charset::Latin1 => character <= '\u{ff}' || WINDOWS.contains(character),
+        }
+    }
+}
+
+/// The key as a column of this character set can hold it: `?` for each character that it cannot, and a hash of the
+/// key, so that different keys stay different. One sender's odd login is thus no reason for the database to refuse a
+/// batch.
+pub fn narrow(key: &str, charset: Charset) -> Cow<'_, str> {
+    if key.chars().all(|character| charset.holds(character)) {
+        return Cow::Borrowed(key);
+    }
+    let shown: String = key.chars().map(|character| if charset.holds(character) { character } else { '?' }).collect();
+    Cow::Owned(shortened(&shown, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn settings(limit_by: &[LimitBy]) -> config::Subject {
+        config::Subject { limit_by: limit_by.to_vec(), login_domain: None, strip_domain: false }
+    }
+
+    fn login(login: &str) -> String {
+        login_key(login, &settings(&[LimitBy::SaslUsername])).unwrap()
+    }
+
+    fn key_of(asked: Attributes<'_>, limit_by: &[LimitBy]) -> Option<String> {
+        Subject::of(&asked, &settings(limit_by)).map(|subject| subject.key)
+    }
+
+    const ALICE: Attributes<'_> =
+        Attributes { sasl_username: "Alice@Example.COM", sender: "Info@Example.com", client_address: "192.0.2.1" };
+
+    #[test]
+    fn the_first_attribute_that_the_request_has_is_charged() {
+        use LimitBy::{ClientAddress, SaslUsername, Sender};
+        let outsider = Attributes { sasl_username: "", ..ALICE };
+        let bounce = Attributes { sender: "", ..ALICE };
+        for (asked, limit_by, key) in [
+            (ALICE, vec![SaslUsername], Some("alice@example.com")),
+            (ALICE, vec![Sender, SaslUsername], Some("<info@example.com>")),
+            (ALICE, vec![ClientAddress], Some("[192.0.2.1]")),
+            (outsider, vec![SaslUsername], None),
+            (outsider, vec![SaslUsername, Sender], Some("<info@example.com>")),
+            (Attributes { sender: "", ..outsider }, vec![Sender], None),
+            (Attributes { sender: "<>", ..outsider }, vec![Sender, ClientAddress], Some("[192.0.2.1]")),
+            (
+                Attributes { client_address: "unknown", ..outsider },
+                vec![ClientAddress, Sender],
+                Some("<info@example.com>"),
+            ),
+            // With a login it is always counted.
+            (bounce, vec![SaslUsername], Some("alice@example.com")),
+            (bounce, vec![Sender], Some("alice@example.com")),
+            (bounce, vec![], Some("alice@example.com")),
+        ] {
+            assert_eq!(key_of(asked, &limit_by).as_deref(), key, "{asked:?} by {limit_by:?}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_its_ipv4_address_or_its_ipv6_network() {
+        for (address, key) in [
+            ("::ffff:192.0.2.1", "[192.0.2.1]"),
+            ("2001:db8:1:2:3:4:5:6", "[2001:db8:1:2::/64]"),
+            ("2001:DB8:1:2::", "[2001:db8:1:2::/64]"),
+        ] {
+            assert_eq!(client_key(address).as_deref(), Some(key));
+        }
+    }
+
+    #[test]
+    fn spellings_of_one_login_are_one_key() {
+        for (typed, key) in [
+            ("ALICE", "alice"),
+            ("alice  ", "alice"),
+            (" \talice\u{a0}", "alice"),
+            ("al\u{0}ice\u{1f}", "alice"),
+            ("alice\u{0} \u{0}", "alice"),
+            ("MÜLLER", "müller"),
+            ("ΟΔΟΣ", "οδοσ"),
+            ("οδος", "οδοσ"),
+            ("dom\\alice", "dom\\alice"),
+        ] {
+            assert_eq!(login(typed), key, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn logins_that_look_like_other_keys_are_escaped() {
+        for (typed, key) in [
+            ("@example.com", "\\@example.com"),
+            ("<alice@example.com>", "\\<alice@example.com>"),
+            ("[192.0.2.1]", "\\[192.0.2.1]"),
+            ("\\@example.com", "\\\\@example.com"),
+            ("   ", "\\"),
+        ] {
+            assert_eq!(login(typed), key, "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn domains_are_added_and_cut_as_told() {
+        let with = |login_domain: Option<&str>, strip_domain, login| {
+            let login_domain = login_domain.map(str::to_owned);
+            login_key(login, &config::Subject { limit_by: vec![], login_domain, strip_domain }).unwrap()
+        };
+        assert_eq!(with(Some("example.com"), false, "Alice"), "alice@example.com");
+        assert_eq!(with(Some("example.com"), false, "alice@example.net"), "alice@example.net");
+        assert_eq!(with(None, true, "alice@example.net"), "alice");
+        assert_eq!(with(None, true, "alice @example.net"), "alice");
+        assert_eq!(with(Some("example.com"), true, "alice"), "alice");
+        assert_eq!(with(None, true, "@example.net"), "\\@example.net");
+        assert_eq!(with(Some("example.com"), false, " "), "\\");
+    }
+
+    #[test]
+    fn long_logins_stay_apart() {
+        let long = |last: char| format!("{}{last}", "é".repeat(MAX_KEY));
+        let (one, two) = (login(&long('1')), login(&long('2')));
+        assert_ne!(one, two);
+        assert_eq!(one.chars().count(), KEPT + 1 + HASH_DIGITS);
+        assert!(one.starts_with(&"é".repeat(KEPT)));
+        assert_eq!(login(&"a".repeat(MAX_KEY)), "a".repeat(MAX_KEY));
+        // SHA-256 of 256 times `a`, by sha256sum.
+        assert!(login(&"a".repeat(256)).ends_with("#02d7160d77e18c6447be80c2e355c7ed"), "{}", login(&"a".repeat(256)));
+    }
+
+    #[test]
+    fn only_a_login_begins_with_its_domains_quota() {
+        let domain = |key: &str, kind| Subject { key: key.to_owned(), kind }.domain_key().map(str::to_owned);
+        assert_eq!(domain("alice@example.com", Kind::Login).as_deref(), Some("@example.com"));
+        assert_eq!(domain("a@b@example.com", Kind::Login).as_deref(), Some("@example.com"));
+        assert_eq!(domain("alice", Kind::Login), None);
+        assert_eq!(domain("alice@", Kind::Login), None);
+        assert_eq!(domain("<alice@example.com>", Kind::Sender), None);
+    }
+
+    #[test]
+    fn an_operator_may_name_any_key() {
+        let named = |typed| named_key(typed, &settings(&[])).unwrap();
+        for (typed, key) in [
+            ("Alice ", "alice"),
+            ("@Example.com", "@example.com"),
+            ("<a@example.com>", "<a@example.com>"),
+            ("[192.0.2.1]", "[192.0.2.1]"),
+            ("\\@example.com", "\\@example.com"),
+        ] {
+            assert_eq!(named(typed), key);
+        }
+        assert_eq!(named_key("", &settings(&[])), None);
+    }
+
+    #[test]
+    fn a_narrow_column_gets_a_key_it_can_hold() {
+        for (key, charset, kept) in [
+            ("alice", Charset::Latin1, "alice"),
+            ("müller€", Charset::Latin1, "müller€"),
+            ("łukasz", Charset::Utf8mb3, "łukasz"),
+            ("😀", Charset::Utf8mb4, "😀"),
+        ] {
+            assert_eq!(narrow(key, charset), kept);
+        }
+        assert!(narrow("łukasz@example.com", Charset::Latin1).starts_with("?ukasz@example.com#"));
+        assert!(narrow("<😀>", Charset::Utf8mb3).starts_with("<?>#"));
+        assert_ne!(narrow("😀", Charset::Utf8mb3), narrow("😁", Charset::Utf8mb3));
+    }
+
+    #[test]
+    fn folding_every_character_twice_is_folding_it_once() {
+        for character in '\0'..=char::MAX {
+            let once = folded(character.encode_utf8(&mut [0; 4]));
+            assert!(once.chars().all(|small| small.to_lowercase().eq([small])), "{character:?} becomes {once:?}");
+        }
+    }
+
+    const EVERY_ATTRIBUTE: [LimitBy; 3] = [LimitBy::SaslUsername, LimitBy::Sender, LimitBy::ClientAddress];
+
+    fn odd_text() -> impl Strategy<Value = String> {
+        prop_oneof!["[@<\\[\\\\>\\]a-cA-C \\t\\x00#]{0,12}", "\\PC{0,300}", any::<String>()]
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_one_that_every_database_takes(
+            sasl_username in odd_text(),
+            sender in odd_text(),
+            client_address in prop_oneof![odd_text(), any::<std::net::IpAddr>().prop_map(|a| a.to_string())],
+            limit_by in prop::sample::subsequence(EVERY_ATTRIBUTE.to_vec(), 0..=3),
+            login_domain in prop::option::of(Just("example.com".to_owned())),
+            strip_domain: bool,
+        ) {
+            let settings = config::Subject { limit_by, login_domain, strip_domain };
+            let asked = Attributes { sasl_username: &sasl_username, sender: &sender, client_address: &client_address };
+            let Some(subject) = Subject::of(&asked, &settings) else {
+                prop_assert!(sasl_username.is_empty());
+                return Ok(());
+            };
+            let key = subject.key;
+            prop_assert!(!key.is_empty() && key.chars().count() <= MAX_KEY);
+            prop_assert!(!key.contains(char::is_control));
+            prop_assert_eq!(key.trim(), &key);
+            let namespace = match key.chars().next() {
+                Some('<') => Kind::Sender,
+                Some('[') => Kind::Network,
+                Some('@') => return Err(TestCaseError::fail("charged to a domain")),
+                _ => Kind::Login,
+            };
+            prop_assert_eq!(namespace, subject.kind);
+            for charset in [Charset::Utf8mb4, Charset::Utf8mb3, Charset::Latin1] {
+                let narrowed = narrow(&key, charset).into_owned();
+                prop_assert!(narrowed.chars().count() <= MAX_KEY && narrowed.chars().all(|c| charset.holds(c)));
+                prop_assert_eq!(narrow(&narrowed, charset), narrowed.as_str());
+            }
+        }
+
+        #[test]
+        fn nobody_escapes_his_quota_by_case_blanks_or_controls(
+            name in "[a-z@.<\\[\\\\]{1,20}",
+            upper: u32,
+            noise in "[ \\x00-\\x1f\\x7f]{0,4}",
+        ) {
+            let varied: String = name
+                .chars()
+                .enumerate()
+                .map(|(i, c)| if upper >> (i % 32) & 1 == 1 { c.to_ascii_uppercase() } else { c })
+                .collect();
+            prop_assert_eq!(login(&format!("{noise}{varied}{noise}")), login(&name));
+        }
+
+        #[test]
+        fn different_logins_have_different_keys(one in "[a-c@<\\[\\\\#>]{1,5}", two in "[a-c@<\\[\\\\#>]{1,5}") {
+            prop_assert_eq!(one == two, login(&one) == login(&two));
+        }
+
+        #[test]
+        fn a_shown_key_names_itself(name in odd_text()) {
+            let settings = settings(&[]);
+            if let Some(key) = login_key(&name, &settings) {
+                prop_assert_eq!(named_key(&key, &settings), Some(key));
+            }
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! From a request to the answer: what needs no counting is answered here, everything else is charged.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::tally::Tally;
+use crate::commit::queue::Queue;
+use crate::commit::{FailOpen, Verdict};
+use crate::limiter::decide::Ruling;
+use crate::limiter::subject::{Attributes, Subject};
+use crate::limiter::terms::Terms;
+use crate::protocol::reply::Action;
+use crate::protocol::request::{Nonsense, Request, Stage};
+use crate::telemetry::decision::Decision;
+use crate::telemetry::limited::{log_decision, warn_limited};
+
+/// The most stage names that are warned about; the network chooses them.
+const MOST_STAGES: usize = 16;
+
+/// What every connection needs to answer.
+#[derive(Debug)]
+pub struct Answerer {
+    queue: Queue,
+    terms: watch::Receiver<Arc<Terms>>,
+    pub tally: Tally,
+    warned_stages: Mutex<HashSet<String>>,
+}
+
+/// An answer, and what is to be logged once it is sent.
+#[derive(Debug)]
+pub struct Answer {
+    pub action: Action,
+    record: Option<Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    sender: String,
+    request: Arc<Request>,
+    ruling: Ruling,
+    from_memory: bool,
+}
+
+impl Answerer {
+    pub fn new(queue: Queue, terms: watch::Receiver<Arc<Terms>>) -> Answerer {
+        Answerer { queue, terms, tally: Tally::default(), warned_stages: Mutex::default() }
+    }
+
+    /// Exactly one answer to each request, within DECISION_TIMEOUT.
+    pub async fn answer(&self, request: Result<Box<Request>, Nonsense>) -> Answer {
+        let arrived = Instant::now();
+        let terms = self.terms.borrow().clone();
+        let request = match request {
+            Ok(request) => Arc::<Request>::from(request),
+            Err(nonsense) => {
+                warn_limited("nonsense", format_args!("a policy request makes no sense: {nonsense}"));
+                return self.in_doubt(FailOpen::Nonsense, &terms);
+            }
+        };
+        if let Stage::Other(name) = &request.stage {
+            self.warn_of_stage(name);
+            return self.uncounted();
+        }
+        let attributes = Attributes {
+            sasl_username: &request.sasl_username,
+            sender: &request.sender,
+            client_address: &request.client_address,
+        };
+        let Some(subject) = Subject::of(&attributes, &terms.subject) else {
+            return self.uncounted();
+        };
+        let deadline = arrived + terms.decision_timeout;
+        match self.queue.charge(subject.key.clone(), request.clone(), arrived, deadline).await {
+            Ok(verdict) => {
+                self.tally.verdict(&verdict);
+                let from_memory = matches!(verdict, Verdict::Remembered(_));
+                match verdict {
+                    Verdict::Counted(ruling) | Verdict::Remembered(ruling) => Answer {
+                        action: ruling.action.clone(),
+                        record: Some(Record { sender: subject.key, request, ruling, from_memory }),
+                    },
+                    Verdict::Looked(ruling) => Answer { action: ruling.action, record: None },
+                    Verdict::FailOpen(reason, action) => {
+                        say_in_doubt(reason, &subject.key);
+                        Answer { action, record: None }
+                    }
+                }
+            }
+            Err(reason) => {
+                say_in_doubt(reason, &subject.key);
+                self.in_doubt(reason, &terms)
+            }
+        }
+    }
+
+    fn uncounted(&self) -> Answer {
+        self.tally.uncounted();
+        Answer { action: Action::DUNNO, record: None }
+    }
+
+    fn in_doubt(&self, reason: FailOpen, terms: &Terms) -> Answer {
+        self.tally.fail_open(reason);
+        Answer { action: terms.policy.on_error.clone(), record: None }
+    }
+
+    /// Most reports of "it limits nothing" are a check at the wrong stage. Said once per stage.
+    fn warn_of_stage(&self, name: &str) {
+        let mut warned = self.warned_stages.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < MOST_STAGES && warned.insert(name.to_owned()) {
+            log::warn!(
+                "Postfix asks at stage {name:?}, where there are no recipients to count: such a check limits nothing. Put \
+                 check_policy_service into smtpd_data_restrictions"
+            );
+        }
+    }
+}
+
+fn say_in_doubt(reason: FailOpen, sender: &str) {
+    warn_limited(
+        reason.name(),
+        format_args!("{sender}: let through without being counted for certain: {reason} ({})", reason.name()),
+    );
+}
+
+impl Answer {
+    /// Logs the decision. After the reply is sent: a slow log delays nobody.
+    pub fn log(self) {
+        let Some(Record { sender, request, ruling, from_memory }) = self.record else { return };
+        log_decision(
+            &sender,
+            &Decision {
+                queue_id: &request.queue_id,
+                client_name: &request.client_name,
+                client_address: &request.client_address,
+                helo_name: &request.helo_name,
+                sasl_method: &request.sasl_method,
+                sasl_username: &request.sasl_username,
+                from: &request.sender,
+                to: &request.recipient,
+                recipient_count: request.recipient_count,
+                used: u64::from(ruling.used),
+                quota: ruling.quota,
+                blocked: ruling.blocked,
+                limit_reached: ruling.first_block,
+                action: None,
+                reason: from_memory.then_some("counted in memory"),
+                would: None,
+                suppressed: 0,
+            },
+        );
+    }
+}

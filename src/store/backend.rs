@@ -1,0 +1,129 @@
+//! One connection to one database, and the transactions on it, generic over the concrete sqlx drivers.
+
+use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, Type};
+
+use super::dialect::{self, ConnectionOf, Dialect, commit_failure, failure};
+use super::{AuditRow, Failure, Row, Sum, counters, messages};
+use crate::config;
+
+/// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
+/// task that asks one question at a time.
+pub struct Backend<D: Dialect> {
+    options: D::Options,
+    pub(super) connection: Option<ConnectionOf<D>>,
+    /// True while COMMIT is under way: whoever gives up on the connection then cannot know its outcome.
+    committing: bool,
+}
+
+impl<D: Dialect> Backend<D> {
+    pub fn new(database: &config::Database) -> Backend<D> {
+        Backend { options: D::options(database), connection: None, committing: false }
+    }
+
+    pub fn place(&self) -> String {
+        D::place(&self.options)
+    }
+
+    pub async fn connect(&mut self) -> Result<(), Failure> {
+        if self.connection.is_none() {
+            self.connection = Some(D::connect(&self.options).await.map_err(|error| failure::<D>(&error))?);
+        }
+        Ok(())
+    }
+
+    pub fn abandon(&mut self) -> bool {
+        self.connection = None;
+        std::mem::take(&mut self.committing)
+    }
+
+    pub async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            dialect::close::<D>(connection).await;
+        }
+    }
+
+    /// The connection, taken out: a method that is cancelled or fails leaves none behind, and the next one connects anew.
+    pub(super) async fn take_connection(&mut self) -> Result<ConnectionOf<D>, Failure> {
+        self.connect().await?;
+        self.connection.take().ok_or_else(|| Failure::Away("there is no connection".to_owned()))
+    }
+
+    /// Keeps a connection for the next time, unless `result` says that it is of no more use.
+    pub(super) fn put_back<T>(&mut self, connection: ConnectionOf<D>, result: &Result<T, Failure>) {
+        if !matches!(result, Err(Failure::Away(_) | Failure::Unknown(_))) {
+            self.connection = Some(connection);
+        }
+    }
+}
+
+impl<D: Dialect> Backend<D>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> Option<String>: Encode<'q, D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    pub async fn settle<R: Send>(
+        &mut self,
+        sums: &[Sum],
+        new_quota: u32,
+        now: i64,
+        judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
+    ) -> Result<R, Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = self.transact(&mut connection, sums, new_quota, now, judge).await;
+        self.put_back(connection, &result);
+        result
+    }
+
+    async fn transact<R: Send>(
+        &mut self,
+        connection: &mut ConnectionOf<D>,
+        sums: &[Sum],
+        new_quota: u32,
+        now: i64,
+        judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
+    ) -> Result<R, Failure> {
+        let mut transaction = connection.begin_with(D::BEGIN).await.map_err(|error| failure::<D>(&error))?;
+        let written = async {
+            counters::add::<D>(&mut transaction, sums, new_quota, now).await?;
+            let rows = counters::read::<D>(&mut transaction, sums).await?;
+            let (result, audit) = judge(&rows);
+            messages::insert::<D>(&mut transaction, &audit, now).await?;
+            Ok(result)
+        }
+        .await;
+        match written {
+            Ok(result) => {
+                self.committing = true;
+                let committed = transaction.commit().await;
+                self.committing = false;
+                committed.map_err(|error| commit_failure::<D>(&error))?;
+                Ok(result)
+            }
+            Err(error) => {
+                let failure = failure::<D>(&error);
+                match transaction.rollback().await {
+                    Ok(()) => Err(failure),
+                    // The connection is gone; what the database said before that still stands.
+                    Err(error) if matches!(failure, Failure::Away(_)) => {
+                        log::debug!("rolling back: {error}");
+                        Err(failure)
+                    }
+                    Err(error) => Err(Failure::Away(format!("{failure}, and then {error}"))),
+                }
+            }
+        }
+    }
+
+    pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
+        if D::SKIP_LOCKED.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut connection = self.take_connection().await?;
+        let result = counters::locked::<D>(&mut connection, senders).await.map_err(|error| failure::<D>(&error));
+        self.put_back(connection, &result);
+        result
+    }
+}

@@ -1,0 +1,108 @@
+//! The few words in which the three databases differ.
+
+use std::future::Future;
+use std::time::Duration;
+
+use sqlx::{Connection, Database, IntoArguments};
+
+use super::Failure;
+use crate::config;
+
+/// How long a transaction waits for a row that somebody else holds. Long enough for another daemon's commit, short enough
+/// that the others in the batch hardly notice.
+pub const LOCK_PATIENCE: Duration = Duration::from_millis(150);
+
+/// How long the server itself lets a statement run, so that it ends what the client has given up.
+pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a database's SQL and driver do differently from the others'.
+pub trait Dialect: Send + Sync + Sized + 'static {
+    type Db: Database<Arguments: IntoArguments<Self::Db>>;
+    /// How to reach the database; made from the settings once.
+    type Options: Clone + Send + Sync + std::fmt::Debug;
+
+    /// Begins a transaction that is going to write.
+    const BEGIN: &'static str;
+    /// The type to CAST a whole number to, so that it is read as a signed 64-bit one whatever its column is.
+    const INTEGER: &'static str;
+    /// The function that gives the lesser of two numbers.
+    const LEAST: &'static str;
+    /// What of `ratelimits` is compared with a key (and is unique).
+    const SENDER: &'static str;
+    /// The table `usage`, whose name is a reserved word in one of them.
+    const USAGE: &'static str;
+    /// Around a number of seconds since 1970 to make a column's point in time of it.
+    const FROM_EPOCH: (&'static str, &'static str);
+    /// Locks what a SELECT finds and leaves out what others hold; empty where rows have no locks.
+    const SKIP_LOCKED: &'static str;
+
+    /// Begins the part of an upsert that says what to do with a row that is there already.
+    fn on_conflict(key: &str) -> String;
+    /// The value that an upsert brought for a column.
+    fn brought(column: &str) -> String;
+
+    fn options(database: &config::Database) -> Self::Options;
+    /// Where the database is, in words.
+    fn place(options: &Self::Options) -> String;
+    /// Connects and sets the session up: time-outs, isolation, UTC.
+    fn connect(
+        options: &Self::Options,
+    ) -> impl Future<Output = Result<<Self::Db as Database>::Connection, sqlx::Error>> + Send;
+    /// Sorts an error of this database. `None` for one that every database has in common.
+    fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<Failure>;
+
+    /// Adopts tables made by PolicydRateGuard, before the migrations run; says what it did.
+    fn adopt(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(Vec::new()) }
+    }
+
+    /// The migrations of this database.
+    fn migrator() -> &'static sqlx::migrate::Migrator;
+}
+
+/// Sorts an sqlx error, of a statement other than COMMIT.
+pub fn failure<D: Dialect>(error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Database(database) => {
+            D::classify(&**database).unwrap_or_else(|| Failure::Away(database.message().to_owned()))
+        }
+        sqlx::Error::Encode(error) => Failure::Refused(error.to_string()),
+        other => Failure::Away(describe(other)),
+    }
+}
+
+/// Sorts an error of COMMIT: what the database itself answered is certain, a lost connection leaves the outcome open.
+pub fn commit_failure<D: Dialect>(error: &sqlx::Error) -> Failure {
+    match error {
+        sqlx::Error::Database(_) => failure::<D>(error),
+        other => Failure::Unknown(describe(other)),
+    }
+}
+
+/// An error in words, with what lies beneath it.
+fn describe(error: &sqlx::Error) -> String {
+    use std::error::Error;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The connection of a dialect.
+pub type ConnectionOf<D> = <<D as Dialect>::Db as Database>::Connection;
+
+/// Ends a connection politely, whatever comes of it.
+pub async fn close<D: Dialect>(connection: ConnectionOf<D>) {
+    if let Err(error) = connection.close().await {
+        log::debug!("closing the database connection: {error}");
+    }
+}

@@ -1,0 +1,181 @@
+//! What keeps the tables small and current: facts in `meta`, the reset of counters, the purge by age. In chunks, so that
+//! mail goes on meanwhile.
+
+use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
+
+use super::Failure;
+use super::backend::Backend;
+use super::dialect::{ConnectionOf, Dialect, failure};
+
+/// Rows changed or deleted by one statement: a few milliseconds' work, for which nobody waits long.
+const ROWS: i64 = 1000;
+
+/// The time of the last reset of all counters, in `meta`.
+const LAST_RESET: &str = "last_reset";
+
+/// A kind of work that is done in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    /// Counters to 0, and quotas that are not locked to their quota_reset.
+    Reset,
+    /// Messages from before a time (seconds since 1970) are deleted.
+    Messages { before: i64 },
+    /// Rows of senders without a login that were last used before a time are deleted.
+    Idle { before: i64 },
+}
+
+/// What one chunk did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worked {
+    pub rows: u64,
+    /// Where the next chunk goes on.
+    pub last: i64,
+}
+
+impl Chunk {
+    fn table(self) -> &'static str {
+        match self {
+            Chunk::Reset | Chunk::Idle { .. } => "ratelimits",
+            Chunk::Messages { .. } => "messages",
+        }
+    }
+
+    fn verb(self) -> &'static str {
+        match self {
+            // A row's counters and quota in one statement, so that nobody sees one without the other. updated_at stays:
+            // MySQL would touch it by itself.
+            Chunk::Reset => {
+                "UPDATE ratelimits SET msg_counter = 0, rcpt_counter = 0, \
+                 quota = CASE WHEN quota_locked = 0 THEN quota_reset ELSE quota END, updated_at = updated_at"
+            }
+            Chunk::Messages { .. } => "DELETE FROM messages",
+            Chunk::Idle { .. } => "DELETE FROM ratelimits",
+        }
+    }
+
+    /// Which rows it is about.
+    fn push_condition<D: Dialect>(self, sql: &mut QueryBuilder<D::Db>)
+    where
+        for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
+    {
+        let (open, close) = D::FROM_EPOCH;
+        match self {
+            Chunk::Reset => {
+                sql.push("(msg_counter <> 0 OR rcpt_counter <> 0 OR (quota_locked = 0 AND quota <> quota_reset))");
+            }
+            Chunk::Messages { before } => {
+                sql.push("created_at < ").push(open).push_bind(before).push(close);
+            }
+            Chunk::Idle { before } => {
+                sql.push("(sender LIKE '<%' OR sender LIKE '[%') AND updated_at < ").push(open).push_bind(before).push(close);
+            }
+        }
+    }
+}
+
+impl<D: Dialect> Backend<D>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    /// The value stored in `meta` under `name`.
+    pub async fn meta(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        self.run(async |connection| meta::<D>(connection, name).await).await
+    }
+
+    /// Stores a value in `meta`.
+    pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), Failure> {
+        self.run(async |connection| set_meta::<D>(connection, name, value).await).await
+    }
+
+    /// Claims the reset for this process if nobody did since `before`, or in any case if `always`; gives what stood there.
+    pub async fn claim_reset(&mut self, now: i64, before: i64, always: bool) -> Result<Option<i64>, Failure> {
+        self.run(async |connection| {
+            let mut transaction = connection.begin_with(D::BEGIN).await?;
+            // The write takes the row's lock: of two hosts one reads what the other wrote.
+            let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO meta (name, value) VALUES (");
+            sql.push_bind(LAST_RESET.to_owned()).push(", '0')").push(D::on_conflict("name")).push("value = meta.value");
+            transaction.execute(sql.build()).await?;
+            let previous = meta::<D>(&mut transaction, LAST_RESET).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
+            if !always && previous > before {
+                transaction.rollback().await?;
+                return Ok(None);
+            }
+            set_meta::<D>(&mut transaction, LAST_RESET, &now.to_string()).await?;
+            transaction.commit().await?;
+            Ok(Some(previous))
+        })
+        .await
+    }
+
+    /// Takes a claim back.
+    pub async fn unclaim_reset(&mut self, previous: i64) -> Result<(), Failure> {
+        self.set_meta(LAST_RESET, &previous.to_string()).await
+    }
+
+    /// When all counters were last reset, in seconds since 1970; none if never.
+    pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
+        Ok(self.meta(LAST_RESET).await?.and_then(|text| text.parse().ok()).filter(|&at| at > 0))
+    }
+
+    /// Does the next [`ROWS`] rows of a work, beyond the row `after`; none when nothing is left.
+    pub async fn chunk(&mut self, chunk: Chunk, after: i64) -> Result<Option<Worked>, Failure> {
+        self.run(async |connection| {
+            let mut sql = QueryBuilder::<D::Db>::new(format!(
+                "SELECT CAST(id AS {}) FROM {} WHERE id > ",
+                D::INTEGER,
+                chunk.table()
+            ));
+            sql.push_bind(after).push(" AND ");
+            chunk.push_condition::<D>(&mut sql);
+            sql.push(" ORDER BY id LIMIT ").push(ROWS);
+            let rows = connection.fetch_all(sql.build()).await?;
+            let Some(last) = rows.last() else { return Ok(None) };
+            let last: i64 = last.try_get(0)?;
+            let mut sql = QueryBuilder::<D::Db>::new(chunk.verb());
+            sql.push(" WHERE id > ").push_bind(after).push(" AND id <= ").push_bind(last).push(" AND ");
+            chunk.push_condition::<D>(&mut sql);
+            connection.execute(sql.build()).await?;
+            Ok(Some(Worked { rows: rows.len() as u64, last }))
+        })
+        .await
+    }
+}
+
+impl<D: Dialect> Backend<D> {
+    /// Does something on the connection, and keeps the connection if it is still good.
+    async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut ConnectionOf<D>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = work(&mut connection).await.map_err(|error| failure::<D>(&error));
+        self.put_back(connection, &result);
+        result
+    }
+}
+
+async fn meta<D: Dialect>(connection: &mut ConnectionOf<D>, name: &str) -> Result<Option<String>, sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    let mut sql = QueryBuilder::<D::Db>::new("SELECT value FROM meta WHERE name = ");
+    sql.push_bind(name.to_owned());
+    connection.fetch_optional(sql.build()).await?.map(|row| row.try_get(0)).transpose()
+}
+
+async fn set_meta<D: Dialect>(connection: &mut ConnectionOf<D>, name: &str, value: &str) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
+{
+    let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO meta (name, value) VALUES (");
+    sql.push_bind(name.to_owned()).push(", ").push_bind(value.to_owned()).push(")");
+    sql.push(D::on_conflict("name")).push("value = ").push(D::brought("value"));
+    connection.execute(sql.build()).await?;
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The tables and their versions. Numbers and names are the same on all databases; sqlx keeps the list in `_sqlx_migrations`.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::migrate::Migrate;
+
+use super::Failure;
+use super::backend::Backend;
+use super::dialect::{ConnectionOf, Dialect, failure};
+
+/// One migration, as `migrate --status` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Step {
+    pub version: i64,
+    pub name: String,
+    pub applied: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    #[error(transparent)]
+    Database(#[from] Failure),
+    #[error(
+        "the database was made by a newer policyd-rate-guard: it has migration {0}, this program knows none above {1}. \
+         Install the newer version again, or give this one a database of its own"
+    )]
+    Newer(i64, i64),
+    #[error("migration {0} was changed after the database had it. Install an unchanged release of policyd-rate-guard")]
+    Changed(i64),
+    #[error(
+        "migration {0} was interrupted half-way. Look at the table it makes, then delete its row: \
+         DELETE FROM _sqlx_migrations WHERE version = {0}, and run `policyd-rate-guard migrate`"
+    )]
+    HalfDone(i64),
+    #[error("migration {step} failed: {failure}")]
+    Step { step: String, failure: Failure },
+}
+
+/// sqlx's own name for its table.
+const TABLE: &str = "_sqlx_migrations";
+
+impl<D: Dialect> Backend<D>
+where
+    ConnectionOf<D>: Migrate,
+{
+    pub async fn migrations(&mut self) -> Result<Vec<Step>, MigrateError> {
+        let mut connection = self.take_connection().await?;
+        let result = steps::<D>(&mut connection).await;
+        self.keep(connection, &result);
+        result
+    }
+
+    pub async fn migrate(&mut self) -> Result<Vec<Step>, MigrateError> {
+        // Two daemons that start together wait for each other: by a lock where the database has one. SQLite has none across
+        // statements, so there the slower one fails on the row that the faster one wrote, and finds nothing to do next time.
+        const TRIES: usize = 5;
+        let mut last = Ok(Vec::new());
+        for attempt in 1..=TRIES {
+            let mut connection = self.take_connection().await?;
+            last = run::<D>(&mut connection).await;
+            self.keep(connection, &last);
+            match &last {
+                Err(MigrateError::Step { .. } | MigrateError::Database(Failure::Transient(_))) if attempt < TRIES => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                _ => break,
+            }
+        }
+        last
+    }
+
+    fn keep<T>(&mut self, connection: ConnectionOf<D>, result: &Result<T, MigrateError>) {
+        // A failed migration may hold sqlx's lock: only a new connection is free of it.
+        if result.is_ok() {
+            self.connection = Some(connection);
+        }
+    }
+}
+
+async fn run<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Vec<Step>, MigrateError>
+where
+    ConnectionOf<D>: Migrate,
+{
+    connection.lock().await.map_err(database_error::<D>)?;
+    for done in D::adopt(connection).await.map_err(|error| failure::<D>(&error))? {
+        log::info!("adopting the tables of PolicydRateGuard: {done}");
+    }
+    let mut ran = Vec::new();
+    for step in steps::<D>(connection).await? {
+        let Some(migration) = D::migrator().iter().find(|migration| migration.version == step.version) else { continue };
+        if !step.applied {
+            connection.apply(TABLE, migration).await.map_err(|error| MigrateError::Step {
+                step: format!("{:04} {}", step.version, step.name),
+                failure: database_failure::<D>(error),
+            })?;
+            ran.push(Step { applied: true, ..step });
+        }
+    }
+    connection.unlock().await.map_err(database_error::<D>)?;
+    Ok(ran)
+}
+
+/// Every migration of the program, and whether the database has it; an error if the database has others.
+async fn steps<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Vec<Step>, MigrateError>
+where
+    ConnectionOf<D>: Migrate,
+{
+    connection.ensure_migrations_table(TABLE).await.map_err(database_error::<D>)?;
+    if let Some(version) = connection.dirty_version(TABLE).await.map_err(database_error::<D>)? {
+        return Err(MigrateError::HalfDone(version));
+    }
+    let applied = connection.list_applied_migrations(TABLE).await.map_err(database_error::<D>)?;
+    let newest = D::migrator().iter().map(|migration| migration.version).max().unwrap_or(0);
+    if let Some(beyond) = applied.iter().map(|migration| migration.version).filter(|&version| version > newest).max() {
+        return Err(MigrateError::Newer(beyond, newest));
+    }
+    D::migrator()
+        .iter()
+        .map(|migration| {
+            let there = applied.iter().find(|applied| applied.version == migration.version);
+            if there.is_some_and(|there| there.checksum != migration.checksum) {
+                return Err(MigrateError::Changed(migration.version));
+            }
+            Ok(Step {
+                version: migration.version,
+                name: migration.description.to_string(),
+                applied: there.is_some(),
+            })
+        })
+        .collect()
+}
+
+fn database_error<D: Dialect>(error: sqlx::migrate::MigrateError) -> MigrateError {
+    MigrateError::Database(database_failure::<D>(error))
+}
+
+fn database_failure<D: Dialect>(error: sqlx::migrate::MigrateError) -> Failure {
+    match error {
+        sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
+            failure::<D>(&error)
+        }
+        other => Failure::Away(other.to_string()),
+    }
+}

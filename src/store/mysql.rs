@@ -1,0 +1,100 @@
+//! MariaDB 10.6 or newer, and MySQL 8, by the same statements.
+
+use std::time::Duration;
+
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
+use sqlx::{ConnectOptions, Executor, error::DatabaseError};
+
+use super::Failure;
+use super::dialect::Dialect;
+use crate::config;
+
+/// The least that both servers take. [`super::dialect::LOCK_PATIENCE`] is shorter; this is the belt.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Mysql;
+
+impl Dialect for Mysql {
+    type Db = sqlx::MySql;
+    type Options = MySqlConnectOptions;
+
+    const BEGIN: &'static str = "BEGIN";
+    const INTEGER: &'static str = "SIGNED";
+    const LEAST: &'static str = "LEAST";
+    const SENDER: &'static str = "sender";
+    const USAGE: &'static str = "`usage`";
+    const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");
+    const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
+
+    fn on_conflict(_key: &str) -> String {
+        " ON DUPLICATE KEY UPDATE ".to_owned()
+    }
+
+    // VALUES() is deprecated in MySQL, but MariaDB has nothing else.
+    fn brought(column: &str) -> String {
+        format!("VALUES({column})")
+    }
+
+    fn options(database: &config::Database) -> MySqlConnectOptions {
+        let mut options = MySqlConnectOptions::new()
+            .username(&database.user)
+            .database(&database.name)
+            .ssl_mode(match database.tls {
+                config::Tls::Off => MySqlSslMode::Disabled,
+                config::Tls::Prefer => MySqlSslMode::Preferred,
+                config::Tls::Require => MySqlSslMode::Required,
+                config::Tls::Verify => MySqlSslMode::VerifyIdentity,
+            });
+        if let Some(ca) = &database.tls_ca {
+            options = options.ssl_ca(ca);
+        }
+        if let Some(password) = &database.password {
+            options = options.password(password.reveal());
+        }
+        match &database.socket {
+            Some(socket) => options.socket(socket),
+            None => options
+                .host(if database.host.is_empty() { "localhost" } else { &database.host })
+                .port(database.port.unwrap_or(3306)),
+        }
+    }
+
+    fn place(options: &MySqlConnectOptions) -> String {
+        let at = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        format!("MySQL or MariaDB database {} at {at}", options.get_database().unwrap_or_default())
+    }
+
+    async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
+        let mut connection = options.connect().await?;
+        let wait = LOCK_WAIT.as_secs();
+        connection
+            .execute(sqlx::AssertSqlSafe(format!(
+                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, SESSION innodb_lock_wait_timeout = {wait}"
+            )))
+            .await?;
+        Ok(connection)
+    }
+
+    fn classify(error: &dyn DatabaseError) -> Option<Failure> {
+        let words = error.message().to_owned();
+        let number = error.try_downcast_ref::<MySqlDatabaseError>()?.number();
+        Some(match number {
+            // Deadlock (with Galera: a certification failure, on COMMIT too), a row changed under a snapshot.
+            1213 | 1180 | 1020 => Failure::Transient(words),
+            // Lock wait time-out, NOWAIT, a statement interrupted by us.
+            1205 | 1317 | 3572 => Failure::Locked(words),
+            // Too long, not of the column's character set, out of range, wrong value, constraint, packet too large.
+            1048 | 1153 | 1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => Failure::Refused(words),
+            _ => Failure::Away(words),
+        })
+    }
+
+    fn migrator() -> &'static sqlx::migrate::Migrator {
+        static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("migrations/mysql");
+        &MIGRATOR
+    }
+}

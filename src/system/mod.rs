@@ -1,0 +1,27 @@
+//! The only place that talks to the kernel and to systemd.
+//!
+//! # The start, in order
+//!
+//! `serve` follows these steps, and each depends on those before it. Up to 5 the process has one thread; nothing reads a
+//! byte from a client before 8.
+//!
+//! 1. Read the settings, as whoever started the program: the file may be readable by root and USER's group only.
+//! 2. [`privileges::Identity::for_root`] looks up USER and GROUP. A wrong name ends the start before anything is done.
+//! 3. [`sockets::listen`] takes the sockets that systemd handed over and binds the others. As root it makes the directory of
+//!    a unix socket and gives both to USER. It is all that is ever done as root.
+//! 4. [`privileges::raise_open_files`]: a failure is worth a line in the log, no more; a sandbox may forbid it.
+//! 5. [`privileges::drop_to`], if there is an identity, then [`privileges::not_dumpable`]: from here on secrets are held.
+//! 6. Open the log files, as USER: root would follow a link planted in USER's log directory.
+//! 7. Start the runtime, and open the database, as USER: root would leave files that the daemon cannot write.
+//! 8. Accept; [`systemd::ready`], also when the database is away.
+//!
+//! Other commands that open the database or a log do 1, then [`privileges::become_user`], then [`privileges::not_dumpable`].
+//!
+//! # The end
+//!
+//! [`systemd::stopping`]; [`sockets::SocketPath::remove`] for each socket made here, while it still listens; accept what
+//! waits in the backlogs; close the listeners; answer; end.
+
+pub mod privileges;
+pub mod sockets;
+pub mod systemd;

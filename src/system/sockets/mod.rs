@@ -1,0 +1,303 @@
+//! The sockets that Postfix connects to: handed over by systemd, or bound here as SOCKET says.
+//!
+//! `directory` and `unix` are careful because this runs as root: see there. `accepted` is for the life after the start.
+
+mod accepted;
+mod directory;
+mod inherited;
+mod tcp;
+mod unix;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use socket2::SockRef;
+
+use crate::config::{self, ListenAddress};
+use crate::system::privileges::Identity;
+
+pub use accepted::{AcceptError, accept_error, configure_accepted};
+pub use unix::SocketPath;
+
+/// Connections that may wait to be accepted, such as those made during a restart. The kernel lowers it to
+/// net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+
+/// Why the daemon cannot listen as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("SOCKET names nothing to listen on")]
+    Nothing,
+    #[error("cannot listen on {name}: {source}{}", advice(source))]
+    Bind { name: String, source: io::Error },
+    #[error("another process listens on {name}; stop it, or change SOCKET")]
+    InUse { name: String },
+    #[error("{path} is a {kind}, not a socket, and is left alone; remove it, or change SOCKET")]
+    NotASocket { path: PathBuf, kind: &'static str },
+    #[error("cannot replace the socket {path}, which may be in use: {source}")]
+    Dead { path: PathBuf, source: io::Error },
+    #[error("cannot open the directory {path} for the unix socket: {source}; create it, or change SOCKET")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error(
+        "root does not follow the symbolic link {path}, which another user could have put there; \
+         write the directory it leads to into SOCKET, or start as USER"
+    )]
+    PlantedLink { path: PathBuf },
+    #[error("somebody replaced {path} while it was being set up; look who may write its directory, then start again")]
+    Replaced { path: PathBuf },
+    #[error("cannot give {path} to user {user}: {source}")]
+    Give { path: PathBuf, user: String, source: io::Error },
+    #[error("cannot use socket number {number} of those handed over at start: {source}; see the socket unit")]
+    Inherited { number: usize, source: io::Error },
+}
+
+/// A listening socket, not blocking, as an asynchronous runtime takes it over.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+/// A socket to accept on, and what else is known about it.
+#[derive(Debug)]
+pub struct Bound {
+    pub listener: Listener,
+    /// As main.cf writes it: `inet:127.0.0.1:10033`, `unix:/path`.
+    pub name: String,
+    /// Whether it was handed over; such a socket belongs to the supervisor and outlives the daemon.
+    pub inherited: bool,
+    /// The file of a unix socket that was made here, to be removed at the end, before the listener is closed.
+    pub path: Option<SocketPath>,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Opens every socket that the daemon is to listen on.
+///
+/// Sockets handed over replace the default SOCKET; one that the operator wrote is listened on too, unless it is among
+/// them already. Started as root, `owner` is who gets the unix sockets, and their directories where these are missing.
+/// After an error no socket file of this call is left.
+///
+/// Must be called once, before the process has a second thread and before privileges are dropped.
+pub fn listen(sockets: &config::Sockets, owner: Option<&Identity>) -> Result<Vec<Bound>, Error> {
+    let mut bound = Vec::new();
+    for listener in inherited::take()? {
+        let name = name(&listener).map_err(|source| Error::Inherited { number: bound.len() + 1, source })?;
+        bound.push(Bound { listener, name, inherited: true, path: None });
+    }
+    if bound.is_empty() || sockets.explicit {
+        for address in &sockets.listen {
+            if bound.iter().any(|open| open.covers(address)) {
+                continue;
+            }
+            match bind(address, sockets.mode, owner) {
+                Ok(socket) => bound.push(socket),
+                Err(error) if is_needless_loopback(address, &error, &sockets.listen) => {
+                    log::info!("not listening on {address}: there is no IPv6 on this system", address = shown(address));
+                }
+                Err(error) => {
+                    bound.iter().filter_map(|open| open.path.as_ref()).for_each(|path| drop(path.remove()));
+                    return Err(error);
+                }
+            }
+        }
+    }
+    if bound.is_empty() { Err(Error::Nothing) } else { Ok(bound) }
+}
+
+fn bind(address: &ListenAddress, mode: u32, owner: Option<&Identity>) -> Result<Bound, Error> {
+    let name = shown(address);
+    let (listener, path) = match address {
+        ListenAddress::Tcp(address) => match tcp::bind(*address) {
+            Ok(listener) => (Listener::Tcp(listener), None),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(Error::InUse { name }),
+            Err(source) => return Err(Error::Bind { name, source }),
+        },
+        ListenAddress::Unix(path) => {
+            let (listener, path) = unix::bind(path, mode, owner)?;
+            (Listener::Unix(listener), Some(path))
+        }
+    };
+    Ok(Bound { listener, name, inherited: false, path })
+}
+
+impl Bound {
+    /// Whether connections to `address` arrive here.
+    fn covers(&self, address: &ListenAddress) -> bool {
+        match (&self.listener, address) {
+            (Listener::Tcp(listener), ListenAddress::Tcp(wanted)) => {
+                let only_v6 = SockRef::from(listener).only_v6().unwrap_or(true);
+                listener.local_addr().is_ok_and(|local| takes(local, only_v6, *wanted))
+            }
+            (Listener::Unix(listener), ListenAddress::Unix(wanted)) => match &self.path {
+                Some(made) => is_same_file(made.path(), wanted),
+                None => listener
+                    .local_addr()
+                    .is_ok_and(|local| local.as_pathname().is_some_and(|path| is_same_file(path, wanted))),
+            },
+            _ => false,
+        }
+    }
+}
+
+/// Whether a TCP listener on `local` receives what is sent to `wanted`.
+fn takes(local: SocketAddr, only_v6: bool, wanted: SocketAddr) -> bool {
+    local.port() == wanted.port()
+        && match (local.ip(), wanted.ip()) {
+            (IpAddr::V6(any), IpAddr::V4(_)) => any == Ipv6Addr::UNSPECIFIED && !only_v6,
+            (IpAddr::V4(_), IpAddr::V6(_)) => false,
+            (local, wanted) => local == wanted || local.is_unspecified(),
+        }
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let inode = |path| std::fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    one == other || matches!((inode(one), inode(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+/// `localhost` often means `::1` too where IPv6 is switched off; 127.0.0.1 is enough then.
+fn is_needless_loopback(address: &ListenAddress, error: &Error, all: &[ListenAddress]) -> bool {
+    let ListenAddress::Tcp(address) = address else { return false };
+    let Error::Bind { source, .. } = error else { return false };
+    let v4 = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, address.port()).into());
+    let no_v6 = matches!(source.raw_os_error().map(Errno::from_raw), Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT));
+    no_v6 && address.ip() == Ipv6Addr::LOCALHOST && all.contains(&v4)
+}
+
+fn shown(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("inet:{address}"),
+        ListenAddress::Unix(path) => unix_name(path),
+    }
+}
+
+fn unix_name(path: &Path) -> String {
+    format!("unix:{}", path.display())
+}
+
+/// The name of a socket that was handed over, from its own address.
+fn name(listener: &Listener) -> io::Result<String> {
+    match listener {
+        Listener::Tcp(listener) => Ok(format!("inet:{}", listener.local_addr()?)),
+        Listener::Unix(listener) => {
+            let address = SockRef::from(listener).local_addr()?;
+            Ok(match (address.as_pathname(), address.as_abstract_namespace()) {
+                (Some(path), _) => unix_name(path),
+                (None, Some(name)) => format!("unix:@{}", std::ffi::OsStr::from_bytes(name).display()),
+                (None, None) => "unix:(unnamed)".to_owned(),
+            })
+        }
+    }
+}
+
+/// What to do about the usual errors of bind(2).
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; start as root, or choose a place where this user may",
+        io::ErrorKind::AddrNotAvailable => "; no network interface has this address",
+        io::ErrorKind::AddrInUse => "; another process was quicker",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn sockets(listen: Vec<ListenAddress>) -> config::Sockets {
+        config::Sockets { listen, explicit: true, mode: 0o660, user: "nobody".into(), group: None }
+    }
+
+    fn at(address: &str) -> SocketAddr {
+        address.parse().unwrap()
+    }
+
+    fn tcp(address: &str) -> ListenAddress {
+        ListenAddress::Tcp(at(address))
+    }
+
+    #[test]
+    fn several_sockets_are_opened_at_once_each_only_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = ListenAddress::Unix(folder.path().join("policyd"));
+        let config = sockets(vec![tcp("127.0.0.1:0"), tcp("[::1]:0"), path.clone(), path]);
+        let bound = listen(&config, None).unwrap();
+        let names: Vec<_> = bound.iter().map(ToString::to_string).collect();
+        assert_eq!(names[2..], [format!("unix:{}/policyd", folder.path().display())]);
+        assert_eq!(names[0], "inet:127.0.0.1:0");
+        assert!(bound.iter().all(|socket| !socket.inherited));
+        UnixStream::connect(folder.path().join("policyd")).unwrap();
+    }
+
+    #[test]
+    fn when_one_fails_no_socket_file_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let path = folder.path().join("policyd");
+        let config = sockets(vec![ListenAddress::Unix(path.clone()), ListenAddress::Tcp(taken.local_addr().unwrap())]);
+        let error = listen(&config, None).unwrap_err();
+        assert!(matches!(error, Error::InUse { .. }), "{error}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn nothing_to_listen_on_is_an_error() {
+        assert!(matches!(listen(&sockets(vec![]), None), Err(Error::Nothing)));
+    }
+
+    #[test]
+    fn a_wildcard_takes_the_addresses_of_its_port() {
+        for (local, only_v6, wanted, expected) in [
+            ("127.0.0.1:10033", true, "127.0.0.1:10033", true),
+            ("127.0.0.1:10033", true, "127.0.0.1:10034", false),
+            ("127.0.0.1:10033", true, "127.0.0.2:10033", false),
+            ("0.0.0.0:10033", true, "127.0.0.1:10033", true),
+            ("0.0.0.0:10033", true, "[::1]:10033", false),
+            ("[::]:10033", true, "[::1]:10033", true),
+            ("[::]:10033", true, "127.0.0.1:10033", false),
+            ("[::]:10033", false, "127.0.0.1:10033", true),
+            ("[::1]:10033", false, "127.0.0.1:10033", false),
+        ] {
+            assert_eq!(takes(at(local), only_v6, at(wanted)), expected, "{local} {only_v6} {wanted}");
+        }
+    }
+
+    #[test]
+    fn only_the_loopback_of_a_missing_ipv6_may_be_missing() {
+        let missing = |name: &str| Error::Bind { name: name.into(), source: Errno::EADDRNOTAVAIL.into() };
+        let both = [tcp("[::1]:10033"), tcp("127.0.0.1:10033")];
+        assert!(is_needless_loopback(&both[0], &missing("inet:[::1]:10033"), &both));
+        assert!(!is_needless_loopback(&both[1], &missing("inet:127.0.0.1:10033"), &both));
+        assert!(!is_needless_loopback(&both[0], &missing("inet:[::1]:10033"), &both[..1]));
+        assert!(!is_needless_loopback(&both[0], &Error::InUse { name: "inet:[::1]:10033".into() }, &both));
+    }
+
+    #[test]
+    fn an_error_says_what_to_do() {
+        let error = bind(&tcp("192.0.2.1:10033"), 0o660, None).unwrap_err().to_string();
+        assert!(error.starts_with("cannot listen on inet:192.0.2.1:10033: "), "{error}");
+        assert!(error.ends_with("no network interface has this address"), "{error}");
+    }
+}

@@ -1,0 +1,324 @@
+//! The daemon under test: the real binary with a settings file, sockets and a log of its own, started until it says
+//! READY=1 and ended with the value that stands for it.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::client::Client;
+use super::database::Database;
+use super::process::Process;
+use super::scratch::{Account, Scratch};
+use super::stream::{self, Address};
+
+/// How long a start or an orderly end may take on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What a daemon is started with.
+#[derive(Debug)]
+pub struct Setup {
+    scratch: Scratch,
+    database: Database,
+    port: u16,
+    settings: Vec<(String, String)>,
+    environment: Vec<(OsString, OsString)>,
+    wrapper: Vec<OsString>,
+}
+
+/// A running daemon, or one that was ended and may be started again.
+#[derive(Debug)]
+pub struct Daemon {
+    // Before its folder, so that it ends first.
+    process: Option<Process>,
+    notifications: UnixDatagram,
+    ready_after: Duration,
+    setup: Setup,
+}
+
+impl Setup {
+    /// On an SQLite file of its own that does not exist yet.
+    pub fn sqlite() -> Setup {
+        let scratch = Setup::scratch();
+        let database = Database::sqlite(&scratch.join("policyd-rate-guard.db"));
+        Setup::new(scratch, database)
+    }
+
+    /// On a database that others may share.
+    pub fn on(database: &Database) -> Setup {
+        Setup::new(Setup::scratch(), database.clone())
+    }
+
+    fn scratch() -> Scratch {
+        // Started as root the daemon drops to USER. `nobody` exists everywhere, `postfix` only with Postfix.
+        Scratch::new(Account::when_root("nobody"))
+    }
+
+    fn new(scratch: Scratch, database: Database) -> Setup {
+        let port = stream::free_port();
+        let setup =
+            Setup { scratch, database, port, settings: Vec::new(), environment: Vec::new(), wrapper: Vec::new() };
+        let sockets = format!("{} {},{}", setup.unix_path().display(), Ipv4Addr::LOCALHOST, port);
+        let setup = setup.setting("SOCKET", &sockets).setting("LOG_CONSOLE", "True");
+        match setup.scratch.owner().cloned() {
+            Some(account) => setup.setting("USER", &account.name),
+            None => setup,
+        }
+    }
+
+    /// One line of the settings file; replaces what was set before.
+    pub fn setting(mut self, name: &str, value: &str) -> Setup {
+        self.set(name, value);
+        self
+    }
+
+    /// Leaves a line out of the settings file.
+    pub fn without(mut self, name: &str) -> Setup {
+        self.settings.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// An environment variable; the daemon inherits none but these and PATH.
+    pub fn environment(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// A command that ends by executing the daemon, such as `setpriv …` or `prlimit …`.
+    pub fn through<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Setup {
+        self.wrapper = wrapper.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The private folder, for files that a setting names.
+    pub fn folder(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    pub fn unix_path(&self) -> PathBuf {
+        self.scratch.join("policy")
+    }
+
+    pub fn tcp_address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
+    /// Starts the daemon and returns when it has said that it can answer.
+    pub fn start(self) -> Daemon {
+        let path = self.scratch.join("notify");
+        let notifications = UnixDatagram::bind(&path).expect("a notification socket");
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("access for the dropped daemon");
+        notifications.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out");
+        let mut daemon = Daemon { process: None, notifications, ready_after: Duration::ZERO, setup: self };
+        daemon.start_again();
+        daemon
+    }
+
+    /// Runs the daemon where it is expected to end by itself: its exit status and what it printed.
+    pub fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        self.write_settings();
+        let mut command = self.command(command);
+        command.args(arguments).stdin(Stdio::null()).output().expect("the program runs")
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        assert!(!value.contains(['\'', '\n']), "the value of {name} cannot be written between single quotes");
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    fn settings_path(&self) -> PathBuf {
+        self.scratch.join("settings.env")
+    }
+
+    fn write_settings(&self) {
+        let mut lines = self.database.settings();
+        lines.retain(|(name, _)| !self.settings.iter().any(|(own, _)| own == name));
+        lines.extend(self.settings.iter().cloned());
+        let text: String = lines.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
+        fs::write(self.settings_path(), text).expect("writing the settings file");
+        self.scratch.hand_over();
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let program = OsString::from(env!("CARGO_BIN_EXE_policyd-rate-guard"));
+        let mut words = self.wrapper.iter().cloned().chain([program]);
+        let mut command = Command::new(words.next().expect("at least the program"));
+        command.args(words).arg("--config").arg(self.settings_path()).arg(subcommand);
+        command.current_dir(self.scratch.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+impl Daemon {
+    /// Starts the daemon again in the same folder, on the same sockets and database.
+    pub fn start_again(&mut self) {
+        assert!(self.process.is_none(), "the daemon runs already");
+        self.setup.write_settings();
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path()).expect("the log file");
+        let mut command = self.setup.command("serve");
+        command.env("NOTIFY_SOCKET", self.setup.scratch.join("notify"));
+        command.stdout(log.try_clone().expect("the log file")).stderr(log);
+        while self.notification().is_some() {}
+        let started = Instant::now();
+        self.process = Some(Process::spawn(&mut command, Signal::SIGKILL, self.setup.scratch.path()));
+        self.await_notification("READY=1");
+        self.ready_after = started.elapsed();
+    }
+
+    /// Changes a line of the settings file, for a reload or the next start.
+    pub fn change_setting(&mut self, name: &str, value: &str) {
+        self.setup.set(name, value);
+        self.setup.write_settings();
+    }
+
+    /// From the start of the process to its READY=1.
+    pub fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.setup.database
+    }
+
+    pub fn unix_address(&self) -> Address {
+        Address::Unix(self.setup.unix_path())
+    }
+
+    /// A new connection over the unix socket.
+    pub fn connect(&self) -> Client {
+        Client::connect(&self.unix_address())
+    }
+
+    /// A new connection over TCP.
+    pub fn connect_tcp(&self) -> Client {
+        Client::tcp(self.setup.tcp_address())
+    }
+
+    /// All that the daemon has written to standard output and error, over all its starts.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Waits until the log holds `text`.
+    pub fn await_log(&mut self, text: &str) {
+        let started = Instant::now();
+        while !self.log().contains(text) {
+            assert!(started.elapsed() < LIMIT, "the daemon's log never said {text:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The next message to systemd, if one comes at once.
+    pub fn notification(&self) -> Option<String> {
+        let mut buffer = [0; 4096];
+        match self.notifications.recv(&mut buffer) {
+            Ok(count) => Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
+            Err(error) => panic!("the notification socket: {error}"),
+        }
+    }
+
+    /// Waits for a message to systemd that has `line` as one of its lines, and gives the whole message.
+    pub fn await_notification(&mut self, line: &str) -> String {
+        let started = Instant::now();
+        loop {
+            if let Some(message) = self.notification()
+                && message.lines().any(|said| said == line)
+            {
+                return message;
+            }
+            let ended = self.process.as_mut().and_then(Process::exited);
+            assert!(ended.is_none(), "the daemon ended before it said {line}: {ended:?}");
+            assert!(started.elapsed() < LIMIT, "the daemon never said {line}");
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.running().id()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> u64 {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the status of a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+        kilobytes * 1024
+    }
+
+    /// Asks it to end, as systemd does, and waits until it has.
+    pub fn term(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.process.as_mut().expect("a running daemon").wait(LIMIT);
+        self.process = None;
+        status
+    }
+
+    /// Ends it as a power failure would.
+    pub fn kill9(&mut self) {
+        self.process.as_mut().expect("a running daemon").kill();
+        self.process = None;
+    }
+
+    /// Asks it to read its settings again; returns when it has said that it did.
+    pub fn hup(&mut self) {
+        while self.notification().is_some() {}
+        self.signal(Signal::SIGHUP);
+        self.await_notification("READY=1");
+    }
+
+    /// Asks it to reopen its log files.
+    pub fn usr1(&self) {
+        self.signal(Signal::SIGUSR1);
+    }
+
+    /// Freezes it: its sockets stay open, nothing is answered.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen daemon go on.
+    pub fn cont(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.running().signal(signal);
+    }
+
+    fn running(&self) -> &Process {
+        self.process.as_ref().expect("a running daemon")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.setup.scratch.join("daemon.log")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A failed test is explained by what the daemon said.
+        if std::thread::panicking() {
+            eprintln!("--- log of the daemon in {}\n{}---", self.setup.scratch.path().display(), self.log());
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! What the integration tests and the benchmarks stand on: the real daemon, real database servers, and a client that talks
+//! as Postfix does. Everything lives in private folders and on private sockets, and is gone when the test binary is,
+//! however that ended.
+//!
+//! - `client`    a policy client that sends what Postfix 3.7 sends, in its order
+//! - `daemon`    the daemon under test: settings, start until READY=1, signals, log, memory
+//! - `database`  a test database of any kind: the settings to reach it, and its rows
+//! - `mariadb`   a private MariaDB server
+//! - `postgres`  a private PostgreSQL server
+//! - `proxy`     stands between daemon and database, and freezes, cuts or loses what passes
+//! - `process`   a child process that never outlives the test binary
+//! - `scratch`   a private folder, owned by whom the process in it runs as
+//! - `stream`    one name for TCP and unix connections
+//! - `wait`      waiting for something with a bound
+
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+// A tool that fails is a test that fails. Clippy knows `#[test]` functions as tests, but not what they call.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+pub mod client;
+pub mod daemon;
+pub mod database;
+pub mod mariadb;
+pub mod postgres;
+pub mod process;
+pub mod proxy;
+pub mod scratch;
+pub mod stream;
+pub mod wait;

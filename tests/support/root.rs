@@ -1,0 +1,14 @@
+//! Tests that need to be root.
+
+/// Says who is not root and has asked for less.
+const WITHOUT_ROOT: &str = "TEST_WITHOUT_ROOT";
+
+/// Whether `test` can run. Not to be root is a failure, unless the environment asks for less: then it is said aloud.
+pub fn is_root(test: &str) -> bool {
+    if nix::unistd::geteuid().is_root() {
+        return true;
+    }
+    assert!(std::env::var_os(WITHOUT_ROOT).is_some(), "{test} needs root; set {WITHOUT_ROOT}=1 to go without it");
+    eprintln!("NOT RUN, needs root: {test}");
+    false
+}

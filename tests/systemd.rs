@@ -1,0 +1,84 @@
+//! What systemd hears, on a notify socket like its own.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod support {
+    pub mod own_process;
+}
+
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use policyd_rate_guard::system::systemd;
+use support::own_process;
+
+#[test]
+fn every_state_is_told() {
+    let Some(mut command) = own_process::command("every_state_is_told", &[]) else {
+        systemd::ready("waiting for the database\nMAINPID=1");
+        systemd::status("64 connections");
+        systemd::reloading();
+        systemd::keep_alive();
+        systemd::stopping();
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    own_process::succeeds(command.env("NOTIFY_SOCKET", &path));
+
+    manager.set_nonblocking(true).unwrap();
+    let mut buffer = [0; 1024];
+    let mut heard = Vec::new();
+    while let Ok(length) = manager.recv(&mut buffer) {
+        heard.push(String::from_utf8(buffer[..length].to_vec()).unwrap());
+    }
+    let reloading = heard.remove(2);
+    assert_eq!(
+        heard,
+        [
+            "READY=1\nSTATUS=waiting for the database MAINPID=1\n",
+            "STATUS=64 connections\n",
+            "WATCHDOG=1\n",
+            "STOPPING=1\n"
+        ]
+    );
+    let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+    assert!(time.trim_end().parse::<u64>().unwrap() > 0, "{reloading}");
+}
+
+#[test]
+fn without_systemd_nothing_happens() {
+    let Some(mut command) = own_process::command("without_systemd_nothing_happens", &[]) else {
+        systemd::ready("ready");
+        systemd::reloading();
+        systemd::keep_alive();
+        systemd::stopping();
+        assert_eq!(systemd::watchdog_interval(), None);
+        assert!(!systemd::under_systemd_journal());
+        return;
+    };
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STREAM"] {
+        command.env_remove(name);
+    }
+    own_process::succeeds(&mut command);
+}
+
+#[test]
+fn the_watchdog_is_fed_twice_per_period() {
+    let wrapper = ["sh", "-c", r#"WATCHDOG_PID=$$ exec "$@""#, "sh"];
+    let Some(mut command) = own_process::command("the_watchdog_is_fed_twice_per_period", &wrapper) else {
+        assert_eq!(systemd::watchdog_interval(), Some(Duration::from_secs(15)));
+        return;
+    };
+    own_process::succeeds(command.env("WATCHDOG_USEC", "30000000"));
+}
+
+#[test]
+fn a_watchdog_of_another_process_is_not_ours() {
+    let Some(mut command) = own_process::command("a_watchdog_of_another_process_is_not_ours", &[]) else {
+        assert_eq!(systemd::watchdog_interval(), None);
+        return;
+    };
+    own_process::succeeds(command.env("WATCHDOG_USEC", "30000000").env("WATCHDOG_PID", "1"));
+}
