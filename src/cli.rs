@@ -144,6 +144,8 @@ mod tests {
     #[test]
     fn attributes_may_hold_equals_signs() {
         assert_eq!(parse_attribute("sender=a+b=c@x"), Ok(("sender".into(), "a+b=c@x".into())));
-        assert!(parse_attribute("=x").is_err() && parse_attribute("x").is_err() && parse_attribute("a=b\nc=d").is_err());
+        assert!(
+            parse_attribute("=x").is_err() && parse_attribute("x").is_err() && parse_attribute("a=b\nc=d").is_err()
+        );
     }
 }

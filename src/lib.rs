@@ -1,8 +1,31 @@
 //! policyd-rate-guard: a Postfix policy service that limits what each authenticated sender may send.
+//!
+//! # The journey of a request
+//!
+//! Postfix writes a policy request to a socket. [`server::listener`] has accepted the connection and [`server::connection`]
+//! feeds its bytes to [`protocol::request`]. [`server::answer`] decides at once what needs no counting; everything else
+//! becomes a charge in [`commit::queue`]. The one [`commit::committer`] takes all charges that wait, asks [`commit::repeats`]
+//! what is new about each, has the [`store`] add the sums and read the rows in one transaction, in which [`limiter::decide`]
+//! rules each request in the order of arrival. After the commit the verdicts go back to the connections,
+//! [`protocol::reply`] writes them, and [`telemetry`] logs them.
+//!
+//! # The modules
+//!
+//! - [`cli`], [`exit`], [`commands`]: the command line, exit statuses, one file per subcommand.
+//! - [`config`]: the table of settings, the file they come from, the typed configuration.
+//! - [`protocol`]: bytes ↔ requests and replies. Pure.
+//! - [`limiter`]: whose quota, how much, and what then. Pure.
+//! - [`commit`]: from a charge to a committed verdict.
+//! - [`store`]: all SQL.
+//! - [`server`]: sockets, connections, signals.
+//! - [`telemetry`]: the log.
+//! - [`system`]: the kernel and systemd; the only place with `unsafe`.
 
+pub mod cli;
 pub mod commands;
 pub mod commit;
 pub mod config;
+pub mod exit;
 pub mod limiter;
 pub mod protocol;
 pub mod server;

@@ -34,7 +34,9 @@ pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
         let report = match store.migrate().await {
             Ok(_) => {
                 let within = options.unless_within;
-                clean(&mut store, &config, within).await.map_err(|error| Failed::new(Exit::Unavailable, format_args!("{place}: {error}")))
+                clean(&mut store, &config, within)
+                    .await
+                    .map_err(|error| Failed::new(Exit::Unavailable, format_args!("{place}: {error}")))
             }
             Err(error) => Err(database::unusable(&place, &error)),
         };

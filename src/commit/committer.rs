@@ -51,7 +51,7 @@ pub struct Committer {
 
 /// Whether the database answers.
 enum DatabaseState {
-    Here(Store),
+    Here(Box<Store>),
     Away(Open),
 }
 
@@ -79,7 +79,7 @@ impl Committer {
         let database = match tokio::time::timeout(START_PATIENCE, breaker::try_once(&mut store)).await {
             Ok(Ok(())) => {
                 log::info!("counting in {place}");
-                DatabaseState::Here(store)
+                DatabaseState::Here(Box::new(store))
             }
             Ok(Err(error)) if breaker::is_final(&error) => return Err(CommitterError::Unusable { place, error }),
             failed => {
@@ -328,7 +328,7 @@ impl Committer {
                 open.standin.answered,
             );
         }
-        self.database = DatabaseState::Here(store);
+        self.database = DatabaseState::Here(Box::new(store));
     }
 }
 

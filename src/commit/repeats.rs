@@ -168,7 +168,8 @@ mod tests {
     use crate::protocol::request::{Event, Parser};
 
     fn request(stage: &str, recipient: &str, count: u32, instance: &str) -> Request {
-        let text = format!("protocol_state={stage}\nrecipient={recipient}\nrecipient_count={count}\ninstance={instance}\n\n");
+        let text =
+            format!("protocol_state={stage}\nrecipient={recipient}\nrecipient_count={count}\ninstance={instance}\n\n");
         match Parser::default().feed(text.as_bytes()).1 {
             Some(Event::Request(Ok(request))) => *request,
             other => panic!("{other:?}"),

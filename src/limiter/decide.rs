@@ -97,7 +97,8 @@ mod tests {
     fn a_quota_of_n_lets_n_through() {
         let mut standing = Standing { quota: 3, messages: 0, recipients: 0 };
         let one = Increase { messages: 1, recipients: 1 };
-        let blocked: Vec<_> = (0..5).map(|_| decide(&policy(), &mut standing, one)).map(|r| (r.blocked, r.first_block)).collect();
+        let blocked: Vec<_> =
+            (0..5).map(|_| decide(&policy(), &mut standing, one)).map(|r| (r.blocked, r.first_block)).collect();
         assert_eq!(blocked, [(false, false), (false, false), (false, false), (true, true), (true, false)]);
         assert_eq!(standing.recipients, 5, "counted over quota too");
     }

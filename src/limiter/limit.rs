@@ -108,7 +108,7 @@ fn parse_rule(rule: Piece<'_>, text_blocked: &str) -> Result<Limit, Vec<Mistake<
     let (measure_word, rest) = rest.word(&['/']);
     let amount = Written::parse(amount_word).map_err(one)?;
     let measure = Measure::parse(measure_word).map_err(one)?;
-    let Some(rest) = rest.after('/') else {
+    let Some(rest) = rest.after("/") else {
         return Err(one(rest.mistake(LimitProblem::NoWindow(measure_word.shown()), EXAMPLE)));
     };
     let (per_word, rest) = rest.word(&[]);

@@ -43,14 +43,17 @@ impl<'a> Piece<'a> {
 
     /// The rules between `;`, without blanks at their ends. Empty ones are left out.
     pub fn rules(self) -> impl Iterator<Item = Piece<'a>> {
+        self.split(';').filter(|rule| !rule.text.is_empty())
+    }
+
+    /// What stands between separators, without blanks at its ends.
+    pub fn split(self, separator: char) -> impl Iterator<Item = Piece<'a>> {
         let mut rest = Some(self);
         std::iter::from_fn(move || {
-            let piece = rest?;
-            let (rule, after) = piece.split_at_first(|character| character == ';');
+            let (piece, after) = rest?.split_at_first(|character| character == separator);
             rest = after.map(Piece::without_first);
-            Some(rule.trimmed())
+            Some(piece.trimmed())
         })
-        .filter(|rule| !rule.text.is_empty())
     }
 
     /// The first word and the rest, both without blanks at their ends. A word ends at a blank and before an `ender`.
@@ -59,9 +62,10 @@ impl<'a> Piece<'a> {
         (word, rest.unwrap_or(Piece { text: "", column: word.column + word.text.chars().count() }).trimmed())
     }
 
-    /// What follows `character`, if the piece begins with it.
-    pub fn after(self, character: char) -> Option<Piece<'a>> {
-        self.text.starts_with(character).then(|| self.without_first().trimmed())
+    /// What follows `prefix`, if the piece begins with it.
+    pub fn after(self, prefix: &str) -> Option<Piece<'a>> {
+        let text = self.text.strip_prefix(prefix)?;
+        Some(Piece { text, column: self.column + prefix.chars().count() })
     }
 
     /// The piece as a message shows it: on one line, and not for ever.
@@ -136,7 +140,7 @@ mod tests {
         assert_eq!((word.text, word.column, rest.text, rest.column), ("30", 1, "recipients/5m", 4));
         let (word, rest) = rest.word(&['/']);
         assert_eq!((word.text, rest.text, rest.column), ("recipients", "/5m", 14));
-        assert_eq!(rest.after('/').map(|rest| (rest.text, rest.column)), Some(("5m", 15)));
+        assert_eq!(rest.after("/").map(|rest| (rest.text, rest.column)), Some(("5m", 15)));
         let (word, rest) = Piece::new("5m").word(&[]);
         assert_eq!((word.text, rest.text, rest.column), ("5m", "", 3));
     }

@@ -1,6 +1,6 @@
 //! One connection to one database, and the transactions on it, generic over the concrete sqlx drivers.
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, Type};
+use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, SqlSafeStr, Type};
 
 use super::dialect::{self, ConnectionOf, Dialect, commit_failure, failure};
 use super::{AuditRow, Failure, Row, Sum, counters, messages};
@@ -85,7 +85,8 @@ where
         now: i64,
         judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
     ) -> Result<R, Failure> {
-        let mut transaction = connection.begin_with(D::BEGIN).await.map_err(|error| failure::<D>(&error))?;
+        let mut transaction =
+            connection.begin_with(D::BEGIN.into_sql_str()).await.map_err(|error| failure::<D>(&error))?;
         let written = async {
             counters::add::<D>(&mut transaction, sums, new_quota, now).await?;
             let rows = counters::read::<D>(&mut transaction, sums).await?;

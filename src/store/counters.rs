@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
+use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
 use super::{COUNTER_MAX, Row, Sum, in_statement_sizes};
@@ -48,10 +48,7 @@ where
 }
 
 /// Reads the rows of all `sums`, in their order.
-pub async fn read<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
-    sums: &[Sum],
-) -> Result<Vec<Option<Row>>, sqlx::Error>
+pub async fn read<D: Dialect>(connection: &mut ConnectionOf<D>, sums: &[Sum]) -> Result<Vec<Option<Row>>, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
@@ -121,7 +118,7 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    let mut transaction = connection.begin_with(D::BEGIN).await?;
+    let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
     let mut held = Vec::new();
     for sender in senders {
         let there = !select::<D>(&mut transaction, &[sender]).await?.is_empty();

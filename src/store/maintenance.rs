@@ -1,7 +1,7 @@
 //! What keeps the tables small and current: facts in `meta`, the reset of counters, the purge by age. In chunks, so that
 //! mail goes on meanwhile.
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
+use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
 
 use super::Failure;
 use super::backend::Backend;
@@ -67,7 +67,10 @@ impl Chunk {
                 sql.push("created_at < ").push(open).push_bind(before).push(close);
             }
             Chunk::Idle { before } => {
-                sql.push("(sender LIKE '<%' OR sender LIKE '[%') AND updated_at < ").push(open).push_bind(before).push(close);
+                sql.push("(sender LIKE '<%' OR sender LIKE '[%') AND updated_at < ")
+                    .push(open)
+                    .push_bind(before)
+                    .push(close);
             }
         }
     }
@@ -93,12 +96,13 @@ where
     /// Claims the reset for this process if nobody did since `before`, or in any case if `always`; gives what stood there.
     pub async fn claim_reset(&mut self, now: i64, before: i64, always: bool) -> Result<Option<i64>, Failure> {
         self.run(async |connection| {
-            let mut transaction = connection.begin_with(D::BEGIN).await?;
+            let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
             // The write takes the row's lock: of two hosts one reads what the other wrote.
             let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO meta (name, value) VALUES (");
             sql.push_bind(LAST_RESET.to_owned()).push(", '0')").push(D::on_conflict("name")).push("value = meta.value");
             transaction.execute(sql.build()).await?;
-            let previous = meta::<D>(&mut transaction, LAST_RESET).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
+            let previous =
+                meta::<D>(&mut transaction, LAST_RESET).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
             if !always && previous > before {
                 transaction.rollback().await?;
                 return Ok(None);

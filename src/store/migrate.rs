@@ -88,7 +88,9 @@ where
     }
     let mut ran = Vec::new();
     for step in steps::<D>(connection).await? {
-        let Some(migration) = D::migrator().iter().find(|migration| migration.version == step.version) else { continue };
+        let Some(migration) = D::migrator().iter().find(|migration| migration.version == step.version) else {
+            continue;
+        };
         if !step.applied {
             connection.apply(TABLE, migration).await.map_err(|error| MigrateError::Step {
                 step: format!("{:04} {}", step.version, step.name),
@@ -122,11 +124,7 @@ where
             if there.is_some_and(|there| there.checksum != migration.checksum) {
                 return Err(MigrateError::Changed(migration.version));
             }
-            Ok(Step {
-                version: migration.version,
-                name: migration.description.to_string(),
-                applied: there.is_some(),
-            })
+            Ok(Step { version: migration.version, name: migration.description.to_string(), applied: there.is_some() })
         })
         .collect()
 }

@@ -37,10 +37,8 @@ impl Dialect for Mysql {
     }
 
     fn options(database: &config::Database) -> MySqlConnectOptions {
-        let mut options = MySqlConnectOptions::new()
-            .username(&database.user)
-            .database(&database.name)
-            .ssl_mode(match database.tls {
+        let mut options =
+            MySqlConnectOptions::new().username(&database.user).database(&database.name).ssl_mode(match database.tls {
                 config::Tls::Off => MySqlSslMode::Disabled,
                 config::Tls::Prefer => MySqlSslMode::Preferred,
                 config::Tls::Require => MySqlSslMode::Required,
@@ -88,7 +86,9 @@ impl Dialect for Mysql {
             // Lock wait time-out, NOWAIT, a statement interrupted by us.
             1205 | 1317 | 3572 => Failure::Locked(words),
             // Too long, not of the column's character set, out of range, wrong value, constraint, packet too large.
-            1048 | 1153 | 1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => Failure::Refused(words),
+            1048 | 1153 | 1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
+                Failure::Refused(words)
+            }
             _ => Failure::Away(words),
         })
     }

@@ -63,7 +63,7 @@ impl Dialect for Sqlite {
         // Extended result codes carry the primary one in their lowest byte (sqlite.org/rescode.html).
         let code: i32 = error.code()?.parse().ok()?;
         Some(match code & 0xff {
-            5 | 6 => Failure::Transient(words),         // BUSY, LOCKED
+            5 | 6 => Failure::Transient(words),           // BUSY, LOCKED
             18 | 19 | 20 | 25 => Failure::Refused(words), // TOOBIG, CONSTRAINT, MISMATCH, RANGE
             _ => Failure::Away(words),
         })

@@ -1,0 +1,161 @@
+//! `query`: asks the running daemon as Postfix would.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use super::{database, print, print_json};
+use crate::cli;
+use crate::config::{ListenAddress, Sources};
+use crate::exit::{Exit, Failed};
+use crate::protocol::reply::MAX_REPLY_LINE;
+use crate::protocol::request::DRY_RUN;
+
+/// Where the packaged systemd unit listens.
+const PACKAGED_SOCKET: &str = "/var/spool/postfix/rateguard/policyd";
+
+#[derive(Serialize)]
+struct Report<'a> {
+    action: &'a str,
+    counted: bool,
+}
+
+pub fn run(sources: &Sources, options: &cli::Query) -> Result<Exit, Failed> {
+    let address = address(sources, options)?;
+    let shown = match &address {
+        ListenAddress::Tcp(address) => format!("inet:{address}"),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let action = ask(&address, &request(options), options.timeout).map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                "; is the daemon running? See `systemctl status policyd-rate-guard`, or name its socket with --socket"
+            }
+            io::ErrorKind::PermissionDenied => "; run this as root or as user postfix",
+            _ => "",
+        };
+        Failed::new(Exit::Unavailable, format_args!("cannot ask the daemon on {shown}: {error}{advice}"))
+    })?;
+    let counted = !options.dry_run;
+    if options.output.json {
+        print_json(&Report { action: &action, counted })?;
+    } else {
+        print(&format!("action={action}\n"))?;
+        eprintln!(
+            "{}",
+            if counted { "This request was counted; --dry-run only looks." } else { "Nothing was counted." }
+        );
+    }
+    Ok(Exit::Ok)
+}
+
+/// The daemon's socket: named, or of the settings, or of the packages.
+fn address(sources: &Sources, options: &cli::Query) -> Result<ListenAddress, Failed> {
+    if let Some(written) = &options.socket {
+        return named(written);
+    }
+    let sockets = database::load(sources)?.sockets;
+    let packaged = PathBuf::from(PACKAGED_SOCKET);
+    match sockets.listen.first() {
+        Some(_) if !sockets.explicit && packaged.exists() => Ok(ListenAddress::Unix(packaged)),
+        Some(address) => Ok(address.clone()),
+        None => Err(Failed::new(Exit::Config, "SOCKET names no address; name one with --socket")),
+    }
+}
+
+fn named(written: &str) -> Result<ListenAddress, Failed> {
+    let path = written.strip_prefix("unix:").unwrap_or(written);
+    if path.starts_with('/') {
+        return Ok(ListenAddress::Unix(path.into()));
+    }
+    let tcp = written.strip_prefix("inet:").unwrap_or(written).replacen(',', ":", 1);
+    let found = tcp.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+    found.map(ListenAddress::Tcp).ok_or_else(|| {
+        Failed::new(
+            Exit::Usage,
+            format_args!("--socket {written}: write 127.0.0.1,10033, inet:host:port or unix:/path"),
+        )
+    })
+}
+
+/// The request's bytes. Attributes named on the command line replace ours.
+fn request(options: &cli::Query) -> Vec<u8> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Unlike any other message, or the daemon would take it for a repeat of that.
+    let instance = format!("query.{:x}.{:x}.{:x}", std::process::id(), now.as_secs(), now.subsec_nanos());
+    let count = options.recipients.to_string();
+    let ours = [
+        ("request", "smtpd_access_policy"),
+        ("protocol_state", "DATA"),
+        ("protocol_name", "ESMTP"),
+        ("client_address", &options.client_address),
+        ("client_name", "unknown"),
+        ("helo_name", "query"),
+        ("sender", &options.sender),
+        ("recipient_count", &count),
+        ("instance", &instance),
+        ("sasl_username", &options.sasl_username),
+    ];
+    let mut bytes = Vec::new();
+    let mut push = |name: &str, value: &str| {
+        let line = format!("{name}={value}").replace(['\n', '\0'], " ");
+        bytes.extend_from_slice(line.as_bytes());
+        bytes.push(b'\n');
+    };
+    for (name, value) in ours {
+        if !options.attribute.iter().any(|(named, _)| named == name) {
+            push(name, value);
+        }
+    }
+    for (name, value) in &options.attribute {
+        push(name, value);
+    }
+    if options.dry_run {
+        push(DRY_RUN, "yes");
+    }
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Sends a request and reads the action of its reply.
+fn ask(address: &ListenAddress, request: &[u8], timeout: Duration) -> io::Result<String> {
+    match address {
+        ListenAddress::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, timeout)?;
+            stream.set_read_timeout(Some(timeout))?;
+            converse(stream, request)
+        }
+        ListenAddress::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(timeout))?;
+            converse(stream, request)
+        }
+    }
+}
+
+fn converse(mut stream: impl Read + Write, request: &[u8]) -> io::Result<String> {
+    stream.write_all(request)?;
+    let mut reply = Vec::new();
+    let mut chunk = [0; 1024];
+    while !reply.ends_with(b"\n\n") && reply.len() <= MAX_REPLY_LINE {
+        match stream.read(&mut chunk) {
+            Ok(0) => {
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection without an answer"));
+            }
+            Ok(read) => reply.extend_from_slice(chunk.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let text = String::from_utf8_lossy(&reply);
+    match text.trim_end().strip_prefix("action=") {
+        Some(action) => Ok(action.to_owned()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("its answer is not a policy reply: {text:?}"))),
+    }
+}

@@ -1,0 +1,222 @@
+//! `serve`: the start-up checklist, the wait, the drain.
+
+use std::process;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::commit::committer::{Committer, CommitterError};
+use crate::commit::queue;
+use crate::config::{self, Config, Finding, Severity, Sources};
+use crate::exit::{Exit, Failed};
+use crate::limiter::terms::Terms;
+use crate::server::answer::Answerer;
+use crate::server::listener::{self, Acceptor};
+use crate::server::signals::{Signals, Wish};
+use crate::system::privileges::{self, Identity};
+use crate::system::sockets::{self, Bound};
+use crate::system::systemd;
+use crate::telemetry::limited;
+use crate::telemetry::logging::Logging;
+
+/// Descriptors kept for the database, the logs and the sockets themselves.
+const SPARE_DESCRIPTORS: u64 = 64;
+/// The most connections served at once, however many descriptors there are.
+const MOST_CONNECTIONS: u64 = 65_536;
+/// Beyond DECISION_TIMEOUT, what a stopping daemon gives its connections and the last commit.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the log may take for its last lines.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two updates of what `systemctl status` shows.
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two looks at what was left out of the log.
+const QUIET_INTERVAL: Duration = Duration::from_secs(60);
+
+pub fn run(sources: Sources) -> Result<Exit, Failed> {
+    let os_error = |error: &dyn std::fmt::Display| Failed::new(Exit::OsError, error);
+    let loaded = config::load(&sources).map_err(|error| Failed::new(Exit::Config, error))?;
+    let config = loaded.config;
+    let identity = Identity::for_root(&config.sockets).map_err(|error| os_error(&error))?;
+    let bound = sockets::listen(&config.sockets, identity.as_ref()).map_err(|error| os_error(&error))?;
+    let descriptors = privileges::raise_open_files().unwrap_or(1024);
+    if let Some(identity) = &identity {
+        privileges::drop_to(identity).map_err(|error| os_error(&error))?;
+    }
+    privileges::not_dumpable().map_err(|error| os_error(&error))?;
+    let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
+        .map_err(|error| Failed::new(Exit::IoError, error))?;
+    log_panics();
+    loaded.warnings.iter().for_each(log_finding);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
+    let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS).clamp(1, MOST_CONNECTIONS);
+    let connections = usize::try_from(connections).unwrap_or(1024);
+    let served = runtime.block_on(serve(&sources, config, &bound, &logging, connections));
+    // What still runs had its time; a hung database must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    if let Err(failed) = &served {
+        log::error!("{}", failed.message);
+    }
+    limited::report_all();
+    log::info!("stopped");
+    logging.flush(FLUSH_PATIENCE);
+    served
+}
+
+/// Serves until a signal ends it, or the committer ends, without which nothing is counted.
+async fn serve(
+    sources: &Sources,
+    config: Config,
+    bound: &[Bound],
+    logging: &Logging,
+    connections: usize,
+) -> Result<Exit, Failed> {
+    let mut signals = Signals::new().map_err(|error| Failed::new(Exit::OsError, error))?;
+    let (terms, terms_now) = watch::channel(Arc::new(Terms::from(&config)));
+    let (queue, waiting) = queue::queue(connections);
+    let committer = Committer::start(config.database.clone(), waiting, terms_now.clone())
+        .await
+        .map_err(|error| Failed::new(Exit::Unavailable, error))?;
+    let committer = match systemd::watchdog_interval() {
+        Some(interval) => committer.with_heartbeat(interval, systemd::keep_alive),
+        None => committer,
+    };
+    let mut committing = tokio::spawn(committer.run());
+
+    let answerer = Arc::new(Answerer::new(queue, terms_now));
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let room = Arc::new(Semaphore::new(connections));
+    for bound in bound {
+        let acceptor = Acceptor::new(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
+        tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), stop.clone()));
+    }
+    let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
+    log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
+    systemd::ready(&answerer.tally.to_string());
+
+    let mut running = Running { sources, config, terms, logging };
+    let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
+
+    systemd::stopping();
+    for path in bound.iter().filter_map(|bound| bound.path.as_ref()) {
+        if let Err(error) = path.remove() {
+            log::debug!("{}: not removed: {error}", path.path().display());
+        }
+    }
+    let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
+    let deadline = tokio::time::Instant::now() + patience;
+    stop.cancel();
+    if !listener::drain(&tasks, tokio::time::sleep_until(deadline)).await {
+        log::warn!("{} connections did not end within {patience:?} and are dropped", tasks.len());
+    }
+    log::info!("{}", answerer.tally);
+    if let Some(failed) = ended {
+        return Err(failed);
+    }
+    // The last sender of the queue goes with the answerer; the committer then settles what is left, and ends.
+    drop(answerer);
+    match tokio::time::timeout_at(deadline + DRAIN_PATIENCE, &mut committing).await {
+        Ok(ended) => committer_ended(ended).map_or(Ok(Exit::Ok), Err),
+        Err(_) => {
+            log::warn!("the last transaction did not end in time");
+            Ok(Exit::Ok)
+        }
+    }
+}
+
+/// What a reload works on.
+struct Running<'a> {
+    sources: &'a Sources,
+    config: Config,
+    terms: watch::Sender<Arc<Terms>>,
+    logging: &'a Logging,
+}
+
+impl Running<'_> {
+    /// Carries out signals until one says to stop. Gives the failure if the committer ended instead.
+    async fn until_stopped(
+        &mut self,
+        signals: &mut Signals,
+        answerer: &Answerer,
+        committing: &mut JoinHandle<Result<(), CommitterError>>,
+    ) -> Option<Failed> {
+        let mut status = tokio::time::interval(STATUS_INTERVAL);
+        let mut quiet = tokio::time::interval(QUIET_INTERVAL);
+        loop {
+            tokio::select! {
+                wish = signals.next() => match wish {
+                    Wish::Stop => return None,
+                    Wish::ReopenLogs => self.logging.reopen(),
+                    Wish::Reload => {
+                        systemd::reloading();
+                        self.reload();
+                        systemd::ready(&answerer.tally.to_string());
+                    }
+                },
+                ended = &mut *committing => {
+                    return Some(committer_ended(ended).unwrap_or_else(|| {
+                        Failed::new(Exit::Software, "the committer ended although nobody asked it to")
+                    }));
+                }
+                _ = status.tick() => systemd::status(&answerer.tally.to_string()),
+                _ = quiet.tick() => limited::report_quiet(),
+            }
+        }
+    }
+
+    /// Reads the settings again. Bad ones are reported, and the old ones stay; connections notice nothing.
+    fn reload(&mut self) {
+        self.logging.reopen();
+        let loaded = match config::load(self.sources) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                error.findings.iter().for_each(log_finding);
+                log::error!("the settings were not read again: there are errors in them; the old ones stay in effect");
+                return;
+            }
+        };
+        loaded.warnings.iter().for_each(log_finding);
+        let waiting = config::restart_needed(&self.config, &loaded.config);
+        if !waiting.is_empty() {
+            log::warn!("{}: changed, and takes effect after a restart only", waiting.join(", "));
+        }
+        if let Err(error) = self.logging.reconfigure(&loaded.config.logging) {
+            log::error!("{error}");
+        }
+        self.terms.send_replace(Arc::new(Terms::from(&loaded.config)));
+        // What needs a restart is still in effect as it was at the start.
+        self.config =
+            Config { database: self.config.database.clone(), sockets: self.config.sockets.clone(), ..loaded.config };
+        log::info!("the settings were read again");
+    }
+}
+
+/// The failure, if the committer's end was one.
+fn committer_ended(ended: Result<Result<(), CommitterError>, tokio::task::JoinError>) -> Option<Failed> {
+    match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(Failed::new(Exit::Software, format_args!("the committer ended: {error}"))),
+        Err(error) => Some(Failed::new(Exit::Software, format_args!("the committer ended: {error}"))),
+    }
+}
+
+fn log_finding(finding: &Finding) {
+    match finding.severity {
+        Severity::Error => log::error!("{finding}"),
+        Severity::Warning => log::warn!("{finding}"),
+    }
+}
+
+/// A panic ends the task it happens in and is logged like any other error. Its message is ours, never the network's.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("this is a bug, please report it: process {}: {panic}", process::id());
+    }));
+}

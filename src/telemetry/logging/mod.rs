@@ -1,0 +1,205 @@
+//! The log: the `log` facade's global logger, and the sinks that LOG_FILE, LOG_CONSOLE and SYSLOG name.
+//!
+//! Whoever logs makes its line safe and bounded (`line`) and pushes it into one bounded queue per sink (`queue`), which
+//! never waits: when a sink cannot follow, lines are lost and counted, not mail. One thread per sink writes (`writer`),
+//! so that a log daemon that hangs holds up neither mail nor the log file.
+
+mod console;
+mod file;
+mod line;
+mod queue;
+mod router;
+mod syslog;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config;
+use router::Router;
+
+/// How many bytes of lines may wait for one sink: at 50,000 decisions a second some half a second of them.
+const ROOM: usize = 8 << 20;
+
+/// The running log. It goes on when this is dropped; only [`Logging::flush`] waits for it.
+pub struct Logging {
+    router: Arc<Router>,
+    file: Option<PathBuf>,
+}
+
+/// Why the log cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    #[error(
+        "cannot open the log file {}: {source}; make its directory writable for the daemon's user, or change LOG_FILE",
+        path.display()
+    )]
+    File { path: PathBuf, source: io::Error },
+    #[error("cannot start a thread for the log: {0}; raise the limit on tasks (TasksMax=, ulimit -u)")]
+    Thread(io::Error),
+    #[error("the log was started already")]
+    Started,
+}
+
+impl Logging {
+    /// Opens the sinks as the current user and becomes the process's logger. Starts a thread per sink, so privileges
+    /// must have been dropped before. `under_systemd`: standard error is the journal, JOURNAL_STREAM is set.
+    pub fn start(config: &config::Logging, under_systemd: bool) -> Result<Logging, LogError> {
+        let logging = Logging::open(config, under_systemd, ROOM)?;
+        log::set_boxed_logger(Box::new(logging.router.clone())).map_err(|_| LogError::Started)?;
+        log::set_max_level(config.level);
+        Ok(logging)
+    }
+
+    fn open(config: &config::Logging, under_systemd: bool, room: usize) -> Result<Logging, LogError> {
+        let router = Router::new(under_systemd, room);
+        router.configure(config, config.file.as_deref())?;
+        Ok(Logging { router, file: config.file.clone() })
+    }
+
+    /// Opens the log file and the connection to the log daemon anew. Returns at once; lines logged from now on are in
+    /// the new file. A failure is told on the other sinks, and the old file is kept.
+    pub fn reopen(&self) {
+        self.router.reopen();
+    }
+
+    /// Takes on the level, the prefix and all sinks but the log file, which stays the one of the start.
+    pub fn reconfigure(&self, config: &config::Logging) -> Result<(), LogError> {
+        self.router.configure(config, self.file.as_deref())?;
+        log::set_max_level(config.level);
+        Ok(())
+    }
+
+    /// Waits until every line is written, but no longer than `most`; says whether all are.
+    pub fn flush(&self, most: Duration) -> bool {
+        self.router.flush(most)
+    }
+}
+
+impl std::fmt::Debug for Logging {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logging").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::DECISION;
+    use log::{Level, LevelFilter, Log, Record};
+    use std::fs;
+    use std::os::unix::net::UnixDatagram;
+    use std::path::Path;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// One line through a log that is not the process's.
+    fn say(logging: &Logging, target: &str, text: &str) {
+        logging.router.log(
+            &Record::builder()
+                .level(Level::Info)
+                .target(target)
+                .file(Some("src/server/connection.rs"))
+                .line(Some(7))
+                .args(format_args!("{text}"))
+                .build(),
+        );
+    }
+
+    fn config(file: &Path) -> config::Logging {
+        config::Logging {
+            level: LevelFilter::Info,
+            file: Some(file.to_owned()),
+            console: false,
+            syslog: None,
+            message_prefix: true,
+        }
+    }
+
+    fn open(config: &config::Logging) -> Logging {
+        Logging::open(config, false, ROOM).unwrap()
+    }
+
+    /// The lines of a file without their time stamps.
+    fn lines(logging: &Logging, path: &Path) -> Vec<String> {
+        assert!(logging.flush(PATIENCE));
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+
+    #[test]
+    fn a_prefix_never_stands_before_a_queue_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let logging = open(&config(&path));
+        say(&logging, "policyd_rate_guard::server", "hello");
+        say(&logging, DECISION, "4XyZ12abcd: client=…");
+        assert_eq!(lines(&logging, &path), ["INFO server/connection.rs:7 - hello", "INFO 4XyZ12abcd: client=…"]);
+    }
+
+    #[test]
+    fn lines_go_on_in_the_new_file_after_reopen() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, old) = (dir.path().join("log"), dir.path().join("log.1"));
+        let logging = open(&config(&path));
+        say(&logging, DECISION, "one");
+        assert_eq!(lines(&logging, &path), ["INFO one"]);
+        fs::rename(&path, &old).unwrap();
+        logging.reopen();
+        say(&logging, DECISION, "two");
+        assert_eq!(lines(&logging, &old), ["INFO one"]);
+        assert_eq!(lines(&logging, &path), ["INFO two"]);
+    }
+
+    #[test]
+    fn a_reopen_that_fails_is_told_on_the_other_sinks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, socket) = (dir.path().join("log"), dir.path().join("dev-log"));
+        let daemon = UnixDatagram::bind(&socket).unwrap();
+        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        let logging = open(&config::Logging { syslog: Some(socket), ..config(&path) });
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        logging.reopen();
+        let mut datagram = [0; 1000];
+        let length = daemon.recv(&mut datagram).unwrap();
+        let told = std::str::from_utf8(&datagram[..length]).unwrap();
+        assert!(told.starts_with("<19>") && told.contains("anew: Is a directory"), "{told}");
+    }
+
+    #[test]
+    fn a_reload_changes_level_prefix_and_sinks_but_not_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, socket) = (dir.path().join("log"), dir.path().join("dev-log"));
+        let daemon = UnixDatagram::bind(&socket).unwrap();
+        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        let logging = open(&config(&path));
+        let other = dir.path().join("other");
+        let with_syslog = config::Logging { syslog: Some(socket), message_prefix: false, ..config(&other) };
+        logging.reconfigure(&with_syslog).unwrap();
+        say(&logging, "policyd_rate_guard", "both");
+        let mut datagram = [0; 1000];
+        let length = daemon.recv(&mut datagram).unwrap();
+        assert!(datagram[..length].ends_with(b"]: both"));
+        logging.reconfigure(&config::Logging { level: LevelFilter::Warn, ..with_syslog.clone() }).unwrap();
+        say(&logging, DECISION, "not wanted");
+        logging.reconfigure(&config::Logging { syslog: None, ..with_syslog }).unwrap();
+        say(&logging, DECISION, "file only");
+        assert_eq!(lines(&logging, &path), ["INFO both", "INFO file only"]);
+        assert!(!other.exists());
+        daemon.set_nonblocking(true).unwrap();
+        assert!(daemon.recv(&mut datagram).is_err());
+    }
+
+    #[test]
+    fn a_log_file_that_cannot_be_opened_says_which_and_what_to_do() {
+        let problem = Logging::open(&config(Path::new("/nonexistent/guard.log")), false, ROOM).unwrap_err().to_string();
+        assert_eq!(
+            problem,
+            "cannot open the log file /nonexistent/guard.log: No such file or directory (os error 2); make its \
+             directory writable for the daemon's user, or change LOG_FILE"
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! What the daemon tells people: the log, and the one line per decision in it.
+//!
+//! `escape` makes foreign text safe to show; `decision` is the line; `throttle` decides, without a clock, what repeats
+//! too often; `limited` is the throttle at work; `logging` carries every line to its sinks, off the mail path.
+
+pub mod decision;
+mod escape;
+pub mod limited;
+pub mod logging;
+pub mod throttle;
+
+/// The log target of decision lines: the queue id is the first thing on them, whatever LOG_MSG_PREFIX says.
+pub const DECISION: &str = "decision";
