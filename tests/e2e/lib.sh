@@ -13,17 +13,16 @@ inside_sh() { "$rig/exec" bash -euo pipefail -c "$@"; }
 
 # --- saying what is so
 
-# check SENTENCE COMMAND...: the sentence holds if the command succeeds.
+# check SENTENCE COMMAND...: the sentence holds if the command succeeds. The report is descriptor 3.
 check() {
     local sentence=$1 output
     shift
     if output=$("$@" 2>&1); then
-        printf 'ok      %s\n' "$sentence"
+        printf 'ok      %s\n' "$sentence" >&3
         echo "$sentence" >> "$results/passed"
     else
-        printf 'FAILED  %s\n' "$sentence"
-        printf '        %s\n' "$*"
-        tail -n 25 <<< "$output" | sed 's/^/        | /'
+        printf 'FAILED  %s\n        %s\n' "$sentence" "$*" >&3
+        tail -n 25 <<< "$output" | sed 's/^/        | /' >&3
         echo "$sentence" >> "$results/failed"
     fi
 }
@@ -151,9 +150,9 @@ identity() {
 # What the package could leave behind. Logs of others, caches, and the bookkeeping of dpkg, ucf and systemd are not looked at.
 machine_files() {
     inside find /etc /opt /usr /var /root -xdev \
-        \( -path /var/lib/dpkg -o -path /var/lib/ucf -o -path /var/lib/rpm -o -path /var/lib/mysql -o -path /var/lib/systemd \
-        -o -path /var/cache -o -path /var/tmp -o -path /var/lib/logrotate -o -path /var/log/journal \
-        -o -path '/var/log/*log*' -o -path '/var/log/apt/*' -o -path '/root/*.deb' -o -path '/root/*.rpm' \
+        \( -path /var/lib/dpkg -o -path /var/lib/ucf -o -path /root/.rpmdb -o -path /var/lib/mysql -o -path /var/lib/systemd \
+        -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp -o -path /var/lib/logrotate -o -path /var/log/journal \
+        -o -path '/var/log/*log*' -o -path '/var/log/apt/*' -o -path /root/debs -o -path '/root/*.deb' -o -path '/root/*.rpm' \
         -o -path '/var/spool/postfix/*/*' -o -path '/etc/*-' -o -path /var/lib/apt \) -prune -o -print | sort
 }
 
