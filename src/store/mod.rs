@@ -15,6 +15,7 @@ pub mod maintenance;
 mod messages;
 pub mod migrate;
 mod mysql;
+mod patience;
 mod postgres;
 mod sqlite;
 
@@ -149,9 +150,10 @@ impl Store {
         with_backend!(self, backend => backend.locked(senders).await)
     }
 
-    /// Brings the tables to this program's version with the steps that take no time on any table, and says which it ran.
-    pub async fn migrate(&mut self) -> Result<Vec<migrate::Step>, migrate::MigrateError> {
-        with_backend!(self, backend => backend.migrate().await)
+    /// Brings the tables to this program's version and says which steps it ran. Without `slowly` it leaves out what takes
+    /// long on a large adopted table; the daemon works without that.
+    pub async fn migrate(&mut self, slowly: bool) -> Result<Vec<migrate::Step>, migrate::MigrateError> {
+        with_backend!(self, backend => backend.migrate(slowly).await)
     }
 
     /// Every migration this program knows, and whether the database has it.
