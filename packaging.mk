@@ -1,7 +1,6 @@
 # The packages: `make deb` and `make rpm`, from one prebuilt binary that runs on every glibc since 2.28.
 #
-# The tools are installed under target/, in the versions named here. Lintian, rpmbuild, rpmlint, checkmodule and
-# semodule_package are the system's.
+# cargo-deb, cargo-zigbuild and zig are installed under target/, in the versions named here; the other tools are Debian's.
 
 CARGO_DEB_VERSION      := 3.8.0
 CARGO_ZIGBUILD_VERSION := 0.24.0
@@ -14,10 +13,10 @@ PACKAGE_TOOLS   := target/tools
 PACKAGE_BINARY  := target/package/policyd-rate-guard
 GENERATED       := target/generated
 
-.PHONY: package-binary package-files deb rpm package-check
+.PHONY: package-binary package-files deb rpm package-check test-e2e
 
 $(PACKAGE_TOOLS)/bin/cargo-deb:
-	cargo install --locked --version $(CARGO_DEB_VERSION) --root $(PACKAGE_TOOLS) cargo-deb
+	$(CARGO) install --locked --version $(CARGO_DEB_VERSION) --root $(PACKAGE_TOOLS) cargo-deb
 
 $(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild:
 	python3 -m venv $(PACKAGE_TOOLS)/zig
@@ -25,10 +24,10 @@ $(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild:
 	    ziglang==$(ZIG_VERSION) cargo-zigbuild==$(CARGO_ZIGBUILD_VERSION)
 
 # zig links against the symbols of an old glibc; PACKAGE_PREBUILT=FILE packs a binary that is already there.
-package-binary: $(if $(PACKAGE_PREBUILT),,$(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild)
+package-binary: package-dependencies $(if $(PACKAGE_PREBUILT),,$(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild)
 ifndef PACKAGE_PREBUILT
 	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/zig/bin:$$PATH" \
-	    cargo zigbuild --release --locked --target $(PACKAGE_TRIPLE).$(GLIBC_VERSION)
+	    $(CARGO) zigbuild --release --locked --target $(PACKAGE_TRIPLE).$(GLIBC_VERSION)
 endif
 	install -D -m 0755 $(or $(PACKAGE_PREBUILT),target/$(PACKAGE_TRIPLE)/release/policyd-rate-guard) $(PACKAGE_BINARY)
 	strip $(PACKAGE_BINARY)
@@ -42,13 +41,13 @@ package-files: package-binary
 	$(PACKAGE_BINARY) completions zsh > $(GENERATED)/completions/_policyd-rate-guard
 	$(PACKAGE_BINARY) completions fish > $(GENERATED)/completions/policyd-rate-guard.fish
 
-deb: package-files $(PACKAGE_TOOLS)/bin/cargo-deb
+deb: package-files $(PACKAGE_TOOLS)/bin/cargo-deb ## the Debian package, in target/debian
 	rm -rf target/debian
-	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/bin:$$PATH" cargo deb --no-build --no-strip --output target/debian/
+	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/bin:$$PATH" $(CARGO) deb --no-build --no-strip --output target/debian/
 
 RPM_TOP := target/rpm/build
 
-rpm: package-files
+rpm: package-files ## the RPM package, in target/rpm
 	rm -rf $(RPM_TOP) target/rpm/*.rpm
 	install -d $(RPM_TOP)/SOURCES
 	tar --transform 's,^,policyd-rate-guard-$(PACKAGE_VERSION)/,' --owner=0 --group=0 --exclude=./target --exclude=./.git \
@@ -59,7 +58,11 @@ rpm: package-files
 	    $(RPMBUILD_OPTIONS) rpm/policyd-rate-guard.spec
 	cp $(RPM_TOP)/RPMS/*/*.rpm target/rpm/
 
-# Both packages by the rules of their systems: no error, no warning.
-package-check: deb rpm
+# By the rules of their systems: no error, no warning.
+package-check: deb rpm ## both packages, and what lintian and rpmlint say of them
 	lintian --allow-root --fail-on error,warning target/debian/*.deb
 	rpmlint --strict --config rpm/rpmlint.toml target/rpm/*.rpm rpm/policyd-rate-guard.spec
+
+test: test-e2e
+test-e2e: package-check ## as root: both packages in a booted Debian with systemd and Postfix; WORDS= picks scenarios
+	tests/e2e/run $(WORDS)

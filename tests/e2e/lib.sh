@@ -1,7 +1,7 @@
 # What scenarios are written with. Sourced by tests/e2e/run; commands run on this machine, "inside" runs them in the rig.
-# shellcheck shell=bash
+# Wanted beforehand: e2e, this directory; results, a directory of its own; RIG_ROOT; deb and rpm, the packages.
+# shellcheck shell=bash disable=SC2034,SC2154  # its variables are for scenarios, and those named here are the runner's
 
-rig=$e2e/rig
 package=policyd-rate-guard
 settings=/etc/policyd-rate-guard/policyd-rate-guard.env
 database=/var/lib/policyd-rate-guard/policyd-rate-guard.db
@@ -142,18 +142,21 @@ counted() {
 
 # identity PID: who a process is, on one line.
 identity() {
+    # shellcheck disable=SC2016  # awk's own
     inside awk '/^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs):/ { $1 = $1; printf "%s%s", sep, $0; sep = "; " }' "/proc/$1/status"
 }
 
 # --- the machine between scenarios
 
-# What the package could leave behind. Logs of others, caches, and the bookkeeping of dpkg, ucf and systemd are not looked at.
+# What the package could leave behind: files, and directories of its name. Logs of others, caches, and the bookkeeping of
+# dpkg, rpm, ucf and systemd are not looked at.
 machine_files() {
     inside find /etc /opt /usr /var /root -xdev \
         \( -path /var/lib/dpkg -o -path /var/lib/ucf -o -path /root/.rpmdb -o -path /var/lib/mysql -o -path /var/lib/systemd \
-        -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp -o -path /var/lib/logrotate -o -path /var/log/journal \
-        -o -path '/var/log/*log*' -o -path '/var/log/apt/*' -o -path /root/debs -o -path '/root/*.deb' -o -path '/root/*.rpm' \
-        -o -path '/var/spool/postfix/*/*' -o -path '/etc/*-' -o -path /var/lib/apt \) -prune -o -print | sort
+        -o -path /var/lib/apt -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp \
+        -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/etc/*-' -o -path /root/debs \
+        -o -path '/root/*.deb' -o -path '/root/*.rpm' -o -path '/var/spool/postfix/*/*' \) -prune \
+        -o \( ! -type d -o -name '*rate*guard*' \) -print | sort
 }
 
 # After each scenario, whatever became of it.

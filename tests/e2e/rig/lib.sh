@@ -57,6 +57,7 @@ rig_nspawn_pid() {
 rig_init_pid() {
     local pid child
     pid=$(rig_nspawn_pid "$1") || return 1
+    # shellcheck disable=SC2013  # words are wanted
     for child in $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); do
         if [ "$(readlink "/proc/$child/ns/pid")" != "$(readlink /proc/self/ns/pid)" ]; then
             printf '%s\n' "$child"
