@@ -19,6 +19,7 @@ use crate::config;
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
+use crate::telemetry::metrics::Metrics;
 
 /// The most charges settled in one transaction.
 const MOST_IN_BATCH: usize = 1024;
@@ -47,6 +48,7 @@ pub struct Committer {
     started: Instant,
     /// Called in each round and, while nothing happens, at this interval: proof that this task still moves.
     heartbeat: Option<(Duration, Box<dyn Fn() + Send>)>,
+    metrics: Arc<Metrics>,
 }
 
 /// Whether the database answers.
@@ -73,6 +75,7 @@ impl Committer {
         settings: config::Database,
         waiting: mpsc::Receiver<Charge>,
         terms: watch::Receiver<Arc<Terms>>,
+        metrics: Arc<Metrics>,
     ) -> Result<Committer, CommitterError> {
         let mut store = Store::new(&settings);
         let place = store.place();
@@ -90,6 +93,7 @@ impl Committer {
                 DatabaseState::Away(open_breaker(&settings, &reason))
             }
         };
+        metrics.database_is_up(matches!(database, DatabaseState::Here(_)));
         Ok(Committer {
             settings,
             waiting,
@@ -100,6 +104,7 @@ impl Committer {
             held: HashSet::new(),
             started: Instant::now(),
             heartbeat: None,
+            metrics,
         })
     }
 
@@ -172,7 +177,10 @@ impl Committer {
                 self.answer_from_memory(part, &terms);
                 continue;
             };
-            match settle(store, &part, &terms).await {
+            let began = Instant::now();
+            let settled = settle(store, &part, &terms).await;
+            self.metrics.transaction(part.len(), began.elapsed());
+            match settled {
                 Ok(verdicts) => self.answer_all(part, verdicts),
                 Err(Failure::Refused(reason)) if part.len() == 1 => {
                     log::warn!("{}: the database refuses a value: {reason}", sender_of(&part));
@@ -316,6 +324,7 @@ impl Committer {
 
     fn open_breaker(&mut self, reason: &str) {
         self.held.clear();
+        self.metrics.database_is_up(false);
         self.database = DatabaseState::Away(open_breaker(&self.settings, reason));
     }
 
@@ -328,6 +337,7 @@ impl Committer {
                 open.standin.answered,
             );
         }
+        self.metrics.database_is_up(true);
         self.database = DatabaseState::Here(Box::new(store));
     }
 }
