@@ -12,6 +12,10 @@ use super::{
     Answers, Audit, Config, Database, Driver, Lists, Logging, Notify, Quota, Secret, Sockets, Status, Subject, Tls,
     Webhook, Window,
 };
+use crate::limiter::limit;
+use crate::limiter::steps::Steps;
+use crate::limiter::syntax::Mistake;
+use crate::limiter::text;
 use crate::protocol::reply::{Action, Severity as Strictness};
 
 /// The timeout in the Postfix snippet of the manual: an answer that comes later is one that Postfix does not wait for.
@@ -83,9 +87,10 @@ impl Checker<'_> {
         let database = self.database(is_root);
         let sockets = self.sockets();
         let subject = self.subject();
-        let quota = self.quota();
-        let lists = self.lists();
         let answers = self.answers();
+        let text_blocked = answers.as_ref().map_or_else(|_| String::new(), |answers| answers.text_blocked.clone());
+        let quota = self.quota(&text_blocked);
+        let lists = self.lists();
         let audit = self.audit();
         let logging = self.logging();
         let notify = self.notify();
@@ -229,11 +234,14 @@ impl Checker<'_> {
         Ok(Subject { limit_by: limit_by?, login_domain, strip_domain })
     }
 
-    fn quota(&mut self) -> Checked<Quota> {
+    /// `text_blocked` is the text of actions that have none of their own.
+    fn quota(&mut self, text_blocked: &str) -> Checked<Quota> {
         let default = self.get("QUOTA", values::quota);
         let window = self.get("QUOTA_WINDOW", values::window);
         let steps = self.get("QUOTA_STEPS", values::text);
+        let steps = steps.and_then(|written| self.rules("QUOTA_STEPS", Steps::parse(&written, text_blocked)));
         let limits = self.get("LIMITS", values::text);
+        let limits = limits.and_then(|written| self.rules("LIMITS", limit::parse(&written, text_blocked)));
         let networks_ignore = self.get("NETWORKS_IGNORE", values::networks);
         Ok(Quota {
             default: default?,
@@ -241,6 +249,16 @@ impl Checker<'_> {
             steps: steps?,
             limits: limits?,
             networks_ignore: networks_ignore?,
+        })
+    }
+
+    /// What was read of a setting with a syntax of its own, or every mistake in it.
+    fn rules<T, P: std::fmt::Display>(&mut self, name: &'static str, read: Result<T, Vec<Mistake<P>>>) -> Checked<T> {
+        read.map_err(|mistakes| {
+            for mistake in mistakes {
+                let _: Checked<T> = self.fail(name, mistake.to_string());
+            }
+            Told
         })
     }
 
@@ -253,6 +271,11 @@ impl Checker<'_> {
 
     fn answers(&mut self) -> Checked<Answers> {
         let text_blocked = self.get("ACTION_TEXT_BLOCKED", values::text);
+        if let Ok(written) = &text_blocked {
+            for mistake in text::check(written) {
+                let _: Checked<()> = self.fail("ACTION_TEXT_BLOCKED", mistake.to_string());
+            }
+        }
         let accepted = self.get("ACTION_ACCEPTED", values::action);
         let on_error = self.get("ACTION_ON_ERROR", values::action);
         let decision_timeout = self.get("DECISION_TIMEOUT", values::duration);
@@ -497,8 +520,8 @@ mod tests {
             "SENDER_STRIP_DOMAIN" => &subject.strip_domain,
             "QUOTA" => &quota.default,
             "QUOTA_WINDOW" => &quota.window,
-            "QUOTA_STEPS" => &quota.steps,
-            "LIMITS" => &quota.limits,
+            "QUOTA_STEPS" => &quota.steps.to_string(),
+            "LIMITS" => &quota.limits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             "NETWORKS_IGNORE" => &quota.networks_ignore,
             "ALLOWLIST" => &lists.allow,
             "DENYLIST" => &lists.deny,
@@ -557,8 +580,14 @@ mod tests {
         ("SENDER_STRIP_DOMAIN", "false", "Y", "true", "maybe"),
         ("QUOTA", "1000", "0", "0", "4294967295"),
         ("QUOTA_WINDOW", "Reset", "24h", "Sliding(86400s)", "24"),
-        ("QUOTA_STEPS", r#""""#, "1x HOLD", r#""1x HOLD""#, "a\u{1}b"),
-        ("LIMITS", r#""""#, "5 messages/1h", r#""5 messages/1h""#, "a\u{1}b"),
+        (
+            "QUOTA_STEPS",
+            r#""1x DEFER_IF_PERMIT Rate limit reached, retry later.""#,
+            "1x HOLD full",
+            r#""1x HOLD full""#,
+            "a\u{1}b",
+        ),
+        ("LIMITS", r#""""#, "5 messages/1h WARN many", r#""5 messages/1h WARN many""#, "a\u{1}b"),
         ("NETWORKS_IGNORE", "[]", "192.0.2.1/24,2001:db8::1", "[192.0.2.0/24, 2001:db8::1/128]", "example.com"),
         ("ALLOWLIST", "None", "/allow", r#"Some("/allow")"#, "a\u{1}b"),
         ("DENYLIST", "None", "/deny", r#"Some("/deny")"#, "a\u{1}b"),
@@ -800,7 +829,7 @@ mod tests {
         let told: Vec<_> = loaded.warnings.iter().map(|one| one.message.as_str()).collect();
         let no_effect = "is not available in this build, and has no effect";
         assert_eq!(told, ["is not available in this build, which goes on with reset", no_effect, no_effect]);
-        assert_eq!((loaded.config.quota.window, loaded.config.quota.limits), (Window::Reset, String::new()));
+        assert_eq!((loaded.config.quota.window, loaded.config.quota.limits), (Window::Reset, Vec::new()));
         std::fs::write(file.path(), "QUOTA_WINDOW=Reset\n").unwrap();
         assert!(load_with(&sources, |_| Available::Only("reset")).unwrap().warnings.is_empty());
     }

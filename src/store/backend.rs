@@ -4,7 +4,7 @@ use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, SqlSafeS
 
 use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
 use super::patience::Patience;
-use super::{AuditRow, Failure, Row, Sum, counters, messages};
+use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
 use crate::limiter::subject::{Charset, narrow};
 
@@ -74,13 +74,13 @@ where
     for<'q> Option<String>: Encode<'q, D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    pub async fn settle<R: Send>(
+    pub async fn settle<J: Judge>(
         &mut self,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
-    ) -> Result<R, Failure> {
+        judge: J,
+    ) -> Result<J::Ruled, Failure> {
         let mut connection = self.take_connection().await?;
         let narrowed: Vec<Sum>;
         let sums = match self.session.keys {
@@ -96,23 +96,29 @@ where
         result
     }
 
-    async fn transact<R: Send>(
+    async fn transact<J: Judge>(
         &mut self,
         connection: &mut ConnectionOf<D>,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
-    ) -> Result<R, Failure> {
+        mut judge: J,
+    ) -> Result<J::Ruled, Failure> {
         let patience = Patience::<D> { options: &self.options, session: self.session.id };
         let mut transaction =
             connection.begin_with(D::BEGIN.into_sql_str()).await.map_err(|error| failure::<D>(&error))?;
         let written = async {
             counters::add::<D>(&mut transaction, sums, new_quota, now, &patience).await?;
             let rows = counters::read::<D>(&mut transaction, sums).await?;
-            let (result, audit) = judge(&rows);
-            messages::insert::<D>(&mut transaction, &audit, now, self.session.texts).await?;
-            Ok(result)
+            let history = match judge.history(&rows) {
+                Some(since) => usage::read::<D>(&mut transaction, since).await?,
+                None => HistoryRows::default(),
+            };
+            let (ruled, writes) = judge.rule(&rows, history);
+            usage::add::<D>(&mut transaction, &writes.usage).await?;
+            usage::see::<D>(&mut transaction, &writes.seen).await?;
+            messages::insert::<D>(&mut transaction, &writes.audit, now, self.session.texts).await?;
+            Ok(ruled)
         }
         .await;
         match written {

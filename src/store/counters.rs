@@ -90,7 +90,8 @@ where
     let integer = D::INTEGER;
     let mut sql = QueryBuilder::<D::Db>::new(format!(
         "SELECT {}, CAST(id AS {integer}), CAST(quota AS {integer}), CAST(msg_counter AS {integer}), \
-         CAST(rcpt_counter AS {integer}) FROM ratelimits WHERE {} IN ",
+         CAST(rcpt_counter AS {integer}), CAST(msg_total AS {integer}), CAST(rcpt_total AS {integer}), window_from \
+         FROM ratelimits WHERE {} IN ",
         D::SENDER,
         D::SENDER,
     ));
@@ -102,8 +103,15 @@ where
             let counter = |column: usize| -> Result<u32, sqlx::Error> {
                 Ok(u32::try_from(row.try_get::<i64, _>(column)?.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX))
             };
-            let standing =
-                Row { id: row.try_get(1)?, quota: counter(2)?, messages: counter(3)?, recipients: counter(4)? };
+            let standing = Row {
+                id: row.try_get(1)?,
+                quota: counter(2)?,
+                messages: counter(3)?,
+                recipients: counter(4)?,
+                total_messages: counter(5)?,
+                total_recipients: counter(6)?,
+                window_from: row.try_get(7)?,
+            };
             Ok((row.try_get(0)?, standing))
         })
         .collect()

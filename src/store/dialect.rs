@@ -28,6 +28,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     const INTEGER: &'static str;
     /// The function that gives the lesser of two numbers.
     const LEAST: &'static str;
+    /// The function that gives the greater of two numbers.
+    const GREATEST: &'static str;
     /// What of `ratelimits` is compared with a key (and is unique).
     const SENDER: &'static str;
     /// The table `usage`, whose name is a reserved word in one of them.

@@ -25,6 +25,7 @@ impl Dialect for Mysql {
     const BEGIN: &'static str = "BEGIN";
     const INTEGER: &'static str = "SIGNED";
     const LEAST: &'static str = "LEAST";
+    const GREATEST: &'static str = "GREATEST";
     const SENDER: &'static str = "sender";
     const USAGE: &'static str = "`usage`";
     const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");

@@ -14,6 +14,12 @@ use super::stream::{Address, Stream};
 /// How long a reply may take before the test fails. Far above DECISION_TIMEOUT, so that what fails is the daemon.
 const REPLY_LIMIT: Duration = Duration::from_secs(15);
 
+/// The answer to a message within the quota, as ACTION_ACCEPTED is by default.
+pub const ACCEPTED: &str = "DUNNO";
+
+/// The answer to a message over the quota, as ACTION_TEXT_BLOCKED is by default.
+pub const BLOCKED: &str = "DEFER_IF_PERMIT Rate limit reached, retry later.";
+
 /// One policy request: attributes in the order in which they are sent.
 #[derive(Debug, Clone)]
 pub struct Request {
