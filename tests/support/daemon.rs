@@ -121,6 +121,10 @@ impl Setup {
         daemon
     }
 
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Runs the daemon where it is expected to end by itself: its exit status and what it printed.
     pub fn run(&self, command: &str, arguments: &[&str]) -> Output {
         self.write_settings();
@@ -225,10 +229,14 @@ impl Daemon {
     /// The next message to systemd, if one comes at once.
     pub fn notification(&self) -> Option<String> {
         let mut buffer = [0; 4096];
-        match self.notifications.recv(&mut buffer) {
-            Ok(count) => Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
-            Err(error) => panic!("the notification socket: {error}"),
+        loop {
+            match self.notifications.recv(&mut buffer) {
+                Ok(count) => return Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // The end of any child process may interrupt a read that has a time-out.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("the notification socket: {error}"),
+            }
         }
     }
 
