@@ -73,6 +73,12 @@ impl Setup {
         }
     }
 
+    /// On another SQLite file.
+    pub fn on_file(mut self, file: &Path) -> Setup {
+        self.database = Database::sqlite(file);
+        self
+    }
+
     /// One line of the settings file; replaces what was set before.
     pub fn setting(mut self, name: &str, value: &str) -> Setup {
         self.set(name, value);
