@@ -20,6 +20,7 @@ use crate::config;
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
+use crate::telemetry::metrics::Metrics;
 
 /// The most charges settled in one transaction.
 const MOST_IN_BATCH: usize = 1024;
@@ -49,6 +50,7 @@ pub struct Committer {
     started: Instant,
     /// Called in each round and, while nothing happens, at this interval: proof that this task still moves.
     heartbeat: Option<(Duration, Box<dyn Fn() + Send>)>,
+    metrics: Arc<Metrics>,
 }
 
 /// Whether the database answers.
@@ -75,6 +77,7 @@ impl Committer {
         settings: config::Database,
         waiting: mpsc::Receiver<Charge>,
         terms: watch::Receiver<Arc<Terms>>,
+        metrics: Arc<Metrics>,
     ) -> Result<Committer, CommitterError> {
         let mut store = Store::new(&settings);
         let place = store.place();
@@ -92,6 +95,7 @@ impl Committer {
                 DatabaseState::Away(open_breaker(&settings, &reason))
             }
         };
+        metrics.database_is_up(matches!(database, DatabaseState::Here(_)));
         Ok(Committer {
             settings,
             waiting,
@@ -103,6 +107,7 @@ impl Committer {
             held: HashSet::new(),
             started: Instant::now(),
             heartbeat: None,
+            metrics,
         })
     }
 
@@ -175,7 +180,10 @@ impl Committer {
                 self.answer_from_memory(part, &terms);
                 continue;
             };
-            match settle(store, &part, &terms, &mut self.histories).await {
+            let began = Instant::now();
+            let settled = settle(store, &part, &terms, &mut self.histories).await;
+            self.metrics.transaction(part.len(), began.elapsed());
+            match settled {
                 Ok(verdicts) => self.answer_all(part, verdicts),
                 Err(Failure::Refused(reason)) if part.len() == 1 => {
                     log::warn!("{}: the database refuses a value: {reason}", sender_of(&part));
@@ -321,6 +329,7 @@ impl Committer {
 
     fn open_breaker(&mut self, reason: &str) {
         self.held.clear();
+        self.metrics.database_is_up(false);
         self.database = DatabaseState::Away(open_breaker(&self.settings, reason));
     }
 
@@ -333,6 +342,7 @@ impl Committer {
                 open.standin.answered,
             );
         }
+        self.metrics.database_is_up(true);
         self.database = DatabaseState::Here(Box::new(store));
     }
 }

@@ -580,7 +580,6 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::SocketAddress,
                 example: "127.0.0.1:9464",
                 reload: false,
-                available: Available::No,
                 help: "Where Prometheus reads /metrics and a load balancer /healthz.",
                 ..ROW
             },

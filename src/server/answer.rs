@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::tally::Tally;
 use crate::commit::queue::Queue;
 use crate::commit::{FailOpen, Verdict};
 use crate::limiter::decide::Ruling;
@@ -18,6 +17,7 @@ use crate::protocol::reply::{Action, Severity};
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::telemetry::decision::Decision;
 use crate::telemetry::limited::{log_decision, warn_limited};
+use crate::telemetry::metrics::{Metrics, Outcome};
 
 /// The most stage names that are warned about; the network chooses them.
 const MOST_STAGES: usize = 16;
@@ -27,7 +27,7 @@ const MOST_STAGES: usize = 16;
 pub struct Answerer {
     queue: Queue,
     terms: watch::Receiver<Arc<Terms>>,
-    pub tally: Tally,
+    pub metrics: Arc<Metrics>,
     warned_stages: Mutex<HashSet<String>>,
 }
 
@@ -51,19 +51,30 @@ enum Recorded {
 }
 
 impl Answerer {
-    pub fn new(queue: Queue, terms: watch::Receiver<Arc<Terms>>) -> Answerer {
-        Answerer { queue, terms, tally: Tally::default(), warned_stages: Mutex::default() }
+    pub fn new(queue: Queue, terms: watch::Receiver<Arc<Terms>>, metrics: Arc<Metrics>) -> Answerer {
+        Answerer { queue, terms, metrics, warned_stages: Mutex::default() }
+    }
+
+    /// How many requests wait for the committer.
+    pub fn waiting(&self) -> usize {
+        self.queue.depth()
     }
 
     /// Exactly one answer to each request, within DECISION_TIMEOUT.
     pub async fn answer(&self, request: Result<Box<Request>, Nonsense>) -> Answer {
         let arrived = Instant::now();
+        let (outcome, answer) = self.decide(request, arrived).await;
+        self.metrics.decided(outcome, answer.action.severity(), arrived.elapsed());
+        answer
+    }
+
+    async fn decide(&self, request: Result<Box<Request>, Nonsense>, arrived: Instant) -> (Outcome, Answer) {
         let terms = self.terms.borrow().clone();
         let request = match request {
             Ok(request) => Arc::<Request>::from(request),
             Err(nonsense) => {
                 warn_limited("nonsense", format_args!("a policy request makes no sense: {nonsense}"));
-                return self.in_doubt(FailOpen::Nonsense, &terms);
+                return self.in_doubt(FailOpen::Nonsense, &terms.policy.on_error);
             }
         };
         if let Stage::Other(name) = &request.stage {
@@ -87,48 +98,48 @@ impl Answerer {
         let deadline = arrived + terms.decision_timeout;
         match self.queue.charge(subject.key.clone(), request.clone(), arrived, deadline).await {
             Ok(verdict) => {
-                self.tally.verdict(&verdict);
                 let from_memory = matches!(verdict, Verdict::Remembered(_));
                 match verdict {
-                    Verdict::Counted(ruling) | Verdict::Remembered(ruling) => Answer {
-                        action: ruling.action.clone(),
-                        record: Some(Record {
-                            request,
-                            what: Recorded::Ruled { sender: subject.key, ruling, from_memory },
-                        }),
-                    },
-                    Verdict::Looked(ruling) => Answer { action: ruling.action, record: None },
+                    Verdict::Counted(ruling) | Verdict::Remembered(ruling) => {
+                        if from_memory {
+                            self.metrics.judged_from_memory();
+                        }
+                        let outcome = if ruling.blocked { Outcome::Blocked } else { Outcome::Accepted };
+                        let action = ruling.action.clone();
+                        let what = Recorded::Ruled { sender: subject.key, ruling, from_memory };
+                        (outcome, Answer { action, record: Some(Record { request, what }) })
+                    }
+                    Verdict::Looked(ruling) => (Outcome::NotCounted, Answer { action: ruling.action, record: None }),
                     Verdict::FailOpen(reason, action) => {
                         say_in_doubt(reason, &subject.key);
-                        Answer { action, record: None }
+                        self.in_doubt(reason, &action)
                     }
                 }
             }
             Err(reason) => {
                 say_in_doubt(reason, &subject.key);
-                self.in_doubt(reason, &terms)
+                self.in_doubt(reason, &terms.policy.on_error)
             }
         }
     }
 
     /// A request that a list decides is logged and not counted.
-    fn listed(&self, request: Arc<Request>, hit: Hit, terms: &Terms) -> Answer {
-        self.tally.uncounted();
+    fn listed(&self, request: Arc<Request>, hit: Hit, terms: &Terms) -> (Outcome, Answer) {
         let action = match hit.list {
             Which::Allow => terms.policy.accepted.clone(),
             Which::Deny => terms.deny_action.clone(),
         };
-        Answer { action: action.clone(), record: Some(Record { request, what: Recorded::Listed(hit, action) }) }
+        let record = Some(Record { request, what: Recorded::Listed(hit, action.clone()) });
+        (Outcome::NotCounted, Answer { action, record })
     }
 
-    fn uncounted(&self) -> Answer {
-        self.tally.uncounted();
-        Answer { action: Action::DUNNO, record: None }
+    fn uncounted(&self) -> (Outcome, Answer) {
+        (Outcome::NotCounted, Answer { action: Action::DUNNO, record: None })
     }
 
-    fn in_doubt(&self, reason: FailOpen, terms: &Terms) -> Answer {
-        self.tally.fail_open(reason);
-        Answer { action: terms.policy.on_error.clone(), record: None }
+    fn in_doubt(&self, reason: FailOpen, action: &Action) -> (Outcome, Answer) {
+        self.metrics.fail_open(reason);
+        (Outcome::InDoubt, Answer { action: action.clone(), record: None })
     }
 
     /// Most reports of "it limits nothing" are a check at the wrong stage. Said once per stage.
