@@ -63,8 +63,10 @@ mod reasons {
 
     use std::sync::Arc;
 
+    use jiff::tz::TimeZone;
     use policyd_rate_guard::commit::queue::{Queue, queue};
     use policyd_rate_guard::config::{self, Sources};
+    use policyd_rate_guard::limiter::lists::Lists;
     use policyd_rate_guard::limiter::terms::Terms;
     use policyd_rate_guard::protocol::request::{Event, Parser};
     use policyd_rate_guard::server::answer::Answerer;
@@ -125,8 +127,9 @@ mod reasons {
     fn answerer(queue: Queue) -> Answerer {
         let environment = [("ACTION_ON_ERROR", IN_DOUBT), ("DB_DATABASE", ":memory:")];
         let config = config::load(&Sources { search: Vec::new(), ..Sources::new(None, environment, false) }).unwrap();
-        let (_, terms) = watch::channel(Arc::new(Terms::from(&config.config)));
-        Answerer::new(queue, terms)
+        let terms = Terms::new(&config.config, Lists::default(), TimeZone::UTC);
+        let (_, terms) = watch::channel(Arc::new(terms));
+        Answerer::new(queue, terms, Arc::default())
     }
 
     async fn ask(answerer: &Answerer) -> String {
@@ -147,7 +150,7 @@ mod reasons {
         drop(waiting);
         assert_eq!(ask(&answerer).await, IN_DOUBT);
         assert_eq!(begun.elapsed(), DECISION_TIMEOUT);
-        let tally = answerer.tally.to_string();
+        let tally = answerer.metrics.to_string();
         assert!(tally.ends_with("in doubt: deadline 1, queue_full 1, stopping 1"), "{tally}");
     }
 }
@@ -269,9 +272,11 @@ mod panics {
 
     use std::sync::Arc;
 
+    use jiff::tz::TimeZone;
     use policyd_rate_guard::commit::committer::Committer;
     use policyd_rate_guard::commit::queue::queue;
     use policyd_rate_guard::config::{self, Sources};
+    use policyd_rate_guard::limiter::lists::Lists;
     use policyd_rate_guard::limiter::terms::Terms;
     use policyd_rate_guard::server::answer::Answerer;
     use policyd_rate_guard::server::listener::Acceptor;
@@ -314,13 +319,15 @@ mod panics {
         let stop = CancellationToken::new();
         let (answerer, committing) = runtime.block_on(async {
             let (queue, waiting) = queue(64);
-            let (terms, terms_now) = watch::channel(Arc::new(Terms::from(&config)));
-            let committer = Committer::start(config.database.clone(), waiting, terms_now.clone()).await.unwrap();
+            let terms = Terms::new(&config, Lists::default(), TimeZone::UTC);
+            let (terms, terms_now) = watch::channel(Arc::new(terms));
+            let committer =
+                Committer::start(config.database.clone(), waiting, terms_now.clone(), Arc::default()).await.unwrap();
             let committing = tokio::spawn(async move {
                 let _terms = terms;
                 committer.run().await
             });
-            let answerer = Arc::new(Answerer::new(queue, terms_now));
+            let answerer = Arc::new(Answerer::new(queue, terms_now, Arc::default()));
             let (room, tasks) = (Arc::new(Semaphore::new(8)), TaskTracker::new());
             for bound in &bound {
                 let acceptor = Acceptor::new(bound).unwrap();
@@ -339,7 +346,7 @@ mod panics {
         }
         assert!(others.iter_mut().all(|client| client.ask(&Request::data(ALICE, 1)) == ACCEPTED));
         assert_eq!(Client::unix(&path).ask(&Request::data(ALICE, 1)), ACCEPTED);
-        let tally = answerer.tally.to_string();
+        let tally = answerer.metrics.to_string();
         assert!(tally.contains("connections; 27 accepted, 0 blocked"), "{tally}");
         assert!(!committing.is_finished());
         stop.cancel();
