@@ -12,6 +12,7 @@ use super::repeats::Asked;
 use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
 use crate::limiter::history::{History, Minute};
 use crate::limiter::network;
+use crate::limiter::subject;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::store::{AuditRow, HistoryRows, Judge, Row, SeenRow, Since, Sum, UsageRow, Writes};
@@ -56,6 +57,7 @@ pub fn sums(batch: &[Due]) -> Vec<Sum> {
         let sender = due.charge.sender.as_str();
         let sum = sums.entry(sender).or_insert_with(|| Sum {
             sender: sender.to_owned(),
+            domain: subject::domain_key(sender).map(str::to_owned),
             messages: 0,
             recipients: 0,
             count: false,

@@ -43,6 +43,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn on_conflict(key: &str) -> String;
     /// The value that an upsert brought for a column.
     fn brought(column: &str) -> String;
+    /// A column's point in time as whole seconds since 1970.
+    fn epoch(column: &str) -> String;
 
     fn options(database: &config::Database) -> Self::Options;
     /// Where the database is, in words.
@@ -76,6 +78,14 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
         let _ = (connection, slowly);
         async { Ok(Vec::new()) }
+    }
+
+    /// Whether `messages` can be searched by time without reading all of it.
+    fn finds_messages_by_time(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(true) }
     }
 
     /// The migrations of this database.

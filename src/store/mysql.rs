@@ -40,6 +40,10 @@ impl Dialect for Mysql {
         format!("VALUES({column})")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(UNIX_TIMESTAMP({column}) AS SIGNED)")
+    }
+
     fn options(database: &config::Database) -> MySqlConnectOptions {
         let mut options =
             MySqlConnectOptions::new().username(&database.user).database(&database.name).ssl_mode(match database.tls {
@@ -107,6 +111,10 @@ impl Dialect for Mysql {
 
     async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec<String>, sqlx::Error> {
         adopt::adopt(connection, slowly).await
+    }
+
+    async fn finds_messages_by_time(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        adopt::is_indexed(connection, "messages", "created_at").await
     }
 
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {

@@ -31,6 +31,10 @@ impl Dialect for Postgres {
         format!("excluded.{column}")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT)")
+    }
+
     fn options(database: &config::Database) -> PgConnectOptions {
         // Not from PGHOST and its like, nor from ~/.pgpass: the settings alone say where the database is.
         let mut options = PgConnectOptions::new_without_pgpass()

@@ -37,6 +37,10 @@ impl Dialect for Sqlite {
         format!("excluded.{column}")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(strftime('%s', {column}) AS BIGINT)")
+    }
+
     fn options(database: &config::Database) -> SqliteConnectOptions {
         let options = SqliteConnectOptions::new()
             .create_if_missing(true)
