@@ -222,7 +222,10 @@ impl<D: Dialect> Backend<D> {
     }
 }
 
-pub(super) async fn meta<D: Dialect>(connection: &mut ConnectionOf<D>, name: &str) -> Result<Option<String>, sqlx::Error>
+pub(super) async fn meta<D: Dialect>(
+    connection: &mut ConnectionOf<D>,
+    name: &str,
+) -> Result<Option<String>, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,

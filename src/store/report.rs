@@ -232,7 +232,8 @@ where
 {
     let integer = D::INTEGER;
     let (open, close) = D::FROM_EPOCH;
-    let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT CAST(id AS {integer}), sender FROM ratelimits WHERE id IN ("));
+    let mut sql =
+        QueryBuilder::<D::Db>::new(format!("SELECT CAST(id AS {integer}), sender FROM ratelimits WHERE id IN ("));
     push_ids(&mut sql, ids);
     for row in connection.fetch_all(sql.build()).await? {
         if let Some(top) = tops.get_mut(&row.try_get(0)?) {

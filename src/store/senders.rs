@@ -219,8 +219,7 @@ where
             sql.push(" WHERE ratelimit_id = ").push_bind(id).push(" LIMIT ").push(ROWS);
             let ids = ids::<D>(connection, sql).await?;
             if !ids.is_empty() {
-                let verb =
-                    if delete { "DELETE FROM messages" } else { "UPDATE messages SET ratelimit_id = NULL" };
+                let verb = if delete { "DELETE FROM messages" } else { "UPDATE messages SET ratelimit_id = NULL" };
                 let mut sql = QueryBuilder::<D::Db>::new(verb);
                 sql.push(" WHERE id IN (");
                 push_ids(&mut sql, &ids);
@@ -307,7 +306,11 @@ where
     let rows = connection.fetch_all(sql.build()).await?;
     rows.iter()
         .map(|row| {
-            Ok(Listed { row: sender_row::<D>(row)?, messages: row.try_get(COLUMNS)?, recipients: row.try_get(COLUMNS + 1)? })
+            Ok(Listed {
+                row: sender_row::<D>(row)?,
+                messages: row.try_get(COLUMNS)?,
+                recipients: row.try_get(COLUMNS + 1)?,
+            })
         })
         .collect()
 }
@@ -356,11 +359,7 @@ where
 }
 
 /// Moves what a sender's minutes from `first` on hold into the one before.
-async fn move_minutes_back<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
-    id: i64,
-    first: i64,
-) -> Result<(), sqlx::Error>
+async fn move_minutes_back<D: Dialect>(connection: &mut ConnectionOf<D>, id: i64, first: i64) -> Result<(), sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
