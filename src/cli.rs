@@ -43,6 +43,11 @@ pub enum Command {
     /// Exits with 78 if there is an error in them.
     Check(Output),
 
+    /// Look at settings, database, sockets and Postfix's configuration, and say what to mend.
+    ///
+    /// Changes nothing and counts nothing. Run it as root on the mail server. Exits with 1 if there is a problem.
+    Doctor(Doctor),
+
     /// Ask the running daemon as Postfix would, and print its answer.
     ///
     /// The request is counted like any other, unless --dry-run is given.
@@ -82,6 +87,16 @@ pub struct Migrate {
     /// Only list the migrations and whether the database has them.
     #[arg(long)]
     pub status: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The postconf program of the Postfix to look at.
+    #[arg(long, value_name = "PROGRAM")]
+    pub postconf: Option<PathBuf>,
 
     #[command(flatten)]
     pub output: Output,

@@ -13,6 +13,7 @@
 //!
 //! - [`cli`], [`exit`], [`commands`]: the command line, exit statuses, one file per subcommand.
 //! - [`config`]: the table of settings, the file they come from, the typed configuration.
+//! - [`doctor`]: what is wrong with a set-up. Pure.
 //! - [`protocol`]: bytes ↔ requests and replies. Pure.
 //! - [`limiter`]: whose quota, how much, and what then. Pure.
 //! - [`commit`]: from a charge to a committed verdict.
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod commands;
 pub mod commit;
 pub mod config;
+pub mod doctor;
 pub mod exit;
 pub mod limiter;
 pub mod protocol;

@@ -4,6 +4,7 @@ pub mod check;
 mod cleanup;
 mod completions;
 mod database;
+mod doctor;
 mod manual;
 mod migrate;
 mod query;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
             Ok(false) => Ok(Exit::Config),
             Err(error) => Err(cannot_print(&error)),
         },
+        Command::Doctor(options) => doctor::run(&sources, &options),
         Command::Query(options) => query::run(&sources, &options),
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),

@@ -13,6 +13,9 @@ const ROWS: i64 = 1000;
 /// The time of the last reset of all counters, in `meta`.
 const LAST_RESET: &str = "last_reset";
 
+/// The time at which this program first counted here, in `meta`.
+const COUNTING_SINCE: &str = "counting_since";
+
 /// A kind of work that is done in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
@@ -119,9 +122,26 @@ where
         self.set_meta(LAST_RESET, &previous.to_string()).await
     }
 
-    /// When all counters were last reset, in seconds since 1970; none if never.
+    /// Proves that the database takes writes, and notes when counting began here.
+    pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
+        self.run(async |connection| {
+            set_meta::<D>(connection, "heartbeat", &now.to_string()).await?;
+            if meta::<D>(connection, COUNTING_SINCE).await?.is_none() {
+                set_meta::<D>(connection, COUNTING_SINCE, &now.to_string()).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
-        Ok(self.meta(LAST_RESET).await?.and_then(|text| text.parse().ok()).filter(|&at| at > 0))
+        self.run(async |connection| {
+            let reset = meta::<D>(connection, LAST_RESET).await?;
+            let began = meta::<D>(connection, COUNTING_SINCE).await?;
+            Ok([reset, began].into_iter().flatten().filter_map(|text| text.parse().ok()).max())
+        })
+        .await
     }
 
     /// Does the next [`ROWS`] rows of a work, beyond the row `after`; none when nothing is left.

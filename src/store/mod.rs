@@ -224,9 +224,9 @@ impl Store {
         with_backend!(self, backend => backend.migrations().await)
     }
 
-    /// Proves that the database takes writes: stores `now` under `meta.heartbeat`.
+    /// Proves that the database takes writes: stores `now`, in seconds since 1970, under `meta.heartbeat`.
     pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
-        with_backend!(self, backend => backend.set_meta("heartbeat", &now.to_string()).await)
+        with_backend!(self, backend => backend.heartbeat(now).await)
     }
 
     /// Claims the reset of all counters for this process, unless somebody did after `before` (seconds since 1970) and not
@@ -240,7 +240,7 @@ impl Store {
         with_backend!(self, backend => backend.unclaim_reset(previous).await)
     }
 
-    /// When all counters were last reset, in seconds since 1970; none if never.
+    /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
         with_backend!(self, backend => backend.last_reset().await)
     }
