@@ -50,6 +50,13 @@ pub enum Command {
 
     /// Print the completions for a shell.
     Completions { shell: Shell },
+
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Manual {
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
 }
 
 /// How to print.

@@ -4,6 +4,7 @@ pub mod check;
 mod cleanup;
 mod completions;
 mod database;
+mod manual;
 mod migrate;
 mod query;
 mod serve;
@@ -28,6 +29,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         },
         Command::Query(options) => query::run(&sources, &options),
         Command::Completions { shell } => completions::run(shell),
+        Command::Manual { out } => manual::run(&out),
     }
 }
 

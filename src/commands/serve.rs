@@ -61,7 +61,8 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS).clamp(1, MOST_CONNECTIONS);
-    let connections = usize::try_from(connections).unwrap_or(1024);
+    // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
+    let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
     let served = runtime.block_on(serve(&sources, config, &bound, &logging, connections));
     // What still runs had its time; a hung database must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));

@@ -73,6 +73,12 @@ impl Setup {
         }
     }
 
+    /// On another SQLite file.
+    pub fn on_file(mut self, file: &Path) -> Setup {
+        self.database = Database::sqlite(file);
+        self
+    }
+
     /// One line of the settings file; replaces what was set before.
     pub fn setting(mut self, name: &str, value: &str) -> Setup {
         self.set(name, value);
@@ -119,6 +125,10 @@ impl Setup {
         let mut daemon = Daemon { process: None, notifications, ready_after: Duration::ZERO, setup: self };
         daemon.start_again();
         daemon
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Runs a command that ends by itself: its exit status and what it printed.
@@ -236,10 +246,14 @@ impl Daemon {
     /// The next message to systemd, if one comes at once.
     pub fn notification(&self) -> Option<String> {
         let mut buffer = [0; 4096];
-        match self.notifications.recv(&mut buffer) {
-            Ok(count) => Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
-            Err(error) => panic!("the notification socket: {error}"),
+        loop {
+            match self.notifications.recv(&mut buffer) {
+                Ok(count) => return Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // The end of any child process may interrupt a read that has a time-out.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("the notification socket: {error}"),
+            }
         }
     }
 

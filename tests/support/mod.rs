@@ -11,6 +11,7 @@
 //! - `postgres`  a private PostgreSQL server
 //! - `proxy`     stands between daemon and database, and freezes, cuts or loses what passes
 //! - `process`   a child process that never outlives the test binary
+//! - `root`      tests that need to be root
 //! - `scratch`   a private folder, owned by whom the process in it runs as
 //! - `stream`    one name for TCP and unix connections
 //! - `wait`      waiting for something with a bound
@@ -29,6 +30,7 @@ pub mod mariadb;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod root;
 pub mod scratch;
 pub mod stream;
 pub mod wait;
