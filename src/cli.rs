@@ -41,7 +41,7 @@ pub enum Command {
     /// Check the settings and show them as they are in effect.
     ///
     /// Exits with 78 if there is an error in them.
-    Check(Output),
+    Check(Check),
 
     /// Look at settings, database, sockets and Postfix's configuration, and say what to mend.
     ///
@@ -70,6 +70,16 @@ pub struct Output {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Print only what is wrong.
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

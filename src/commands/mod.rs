@@ -23,7 +23,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Serve => serve::run(sources),
         Command::Cleanup(options) => cleanup::run(&sources, &options),
         Command::Migrate(options) => migrate::run(&sources, &options),
-        Command::Check(output) => match check::run(&sources, output.json, &mut io::stdout().lock()) {
+        Command::Check(options) => match check::run(&sources, &options, &mut io::stdout().lock()) {
             Ok(true) => Ok(Exit::Ok),
             Ok(false) => Ok(Exit::Config),
             Err(error) => Err(cannot_print(&error)),
