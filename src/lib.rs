@@ -19,7 +19,8 @@
 //! - [`commit`]: from a charge to a committed verdict.
 //! - [`store`]: all SQL.
 //! - [`server`]: sockets, connections, signals.
-//! - [`telemetry`]: the log.
+//! - [`notify`]: telling people, off the mail path.
+//! - [`telemetry`]: the log and the figures.
 //! - [`system`]: the kernel and systemd; the only place with `unsafe`.
 
 pub mod cli;
@@ -29,6 +30,7 @@ pub mod config;
 pub mod doctor;
 pub mod exit;
 pub mod limiter;
+pub mod notify;
 pub mod protocol;
 pub mod server;
 pub mod store;

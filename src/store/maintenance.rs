@@ -170,7 +170,7 @@ where
 
 impl<D: Dialect> Backend<D> {
     /// Does something on the connection, and keeps the connection if it is still good.
-    async fn run<T>(
+    pub(super) async fn run<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut ConnectionOf<D>) -> Result<T, sqlx::Error>,
     ) -> Result<T, Failure> {

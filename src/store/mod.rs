@@ -15,6 +15,7 @@ pub mod maintenance;
 mod messages;
 pub mod migrate;
 mod mysql;
+pub mod notices;
 mod patience;
 mod postgres;
 mod sqlite;
@@ -23,6 +24,7 @@ mod usage;
 use crate::config;
 use backend::Backend;
 use maintenance::{Chunk, Worked};
+use notices::{Claim, Claimed};
 
 /// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
 pub const COUNTER_MAX: i64 = u32::MAX as i64;
@@ -243,6 +245,16 @@ impl Store {
     /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
         with_backend!(self, backend => backend.last_reset().await)
+    }
+
+    /// Claims notices (sorted by sender) for this daemon, in one transaction: what another has told is not told again.
+    pub async fn claim_notices(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, Failure> {
+        with_backend!(self, backend => backend.claim_notices(claims).await)
+    }
+
+    /// Forgets what was told in periods that began before a time, in seconds since 1970.
+    pub async fn forget_notices(&mut self, before: i64) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.forget_notices(before).await)
     }
 
     /// Does the next rows of a maintenance work, beyond the row `after`; none when nothing is left.

@@ -22,6 +22,7 @@ impl Dialect for Postgres {
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("to_timestamp(", ")");
     const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
     fn on_conflict(key: &str) -> String {
         format!(" ON CONFLICT ({key}) DO UPDATE SET ")
@@ -29,6 +30,10 @@ impl Dialect for Postgres {
 
     fn brought(column: &str) -> String {
         format!("excluded.{column}")
+    }
+
+    fn rows_affected(result: &sqlx::postgres::PgQueryResult) -> u64 {
+        result.rows_affected()
     }
 
     fn options(database: &config::Database) -> PgConnectOptions {
