@@ -118,6 +118,8 @@ pub struct Ruling {
     pub quota: u32,
     /// Which limit decided, and how it stood; none where nothing was exceeded.
     pub reason: Option<String>,
+    /// Whether that was the quota, and not one of LIMITS.
+    pub over_quota: bool,
     /// The limits that only warn, if exceeded.
     pub would: Option<String>,
     /// The steps that only tell and were reached with this request, lowest first: their factors as written.
@@ -129,6 +131,7 @@ pub struct Ruling {
 /// A limit that is exceeded.
 struct Exceeded<'a> {
     action: &'a Action,
+    is_quota: bool,
     /// As it stands in logs.
     limit: String,
     used: u64,
@@ -167,6 +170,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
     if let Some((step, action)) = policy.steps.acting(used, quota) {
         exceeded.push(Exceeded {
             action,
+            is_quota: true,
             limit: format!("{} quota {quota}", step.factor_written()),
             used,
             allowed: step.allowed(quota).unwrap_or(u64::MAX),
@@ -210,6 +214,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
         used,
         quota,
         reason,
+        over_quota: decisive.is_some_and(|limit| limit.is_quota),
         would: (!would.is_empty()).then(|| would.join("; ")),
         reached,
         let_through,
@@ -251,6 +256,7 @@ fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Opti
     };
     limit.exceeded(used, standing.quota).then(|| Exceeded {
         action: &limit.action,
+        is_quota: false,
         limit: limit.written.clone(),
         used,
         allowed: limit.allowed(standing.quota).unwrap_or(u64::MAX),

@@ -38,6 +38,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     const FROM_EPOCH: (&'static str, &'static str);
     /// Locks what a SELECT finds and leaves out what others hold; empty where rows have no locks.
     const SKIP_LOCKED: &'static str;
+    /// The words around an INSERT that leaves a row as it is if it is there already.
+    const INSERT_ABSENT: (&'static str, &'static str);
 
     /// Begins the part of an upsert that says what to do with a row that is there already.
     fn on_conflict(key: &str) -> String;
@@ -45,6 +47,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn brought(column: &str) -> String;
     /// A column's point in time as whole seconds since 1970.
     fn epoch(column: &str) -> String;
+    /// How many rows a statement changed.
+    fn rows_affected(result: &<Self::Db as Database>::QueryResult) -> u64;
 
     fn options(database: &config::Database) -> Self::Options;
     /// Where the database is, in words.

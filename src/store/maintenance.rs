@@ -14,6 +14,9 @@ const ROWS: i64 = 1000;
 /// The time of the last reset of all counters, in `meta`.
 const LAST_RESET: &str = "last_reset";
 
+/// The time at which this program first counted here, in `meta`.
+const COUNTING_SINCE: &str = "counting_since";
+
 /// A kind of work that is done in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
@@ -32,8 +35,6 @@ pub enum Aged {
     Usage,
     /// Networks, by when a sender was last seen there.
     Networks,
-    /// What was told about senders, by the begin of the period it was told in.
-    Notices,
 }
 
 impl Aged {
@@ -41,7 +42,6 @@ impl Aged {
         match self {
             Aged::Usage => D::USAGE,
             Aged::Networks => "networks",
-            Aged::Notices => "notices",
         }
     }
 
@@ -49,7 +49,6 @@ impl Aged {
         match self {
             Aged::Usage => "minute",
             Aged::Networks => "last_seen",
-            Aged::Notices => "period",
         }
     }
 
@@ -57,7 +56,7 @@ impl Aged {
     fn units(self, time: i64) -> i64 {
         match self {
             Aged::Usage => minute_of(time),
-            Aged::Networks | Aged::Notices => time,
+            Aged::Networks => time,
         }
     }
 }
@@ -157,9 +156,26 @@ where
         self.set_meta(LAST_RESET, &previous.to_string()).await
     }
 
-    /// When all counters were last reset, in seconds since 1970; none if never.
+    /// Proves that the database takes writes, and notes when counting began here.
+    pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
+        self.run(async |connection| {
+            set_meta::<D>(connection, "heartbeat", &now.to_string()).await?;
+            if meta::<D>(connection, COUNTING_SINCE).await?.is_none() {
+                set_meta::<D>(connection, COUNTING_SINCE, &now.to_string()).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
-        Ok(self.meta(LAST_RESET).await?.and_then(|text| text.parse().ok()).filter(|&at| at > 0))
+        self.run(async |connection| {
+            let reset = meta::<D>(connection, LAST_RESET).await?;
+            let began = meta::<D>(connection, COUNTING_SINCE).await?;
+            Ok([reset, began].into_iter().flatten().filter_map(|text| text.parse().ok()).max())
+        })
+        .await
     }
 
     /// Does the next [`ROWS`] rows of a work, beyond the row `after`; none when nothing is left.
@@ -194,16 +210,10 @@ where
             sql.push_bind(before).push(format_args!(" ORDER BY {column} LIMIT 1 OFFSET {}", ROWS - 1));
             let full = connection.fetch_optional(sql.build()).await?;
             let last = full.map(|row| row.try_get::<i64, _>(0)).transpose()?.unwrap_or(before.saturating_sub(1));
-            let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT COUNT(*) FROM {table} WHERE {column} <= "));
-            sql.push_bind(last);
-            let rows: i64 = connection.fetch_one(sql.build()).await?.try_get(0)?;
-            if rows == 0 {
-                return Ok(None);
-            }
             let mut sql = QueryBuilder::<D::Db>::new(format!("DELETE FROM {table} WHERE {column} <= "));
             sql.push_bind(last);
-            connection.execute(sql.build()).await?;
-            Ok(Some(u64::try_from(rows).unwrap_or(0)))
+            let deleted = D::rows_affected(&connection.execute(sql.build()).await?);
+            Ok((deleted > 0).then_some(deleted))
         })
         .await
     }

@@ -16,6 +16,7 @@ pub mod maintenance;
 mod messages;
 pub mod migrate;
 mod mysql;
+pub mod notices;
 mod patience;
 mod postgres;
 pub mod report;
@@ -27,6 +28,7 @@ use crate::config;
 use backend::Backend;
 use backfill::Filled;
 use maintenance::{Aged, Chunk, Worked};
+use notices::{Claim, Claimed};
 use report::{By, Logged, Part, Top, Totals};
 use senders::{Change, Listed, Listing, SenderRow};
 
@@ -232,9 +234,9 @@ impl Store {
         with_backend!(self, backend => backend.migrations().await)
     }
 
-    /// Proves that the database takes writes: stores `now` under `meta.heartbeat`.
+    /// Proves that the database takes writes: stores `now`, in seconds since 1970, under `meta.heartbeat`.
     pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
-        with_backend!(self, backend => backend.set_meta("heartbeat", &now.to_string()).await)
+        with_backend!(self, backend => backend.heartbeat(now).await)
     }
 
     /// Claims the reset of all counters for this process, unless somebody did after `before` (seconds since 1970) and not
@@ -248,7 +250,7 @@ impl Store {
         with_backend!(self, backend => backend.unclaim_reset(previous).await)
     }
 
-    /// When all counters were last reset, in seconds since 1970; none if never.
+    /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
         with_backend!(self, backend => backend.last_reset().await)
     }
@@ -333,6 +335,16 @@ impl Store {
     /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.
     pub async fn held(&mut self, id: i64, since: i64, most: u32) -> Result<Vec<String>, Failure> {
         with_backend!(self, backend => backend.held(id, since, most).await)
+    }
+
+    /// Claims notices (sorted by sender) for this daemon, in one transaction: what another has told is not told again.
+    pub async fn claim_notices(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, Failure> {
+        with_backend!(self, backend => backend.claim_notices(claims).await)
+    }
+
+    /// Forgets what was told in periods that began before a time, in seconds since 1970.
+    pub async fn forget_notices(&mut self, before: i64) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.forget_notices(before).await)
     }
 
     /// Does the next rows of a maintenance work, beyond the row `after`; none when nothing is left.

@@ -30,6 +30,8 @@ impl Dialect for Mysql {
     const USAGE: &'static str = "`usage`";
     const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");
     const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
+    // IGNORE would turn other errors into warnings too, but the one that can happen here is a sender who has gone.
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT IGNORE", "");
 
     fn on_conflict(_key: &str) -> String {
         " ON DUPLICATE KEY UPDATE ".to_owned()
@@ -42,6 +44,10 @@ impl Dialect for Mysql {
 
     fn epoch(column: &str) -> String {
         format!("CAST(UNIX_TIMESTAMP({column}) AS SIGNED)")
+    }
+
+    fn rows_affected(result: &sqlx::mysql::MySqlQueryResult) -> u64 {
+        result.rows_affected()
     }
 
     fn options(database: &config::Database) -> MySqlConnectOptions {

@@ -22,6 +22,7 @@ impl Dialect for Postgres {
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("to_timestamp(", ")");
     const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
     fn on_conflict(key: &str) -> String {
         format!(" ON CONFLICT ({key}) DO UPDATE SET ")
@@ -33,6 +34,10 @@ impl Dialect for Postgres {
 
     fn epoch(column: &str) -> String {
         format!("CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT)")
+    }
+
+    fn rows_affected(result: &sqlx::postgres::PgQueryResult) -> u64 {
+        result.rows_affected()
     }
 
     fn options(database: &config::Database) -> PgConnectOptions {

@@ -28,6 +28,7 @@ impl Dialect for Sqlite {
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("datetime(", ", 'unixepoch')");
     const SKIP_LOCKED: &'static str = "";
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
     fn on_conflict(key: &str) -> String {
         format!(" ON CONFLICT ({key}) DO UPDATE SET ")
@@ -39,6 +40,10 @@ impl Dialect for Sqlite {
 
     fn epoch(column: &str) -> String {
         format!("CAST(strftime('%s', {column}) AS BIGINT)")
+    }
+
+    fn rows_affected(result: &sqlx::sqlite::SqliteQueryResult) -> u64 {
+        result.rows_affected()
     }
 
     fn options(database: &config::Database) -> SqliteConnectOptions {

@@ -103,6 +103,15 @@ impl Setup {
         self
     }
 
+    /// What a line of the settings file says.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The private folder, for files that a setting names.
     pub fn folder(&self) -> &Path {
         self.scratch.path()
