@@ -12,7 +12,9 @@
 //! - `proxy`     stands between daemon and database, and freezes, cuts or loses what passes
 //! - `process`   a child process that never outlives the test binary
 //! - `scratch`   a private folder, owned by whom the process in it runs as
+//! - `server`    what tests do with a database server, whichever it is
 //! - `stream`    one name for TCP and unix connections
+//! - `traffic`   connections that ask until they are stopped, and remember what they were told
 //! - `wait`      waiting for something with a bound
 
 // Each test binary uses its own part of this.
@@ -30,5 +32,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod scratch;
+pub mod server;
 pub mod stream;
+pub mod traffic;
 pub mod wait;
