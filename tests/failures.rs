@@ -68,6 +68,7 @@ mod reasons {
     use policyd_rate_guard::config::{self, Sources};
     use policyd_rate_guard::limiter::lists::Lists;
     use policyd_rate_guard::limiter::terms::Terms;
+    use policyd_rate_guard::notify::Notifier;
     use policyd_rate_guard::protocol::request::{Event, Parser};
     use policyd_rate_guard::server::answer::Answerer;
     use tokio::sync::watch;
@@ -129,7 +130,7 @@ mod reasons {
         let config = config::load(&Sources { search: Vec::new(), ..Sources::new(None, environment, false) }).unwrap();
         let terms = Terms::new(&config.config, Lists::default(), TimeZone::UTC);
         let (_, terms) = watch::channel(Arc::new(terms));
-        Answerer::new(queue, terms, Arc::default())
+        Answerer::new(queue, terms, Arc::default(), Notifier::silent(Arc::default()))
     }
 
     async fn ask(answerer: &Answerer) -> String {
@@ -278,6 +279,7 @@ mod panics {
     use policyd_rate_guard::config::{self, Sources};
     use policyd_rate_guard::limiter::lists::Lists;
     use policyd_rate_guard::limiter::terms::Terms;
+    use policyd_rate_guard::notify::Notifier;
     use policyd_rate_guard::server::answer::Answerer;
     use policyd_rate_guard::server::listener::Acceptor;
     use policyd_rate_guard::system::sockets;
@@ -327,7 +329,7 @@ mod panics {
                 let _terms = terms;
                 committer.run().await
             });
-            let answerer = Arc::new(Answerer::new(queue, terms_now, Arc::default()));
+            let answerer = Arc::new(Answerer::new(queue, terms_now, Arc::default(), Notifier::silent(Arc::default())));
             let (room, tasks) = (Arc::new(Semaphore::new(8)), TaskTracker::new());
             for bound in &bound {
                 let acceptor = Acceptor::new(bound).unwrap();

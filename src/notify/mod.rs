@@ -67,6 +67,11 @@ impl Notifier {
         (Notifier { events, wanted, metrics }, queue)
     }
 
+    /// One that tells nobody.
+    pub fn silent(metrics: Arc<Metrics>) -> Notifier {
+        Notifier::new(Arc::default(), metrics).0
+    }
+
     /// Has people told, if any want to be. Never waits; the event is made only if it is needed.
     pub fn tell(&self, event: impl FnOnce() -> Event) {
         if !self.wanted.load(Ordering::Relaxed) {

@@ -155,9 +155,6 @@ where
     }
 
     pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
-        if D::SKIP_LOCKED.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut connection = self.take_connection().await?;
         let senders: Vec<(&str, String)> =
             senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
+use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
 use super::patience::Patience;
@@ -61,7 +61,7 @@ where
             sql.push(format_args!("{column} = {}(ratelimits.{column} + {brought}, {COUNTER_MAX}), ", D::LEAST));
         }
         sql.push(format_args!("updated_at = {}", D::brought("updated_at")));
-        patience.wait_for(connection.execute(sql.build())).await?;
+        patience.execute(connection, sql).await?;
     }
     Ok(mark)
 }
@@ -216,28 +216,17 @@ where
         .collect()
 }
 
-/// The senders whose rows exist and cannot be locked now. Each comes with its key.
+/// The senders whose rows somebody else holds, or is making. Each comes with its key.
 pub async fn locked<D: Dialect>(
     connection: &mut ConnectionOf<D>,
     senders: &[(&str, String)],
-) -> Result<Vec<String>, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
+) -> Result<Vec<String>, sqlx::Error> {
     let mut held = Vec::new();
     for (sender, key) in senders {
-        let there = !select::<D>(&mut transaction, &[key]).await?.is_empty();
-        let mut sql = QueryBuilder::<D::Db>::new("SELECT 1 FROM ratelimits WHERE ");
-        sql.push(D::SENDER).push(" = ").push_bind(key.clone()).push(D::SKIP_LOCKED);
-        if there && transaction.fetch_optional(sql.build()).await?.is_none() {
+        if D::is_held(connection, key).await? {
             held.push((*sender).to_owned());
         }
     }
-    transaction.rollback().await?;
     Ok(held)
 }
 

@@ -36,8 +36,6 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     const USAGE: &'static str;
     /// Around a number of seconds since 1970 to make a column's point in time of it.
     const FROM_EPOCH: (&'static str, &'static str);
-    /// Locks what a SELECT finds and leaves out what others hold; empty where rows have no locks.
-    const SKIP_LOCKED: &'static str;
     /// The words around an INSERT that leaves a row as it is if it is there already.
     const INSERT_ABSENT: (&'static str, &'static str);
 
@@ -74,6 +72,15 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         async { Ok(()) }
     }
 
+    /// Whether somebody else holds the row of a key, or is making it in a transaction of his own. Asks without waiting.
+    fn is_held(
+        connection: &mut <Self::Db as Database>::Connection,
+        key: &str,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = (connection, key);
+        async { Ok(false) }
+    }
+
     /// Gives tables made by PolicydRateGuard what they lack, before the migrations run; says what it did. With `slowly` also
     /// what takes long on a large table.
     fn adopt(
@@ -91,6 +98,15 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         let _ = connection;
         async { Ok(true) }
     }
+
+    /// Waits until no other process changes the tables' structure, and keeps all others from it until [`Dialect::unlock`].
+    fn lock(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::migrate::MigrateError>> + Send;
+    /// Lets others change the tables' structure.
+    fn unlock(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::migrate::MigrateError>> + Send;
 
     /// The migrations of this database.
     fn migrator() -> &'static sqlx::migrate::Migrator;
@@ -124,11 +140,12 @@ pub fn failure<D: Dialect>(error: &sqlx::Error) -> Failure {
     }
 }
 
-/// Sorts an error of COMMIT: what the database itself answered is certain, a lost connection leaves the outcome open.
+/// Sorts an error of COMMIT. Only a deadlock, a failed certification or a refused value mean that nothing was written; after
+/// anything else (a lost connection, a server that ends, a statement that was interrupted) the outcome is open.
 pub fn commit_failure<D: Dialect>(error: &sqlx::Error) -> Failure {
-    match error {
-        sqlx::Error::Database(_) => failure::<D>(error),
-        other => Failure::Unknown(describe(other)),
+    match failure::<D>(error) {
+        certain @ (Failure::Transient(_) | Failure::Refused(_)) => certain,
+        Failure::Locked(words) | Failure::Away(words) | Failure::Unknown(words) => Failure::Unknown(words),
     }
 }
 

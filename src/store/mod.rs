@@ -156,6 +156,13 @@ pub enum Failure {
     Unknown(String),
 }
 
+impl Failure {
+    /// Whether the database itself undid the work, and is there.
+    pub fn rolled_back(&self) -> bool {
+        matches!(self, Failure::Transient(_) | Failure::Locked(_) | Failure::Refused(_))
+    }
+}
+
 /// The store of the chosen database.
 pub enum Store {
     Sqlite(Backend<sqlite::Sqlite>),

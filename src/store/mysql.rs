@@ -4,16 +4,21 @@ mod adopt;
 
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
 use super::Failure;
-use super::dialect::{Dialect, Session};
+use super::dialect::{Dialect, Session, failure};
 use crate::config;
 use crate::limiter::subject::Charset;
 
 /// The least that both servers take. [`super::dialect::LOCK_PATIENCE`] is shorter; this is the belt.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// A lock's name holds for the whole server and has at the most 64 characters.
+const MIGRATION_LOCK: &str = "CONCAT('policyd-rate-guard ', MD5(DATABASE()))";
+const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Mysql;
@@ -29,7 +34,6 @@ impl Dialect for Mysql {
     const SENDER: &'static str = "sender";
     const USAGE: &'static str = "`usage`";
     const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");
-    const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
     // IGNORE would turn other errors into warnings too, but the one that can happen here is a sender who has gone.
     const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT IGNORE", "");
 
@@ -115,12 +119,39 @@ impl Dialect for Mysql {
         connection.close().await
     }
 
+    async fn is_held(connection: &mut MySqlConnection, key: &str) -> Result<bool, sqlx::Error> {
+        // Meets rows that are not committed too. Without a transaction around it the lock is let go at once.
+        let found = sqlx::query("SELECT 1 FROM ratelimits WHERE sender = ? FOR UPDATE NOWAIT").bind(key);
+        match found.fetch_optional(connection).await {
+            Ok(_) => Ok(false),
+            Err(error) if matches!(failure::<Mysql>(&error), Failure::Locked(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec<String>, sqlx::Error> {
         adopt::adopt(connection, slowly).await
     }
 
     async fn finds_messages_by_time(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
         adopt::is_indexed(connection, "messages", "created_at").await
+    }
+
+    // Not sqlx's own lock: it waits for -1 seconds, which MariaDB takes for an error.
+    async fn lock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
+        let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {})", MIGRATION_LOCK_WAIT.as_secs());
+        let got: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?;
+        match got {
+            Some(1) => Ok(()),
+            _ => {
+                Err(MigrateError::Execute(sqlx::Error::Protocol("another process is migrating the tables".to_owned())))
+            }
+        }
+    }
+
+    async fn unlock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
+        connection.execute(sqlx::AssertSqlSafe(format!("DO RELEASE_LOCK({MIGRATION_LOCK})"))).await?;
+        Ok(())
     }
 
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {

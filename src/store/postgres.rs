@@ -1,10 +1,11 @@
 //! PostgreSQL, 13 or newer.
 
+use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions, error::DatabaseError};
+use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
 use super::Failure;
-use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE};
+use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE, failure};
 use crate::config;
 
 #[derive(Debug)]
@@ -21,7 +22,6 @@ impl Dialect for Postgres {
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("to_timestamp(", ")");
-    const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
     const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
     fn on_conflict(key: &str) -> String {
@@ -83,6 +83,30 @@ impl Dialect for Postgres {
         options.connect().await
     }
 
+    async fn is_held(connection: &mut PgConnection, key: &str) -> Result<bool, sqlx::Error> {
+        let (there, free): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM ratelimits WHERE lower(sender) = $1), (SELECT count(*) FROM \
+             (SELECT 1 FROM ratelimits WHERE lower(sender) = $1 FOR UPDATE SKIP LOCKED) AS free)",
+        )
+        .bind(key)
+        .fetch_one(&mut *connection)
+        .await?;
+        if there > 0 {
+            return Ok(free == 0);
+        }
+        // A row that somebody is making shows itself only to whoever makes it too.
+        let mut attempt = connection.begin().await?;
+        attempt.execute("SET LOCAL lock_timeout = '5ms'").await?;
+        let made = sqlx::query("INSERT INTO ratelimits (sender) VALUES ($1) ON CONFLICT DO NOTHING").bind(key);
+        let made = made.execute(&mut *attempt).await;
+        attempt.rollback().await?;
+        match made {
+            Ok(_) => Ok(false),
+            Err(error) if matches!(failure::<Postgres>(&error), Failure::Locked(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {
         let words = error.message().to_owned();
         let code = error.code()?;
@@ -91,9 +115,18 @@ impl Dialect for Postgres {
             "40001" | "40P01" => Failure::Transient(words), // serialization_failure, deadlock_detected
             "55P03" => Failure::Locked(words),              // lock_not_available
             "54000" => Failure::Refused(words),             // program_limit_exceeded
-            class if class.starts_with("22") || class.starts_with("23") => Failure::Refused(words),
+            // Data exceptions, constraints, and two keys of one statement that are one to lower().
+            class if ["21", "22", "23"].iter().any(|refused| class.starts_with(refused)) => Failure::Refused(words),
             _ => Failure::Away(words),
         })
+    }
+
+    async fn lock(connection: &mut PgConnection) -> Result<(), MigrateError> {
+        Migrate::lock(connection).await
+    }
+
+    async fn unlock(connection: &mut PgConnection) -> Result<(), MigrateError> {
+        Migrate::unlock(connection).await
     }
 
     fn migrator() -> &'static sqlx::migrate::Migrator {

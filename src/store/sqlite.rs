@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, error::DatabaseError};
 
@@ -27,7 +28,6 @@ impl Dialect for Sqlite {
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("datetime(", ", 'unixepoch')");
-    const SKIP_LOCKED: &'static str = "";
     const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
     fn on_conflict(key: &str) -> String {
@@ -77,6 +77,14 @@ impl Dialect for Sqlite {
             18 | 19 | 20 | 25 => Failure::Refused(words), // TOOBIG, CONSTRAINT, MISMATCH, RANGE
             _ => Failure::Away(words),
         })
+    }
+
+    async fn lock(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+        Migrate::lock(connection).await
+    }
+
+    async fn unlock(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+        Migrate::unlock(connection).await
     }
 
     fn migrator() -> &'static sqlx::migrate::Migrator {

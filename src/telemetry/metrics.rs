@@ -350,6 +350,9 @@ impl fmt::Display for Metrics {
             outcome(Outcome::Blocked),
             outcome(Outcome::NotCounted),
         )?;
+        if self.database_up.get() == 0 {
+            f.write_str("; the database is away, counting in memory")?;
+        }
         if self.from_memory.get() > 0 {
             write!(f, "; {} judged from memory", self.from_memory.get())?;
         }

@@ -136,10 +136,6 @@ impl Setup {
         daemon
     }
 
-    pub fn database(&self) -> &Database {
-        &self.database
-    }
-
     /// Runs a command that ends by itself: its exit status and what it printed.
     pub fn run(&self, command: &str, arguments: &[&str]) -> Output {
         self.write_settings();
