@@ -238,7 +238,7 @@ pub struct SenderSet {
     pub sender: SenderName,
 
     /// Recipients, and messages, per period; or `unlimited`.
-    #[arg(long, value_name = "NUMBER", value_parser = parse_quota)]
+    #[arg(long, value_name = "NUMBER", value_parser = parse_quota, allow_negative_numbers = true)]
     pub quota: Option<u32>,
 
     /// The quota is for this period only: the next cleanup restores the old one.
