@@ -6,7 +6,7 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as
 
 use super::dialect::{ConnectionOf, Dialect};
 use super::patience::Patience;
-use super::{COUNTER_MAX, Row, Sum, in_statement_sizes};
+use super::{COUNTER_MAX, Row, Sum, in_statements};
 
 /// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`.
 pub async fn add<D: Dialect>(
@@ -23,7 +23,7 @@ where
 {
     let counting: Vec<&Sum> = sums.iter().filter(|sum| sum.count).collect();
     let (open, close) = D::FROM_EPOCH;
-    for slice in in_statement_sizes(&counting) {
+    for slice in in_statements(&counting) {
         let mut sql = QueryBuilder::<D::Db>::new(
             "INSERT INTO ratelimits (sender, quota, quota_reset, msg_counter, rcpt_counter, msg_total, rcpt_total, \
              created_at, updated_at) ",
@@ -59,7 +59,7 @@ where
 {
     let senders: Vec<&str> = sums.iter().map(|sum| sum.sender.as_str()).collect();
     let mut found: HashMap<String, Row> = HashMap::with_capacity(sums.len());
-    for slice in in_statement_sizes(&senders) {
+    for slice in in_statements(&senders) {
         for (sender, row) in select::<D>(connection, slice).await? {
             found.insert(sender, row);
         }

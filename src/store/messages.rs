@@ -3,7 +3,7 @@
 use sqlx::{Encode, Executor, QueryBuilder, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
-use super::{AuditRow, in_statement_sizes};
+use super::{AuditRow, in_statements};
 use crate::limiter::subject::{Charset, narrow_text};
 
 /// Writes the rows, many in a statement. Texts are cut to their columns and to what `charset` can hold: an audit row never
@@ -21,7 +21,7 @@ where
 {
     let text = |text: &str, most: usize| narrow_text(cut(text, most), charset).into_owned();
     let (open, close) = D::FROM_EPOCH;
-    for slice in in_statement_sizes(rows) {
+    for slice in in_statements(rows) {
         let mut sql = QueryBuilder::<D::Db>::new(
             "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, to_addr, \
              client_address, client_name, action, reason, created_at) ",

@@ -270,30 +270,14 @@ impl Store {
     }
 }
 
-/// The statement sizes in use are powers of two, so that a few prepared statements serve every batch.
-/// Splits `items` into slices of such sizes, the greatest first.
-fn in_statement_sizes<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
-    const MOST: usize = 128;
-    std::iter::from_fn(move || {
-        let size = (items.len().min(MOST) + 1).next_power_of_two() / 2;
-        let (slice, rest) = items.split_at_checked(size)?;
-        items = rest;
-        (!slice.is_empty()).then_some(slice)
-    })
-}
+/// The most rows in one statement. Each number of rows is a statement of its own, prepared once per connection; so many of
+/// each kind are worth keeping, and a batch of the usual size is one round trip.
+const MOST_ROWS: usize = 64;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// Prepared statements kept per connection: [`MOST_ROWS`] of each of the five kinds on the hot path.
+pub(crate) const STATEMENTS_KEPT: usize = 5 * MOST_ROWS;
 
-    proptest! {
-        #[test]
-        fn statement_sizes_are_powers_of_two_and_lose_nothing(count in 0usize..1000) {
-            let items: Vec<usize> = (0..count).collect();
-            let slices: Vec<&[usize]> = in_statement_sizes(&items).collect();
-            prop_assert!(slices.iter().all(|slice| slice.len().is_power_of_two() && slice.len() <= 128));
-            prop_assert_eq!(slices.concat(), items);
-        }
-    }
+/// Splits `items` into slices for one statement each.
+fn in_statements<T>(items: &[T]) -> std::slice::Chunks<'_, T> {
+    items.chunks(MOST_ROWS)
 }

@@ -8,8 +8,8 @@ use sqlx::migrate::MigrateError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::Failure;
 use super::dialect::{Dialect, Session, failure};
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 use crate::limiter::subject::Charset;
 
@@ -51,8 +51,11 @@ impl Dialect for Mysql {
     }
 
     fn options(database: &config::Database) -> MySqlConnectOptions {
-        let mut options =
-            MySqlConnectOptions::new().username(&database.user).database(&database.name).ssl_mode(match database.tls {
+        let mut options = MySqlConnectOptions::new()
+            .statement_cache_capacity(STATEMENTS_KEPT)
+            .username(&database.user)
+            .database(&database.name)
+            .ssl_mode(match database.tls {
                 config::Tls::Off => MySqlSslMode::Disabled,
                 config::Tls::Prefer => MySqlSslMode::Preferred,
                 config::Tls::Require => MySqlSslMode::Required,

@@ -4,8 +4,8 @@ use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::Failure;
 use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE, failure};
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 
 #[derive(Debug)]
@@ -40,6 +40,7 @@ impl Dialect for Postgres {
         // Not from PGHOST and its like, nor from ~/.pgpass: the settings alone say where the database is.
         let mut options = PgConnectOptions::new_without_pgpass()
             .application_name("policyd-rate-guard")
+            .statement_cache_capacity(STATEMENTS_KEPT)
             .username(&database.user)
             .database(&database.name)
             .port(database.port.unwrap_or(5432))

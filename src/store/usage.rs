@@ -3,7 +3,7 @@
 use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
-use super::{HistoryRows, SeenRow, Since, UsageRow, in_statement_sizes};
+use super::{HistoryRows, SeenRow, Since, UsageRow, in_statements};
 
 /// The most networks read of one sender: whoever has more is over any sensible limit.
 const MOST_NETWORKS: i64 = 10_000;
@@ -18,7 +18,7 @@ where
 {
     let mut read = HistoryRows::default();
     let integer = D::INTEGER;
-    for slice in in_statement_sizes(&since.rows) {
+    for slice in in_statements(&since.rows) {
         let mut sql = QueryBuilder::<D::Db>::new(format!(
             "SELECT CAST(ratelimit_id AS {integer}), minute, messages, recipients, bytes FROM {} WHERE minute >= ",
             D::USAGE
@@ -60,7 +60,7 @@ where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
 {
-    for slice in in_statement_sizes(rows) {
+    for slice in in_statements(rows) {
         let table = D::USAGE;
         let mut sql = QueryBuilder::<D::Db>::new(format!(
             "INSERT INTO {table} (ratelimit_id, minute, messages, recipients, bytes) "
@@ -87,7 +87,7 @@ where
     for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
     for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
 {
-    for slice in in_statement_sizes(rows) {
+    for slice in in_statements(rows) {
         let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO networks (ratelimit_id, network, last_seen) ");
         sql.push_values(slice, |mut values, row| {
             values.push_bind(row.ratelimit_id).push_bind(row.network.clone()).push_bind(row.last_seen);
