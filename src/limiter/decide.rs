@@ -279,7 +279,7 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
     }
     let free_at = match limit.per {
         Span::Message => None,
-        Span::Reset => next_reset(facts.now, &policy.zone),
+        Span::Reset => next_reset(facts.now, &policy.zone).and_then(|at| shown_time(at, &policy.zone)),
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
             free.and_then(|at| shown_time(at, &policy.zone))
@@ -304,13 +304,14 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
 }
 
 /// When the packaged timer resets the counters next: ten seconds after local midnight.
-fn next_reset(now: i64, zone: &TimeZone) -> Option<String> {
+pub(super) fn next_reset(now: i64, zone: &TimeZone) -> Option<i64> {
     let local = Timestamp::from_second(now).ok()?.to_zoned(zone.clone());
     let midnight = local.tomorrow().ok()?.start_of_day().ok()?;
-    shown_time(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second(), zone)
+    Some(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second())
 }
 
-fn shown_time(at: i64, zone: &TimeZone) -> Option<String> {
+/// A time in seconds since 1970 as people read it: `2027-01-15 12:00 +01:00`.
+pub fn shown_time(at: i64, zone: &TimeZone) -> Option<String> {
     let local = Timestamp::from_second(at).ok()?.to_zoned(zone.clone());
     Some(local.strftime("%Y-%m-%d %H:%M %:z").to_string())
 }

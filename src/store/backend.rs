@@ -52,6 +52,11 @@ impl<D: Dialect> Backend<D> {
         }
     }
 
+    /// What `ratelimits.sender` can hold, as the last connection found it.
+    pub(super) fn keys(&self) -> Charset {
+        self.session.keys
+    }
+
     /// The connection, taken out: a method that is cancelled or fails leaves none behind, and the next one connects anew.
     pub(super) async fn take_connection(&mut self) -> Result<ConnectionOf<D>, Failure> {
         self.connect().await?;
@@ -86,7 +91,11 @@ where
         let sums = match self.session.keys {
             Charset::Utf8mb4 => sums,
             charset => {
-                let narrow = |sum: &Sum| Sum { sender: narrow(&sum.sender, charset).into_owned(), ..sum.clone() };
+                let narrow = |sum: &Sum| Sum {
+                    sender: narrow(&sum.sender, charset).into_owned(),
+                    domain: sum.domain.as_deref().map(|domain| narrow(domain, charset).into_owned()),
+                    ..sum.clone()
+                };
                 narrowed = sums.iter().map(narrow).collect();
                 &narrowed
             }
@@ -108,8 +117,9 @@ where
         let mut transaction =
             connection.begin_with(D::BEGIN.into_sql_str()).await.map_err(|error| failure::<D>(&error))?;
         let written = async {
-            counters::add::<D>(&mut transaction, sums, new_quota, now, &patience).await?;
-            let rows = counters::read::<D>(&mut transaction, sums).await?;
+            let mark = counters::add::<D>(&mut transaction, sums, new_quota, now, &patience).await?;
+            let mut rows = counters::read::<D>(&mut transaction, sums).await?;
+            counters::inherit::<D>(&mut transaction, sums, &mut rows, mark).await?;
             let history = match judge.history(&rows) {
                 Some(since) => usage::read::<D>(&mut transaction, since).await?,
                 None => HistoryRows::default(),

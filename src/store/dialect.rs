@@ -43,6 +43,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn on_conflict(key: &str) -> String;
     /// The value that an upsert brought for a column.
     fn brought(column: &str) -> String;
+    /// A column's point in time as whole seconds since 1970.
+    fn epoch(column: &str) -> String;
     /// How many rows a statement changed.
     fn rows_affected(result: &<Self::Db as Database>::QueryResult) -> u64;
 
@@ -97,6 +99,14 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn unlock(
         connection: &mut <Self::Db as Database>::Connection,
     ) -> impl Future<Output = Result<(), sqlx::migrate::MigrateError>> + Send;
+
+    /// Whether `messages` can be searched by time without reading all of it.
+    fn finds_messages_by_time(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(true) }
+    }
 
     /// The migrations of this database.
     fn migrator() -> &'static sqlx::migrate::Migrator;

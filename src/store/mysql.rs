@@ -46,6 +46,10 @@ impl Dialect for Mysql {
         format!("VALUES({column})")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(UNIX_TIMESTAMP({column}) AS SIGNED)")
+    }
+
     fn rows_affected(result: &sqlx::mysql::MySqlQueryResult) -> u64 {
         result.rows_affected()
     }
@@ -147,6 +151,10 @@ impl Dialect for Mysql {
     async fn unlock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
         connection.execute(sqlx::AssertSqlSafe(format!("DO RELEASE_LOCK({MIGRATION_LOCK})"))).await?;
         Ok(())
+    }
+
+    async fn finds_messages_by_time(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        adopt::is_indexed(connection, "messages", "created_at").await
     }
 
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {

@@ -32,6 +32,10 @@ impl Dialect for Postgres {
         format!("excluded.{column}")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT)")
+    }
+
     fn rows_affected(result: &sqlx::postgres::PgQueryResult) -> u64 {
         result.rows_affected()
     }

@@ -38,6 +38,10 @@ impl Dialect for Sqlite {
         format!("excluded.{column}")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(strftime('%s', {column}) AS BIGINT)")
+    }
+
     fn rows_affected(result: &sqlx::sqlite::SqliteQueryResult) -> u64 {
         result.rows_affected()
     }
