@@ -22,6 +22,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     /// How to reach the database; made from the settings once.
     type Options: Clone + Send + Sync + std::fmt::Debug;
 
+    /// Whether the database runs in this process: several statements go in one call, and each of its errors is certain.
+    const IN_PROCESS: bool = false;
     /// Begins a transaction that is going to write.
     const BEGIN: &'static str;
     /// The type to CAST a whole number to, so that it is read as a signed 64-bit one whatever its column is.

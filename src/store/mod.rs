@@ -20,6 +20,7 @@ pub mod notices;
 mod patience;
 mod postgres;
 pub mod report;
+mod script;
 pub mod senders;
 mod sqlite;
 mod usage;

@@ -20,6 +20,7 @@ impl Dialect for Sqlite {
     type Db = sqlx::Sqlite;
     type Options = SqliteConnectOptions;
 
+    const IN_PROCESS: bool = true;
     // Takes the write lock at once: a transaction that begins by reading could not get it later.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const INTEGER: &'static str = "BIGINT";
