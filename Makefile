@@ -6,7 +6,7 @@ CARGO ?= cargo
 .PHONY: help run test test-fast test-servers lint bench
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # A daemon started as root drops to another user, who must reach its database.
 RUN := $(if $(filter 0,$(shell id -u)),/var/tmp/policyd-rate-guard,$(CURDIR)/target/run)

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use support::client::{Client, Request};
+use support::daemon::Setup;
 use support::database::Database;
 use support::mariadb::MariaDb;
 use support::postgres::Postgres;
@@ -220,5 +221,69 @@ fn a_proxy_loses_the_reply_to_commit_after_mariadb_or_postgres_has_committed() {
         assert!(session.try_execute("COMMIT").is_err());
         assert_eq!(proxy.lost(), 1);
         wait::until(Duration::from_secs(5), "the row is there", || (database.rows("t") == 1).then_some(()));
+    }
+}
+
+#[test]
+fn a_daemon_answers_on_both_sockets_and_counts() {
+    let daemon = Setup::sqlite().start();
+    assert!(daemon.ready_after() > Duration::ZERO);
+    let (mut unix, mut tcp) = (daemon.connect(), daemon.connect_tcp());
+    assert_eq!(unix.ask(&Request::data("alice@example.com", 1)), "DUNNO");
+    assert_eq!(tcp.ask(&Request::data("alice@example.com", 1)), "DUNNO");
+    let counters = daemon.database().counters("alice@example.com").unwrap();
+    assert_eq!((counters.msg_total, counters.rcpt_counter), (2, 2));
+    assert!(daemon.resident() > 1_000_000);
+}
+
+#[test]
+fn a_daemon_is_reloaded_frozen_ended_killed_and_started_again() {
+    let mut daemon = Setup::sqlite().start();
+    daemon.change_setting("QUOTA", "7");
+    daemon.hup();
+    let mut client = daemon.connect();
+    daemon.stop();
+    client.send(&Request::data("alice@example.com", 1));
+    assert!(client.is_silent_for(Duration::from_millis(50)));
+    daemon.cont();
+    assert_eq!(client.reply(), "DUNNO");
+    let pid = daemon.id();
+    assert!(daemon.term().success(), "{}", daemon.log());
+    assert!(client.is_closed_within(Duration::from_secs(5)));
+    daemon.start_again();
+    assert_ne!(daemon.id(), pid);
+    assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 1)), "DUNNO");
+    daemon.kill9();
+    daemon.start_again();
+    assert_eq!(daemon.database().counters("alice@example.com").unwrap().msg_total, 2);
+}
+
+#[test]
+#[should_panic(expected = "the daemon ended before it said READY=1")]
+fn a_daemon_that_cannot_start_fails_the_test_at_once() {
+    let _ = Setup::sqlite().setting("SOCKET", "no-such-folder/socket,nonsense").start();
+}
+
+#[test]
+fn a_command_that_ends_by_itself_gives_its_output() {
+    let output = Setup::sqlite().setting("QUOTA", "many").run("check", &[]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("QUOTA"));
+}
+
+#[test]
+fn a_daemon_counts_on_mariadb_and_postgres_directly_and_through_a_proxy() {
+    for (database, server) in [
+        (MariaDb::shared().database(), MariaDb::shared().address()),
+        (Postgres::shared().database(), Postgres::shared().address()),
+    ] {
+        let proxy = Proxy::tcp(Address::Tcp(server));
+        let direct = Setup::on(&database).start();
+        let through = Setup::on(&database.over_tcp(proxy.tcp_address())).start();
+        for daemon in [&direct, &through] {
+            assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 3)), "DUNNO");
+        }
+        assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 6, "{}", through.log());
+        assert_eq!(database.messages("alice@example.com").len(), 2);
     }
 }

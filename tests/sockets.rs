@@ -15,9 +15,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, AtFlags, FcntlArg, FdFlag, OFlag, RenameFlags, fcntl, renameat2};
+use nix::unistd::fchownat;
 use policyd_rate_guard::config::{ListenAddress, Sockets};
 use policyd_rate_guard::system::privileges::Identity;
 use policyd_rate_guard::system::sockets::{self, Bound, Error, Listener};
@@ -57,7 +57,9 @@ fn sockets_handed_over_replace_the_default() {
             assert!(socket.inherited && socket.path.is_none());
             let flags = FdFlag::from_bits_retain(fcntl(socket.listener.as_fd(), FcntlArg::F_GETFD).unwrap());
             assert!(flags.contains(FdFlag::FD_CLOEXEC));
-            // One client waits at each; after it nothing blocks.
+            let flags = OFlag::from_bits_retain(fcntl(socket.listener.as_fd(), FcntlArg::F_GETFL).unwrap());
+            assert!(flags.contains(OFlag::O_NONBLOCK));
+            // One client waits at each.
             let accept = || match &socket.listener {
                 Listener::Tcp(listener) => listener.accept().map(drop),
                 Listener::Unix(listener) => listener.accept().map(drop),
@@ -230,14 +232,8 @@ fn root_follows_its_own_links_only() {
     }
     // So may one of nobody's in a directory of root's, from an earlier time.
     symlink(spool.at("treasure"), spool.at("old-link")).unwrap();
-    nix::unistd::fchownat(
-        nix::fcntl::AT_FDCWD,
-        &spool.at("old-link"),
-        Some(spool.nobody.uid),
-        None,
-        nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW,
-    )
-    .unwrap();
+    let link = spool.at("old-link");
+    fchownat(AT_FDCWD, &link, Some(spool.nobody.uid), None, AtFlags::AT_SYMLINK_NOFOLLOW).unwrap();
     assert!(matches!(spool.listen("old-link/policyd"), Err(Error::PlantedLink { .. })));
     spool.assert_treasure_is_roots();
 }
@@ -279,37 +275,31 @@ fn a_socket_below_anothers_directory_is_bound_through_its_descriptor() {
     UnixStream::connect(spool.at("nobodys/deeper/policyd")).unwrap();
 }
 
-/// Somebody who owns a directory on the way does all they can, as fast as they can, while root starts again and again.
+/// Who owns a directory on the way swaps its entry for a link, as fast as they can, while root starts again and again.
 #[test]
-fn whoever_swaps_files_while_root_starts_gains_nothing() {
-    if !root::is_root("whoever_swaps_files_while_root_starts_gains_nothing") {
+fn whoever_swaps_directories_while_root_starts_gains_nothing() {
+    if !root::is_root("whoever_swaps_directories_while_root_starts_gains_nothing") {
         return;
     }
     let spool = Spool::new();
-    let ended = AtomicBool::new(false);
+    let (step, other) = (spool.at("nobodys/step"), spool.at("nobodys/other"));
+    fs::create_dir(&step).unwrap();
+    symlink(spool.at("treasure"), &other).unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let treasure = spool.at("treasure");
-            let (step, socket) = (spool.at("nobodys/step"), spool.at("nobodys/step/policyd"));
-            while !ended.load(Ordering::Relaxed) {
-                // The directory on the way becomes a link; the socket becomes a link, or a second name of a file.
-                symlink(&treasure, &step).ok();
-                fs::remove_file(&step).ok();
-                fs::create_dir(&step).ok();
-                fs::remove_file(&socket).ok();
-                symlink(treasure.join("file"), &socket).ok();
-                fs::remove_file(&socket).ok();
-                fs::hard_link(treasure.join("file"), &socket).ok();
-                fs::remove_file(&socket).ok();
-                fs::remove_dir(&step).ok();
+        let root = scope.spawn(|| {
+            let (mut accepted, mut refused) = (0, 0);
+            while accepted < 100 || refused < 100 {
+                match spool.listen("nobodys/step/policyd") {
+                    // Its dead socket stays for the next round.
+                    Ok(_) => accepted += 1,
+                    Err(Error::PlantedLink { .. }) => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+                spool.assert_treasure_is_roots();
             }
         });
-        for _ in 0..1000 {
-            for bound in spool.listen("nobodys/step/policyd").into_iter().flatten() {
-                bound.path.unwrap().remove().ok();
-            }
+        while !root.is_finished() {
+            renameat2(AT_FDCWD, &step, AT_FDCWD, &other, RenameFlags::RENAME_EXCHANGE).unwrap();
         }
-        ended.store(true, Ordering::Relaxed);
     });
-    spool.assert_treasure_is_roots();
 }

@@ -58,14 +58,20 @@ impl Report {
             let width = self.rates.iter().map(|row| row.server.len()).max().unwrap_or(0);
             let _ = writeln!(
                 text,
-                "\n{:width$}  {:>11}  {:>10}  {:>9}  {:>9}  {:>7}  {:>9}",
-                "server", "connections", "requests/s", "p50", "p99", "of null", "of SQLite"
+                "\n{:width$}  {:>11}  {:>10}  {:>9}  {:>9}  {:>7}{}",
+                "server",
+                "connections",
+                "requests/s",
+                "p50",
+                "p99",
+                "of null",
+                if self.rates.iter().any(|row| row.of_sqlite.is_some()) { "  of SQLite" } else { "" }
             );
             for row in &self.rates {
-                let of_sqlite = row.of_sqlite.map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+                let of_sqlite = row.of_sqlite.map_or_else(String::new, |ratio| format!("  {ratio:>9.2}"));
                 let _ = writeln!(
                     text,
-                    "{:width$}  {:>11}  {:>10.0}  {:>6.0} µs  {:>6.0} µs  {:>7.2}  {:>9}",
+                    "{:width$}  {:>11}  {:>10.0}  {:>6.0} µs  {:>6.0} µs  {:>7.2}{}",
                     row.server,
                     row.connections,
                     row.requests_per_second,

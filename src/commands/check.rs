@@ -113,3 +113,66 @@ fn place(origin: Option<&Origin>) -> Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings;
+
+    /// A settings file of its own, not readable for others.
+    fn settings_file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    #[test]
+    fn check_prints_every_error_with_its_place() {
+        let file = settings_file("QUOTA=-5\nDB_PASSWORD='secret\nword'\nDB_PORT=0\nQOUTA=7\nUSER=x y\n");
+        let environment = [("LOG_LEVEL", "LOUD"), ("QUOTAS", "not ours")];
+        let sources = Sources::new(Some(file.path().to_owned()), environment, false);
+        let mut printed = Vec::new();
+        assert!(!run(&sources, false, &mut printed).unwrap());
+        let printed = String::from_utf8(printed).unwrap().replace(&file.path().display().to_string(), "FILE");
+        assert_eq!(
+            printed,
+            "FILE:1: error: QUOTA=-5: is negative: write unlimited for no limit, or 0 for nothing at all\n\
+             FILE:4: error: DB_PORT=0: must be a whole number from 1 to 65535\n\
+             FILE:5: warning: QOUTA: is not a setting, so it has no effect; did you mean QUOTA?\n\
+             FILE:6: error: USER=x y: must be a user's or group's name or number\n\
+             environment: error: LOG_LEVEL=LOUD: must be DEBUG, INFO, WARNING, ERROR or CRITICAL (or off, error, warn, info, \
+             debug, trace)\n\
+             The settings cannot be used: 4 errors, 1 warning.\n"
+        );
+    }
+
+    #[test]
+    fn check_prints_what_is_in_effect_and_no_secret() {
+        let file = settings_file("DB_PASSWORD=hunter2\nQUOTA=500\nLIMITS='3 messages/1h'\n");
+        let sources = Sources::new(Some(file.path().to_owned()), [("SYSLOG", "yes")], false);
+        let mut table = Vec::new();
+        assert!(run(&sources, false, &mut table).unwrap());
+        let table = String::from_utf8(table).unwrap();
+        let row = |name: &str| {
+            let row = table.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default();
+            row.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        };
+        let place = format!("{}:2", file.path().display());
+        assert_eq!(row("QUOTA"), ["QUOTA", "500", &place]);
+        assert_eq!(row("SYSLOG"), ["SYSLOG", "yes", "environment"]);
+        assert_eq!(row("DB_DRIVER"), ["DB_DRIVER", "mysql", "default"]);
+        assert_eq!(row("DB_PASSWORD")[1], "(set)");
+        for setting in settings::all() {
+            assert_eq!(row(setting.name).first().map(String::as_str), Some(setting.name));
+        }
+
+        let mut json = Vec::new();
+        assert!(run(&sources, true, &mut json).unwrap());
+        let json = String::from_utf8(json).unwrap();
+        assert!(!table.contains("hunter2") && !json.contains("hunter2"));
+        let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(report["ok"], true);
+        assert_eq!(report["settings"].as_array().unwrap().len(), settings::all().count());
+        assert!(report["findings"].as_array().unwrap().iter().all(|finding| finding["severity"] == "warning"));
+    }
+}

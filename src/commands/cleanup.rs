@@ -31,7 +31,7 @@ struct Report {
 pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
     let report = database::with_store(sources, async |config, mut store| {
         let place = store.place();
-        let report = match store.migrate().await {
+        let report = match store.migrate(false).await {
             Ok(_) => {
                 let within = options.unless_within;
                 clean(&mut store, &config, within)

@@ -7,7 +7,7 @@ use crate::exit::{Exit, Failed};
 
 pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
     let steps = database::with_store(sources, async |_, mut store| {
-        let steps = if options.status { store.migrations().await } else { store.migrate().await };
+        let steps = if options.status { store.migrations().await } else { store.migrate(true).await };
         let steps = steps.map_err(|error| database::unusable(&store.place(), &error));
         store.close().await;
         steps

@@ -1,9 +1,11 @@
 //! `serve`: the start-up checklist, the wait, the drain.
 
+use std::net::SocketAddr;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,8 +22,10 @@ use crate::server::signals::{Signals, Wish};
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
 use crate::system::systemd;
+use crate::telemetry::http::{Site, StatusListener};
 use crate::telemetry::limited;
-use crate::telemetry::logging::Logging;
+use crate::telemetry::logging::{self, Logging};
+use crate::telemetry::metrics::Metrics;
 
 /// Descriptors kept for the database, the logs and the sockets themselves.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -80,9 +84,12 @@ async fn serve(
     connections: usize,
 ) -> Result<Exit, Failed> {
     let mut signals = Signals::new().map_err(|error| Failed::new(Exit::OsError, error))?;
-    let (terms, terms_now) = watch::channel(Arc::new(Terms::from(&config)));
+    let lists = config::load_lists(&config).map_err(|error| Failed::new(Exit::Config, error))?;
+    let (terms, terms_now) = watch::channel(Arc::new(Terms::new(&config, lists, TimeZone::system())));
     let (queue, waiting) = queue::queue(connections);
-    let committer = Committer::start(config.database.clone(), waiting, terms_now.clone())
+    let metrics = Arc::new(Metrics::default());
+    metrics.limit_connections(connections);
+    let committer = Committer::start(config.database.clone(), waiting, terms_now.clone(), metrics.clone())
         .await
         .map_err(|error| Failed::new(Exit::Unavailable, error))?;
     let committer = match systemd::watchdog_interval() {
@@ -91,8 +98,11 @@ async fn serve(
     };
     let mut committing = tokio::spawn(committer.run());
 
-    let answerer = Arc::new(Answerer::new(queue, terms_now));
+    let answerer = Arc::new(Answerer::new(queue, terms_now, metrics));
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    if let Some(address) = config.status.listen {
+        show_status(address, &answerer, stop.clone()).await?;
+    }
     let room = Arc::new(Semaphore::new(connections));
     for bound in bound {
         let acceptor = Acceptor::new(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
@@ -100,7 +110,7 @@ async fn serve(
     }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
     log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
-    systemd::ready(&answerer.tally.to_string());
+    systemd::ready(&answerer.metrics.to_string());
 
     let mut running = Running { sources, config, terms, logging };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
@@ -117,7 +127,7 @@ async fn serve(
     if !listener::drain(&tasks, tokio::time::sleep_until(deadline)).await {
         log::warn!("{} connections did not end within {patience:?} and are dropped", tasks.len());
     }
-    log::info!("{}", answerer.tally);
+    log::info!("{}", answerer.metrics);
     if let Some(failed) = ended {
         return Err(failed);
     }
@@ -130,6 +140,27 @@ async fn serve(
             Ok(Exit::Ok)
         }
     }
+}
+
+/// Shows the figures at METRICS_LISTEN until the process ends.
+async fn show_status(address: SocketAddr, answerer: &Arc<Answerer>, stopping: CancellationToken) -> Result<(), Failed> {
+    let listener = StatusListener::bind(address).await.map_err(|error| {
+        Failed::new(Exit::OsError, format_args!("METRICS_LISTEN: cannot listen on {address}: {error}"))
+    })?;
+    let metrics = answerer.metrics.clone();
+    // Weak: the committer ends with the last one who can put something into its queue.
+    let waiting = Arc::downgrade(answerer);
+    metrics.gauge_from("queue_depth", "Requests that wait for the committer", move || {
+        waiting.upgrade().map_or(0, |answerer| answerer.waiting() as u64)
+    });
+    metrics.counter_from(
+        "log_lines_lost",
+        "Log lines that came faster than they could be written",
+        logging::lost_lines,
+    );
+    log::info!("metrics are on http://{address}/metrics");
+    tokio::spawn(listener.serve(Arc::new(Site { metrics, stopping })));
+    Ok(())
 }
 
 /// What a reload works on.
@@ -158,7 +189,7 @@ impl Running<'_> {
                     Wish::Reload => {
                         systemd::reloading();
                         self.reload();
-                        systemd::ready(&answerer.tally.to_string());
+                        systemd::ready(&answerer.metrics.to_string());
                     }
                 },
                 ended = &mut *committing => {
@@ -166,7 +197,7 @@ impl Running<'_> {
                         Failed::new(Exit::Software, "the committer ended although nobody asked it to")
                     }));
                 }
-                _ = status.tick() => systemd::status(&answerer.tally.to_string()),
+                _ = status.tick() => systemd::status(&answerer.metrics.to_string()),
                 _ = quiet.tick() => limited::report_quiet(),
             }
         }
@@ -175,8 +206,12 @@ impl Running<'_> {
     /// Reads the settings again. Bad ones are reported, and the old ones stay; connections notice nothing.
     fn reload(&mut self) {
         self.logging.reopen();
-        let loaded = match config::load(self.sources) {
-            Ok(loaded) => loaded,
+        let read = config::load(self.sources).and_then(|loaded| {
+            let lists = config::load_lists(&loaded.config)?;
+            Ok((loaded, lists))
+        });
+        let (loaded, lists) = match read {
+            Ok(read) => read,
             Err(error) => {
                 error.findings.iter().for_each(log_finding);
                 log::error!("the settings were not read again: there are errors in them; the old ones stay in effect");
@@ -191,7 +226,7 @@ impl Running<'_> {
         if let Err(error) = self.logging.reconfigure(&loaded.config.logging) {
             log::error!("{error}");
         }
-        self.terms.send_replace(Arc::new(Terms::from(&loaded.config)));
+        self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
         // What needs a restart is still in effect as it was at the start.
         self.config =
             Config { database: self.config.database.clone(), sockets: self.config.sockets.clone(), ..loaded.config };

@@ -1,13 +1,20 @@
 //! A batch: charges that are settled in one transaction. Sums them per sender, and walks them in the order of arrival once
-//! the rows are read. Pure.
+//! the rows are read. Knows no clock and no SQL.
 
 use std::collections::{BTreeMap, HashMap};
 
+use ipnet::IpNet;
+
 use super::Verdict;
+use super::histories::{Histories, Version};
 use super::queue::Charge;
 use super::repeats::Asked;
-use crate::limiter::decide::{Increase, Policy, Ruling, Standing, decide};
-use crate::store::{AuditRow, Row, Sum};
+use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
+use crate::limiter::history::{History, Minute};
+use crate::limiter::network;
+use crate::limiter::terms::Terms;
+use crate::limiter::window::minute_of;
+use crate::store::{AuditRow, HistoryRows, Judge, Row, SeenRow, Since, Sum, UsageRow, Writes};
 
 /// A charge of which is known what is new about it.
 #[derive(Debug)]
@@ -15,11 +22,30 @@ pub struct Due {
     pub charge: Charge,
     pub asked: Asked,
     pub increase: Increase,
+    /// All recipients of the message known so far.
+    pub recipients_of_message: u32,
 }
 
 impl Due {
     fn counts(&self) -> bool {
         !self.charge.request.dry_run
+    }
+
+    /// What a decision needs of it.
+    pub fn facts(&self, policy: &Policy, now: i64) -> Facts<'_> {
+        Facts {
+            sender: &self.charge.sender,
+            increase: self.increase,
+            recipients_of_message: self.recipients_of_message,
+            network: if policy.counts_networks() { self.network(policy) } else { None },
+            now,
+        }
+    }
+
+    fn network(&self, policy: &Policy) -> Option<IpNet> {
+        let address = network::address(&self.charge.request.client_address)?;
+        let ignored = policy.networks_ignore.iter().any(|ignored| ignored.contains(&address));
+        (!ignored).then(|| network::place(address))
     }
 }
 
@@ -43,54 +69,182 @@ pub fn sums(batch: &[Due]) -> Vec<Sum> {
     sums.into_values().collect()
 }
 
-/// Rules each charge of the batch by the rows as they stand after all `sums` were added, and says what goes into the audit
-/// log. `rows` are in the order of `sums`; several senders that the database takes for one share a row, and so their count.
-pub fn rule(
-    batch: &[Due],
-    sums: &[Sum],
-    rows: &[Option<Row>],
-    policy: &Policy,
-    message_log: bool,
-) -> (Vec<Verdict>, Vec<AuditRow>) {
-    let mut added: HashMap<i64, (u64, u64)> = HashMap::new();
-    for (sum, row) in sums.iter().zip(rows) {
-        if let Some(row) = row {
-            let (messages, recipients) = added.entry(row.id).or_default();
-            *messages += u64::from(sum.messages);
-            *recipients += u64::from(sum.recipients);
+/// Rules the charges of a batch by the rows as they stand after all sums were added.
+pub struct Ruler<'a> {
+    pub batch: &'a [Due],
+    pub sums: &'a [Sum],
+    pub terms: &'a Terms,
+    /// Unix seconds.
+    pub now: i64,
+    pub histories: &'a mut Histories,
+    standings: HashMap<i64, Walked>,
+}
+
+/// A row's standing while the batch is walked. Several senders that the database takes for one share a row, and so their
+/// count.
+struct Walked {
+    standing: Standing,
+    /// When its history was read; none where it is not needed.
+    history_read: Option<i64>,
+    /// Which state of the row its history will belong to.
+    version: Option<Version>,
+    through: Increase64,
+}
+
+/// What one row had let through, in this batch.
+#[derive(Default)]
+struct Increase64 {
+    messages: i64,
+    recipients: i64,
+    bytes: i64,
+}
+
+/// The outcome of a batch.
+pub struct Ruled {
+    pub verdicts: Vec<Verdict>,
+    /// The histories as they are once the transaction is committed, to be kept then.
+    pub histories: Vec<(i64, Version, i64, History)>,
+}
+
+impl<'a> Ruler<'a> {
+    pub fn new(
+        batch: &'a [Due],
+        sums: &'a [Sum],
+        terms: &'a Terms,
+        now: i64,
+        histories: &'a mut Histories,
+    ) -> Ruler<'a> {
+        Ruler { batch, sums, terms, now, histories, standings: HashMap::new() }
+    }
+}
+
+impl Judge for Ruler<'_> {
+    type Ruled = Ruled;
+
+    fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
+        let mut added: HashMap<i64, (u64, u64)> = HashMap::new();
+        for (sum, row) in self.sums.iter().zip(rows) {
+            if let Some(row) = row {
+                let (messages, recipients) = added.entry(row.id).or_default();
+                *messages += u64::from(sum.messages);
+                *recipients += u64::from(sum.recipients);
+            }
+        }
+        let longest = self.terms.policy.longest_window();
+        let mut unread = Vec::new();
+        for row in rows.iter().flatten() {
+            if self.standings.contains_key(&row.id) {
+                continue;
+            }
+            let (messages, recipients) = added.get(&row.id).copied().unwrap_or_default();
+            let version = Version::before(row, messages, recipients);
+            let kept = longest.and_then(|_| self.histories.take(row.id, version, self.now));
+            if longest.is_some() && kept.is_none() {
+                unread.push(row.id);
+            }
+            let (history, history_read) =
+                kept.map_or((History::default(), longest.map(|_| self.now)), |(history, since)| (history, Some(since)));
+            let standing = Standing {
+                quota: row.quota,
+                messages: Standing::before(row.messages, messages),
+                recipients: Standing::before(row.recipients, recipients),
+                history,
+            };
+            let version = Version::before(row, 0, 0);
+            self.standings.insert(row.id, Walked { standing, history_read, version, through: Increase64::default() });
+        }
+        let window = longest?;
+        let seconds = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
+        (!unread.is_empty()).then(|| Since {
+            rows: unread,
+            time: self.now.saturating_sub(seconds).div_euclid(60) * 60,
+            networks: self.terms.policy.counts_networks(),
+        })
+    }
+
+    fn rule(mut self, rows: &[Option<Row>], read: HistoryRows) -> (Ruled, Writes) {
+        self.take_in(rows, read);
+        let policy = &self.terms.policy;
+        let row_of: HashMap<&str, i64> =
+            self.sums.iter().zip(rows).filter_map(|(sum, row)| Some((sum.sender.as_str(), row.as_ref()?.id))).collect();
+        let mut writes = Writes::default();
+        let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        let mut verdicts = Vec::with_capacity(self.batch.len());
+        for due in self.batch {
+            let facts = due.facts(policy, self.now);
+            let id = row_of.get(due.charge.sender.as_str()).copied();
+            let walked = id.and_then(|id| Some((id, self.standings.get_mut(&id)?)));
+            let (true, Some((id, walked))) = (due.counts(), walked) else {
+                let known = id.and_then(|id| self.standings.get(&id)).map(|walked| walked.standing.clone());
+                let mut standing = known.unwrap_or_else(|| Standing::new(policy.new_quota));
+                verdicts.push(Verdict::Looked(decide(policy, &mut standing, &facts)));
+                continue;
+            };
+            let ruling = decide(policy, &mut walked.standing, &facts);
+            if ruling.let_through {
+                walked.through.messages += i64::from(due.increase.messages);
+                walked.through.recipients += i64::from(due.increase.recipients);
+                walked.through.bytes = walked.through.bytes.saturating_add_unsigned(due.increase.bytes);
+            }
+            if let Some(network) = facts.network {
+                seen.insert((id, network.to_string()), self.now);
+            }
+            let charges = due.increase.messages > 0 || due.increase.recipients > 0;
+            if self.terms.message_log && (charges || ruling.blocked) {
+                writes.audit.push(audit_row(due, id, &ruling));
+            }
+            verdicts.push(Verdict::Counted(ruling));
+        }
+        writes.seen = seen
+            .into_iter()
+            .map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen })
+            .collect();
+        let mut histories = Vec::new();
+        let longest = policy.longest_window();
+        for (id, mut walked) in self.standings {
+            let Increase64 { messages, recipients, bytes } = walked.through;
+            if messages > 0 || recipients > 0 || bytes > 0 {
+                let minute = minute_of(self.now);
+                writes.usage.push(UsageRow { ratelimit_id: id, minute, messages, recipients, bytes });
+            }
+            if let (Some(longest), Some(since), Some(version)) = (longest, walked.history_read, walked.version) {
+                walked.standing.history.forget(longest, self.now);
+                histories.push((id, version, since, walked.standing.history));
+            }
+        }
+        writes.usage.sort_by_key(|row| row.ratelimit_id);
+        (Ruled { verdicts, histories }, writes)
+    }
+}
+
+impl Ruler<'_> {
+    /// Gives each row the history that was read for it.
+    fn take_in(&mut self, rows: &[Option<Row>], read: HistoryRows) {
+        let from: HashMap<i64, i64> = rows.iter().flatten().map(|row| (row.id, row.window_from)).collect();
+        let mut minutes: HashMap<i64, Vec<Minute>> = HashMap::new();
+        for row in read.usage {
+            let positive = |number: i64| u64::try_from(number).unwrap_or(0);
+            minutes.entry(row.ratelimit_id).or_default().push(Minute {
+                minute: row.minute,
+                messages: positive(row.messages),
+                recipients: positive(row.recipients),
+                bytes: positive(row.bytes),
+            });
+        }
+        let mut networks: HashMap<i64, HashMap<IpNet, i64>> = HashMap::new();
+        for row in read.seen {
+            if let Ok(network) = row.network.parse() {
+                networks.entry(row.ratelimit_id).or_default().insert(network, row.last_seen);
+            }
+        }
+        for id in read.rows {
+            if let Some(walked) = self.standings.get_mut(&id) {
+                let from = from.get(&id).copied().unwrap_or(0);
+                let (minutes, networks) = (minutes.remove(&id), networks.remove(&id));
+                walked.standing.history = History::new(minutes.unwrap_or_default(), networks.unwrap_or_default(), from);
+            }
         }
     }
-    let row_of: HashMap<&str, Row> =
-        sums.iter().zip(rows).filter_map(|(sum, row)| Some((sum.sender.as_str(), (*row)?))).collect();
-    let mut standings: HashMap<i64, Standing> = HashMap::new();
-    let mut audit = Vec::with_capacity(if message_log { batch.len() } else { 0 });
-    let verdicts = batch
-        .iter()
-        .map(|due| {
-            let row = row_of.get(due.charge.sender.as_str());
-            let mut unknown = Standing { quota: policy.new_quota, messages: 0, recipients: 0 };
-            let standing = match row {
-                Some(row) => standings.entry(row.id).or_insert_with(|| {
-                    let (messages, recipients) = added.get(&row.id).copied().unwrap_or_default();
-                    Standing {
-                        quota: row.quota,
-                        messages: Standing::before(row.messages, messages),
-                        recipients: Standing::before(row.recipients, recipients),
-                    }
-                }),
-                None => &mut unknown,
-            };
-            if !due.counts() {
-                return Verdict::Looked(decide(policy, &mut standing.clone(), due.increase));
-            }
-            let ruling = decide(policy, standing, due.increase);
-            if let (true, Some(row)) = (message_log, row) {
-                audit.push(audit_row(due, row.id, &ruling));
-            }
-            Verdict::Counted(ruling)
-        })
-        .collect();
-    (verdicts, audit)
 }
 
 fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Ruling) -> AuditRow {
@@ -106,6 +260,6 @@ fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Ruling) -> AuditRow {
         client_address: request.client_address.clone(),
         client_name: request.client_name.clone(),
         action: ruling.action.word(),
-        reason: if ruling.blocked { format!("quota {} reached: {}", ruling.quota, ruling.used) } else { String::new() },
+        reason: ruling.reason.clone().or_else(|| ruling.would.clone()).unwrap_or_default(),
     }
 }

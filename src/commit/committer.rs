@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::batch::{self, Due};
+use super::batch::{self, Due, Ruler};
 use super::breaker::{self, Open};
+use super::histories::Histories;
 use super::queue::Charge;
 use super::repeats::{News, Repeats};
 use super::{FailOpen, Verdict};
@@ -19,6 +20,7 @@ use crate::config;
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
+use crate::telemetry::metrics::Metrics;
 
 /// The most charges settled in one transaction.
 const MOST_IN_BATCH: usize = 1024;
@@ -40,6 +42,7 @@ pub struct Committer {
     terms: watch::Receiver<Arc<Terms>>,
     database: DatabaseState,
     repeats: Repeats,
+    histories: Histories,
     /// Charges put off to the next round: their sender's row is held by somebody else, or the same message is in this round.
     parked: Vec<Charge>,
     /// Senders whose rows somebody else held when last looked at.
@@ -47,6 +50,7 @@ pub struct Committer {
     started: Instant,
     /// Called in each round and, while nothing happens, at this interval: proof that this task still moves.
     heartbeat: Option<(Duration, Box<dyn Fn() + Send>)>,
+    metrics: Arc<Metrics>,
 }
 
 /// Whether the database answers.
@@ -73,6 +77,7 @@ impl Committer {
         settings: config::Database,
         waiting: mpsc::Receiver<Charge>,
         terms: watch::Receiver<Arc<Terms>>,
+        metrics: Arc<Metrics>,
     ) -> Result<Committer, CommitterError> {
         let mut store = Store::new(&settings);
         let place = store.place();
@@ -90,16 +95,19 @@ impl Committer {
                 DatabaseState::Away(open_breaker(&settings, &reason))
             }
         };
+        metrics.database_is_up(matches!(database, DatabaseState::Here(_)));
         Ok(Committer {
             settings,
             waiting,
             terms,
             database,
             repeats: Repeats::default(),
+            histories: Histories::default(),
             parked: Vec::new(),
             held: HashSet::new(),
             started: Instant::now(),
             heartbeat: None,
+            metrics,
         })
     }
 
@@ -172,7 +180,10 @@ impl Committer {
                 self.answer_from_memory(part, &terms);
                 continue;
             };
-            match settle(store, &part, &terms).await {
+            let began = Instant::now();
+            let settled = settle(store, &part, &terms, &mut self.histories).await;
+            self.metrics.transaction(part.len(), began.elapsed());
+            match settled {
                 Ok(verdicts) => self.answer_all(part, verdicts),
                 Err(Failure::Refused(reason)) if part.len() == 1 => {
                     log::warn!("{}: the database refuses a value: {reason}", sender_of(&part));
@@ -249,8 +260,10 @@ impl Committer {
             let asked = self.repeats.asked(&charge.sender, &charge.request);
             match self.repeats.news(&asked) {
                 News::Nothing(verdict) => charge.answer(verdict),
-                News::Increase(_) if asked.key.is_some_and(|key| !in_round.insert(key)) => self.parked.push(charge),
-                News::Increase(increase) => batch.push(Due { charge, asked, increase }),
+                News::Increase(..) if asked.key.is_some_and(|key| !in_round.insert(key)) => self.parked.push(charge),
+                News::Increase(increase, recipients_of_message) => {
+                    batch.push(Due { charge, asked, increase, recipients_of_message });
+                }
             }
         }
         batch
@@ -271,8 +284,8 @@ impl Committer {
         let verdicts = part
             .iter()
             .map(|due| {
-                let Charge { sender, request, .. } = &due.charge;
-                Verdict::Remembered(open.standin.rule(&terms.policy, sender, due.increase, request.dry_run))
+                let facts = due.facts(&terms.policy, breaker::now());
+                Verdict::Remembered(open.standin.rule(&terms.policy, &facts, due.charge.request.dry_run))
             })
             .collect();
         self.answer_all(part, verdicts);
@@ -316,6 +329,7 @@ impl Committer {
 
     fn open_breaker(&mut self, reason: &str) {
         self.held.clear();
+        self.metrics.database_is_up(false);
         self.database = DatabaseState::Away(open_breaker(&self.settings, reason));
     }
 
@@ -328,6 +342,7 @@ impl Committer {
                 open.standin.answered,
             );
         }
+        self.metrics.database_is_up(true);
         self.database = DatabaseState::Here(Box::new(store));
     }
 }
@@ -343,16 +358,26 @@ fn open_breaker(settings: &config::Database, reason: &str) -> Open {
 
 /// Settles a part in one transaction, within the time of its most urgent charge. What the database asks to try again is
 /// tried again; a connection that turns out to be dead is replaced once, since a server closes idle ones.
-async fn settle(store: &mut Store, part: &[Due], terms: &Terms) -> Result<Vec<Verdict>, Failure> {
+async fn settle(
+    store: &mut Store,
+    part: &[Due],
+    terms: &Terms,
+    histories: &mut Histories,
+) -> Result<Vec<Verdict>, Failure> {
     let sums = batch::sums(part);
     let mut may_reconnect = true;
     loop {
         let limit = time_left(part.iter().map(|due| due.charge.deadline));
-        let attempt = store.settle(&sums, terms.policy.new_quota, breaker::now(), |rows| {
-            batch::rule(part, &sums, rows, &terms.policy, terms.message_log)
-        });
+        let now = breaker::now();
+        let ruler = Ruler::new(part, &sums, terms, now, histories);
+        let attempt = store.settle(&sums, terms.policy.new_quota, now, ruler);
         let failure = match tokio::time::timeout(limit, attempt).await {
-            Ok(Ok(verdicts)) => return Ok(verdicts),
+            Ok(Ok(ruled)) => {
+                for (id, version, since, history) in ruled.histories {
+                    histories.keep(id, version, since, history);
+                }
+                return Ok(ruled.verdicts);
+            }
             Ok(Err(failure)) => failure,
             Err(_) => {
                 let reason = format!("no answer within {} ms", limit.as_millis());

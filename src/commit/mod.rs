@@ -8,6 +8,7 @@
 pub mod batch;
 pub mod breaker;
 pub mod committer;
+pub mod histories;
 pub mod queue;
 pub mod repeats;
 pub mod standin;

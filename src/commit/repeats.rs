@@ -25,6 +25,7 @@ struct Charged {
     /// Hashes of the recipients seen at RCPT, and how many came after the set was full.
     seen: HashSet<u64>,
     uncounted: u32,
+    bytes: u64,
     verdict: Option<Verdict>,
     /// When it was last asked about, as time since start.
     at: Duration,
@@ -49,6 +50,8 @@ pub struct Asked {
     /// None for a request without an instance, which is never a repeat.
     pub key: Option<Key>,
     what: What,
+    /// The message's size, where it is known for certain.
+    bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +65,8 @@ enum What {
 /// What is new about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// This much, to be charged.
-    Increase(Increase),
+    /// This much, to be charged, of a message that has so many recipients in all.
+    Increase(Increase, u32),
     /// Nothing: this was the answer.
     Nothing(Verdict),
 }
@@ -79,6 +82,8 @@ impl Repeats {
                 // A message that is being sent has a recipient, whatever the count says.
                 _ => What::Recipients(request.recipient_count.max(1)),
             },
+            // Before END-OF-MESSAGE the size is only what the client announced.
+            bytes: if request.stage == Stage::EndOfMessage { request.size } else { 0 },
         }
     }
 
@@ -90,13 +95,17 @@ impl Repeats {
                 What::Recipient(_) => 1,
                 What::Recipients(all) => all,
             };
-            return News::Increase(Increase { messages: 1, recipients });
+            return News::Increase(Increase { messages: 1, recipients, bytes: asked.bytes }, recipients);
         };
-        let recipients = charged.with(asked.what).saturating_sub(charged.recipients);
-        let increase = Increase { messages: u32::from(!charged.message), recipients };
+        let recipients = charged.with(asked.what);
+        let increase = Increase {
+            messages: u32::from(!charged.message),
+            recipients: recipients.saturating_sub(charged.recipients),
+            bytes: asked.bytes.saturating_sub(charged.bytes),
+        };
         match &charged.verdict {
             Some(verdict) if increase.is_nothing() => News::Nothing(verdict.clone()),
-            _ => News::Increase(increase),
+            _ => News::Increase(increase, recipients.max(charged.recipients)),
         }
     }
 
@@ -117,6 +126,7 @@ impl Repeats {
         }
         charged.message = true;
         charged.recipients = charged.recipients.max(recipients);
+        charged.bytes = charged.bytes.max(asked.bytes);
         charged.verdict = Some(verdict.clone());
         charged.at = now;
         self.order.push_back((now, key));
@@ -184,7 +194,7 @@ mod tests {
     fn charge(repeats: &mut Repeats, sender: &str, request: &Request, now: u64) -> (u32, u32) {
         let asked = repeats.asked(sender, request);
         match repeats.news(&asked) {
-            News::Increase(increase) => {
+            News::Increase(increase, _) => {
                 repeats.remember(&asked, &verdict("HOLD x"), Duration::from_secs(now));
                 (increase.messages, increase.recipients)
             }
@@ -201,7 +211,7 @@ mod tests {
         assert_eq!(repeats.news(&repeats.asked("alice", &data)), News::Nothing(verdict("HOLD once")));
         let eom = request("END-OF-MESSAGE", "", 3, "1.2.3");
         assert!(matches!(repeats.news(&repeats.asked("alice", &eom)), News::Nothing(_)));
-        assert!(matches!(repeats.news(&repeats.asked("bob", &data)), News::Increase(_)), "another sender");
+        assert!(matches!(repeats.news(&repeats.asked("bob", &data)), News::Increase(..)), "another sender");
     }
 
     #[test]

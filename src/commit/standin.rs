@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 
-use crate::limiter::decide::{Increase, Policy, Ruling, Standing, decide};
+use crate::limiter::decide::{Facts, Policy, Ruling, Standing, decide};
+use crate::limiter::history::History;
 
 /// The most senders counted. Beyond it, new ones are let through: by then it is no phished account but a full mail server.
 pub const MOST_SENDERS: usize = 100_000;
@@ -18,11 +19,13 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    pub fn rule(&mut self, policy: &Policy, sender: &str, increase: Increase, dry_run: bool) -> Ruling {
+    /// Rules by counters alone: histories are in the database.
+    pub fn rule(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Ruling {
         self.answered += 1;
-        let unknown = Standing { quota: policy.new_quota, messages: 0, recipients: 0 };
-        let mut looked = self.senders.get(sender).copied().unwrap_or(unknown);
-        let ruling = decide(policy, &mut looked, increase);
+        let sender = facts.sender;
+        let mut looked = self.senders.get(sender).cloned().unwrap_or_else(|| Standing::new(policy.new_quota));
+        let ruling = decide(&policy.without_history(), &mut looked, facts);
+        looked.history = History::default();
         if !dry_run {
             if let Some(standing) = self.senders.get_mut(sender) {
                 *standing = looked;
@@ -36,25 +39,39 @@ impl StandIn {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::tz::TimeZone;
+
     use super::*;
+    use crate::config::Window;
+    use crate::limiter::decide::Increase;
+    use crate::limiter::steps::Steps;
     use crate::protocol::reply::Action;
 
     #[test]
     fn one_more_quota_and_no_more() {
         let policy = Policy {
             new_quota: 2,
+            window: Window::Sliding(Duration::from_secs(3600)),
+            steps: Steps::parse("", "later").unwrap(),
+            limits: Vec::new(),
+            networks_ignore: Vec::new(),
             accepted: Action::DUNNO,
-            blocked: Action::defer_if_permit("later"),
             on_error: Action::DUNNO,
+            zone: TimeZone::UTC,
         };
         let mut standin = StandIn::default();
-        let one = Increase { messages: 1, recipients: 1 };
-        assert!(!standin.rule(&policy, "alice", one, true).blocked);
-        let blocked: Vec<bool> = (0..4).map(|_| standin.rule(&policy, "alice", one, false).blocked).collect();
-        assert_eq!(blocked, [false, false, true, true]);
-        assert!(!standin.rule(&policy, "bob", one, false).blocked);
+        let mut ask = |sender: &str, dry_run| {
+            let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
+            let facts = Facts { sender, increase, recipients_of_message: 1, network: None, now: 1_800_000_000 };
+            standin.rule(&policy, &facts, dry_run).blocked
+        };
+        assert!(!ask("alice", true));
+        assert_eq!([(); 4].map(|()| ask("alice", false)), [false, false, true, true]);
+        assert!(!ask("bob", false));
         for number in 0..MOST_SENDERS {
-            standin.rule(&policy, &number.to_string(), one, false);
+            ask(&number.to_string(), false);
         }
         assert_eq!(standin.senders.len(), MOST_SENDERS);
     }

@@ -12,6 +12,10 @@ use super::{
     Answers, Audit, Config, Database, Driver, Lists, Logging, Notify, Quota, Secret, Sockets, Status, Subject, Tls,
     Webhook, Window,
 };
+use crate::limiter::limit;
+use crate::limiter::steps::Steps;
+use crate::limiter::syntax::Mistake;
+use crate::limiter::text;
 use crate::protocol::reply::{Action, Severity as Strictness};
 
 /// The timeout in the Postfix snippet of the manual: an answer that comes later is one that Postfix does not wait for.
@@ -83,9 +87,10 @@ impl Checker<'_> {
         let database = self.database(is_root);
         let sockets = self.sockets();
         let subject = self.subject();
-        let quota = self.quota();
-        let lists = self.lists();
         let answers = self.answers();
+        let text_blocked = answers.as_ref().map_or_else(|_| String::new(), |answers| answers.text_blocked.clone());
+        let quota = self.quota(&text_blocked);
+        let lists = self.lists();
         let audit = self.audit();
         let logging = self.logging();
         let notify = self.notify();
@@ -182,12 +187,11 @@ impl Checker<'_> {
 
     fn password(&mut self) -> Checked<Option<Secret>> {
         let password = self.optional("DB_PASSWORD", values::secret);
-        let file = self.optional("DB_PASSWORD_FILE", values::path)?;
-        match (password?, file) {
-            (Some(_), Some(_)) => self.fail("DB_PASSWORD_FILE", "and DB_PASSWORD are both set; keep one of them"),
-            (None, Some(path)) => self.password_from(&path).map(Some),
-            (password, None) => Ok(password),
+        let Some(path) = self.optional("DB_PASSWORD_FILE", values::path)? else { return password };
+        if self.given("DB_PASSWORD").is_some() {
+            return self.fail("DB_PASSWORD_FILE", "and DB_PASSWORD are both set; keep one of them");
         }
+        self.password_from(&path).map(Some)
     }
 
     /// The only line of a file, without its end.
@@ -230,11 +234,14 @@ impl Checker<'_> {
         Ok(Subject { limit_by: limit_by?, login_domain, strip_domain })
     }
 
-    fn quota(&mut self) -> Checked<Quota> {
+    /// `text_blocked` is the text of actions that have none of their own.
+    fn quota(&mut self, text_blocked: &str) -> Checked<Quota> {
         let default = self.get("QUOTA", values::quota);
         let window = self.get("QUOTA_WINDOW", values::window);
         let steps = self.get("QUOTA_STEPS", values::text);
+        let steps = steps.and_then(|written| self.rules("QUOTA_STEPS", Steps::parse(&written, text_blocked)));
         let limits = self.get("LIMITS", values::text);
+        let limits = limits.and_then(|written| self.rules("LIMITS", limit::parse(&written, text_blocked)));
         let networks_ignore = self.get("NETWORKS_IGNORE", values::networks);
         Ok(Quota {
             default: default?,
@@ -242,6 +249,16 @@ impl Checker<'_> {
             steps: steps?,
             limits: limits?,
             networks_ignore: networks_ignore?,
+        })
+    }
+
+    /// What was read of a setting with a syntax of its own, or every mistake in it.
+    fn rules<T, P: std::fmt::Display>(&mut self, name: &'static str, read: Result<T, Vec<Mistake<P>>>) -> Checked<T> {
+        read.map_err(|mistakes| {
+            for mistake in mistakes {
+                let _: Checked<T> = self.fail(name, mistake.to_string());
+            }
+            Told
         })
     }
 
@@ -254,6 +271,11 @@ impl Checker<'_> {
 
     fn answers(&mut self) -> Checked<Answers> {
         let text_blocked = self.get("ACTION_TEXT_BLOCKED", values::text);
+        if let Ok(written) = &text_blocked {
+            for mistake in text::check(written) {
+                let _: Checked<()> = self.fail("ACTION_TEXT_BLOCKED", mistake.to_string());
+            }
+        }
         let accepted = self.get("ACTION_ACCEPTED", values::action);
         let on_error = self.get("ACTION_ON_ERROR", values::action);
         let decision_timeout = self.get("DECISION_TIMEOUT", values::duration);
@@ -431,5 +453,430 @@ impl Checker<'_> {
         let origin = given.map(|given| given.origin.clone());
         let value = given.filter(|_| !secret).map(|given| shown(&given.text));
         self.findings.push(Finding { severity, origin, name: Some(name.to_owned()), value, message });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ListenAddress, UNLIMITED, restart_needed};
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A settings file with these values, in a build where everything is available.
+    fn load_all(settings: &[(&str, &str)], environment: &[(&str, &str)], is_root: bool) -> Result<Loaded, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for (name, value) in settings {
+            writeln!(&file, "{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'")).unwrap();
+        }
+        let sources = Sources::new(Some(file.path().to_owned()), environment.iter().copied(), is_root);
+        load_with(&sources, |_| Available::Yes)
+    }
+
+    fn good(settings: &[(&str, &str)]) -> Loaded {
+        load_all(settings, &[], false).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The messages, each with its setting's name.
+    fn errors(settings: &[(&str, &str)]) -> Vec<String> {
+        let findings = load_all(settings, &[], false).expect_err("the settings are wrong").findings;
+        let errors = findings.into_iter().filter(|finding| finding.severity == Severity::Error);
+        errors.map(|finding| format!("{} {}", finding.name.unwrap_or_default(), finding.message)).collect()
+    }
+
+    fn warnings(settings: &[(&str, &str)]) -> Vec<String> {
+        let warnings = good(settings).warnings.into_iter();
+        warnings.map(|finding| format!("{} {}", finding.name.unwrap_or_default(), finding.message)).collect()
+    }
+
+    fn secret(secret: Option<&Secret>) -> Option<&str> {
+        secret.map(Secret::reveal)
+    }
+
+    /// The field of the configuration that a setting ends in.
+    fn field(config: &Config, name: &str) -> String {
+        let (db, sockets, subject, quota) = (&config.database, &config.sockets, &config.subject, &config.quota);
+        let (lists, answers, audit, logging) = (&config.lists, &config.answers, &config.audit, &config.logging);
+        let (notify, status) = (&config.notify, &config.status);
+        let webhook = notify.webhook.as_ref();
+        let value: &dyn std::fmt::Debug = match name {
+            "DB_DRIVER" => &db.driver,
+            "DB_HOST" => &db.host,
+            "DB_PORT" => &db.port,
+            "DB_SOCKET" => &db.socket,
+            "DB_USER" => &db.user,
+            "DB_PASSWORD" | "DB_PASSWORD_FILE" => &secret(db.password.as_ref()),
+            "DB_DATABASE" => &db.name,
+            "DB_TLS" => &db.tls,
+            "DB_TLS_CA" => &db.tls_ca,
+            "SOCKET" => &sockets.listen,
+            "SOCKET_MODE" => &sockets.mode,
+            "USER" => &sockets.user,
+            "GROUP" => &sockets.group,
+            "LIMIT_BY" => &subject.limit_by,
+            "LOGIN_DOMAIN" => &subject.login_domain,
+            "SENDER_STRIP_DOMAIN" => &subject.strip_domain,
+            "QUOTA" => &quota.default,
+            "QUOTA_WINDOW" => &quota.window,
+            "QUOTA_STEPS" => &quota.steps.to_string(),
+            "LIMITS" => &quota.limits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            "NETWORKS_IGNORE" => &quota.networks_ignore,
+            "ALLOWLIST" => &lists.allow,
+            "DENYLIST" => &lists.deny,
+            "DENYLIST_ACTION" => &lists.deny_action.to_string(),
+            "ACTION_TEXT_BLOCKED" => &answers.text_blocked,
+            "ACTION_ACCEPTED" => &answers.accepted.to_string(),
+            "ACTION_ON_ERROR" => &answers.on_error.to_string(),
+            "DECISION_TIMEOUT" => &answers.decision_timeout,
+            "MESSAGE_LOG" => &audit.message_log,
+            "MESSAGE_RETENTION" => &audit.message_retention,
+            "USAGE_RETENTION" => &audit.usage_retention,
+            "LOG_LEVEL" => &logging.level,
+            "LOG_FILE" => &logging.file,
+            "LOG_CONSOLE" => &logging.console,
+            "SYSLOG" => &logging.syslog,
+            "LOG_MSG_PREFIX" => &logging.message_prefix,
+            "SENTRY_DSN" => &secret(notify.sentry_dsn.as_ref()),
+            "SENTRY_ENVIRONMENT" => &notify.sentry_environment,
+            "WEBHOOK_ENABLED" => &webhook.is_some(),
+            "WEBHOOK_URL" => &webhook.map(|webhook| &webhook.url),
+            "WEBHOOK_SECRET" => &webhook.map(|webhook| secret(webhook.secret.as_ref())),
+            "WEBHOOK_USE_JWT" => &webhook.map(|webhook| webhook.jwt),
+            "WEBHOOK_CA_FILE" => &webhook.map(|webhook| &webhook.ca_file),
+            "NOTIFY_MAIL_TO" => &notify.mail_to,
+            "NOTIFY_SENDER" => &notify.mail_sender,
+            "METRICS_LISTEN" => &status.listen,
+            "STATUS_TOKEN" => &secret(status.token.as_ref()),
+            pool if pool.starts_with("DB_POOL_") => &"nowhere",
+            other => panic!("{other} ends in no field"),
+        };
+        format!("{value:?}")
+    }
+
+    /// Each setting: its field by default, a value, its field then, and a value that is refused.
+    const EXAMPLES: &[(&str, &str, &str, &str, &str)] = &[
+        ("DB_DRIVER", "Mysql", "PostgreSQL", "Postgres", "oracle"),
+        ("DB_HOST", r#""localhost""#, "db.example.com", r#""db.example.com""#, "a\u{1}b"),
+        ("DB_PORT", "None", "3307", "Some(3307)", "65536"),
+        ("DB_SOCKET", "None", "/run/db.sock", r#"Some("/run/db.sock")"#, "db.sock"),
+        ("DB_USER", r#""policyd-rate-guard""#, "guard", r#""guard""#, "a\u{1}b"),
+        ("DB_PASSWORD", "None", "p$ss 'x\"\\ #", r#"Some("p$ss 'x\"\\ #")"#, "a\0b"),
+        ("DB_PASSWORD_FILE", "None", "", "None", "/nowhere/password"),
+        ("DB_DATABASE", r#""policyd-rate-guard""#, "mail", r#""mail""#, "a\u{1}b"),
+        ("DB_TLS", "Prefer", "Verify", "Verify", "maybe"),
+        ("DB_TLS_CA", "None", "/ca.pem", r#"Some("/ca.pem")"#, "a\u{1}b"),
+        ("DB_POOL_MINCACHED", r#""nowhere""#, "5", r#""nowhere""#, "many"),
+        ("DB_POOL_MAXCACHED", r#""nowhere""#, "5", r#""nowhere""#, "-1"),
+        ("DB_POOL_MAXSHARED", r#""nowhere""#, "5", r#""nowhere""#, "1.5"),
+        ("DB_POOL_MAXUSAGE", r#""nowhere""#, "5", r#""nowhere""#, "+5"),
+        ("SOCKET", "[Tcp(127.0.0.1:10033)]", "[::1],25 unix:/a/b", r#"[Tcp([::1]:25), Unix("/a/b")]"#, "10033"),
+        ("SOCKET_MODE", "432", "0600", "384", "0680"),
+        ("USER", r#""postfix""#, "mail", r#""mail""#, "-mail"),
+        ("GROUP", "None", "mail", r#"Some("mail")"#, "m ail"),
+        ("LIMIT_BY", "[SaslUsername]", "sasl_username, sender", "[SaslUsername, Sender]", "sender sender"),
+        ("LOGIN_DOMAIN", "None", "@Example.com", r#"Some("example.com")"#, "a@b"),
+        ("SENDER_STRIP_DOMAIN", "false", "Y", "true", "maybe"),
+        ("QUOTA", "1000", "0", "0", "4294967295"),
+        ("QUOTA_WINDOW", "Reset", "24h", "Sliding(86400s)", "24"),
+        (
+            "QUOTA_STEPS",
+            r#""1x DEFER_IF_PERMIT Rate limit reached, retry later.""#,
+            "1x HOLD full",
+            r#""1x HOLD full""#,
+            "a\u{1}b",
+        ),
+        ("LIMITS", r#""""#, "5 messages/1h WARN many", r#""5 messages/1h WARN many""#, "a\u{1}b"),
+        ("NETWORKS_IGNORE", "[]", "192.0.2.1/24,2001:db8::1", "[192.0.2.0/24, 2001:db8::1/128]", "example.com"),
+        ("ALLOWLIST", "None", "/allow", r#"Some("/allow")"#, "a\u{1}b"),
+        ("DENYLIST", "None", "/deny", r#"Some("/deny")"#, "a\u{1}b"),
+        ("DENYLIST_ACTION", r#""HOLD denied sender""#, "reject no", r#""REJECT no""#, "BAN"),
+        ("ACTION_TEXT_BLOCKED", r#""Rate limit reached, retry later.""#, "{used}", r#""{used}""#, "a\nb"),
+        ("ACTION_ACCEPTED", r#""DUNNO""#, "warn late", r#""WARN late""#, "HOLD"),
+        ("ACTION_ON_ERROR", r#""DUNNO""#, "450 later", r#""450 later""#, "450"),
+        ("DECISION_TIMEOUT", "2s", "500ms", "500ms", "2"),
+        ("MESSAGE_LOG", "true", "off", "false", "2"),
+        ("MESSAGE_RETENTION", "0", "90", "90", "-1"),
+        ("USAGE_RETENTION", "7", "31", "31", "0"),
+        ("LOG_LEVEL", "Info", "WARNING", "Warn", "LOUD"),
+        ("LOG_FILE", "None", "/log", r#"Some("/log")"#, "a\u{1}b"),
+        ("LOG_CONSOLE", "false", "on", "true", "stderr"),
+        ("SYSLOG", "None", "True", r#"Some("/dev/log")"#, "log"),
+        ("LOG_MSG_PREFIX", "true", "F", "false", ""),
+        ("SENTRY_DSN", "None", "https://k@s.example/1", r#"Some("https://k@s.example/1")"#, "s.example"),
+        ("SENTRY_ENVIRONMENT", r#""dev""#, "prod", r#""prod""#, "a\u{1}b"),
+        ("WEBHOOK_ENABLED", "true", "False", "false", "maybe"),
+        ("WEBHOOK_URL", r#"Some("https://a.example/")"#, "http://[::1]/", r#"Some("http://[::1]/")"#, "https:///x"),
+        ("WEBHOOK_SECRET", "Some(None)", "c2VjcmV0", r#"Some(Some("c2VjcmV0"))"#, "a\0b"),
+        ("WEBHOOK_USE_JWT", "Some(false)", "no", "Some(false)", "maybe"),
+        ("WEBHOOK_CA_FILE", "Some(None)", "/ca", r#"Some(Some("/ca"))"#, "a\u{1}b"),
+        ("NOTIFY_MAIL_TO", "None", "a@b.example", r#"Some("a@b.example")"#, "root"),
+        ("NOTIFY_SENDER", "false", "1", "true", "maybe"),
+        ("METRICS_LISTEN", "None", "[::1]:9464", "Some([::1]:9464)", "9464"),
+        ("STATUS_TOKEN", "None", "word", r#"Some("word")"#, "a\0b"),
+    ];
+
+    /// What the examples are set beside: a database server, and a webhook in use.
+    fn beside<'a>(name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
+        let mut settings =
+            vec![("DB_DRIVER", "mysql"), ("WEBHOOK_ENABLED", "True"), ("WEBHOOK_URL", "https://a.example/")];
+        settings.retain(|(other, _)| *other != name);
+        settings.extend((!value.is_empty()).then_some((name, value)));
+        settings
+    }
+
+    #[test]
+    fn every_setting_is_read_into_its_field_or_refused_with_what_is_allowed() {
+        let before = good(&beside("", "")).config;
+        let listed: Vec<_> = EXAMPLES.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(listed, settings::all().map(|setting| setting.name).collect::<Vec<_>>());
+        for (name, default, value, then, wrong) in EXAMPLES {
+            assert_eq!(field(&before, name), *default, "{name}");
+            assert_eq!(field(&good(&beside(name, value)).config, name), *then, "{name}");
+            let allowed = settings::find(name).unwrap().kind.allowed();
+            if wrong.is_empty() {
+                continue;
+            }
+            let told = errors(&beside(name, wrong));
+            let expected = match *name {
+                "DB_PASSWORD_FILE" => format!("{name} cannot be read: No such file or directory"),
+                "DENYLIST_ACTION" | "ACTION_ON_ERROR" => format!("{name} is not an action: "),
+                _ => format!("{name} must be {allowed}"),
+            };
+            assert!(told.len() == 1 && told[0].starts_with(&expected), "{name}={wrong}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn a_reload_names_what_takes_a_restart() {
+        let before = good(&beside("", "")).config;
+        for (name, default, value, then, _) in EXAMPLES {
+            let restart = restart_needed(&before, &good(&beside(name, value)).config);
+            let expected = !settings::find(name).unwrap().reload && default != then;
+            assert_eq!(restart, if expected { vec![*name] } else { vec![] }, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_shown_as_it_is_in_effect() {
+        let loaded = good(&[]);
+        let shown: Vec<_> = loaded.effective.iter().map(|one| one.name).collect();
+        assert_eq!(shown, settings::all().map(|setting| setting.name).collect::<Vec<_>>());
+        for Effective { name, value, origin } in loaded.effective {
+            let setting = settings::find(name).unwrap();
+            let derived = if name == "DB_DATABASE" { "./policyd-rate-guard.db" } else { setting.default };
+            assert_eq!((value.as_str(), origin), (derived, Origin::Default), "{name}");
+        }
+    }
+
+    #[test]
+    fn all_errors_are_told_at_once() {
+        let wrong: Vec<_> =
+            EXAMPLES.iter().filter(|row| !row.4.is_empty()).map(|(name, _, _, _, wrong)| (*name, *wrong)).collect();
+        let findings = load_all(&wrong, &[("LOG_MSG_PREFIX", "maybe")], false).unwrap_err().findings;
+        let told: HashSet<_> = findings.iter().filter_map(|finding| finding.name.as_deref()).collect();
+        assert_eq!(told, EXAMPLES.iter().map(|(name, ..)| *name).collect());
+        for finding in findings {
+            let secret = settings::find(finding.name.as_deref().unwrap()).unwrap().secret;
+            assert_eq!(finding.value.is_none(), secret, "{finding}");
+            assert!(finding.origin.is_some(), "{finding}");
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_but_for_what_login_shells_set() {
+        let file = [("QUOTA", "1"), ("LOG_LEVEL", "DEBUG"), ("USER", "mail")];
+        let environment = [("QUOTA", "2"), ("LOG_LEVEL", ""), ("USER", "root"), ("GROUP", "wheel")];
+        let config = load_all(&file, &environment, false).unwrap().config;
+        assert_eq!(config.quota.default, 2);
+        assert_eq!(config.logging.level, log::LevelFilter::Info, "an empty variable wins too, and means the default");
+        assert_eq!((config.sockets.user.as_str(), config.sockets.group), ("mail", None));
+    }
+
+    #[test]
+    fn the_driver_is_mysql_where_policyd_rate_guard_would_use_it() {
+        for name in ["DB_HOST", "DB_PORT", "DB_USER", "DB_PASSWORD"] {
+            let database = good(&[(name, "3306")]).config.database;
+            assert_eq!((database.driver, database.name.as_str()), (Driver::Mysql, "policyd-rate-guard"), "{name}");
+        }
+        for settings in [vec![], vec![("DB_HOST", "")], vec![("DB_DATABASE", ":memory:")]] {
+            assert_eq!(good(&settings).config.database.driver, Driver::Sqlite, "{settings:?}");
+        }
+        assert_eq!(good(&[("DB_DRIVER", "sqlite3"), ("DB_HOST", "db")]).config.database.driver, Driver::Sqlite);
+        assert_eq!(
+            warnings(&[("DB_DRIVER", "sqlite"), ("DB_HOST", "db")]),
+            ["DB_HOST has no meaning with DB_DRIVER=sqlite"]
+        );
+    }
+
+    #[test]
+    fn the_sqlite_file_is_where_the_program_may_write() {
+        let name = |environment: &[_], is_root| load_all(&[], environment, is_root).unwrap().config.database.name;
+        assert_eq!(name(&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")], false), "/var/lib/a/policyd-rate-guard.db");
+        assert_eq!(name(&[("STATE_DIRECTORY", "/var/lib/a")], true), "/var/lib/a/policyd-rate-guard.db");
+        assert_eq!(name(&[("STATE_DIRECTORY", "")], true), "/var/lib/policyd-rate-guard/policyd-rate-guard.db");
+        assert_eq!(name(&[], false), "./policyd-rate-guard.db");
+    }
+
+    #[test]
+    fn a_password_file_has_the_password_on_its_only_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        for (content, password) in [("a b\n", "a b"), ("a\r\n", "a"), ("a", "a"), (" a \n", " a ")] {
+            std::fs::write(path, content).unwrap();
+            let database = good(&[("DB_DRIVER", "mysql"), ("DB_PASSWORD_FILE", path)]).config.database;
+            assert_eq!(database.password.unwrap().reveal(), password);
+        }
+        for content in ["", "\n", "a\nb\n", "a\0b", &"a".repeat(1025), &"a".repeat(100_000)] {
+            std::fs::write(path, content).unwrap();
+            let expected = "DB_PASSWORD_FILE must have the password, at most 1024 bytes, on its only line";
+            assert_eq!(errors(&[("DB_PASSWORD_FILE", path)]), [expected], "{} bytes", content.len());
+        }
+        std::fs::write(path, "secret\n").unwrap();
+        let both = errors(&[("DB_PASSWORD_FILE", path), ("DB_PASSWORD", "x")]);
+        assert_eq!(both, ["DB_PASSWORD_FILE and DB_PASSWORD are both set; keep one of them"]);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let told = warnings(&[("DB_DRIVER", "mysql"), ("DB_PASSWORD_FILE", path)]);
+        assert_eq!(told, ["DB_PASSWORD_FILE can be read by everybody on this machine; chmod 0640 it"]);
+    }
+
+    #[test]
+    fn sockets_are_written_as_policyd_rate_guard_or_postfix_write_them() {
+        let tcp = |address: &str| ListenAddress::Tcp(address.parse().unwrap());
+        let unix = |path: &str| ListenAddress::Unix(path.into());
+        for (written, addresses) in [
+            ("0.0.0.0,10033", vec![tcp("0.0.0.0:10033")]),
+            ("127.0.0.1, 10033", vec![tcp("127.0.0.1:10033")]),
+            ("::1,10033", vec![tcp("[::1]:10033")]),
+            ("inet:[::1]:10033", vec![tcp("[::1]:10033")]),
+            ("/a/b unix:/c  inet:127.0.0.1:1 /a/b", vec![unix("/a/b"), unix("/c"), tcp("127.0.0.1:1")]),
+        ] {
+            let sockets = good(&[("SOCKET", written)]).config.sockets;
+            assert_eq!((sockets.listen, sockets.explicit), (addresses, true), "{written}");
+        }
+        let by_name = good(&[("SOCKET", "inet:localhost:10033")]).config.sockets.listen;
+        assert!(by_name.iter().all(|one| matches!(one, ListenAddress::Tcp(address) if address.ip().is_loopback())));
+        assert!(!good(&[]).config.sockets.explicit);
+        for wrong in ["unix:relative", "unix:", "/a/", &format!("/{}", "a".repeat(107)), "127.0.0.1:10033", "1.2.3,5"] {
+            assert_eq!(errors(&[("SOCKET", wrong)]).len(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_quota_is_a_number_or_a_word() {
+        assert_eq!(good(&[("QUOTA", "Unlimited")]).config.quota.default, UNLIMITED);
+        assert_eq!(good(&[("QUOTA", "4294967294")]).config.quota.default, UNLIMITED - 1);
+        let negative = "QUOTA is negative: write unlimited for no limit, or 0 for nothing at all";
+        assert_eq!(errors(&[("QUOTA", "-1")]), [negative]);
+        for wrong in ["1e3", "+5", "1 000", "0x10", "-", "--1"] {
+            assert_eq!(errors(&[("QUOTA", wrong)]).len(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_without_what_it_needs_is_an_error() {
+        assert_eq!(errors(&[("WEBHOOK_ENABLED", "1")]), ["WEBHOOK_ENABLED needs WEBHOOK_URL, which is not set"]);
+        let url = ("WEBHOOK_URL", "https://a.example/?t={token}");
+        let no_secret = ["WEBHOOK_SECRET is not set, and the token is made with it"];
+        assert_eq!(errors(&[("WEBHOOK_ENABLED", "1"), url]), no_secret);
+        assert!(good(&[url]).config.notify.webhook.is_none());
+        assert_eq!(
+            errors(&[("QUOTA_WINDOW", "8d")]),
+            ["USAGE_RETENTION must be at least as many days as QUOTA_WINDOW is long"]
+        );
+        good(&[("QUOTA_WINDOW", "8d"), ("USAGE_RETENTION", "8")]);
+    }
+
+    #[test]
+    fn unwise_settings_are_warned_about() {
+        for (settings, warning) in [
+            (vec![("ACTION_ACCEPTED", "OK")], "ACTION_ACCEPTED ends Postfix's restriction list"),
+            (vec![("ACTION_ON_ERROR", "DEFER")], "ACTION_ON_ERROR keeps mail back or refuses it"),
+            (vec![("DECISION_TIMEOUT", "5s")], "DECISION_TIMEOUT is not below the timeout"),
+            (vec![("LOGIN_DOMAIN", "a.b"), ("SENDER_STRIP_DOMAIN", "1")], "LOGIN_DOMAIN has no meaning"),
+            (vec![("DB_DRIVER", "mysql"), ("DB_TLS", "off"), ("DB_TLS_CA", "/ca")], "DB_TLS_CA has no meaning"),
+            (vec![("WEBHOOK_ENABLED", "1"), ("WEBHOOK_URL", "http://a.example/")], "WEBHOOK_URL is not https"),
+            (vec![("DB_POOL_MAXUSAGE", "9")], "DB_POOL_MAXUSAGE is accepted from PolicydRateGuard's settings"),
+        ] {
+            let told = warnings(&settings);
+            assert!(told.len() == 1 && told[0].starts_with(warning), "{told:?}");
+        }
+        assert!(warnings(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_secret_in_a_file_that_everybody_reads_is_warned_about() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "DB_PASSWORD=x\n").unwrap();
+        let sources = Sources::new(Some(file.path().to_owned()), [("STATUS_TOKEN", "y")], false);
+        assert!(load(&sources).unwrap().warnings.iter().all(|one| one.name.as_deref() != Some("DB_PASSWORD")));
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let told = load(&sources).unwrap().warnings;
+        assert!(told.iter().any(|one| one.name.as_deref() == Some("DB_PASSWORD")), "{told:?}");
+    }
+
+    #[test]
+    fn what_this_build_has_not_is_warned_about_and_has_no_effect() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "QUOTA_WINDOW=24h\nLIMITS=x\nWEBHOOK_ENABLED=True\n").unwrap();
+        let sources = Sources::new(Some(file.path().to_owned()), [("", ""); 0], false);
+        let loaded = load_with(&sources, |setting| match setting.name {
+            "QUOTA_WINDOW" => Available::Only("reset"),
+            _ => Available::No,
+        })
+        .unwrap();
+        let told: Vec<_> = loaded.warnings.iter().map(|one| one.message.as_str()).collect();
+        let no_effect = "is not available in this build, and has no effect";
+        assert_eq!(told, ["is not available in this build, which goes on with reset", no_effect, no_effect]);
+        assert_eq!((loaded.config.quota.window, loaded.config.quota.limits), (Window::Reset, Vec::new()));
+        std::fs::write(file.path(), "QUOTA_WINDOW=Reset\n").unwrap();
+        assert!(load_with(&sources, |_| Available::Only("reset")).unwrap().warnings.is_empty());
+    }
+
+    #[test]
+    fn the_first_file_that_exists_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("b"), "QUOTA=2\n").unwrap();
+        std::fs::write(path("c"), "QUOTA=3\n").unwrap();
+        let mut sources = Sources::new(None, [("", ""); 0], false);
+        assert_eq!(
+            sources.search,
+            ["/etc/policyd-rate-guard/policyd-rate-guard.env", "./.env"].map(std::path::PathBuf::from)
+        );
+        assert_eq!(Sources::new(None, [("", ""); 0], true).search.len(), 1, "root reads no file of the current folder");
+        sources.search = vec![path("a"), path("b"), path("c")];
+        let config = load(&sources).unwrap().config;
+        assert_eq!((config.quota.default, config.file), (2, Some(path("b"))));
+        sources.search = vec![path("a")];
+        assert_eq!(load(&sources).unwrap().config.file, None);
+        sources.search = vec![folder.path().to_owned(), path("b")];
+        assert!(load(&sources).unwrap_err().to_string().contains("the settings file cannot be read: Is a directory"));
+        std::fs::write(path("b"), b"QUOTA=2\nGROUP=\xff\n").unwrap();
+        sources.search = vec![path("b")];
+        assert!(load(&sources).unwrap_err().to_string().contains("b:2: error: the settings file is not UTF-8 here"));
+        sources.explicit = Some(path("a"));
+        let missing = load(&sources).unwrap_err().to_string();
+        assert!(missing.ends_with("No such file or directory (os error 2); name an existing file with --config"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn no_file_makes_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            let _ = load(&Sources::new(Some(file.path().to_owned()), [("", ""); 0], false));
+        }
+
+        // No letters before a comma or colon: a host name would be asked for in the network.
+        #[test]
+        fn no_value_makes_it_panic(row in 0..EXAMPLES.len(), value in "[^a-zA-Z]{0,30}|[0-9.:,/@ -]{0,30}|[a-z ]{0,12}") {
+            if let Err(error) = load_all(&beside(EXAMPLES[row].0, &value), &[], false) {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::settings::{Available, SECTIONS, Setting};
 
-/// The width of the settings file's comments, `# ` included.
-const WIDTH: usize = 100;
+/// The width of a comment's text in the settings file.
+const WIDTH: usize = 98;
 
 /// The packaged settings file: every setting with its help, commented out but for the packages' own choices.
 pub fn settings_file() -> String {
@@ -20,7 +20,7 @@ pub fn settings_file() -> String {
         let _ = write!(file, "\n\n## {}\n", section.title);
         for setting in section.settings {
             file.push('\n');
-            for line in wrapped(&file_comment(setting), WIDTH - 2) {
+            for line in [setting.help.to_owned(), allowed_and_default(setting)].iter().flat_map(|text| wrapped(text)) {
                 let _ = writeln!(file, "# {line}");
             }
             let value = setting.packaged.unwrap_or(or_example(setting));
@@ -47,9 +47,9 @@ pub fn markdown_table() -> String {
     table
 }
 
-fn file_comment(setting: &Setting) -> String {
+fn allowed_and_default(setting: &Setting) -> String {
     let default = if setting.default.is_empty() { "none".into() } else { quoted(setting.default) };
-    format!("{} Allowed: {}. Default: {default}.{}", setting.help, setting.kind.allowed(), note(setting))
+    format!("Allowed: {}. Default: {default}.{}", setting.kind.allowed(), note(setting))
 }
 
 /// What else is to be known: when a change applies, and whether there is any effect at all.
@@ -76,11 +76,11 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-fn wrapped(text: &str, width: usize) -> Vec<String> {
+fn wrapped(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > WIDTH {
             lines.push(std::mem::take(&mut line));
         }
         if !line.is_empty() {

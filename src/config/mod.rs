@@ -8,6 +8,7 @@ pub mod documents;
 pub mod duration;
 pub mod env_file;
 mod finding;
+mod lists;
 mod restart;
 pub mod settings;
 mod sources;
@@ -19,9 +20,12 @@ use std::time::Duration;
 
 pub use check::{Effective, Loaded, load};
 pub use finding::{ConfigError, Finding, Origin, Severity};
+pub use lists::load_lists;
 pub use restart::restart_needed;
 pub use sources::{LOCAL_FILE, SYSTEM_FILE, Sources};
 
+use crate::limiter::limit::Limit;
+use crate::limiter::steps::Steps;
 use crate::protocol::reply::Action;
 
 /// The typed configuration. Cloned into the parts of the daemon that need it; a reload makes a new one.
@@ -115,10 +119,9 @@ pub struct Quota {
     /// Recipients, and messages; [`UNLIMITED`] for the word `unlimited`.
     pub default: u32,
     pub window: Window,
-    /// As written; empty when not set.
-    pub steps: String,
-    /// As written; empty when not set.
-    pub limits: String,
+    /// QUOTA_STEPS; where that is not set, `1x DEFER_IF_PERMIT` with ACTION_TEXT_BLOCKED.
+    pub steps: Steps,
+    pub limits: Vec<Limit>,
     pub networks_ignore: Vec<ipnet::IpNet>,
 }
 

@@ -329,7 +329,6 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Window(MINUTE, Duration::from_secs(31 * 86_400)),
                 default: "reset",
                 packaged: Some("24h"),
-                available: Available::Only("reset"),
                 help: "The time that a quota is for: reset counts since the last cleanup, as PolicydRateGuard does; a \
                        duration is a sliding window, which needs no timer.",
                 ..ROW
@@ -338,7 +337,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "QUOTA_STEPS",
                 kind: Kind::Text(4096),
                 example: "0.8x NOTIFY; 1x HOLD quota exceeded; 2x REJECT max quota exceeded",
-                available: Available::No,
                 help: "What happens above which multiple of the quota. When not set, DEFER_IF_PERMIT with \
                        ACTION_TEXT_BLOCKED above the quota.",
                 ..ROW
@@ -347,7 +345,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "LIMITS",
                 kind: Kind::Text(4096),
                 example: "30 recipients/5m; 200 messages/1h DEFER slow down; 8 networks/1h WARN many networks",
-                available: Available::No,
                 help: "Further limits, separated by semicolons: a number (or a percentage of the sender's quota) of \
                        recipients, messages, networks or bytes in a time, or of recipients/message; then the action and \
                        its text.",
@@ -357,7 +354,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "NETWORKS_IGNORE",
                 kind: Kind::Networks,
                 example: "192.0.2.0/24 2001:db8::/32",
-                available: Available::No,
                 help: "Networks that are not counted as a place that a sender sends from, such as a webmail's.",
                 ..ROW
             },
@@ -370,7 +366,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "ALLOWLIST",
                 kind: Kind::Path,
                 example: "/etc/policyd-rate-guard/allowlist",
-                available: Available::No,
                 help: "A file of logins, client addresses and networks that are not counted.",
                 ..ROW
             },
@@ -378,7 +373,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "DENYLIST",
                 kind: Kind::Path,
                 example: "/etc/policyd-rate-guard/denylist",
-                available: Available::No,
                 help: "A file of logins, senders, client addresses and networks that get DENYLIST_ACTION.",
                 ..ROW
             },
@@ -386,7 +380,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "DENYLIST_ACTION",
                 kind: Kind::Action,
                 default: "HOLD denied sender",
-                available: Available::No,
                 help: "The answer to what is on the deny list.",
                 ..ROW
             },
@@ -587,7 +580,6 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::SocketAddress,
                 example: "127.0.0.1:9464",
                 reload: false,
-                available: Available::No,
                 help: "Where Prometheus reads /metrics and a load balancer /healthz.",
                 ..ROW
             },

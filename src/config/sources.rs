@@ -108,7 +108,7 @@ impl Sources {
             Some(found) => found,
             None => return,
         };
-        let whole_file = |line: usize, message: String| Finding {
+        let error_on = |line: usize, message: String| Finding {
             severity: Severity::Error,
             origin: Some(Origin::File { path: path.clone(), line }),
             name: None,
@@ -128,12 +128,12 @@ impl Sources {
                     io::ErrorKind::NotFound => "; name an existing file with --config",
                     _ => "",
                 };
-                return findings.push(whole_file(0, format!("the settings file cannot be read: {error}{advice}")));
+                return findings.push(error_on(0, format!("the settings file cannot be read: {error}{advice}")));
             }
         };
         match env_file::parse(&bytes, &values.environment) {
             Ok(file) => take_statements(file, &path, values, findings),
-            Err(error) => findings.push(whole_file(0, format!("the settings file {error}"))),
+            Err(error) => findings.push(error_on(error.line(), format!("the settings file {error}"))),
         }
     }
 

@@ -147,7 +147,7 @@ fn resolve(host: &str, port: u16, setting: &Setting) -> Parsed<Vec<SocketAddr>> 
     let is_name = !host.is_empty()
         && host.len() <= 253
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
-        && !host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        && host.contains(|c: char| c.is_ascii_alphabetic());
     if !is_name {
         return must_be(setting);
     }

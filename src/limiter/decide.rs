@@ -1,12 +1,28 @@
 //! The decision: what a request adds, where its sender stands, and what Postfix is told.
+//!
+//! All limits are judged for each request, and the strictest action of those exceeded wins; of equally strict ones the quota
+//! first, then the limits as written.
 
-use crate::protocol::reply::Action;
+use std::time::Duration;
 
-/// What a request adds to its sender's counters. A message asked about again adds only what is new about it.
+use ipnet::IpNet;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
+
+use super::duration;
+use super::history::History;
+use super::limit::{self, Limit, Measure, Per};
+use super::steps::Steps;
+use super::text::{self, Values};
+use crate::config::Window;
+use crate::protocol::reply::{Action, Severity};
+
+/// What a request adds to what its sender has used. A message asked about again adds only what is new about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Increase {
     pub messages: u32,
     pub recipients: u32,
+    pub bytes: u64,
 }
 
 impl Increase {
@@ -16,21 +32,62 @@ impl Increase {
 }
 
 /// What the operator wants, as far as decisions need it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// The quota of a sender without a row of his own.
     pub new_quota: u32,
+    pub window: Window,
+    pub steps: Steps,
+    pub limits: Vec<Limit>,
+    pub networks_ignore: Vec<IpNet>,
     pub accepted: Action,
-    pub blocked: Action,
     pub on_error: Action,
+    /// In which times are shown.
+    pub zone: TimeZone,
 }
 
-/// A sender's counters before a request. A batch walks it forward, request by request, in the order of arrival.
+impl Policy {
+    /// The longest window that a decision looks at; none where counters are all.
+    pub fn longest_window(&self) -> Option<Duration> {
+        let quota = match self.window {
+            Window::Reset => None,
+            Window::Sliding(window) => Some(window),
+        };
+        quota.max(limit::longest_window(&self.limits))
+    }
+
+    /// Whether a decision looks at networks.
+    pub fn counts_networks(&self) -> bool {
+        self.limits.iter().any(|limit| limit.measure == Measure::Networks)
+    }
+
+    /// The same with counters alone, for when no history can be read.
+    pub fn without_history(&self) -> Policy {
+        let limits = self.limits.iter().filter(|limit| limit.per == Per::Message).cloned().collect();
+        Policy { window: Window::Reset, limits, ..self.clone() }
+    }
+}
+
+/// A request, as far as a decision needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts<'a> {
+    pub sender: &'a str,
+    pub increase: Increase,
+    /// All recipients of the message known so far.
+    pub recipients_of_message: u32,
+    /// Where it comes from, unless that network is not to be counted.
+    pub network: Option<IpNet>,
+    /// Unix seconds.
+    pub now: i64,
+}
+
+/// Where a sender stands before a request. A batch walks it forward, request by request, in the order of arrival.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub quota: u32,
     pub messages: u32,
     pub recipients: u32,
+    pub history: History,
 }
 
 impl Standing {
@@ -43,8 +100,9 @@ impl Standing {
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.messages > self.quota || self.recipients > self.quota
+    /// A sender of whom nothing is known.
+    pub fn new(quota: u32) -> Standing {
+        Standing { quota, messages: 0, recipients: 0, history: History::default() }
     }
 }
 
@@ -53,29 +111,202 @@ impl Standing {
 pub struct Ruling {
     pub action: Action,
     pub blocked: bool,
-    /// Whether this request is the one that took its sender over the quota.
+    /// Whether this request is the one that took its sender from not blocked to blocked.
     pub first_block: bool,
-    /// What is used, with this request: of messages and recipients the greater.
-    pub used: u32,
+    /// What is used of the quota, with this request: of messages and recipients the greater.
+    pub used: u64,
     pub quota: u32,
+    /// Which limit decided, and how it stood; none where nothing was exceeded.
+    pub reason: Option<String>,
+    /// The limits that only warn, if exceeded.
+    pub would: Option<String>,
+    /// The steps that only tell and were reached with this request, lowest first: their factors as written.
+    pub reached: Vec<String>,
+    /// Whether the mail was let through, and so counts in windows.
+    pub let_through: bool,
 }
 
-/// Counts `increase` on `standing` and rules by what then stands. Only the measures that grew are judged: a request that
+/// A limit that is exceeded.
+struct Exceeded<'a> {
+    action: &'a Action,
+    /// As it stands in logs.
+    limit: String,
+    used: u64,
+    allowed: u64,
+    unit: &'static str,
+    per: Span,
+    amount: u64,
+}
+
+/// In which time an exceeded limit counts.
+#[derive(Clone, Copy)]
+enum Span {
+    Reset,
+    Message,
+    Window(Duration, Measure),
+}
+
+/// Counts the request on `standing` and rules by what then stands. Only the measures that grew are judged: a request that
 /// adds recipients is not refused for messages.
-pub fn decide(policy: &Policy, standing: &mut Standing, increase: Increase) -> Ruling {
-    let was_over = standing.is_over();
+pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ruling {
+    let Facts { increase, now, .. } = *facts;
+    let before = quota_used(policy, standing, Increase { messages: 1, recipients: 1, bytes: 0 }, now);
     standing.messages = standing.messages.saturating_add(increase.messages);
     standing.recipients = standing.recipients.saturating_add(increase.recipients);
-    let quota = standing.quota;
-    let blocked = (increase.messages > 0 && standing.messages > quota)
-        || (increase.recipients > 0 && standing.recipients > quota);
-    Ruling {
-        action: if blocked { policy.blocked.clone() } else { policy.accepted.clone() },
-        blocked,
-        first_block: blocked && !was_over,
-        used: standing.messages.max(standing.recipients),
-        quota,
+    if let Some(network) = facts.network {
+        standing.history.see(network, now);
     }
+    let quota = standing.quota;
+    let added = match policy.window {
+        Window::Reset => 0,
+        Window::Sliding(_) => u64::from(increase.recipients.max(increase.messages)),
+    };
+    let used = quota_used(policy, standing, increase, now).saturating_add(added);
+
+    let mut exceeded: Vec<Exceeded<'_>> = Vec::new();
+    if let Some((step, action)) = policy.steps.acting(used, quota) {
+        exceeded.push(Exceeded {
+            action,
+            limit: format!("{} quota {quota}", step.factor_written()),
+            used,
+            allowed: step.allowed(quota).unwrap_or(u64::MAX),
+            unit: "recipients",
+            per: match policy.window {
+                Window::Reset => Span::Reset,
+                Window::Sliding(window) => Span::Window(window, Measure::Recipients),
+            },
+            amount: increase.recipients.into(),
+        });
+    }
+    exceeded.extend(policy.limits.iter().filter_map(|limit| exceeds(limit, standing, facts)));
+
+    let strictest = exceeded.iter().map(|limit| limit.action.severity()).max();
+    // The first of the strictest: the quota stands first, then the limits as written.
+    let decisive = exceeded.iter().find(|limit| Some(limit.action.severity()) == strictest);
+    let action = decisive.map_or_else(|| policy.accepted.clone(), |limit| worded(limit, policy, standing, facts));
+    let severity = action.severity();
+    let (blocked, let_through) = (severity >= Severity::Hold, severity <= Severity::Hold);
+    let would = exceeded.iter().filter(|limit| limit.action.severity() == Severity::Warn).map(Exceeded::shown);
+    let would: Vec<String> = would.collect();
+    let was_blocked = match policy.window {
+        Window::Reset => standing.history.blocked || policy.steps.acting(before, quota).is_some(),
+        Window::Sliding(_) => standing.history.blocked,
+    };
+    let reached = policy
+        .steps
+        .telling(used, quota)
+        .filter(|step| !step.exceeded(before, quota))
+        .map(super::steps::Step::factor_written)
+        .collect();
+    let reason = decisive.filter(|_| severity > Severity::Warn).map(Exceeded::shown);
+    if let_through {
+        standing.history.add(increase, now);
+    }
+    standing.history.blocked = blocked;
+    Ruling {
+        action,
+        blocked,
+        first_block: blocked && !was_blocked,
+        used,
+        quota,
+        reason,
+        would: (!would.is_empty()).then(|| would.join("; ")),
+        reached,
+        let_through,
+    }
+}
+
+/// What is used of the quota, judged by the measures that grew: of messages and recipients the greater.
+fn quota_used(policy: &Policy, standing: &Standing, grew: Increase, now: i64) -> u64 {
+    let (messages, recipients) = match policy.window {
+        Window::Reset => (u64::from(standing.messages), u64::from(standing.recipients)),
+        Window::Sliding(window) => (
+            standing.history.used(Measure::Messages, window, now),
+            standing.history.used(Measure::Recipients, window, now),
+        ),
+    };
+    let judged = |used: u64, grew: u32| if grew > 0 { used } else { 0 };
+    judged(messages, grew.messages).max(judged(recipients, grew.recipients))
+}
+
+fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Option<Exceeded<'a>> {
+    let increase = facts.increase;
+    let grew = match limit.measure {
+        Measure::Recipients => increase.recipients.into(),
+        Measure::Messages => increase.messages.into(),
+        Measure::Bytes => increase.bytes,
+        // Every mail counts as one more from where it comes; its network is noted already.
+        Measure::Networks => u64::from(increase.messages.max(increase.recipients)),
+    };
+    if grew == 0 {
+        return None;
+    }
+    let (used, per) = match limit.per {
+        Per::Message => (u64::from(facts.recipients_of_message), Span::Message),
+        Per::Window(window) => {
+            let held = standing.history.used(limit.measure, window, facts.now);
+            let added = if limit.measure == Measure::Networks { 0 } else { grew };
+            (held.saturating_add(added), Span::Window(window, limit.measure))
+        }
+    };
+    limit.exceeded(used, standing.quota).then(|| Exceeded {
+        action: &limit.action,
+        limit: limit.written.clone(),
+        used,
+        allowed: limit.allowed(standing.quota).unwrap_or(u64::MAX),
+        unit: limit.measure.name(),
+        per,
+        amount: if limit.measure == Measure::Networks { 0 } else { grew },
+    })
+}
+
+impl Exceeded<'_> {
+    fn shown(&self) -> String {
+        format!("{}: {}", self.limit, self.used)
+    }
+}
+
+/// The action with the placeholders of its text filled in.
+fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Facts<'_>) -> Action {
+    if !limit.action.text().contains('{') {
+        return limit.action.clone();
+    }
+    let free_at = match limit.per {
+        Span::Message => None,
+        Span::Reset => next_reset(facts.now, &policy.zone),
+        Span::Window(window, measure) => {
+            let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
+            free.and_then(|at| shown_time(at, &policy.zone))
+        }
+    };
+    let window = match limit.per {
+        Span::Reset => "day".to_owned(),
+        Span::Message => "message".to_owned(),
+        Span::Window(window, _) => duration::show(window),
+    };
+    limit.action.with_text(&text::fill(
+        limit.action.text(),
+        &Values {
+            sender: facts.sender,
+            used: limit.used,
+            quota: limit.allowed,
+            unit: limit.unit,
+            window: &window,
+            free_at: free_at.as_deref().unwrap_or("never"),
+        },
+    ))
+}
+
+/// When the packaged timer resets the counters next: ten seconds after local midnight.
+fn next_reset(now: i64, zone: &TimeZone) -> Option<String> {
+    let local = Timestamp::from_second(now).ok()?.to_zoned(zone.clone());
+    let midnight = local.tomorrow().ok()?.start_of_day().ok()?;
+    shown_time(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second(), zone)
+}
+
+fn shown_time(at: i64, zone: &TimeZone) -> Option<String> {
+    let local = Timestamp::from_second(at).ok()?.to_zoned(zone.clone());
+    Some(local.strftime("%Y-%m-%d %H:%M %:z").to_string())
 }
 
 #[cfg(test)]
@@ -84,39 +315,59 @@ mod tests {
     use crate::config::UNLIMITED;
     use proptest::prelude::*;
 
-    fn policy() -> Policy {
+    const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn policy(window: Window, steps: &str, limits: &str) -> Policy {
+        let text = "Rate limit reached, retry later.";
         Policy {
             new_quota: 1000,
+            window,
+            steps: Steps::parse(steps, text).unwrap(),
+            limits: limit::parse(limits, text).unwrap(),
+            networks_ignore: Vec::new(),
             accepted: Action::DUNNO,
-            blocked: Action::defer_if_permit("Rate limit reached, retry later."),
             on_error: Action::DUNNO,
+            zone: TimeZone::UTC,
+        }
+    }
+
+    fn facts(messages: u32, recipients: u32, now: i64) -> Facts<'static> {
+        Facts {
+            sender: "alice@example.com",
+            increase: Increase { messages, recipients, bytes: 0 },
+            recipients_of_message: recipients,
+            network: None,
+            now,
         }
     }
 
     #[test]
     fn a_quota_of_n_lets_n_through() {
-        let mut standing = Standing { quota: 3, messages: 0, recipients: 0 };
-        let one = Increase { messages: 1, recipients: 1 };
-        let blocked: Vec<_> =
-            (0..5).map(|_| decide(&policy(), &mut standing, one)).map(|r| (r.blocked, r.first_block)).collect();
-        assert_eq!(blocked, [(false, false), (false, false), (false, false), (true, true), (true, false)]);
+        let policy = policy(Window::Reset, "", "");
+        let mut standing = Standing::new(3);
+        let rulings: Vec<_> = (0..5)
+            .map(|_| decide(&policy, &mut standing, &facts(1, 1, NOON)))
+            .map(|ruling| (ruling.blocked, ruling.first_block))
+            .collect();
+        assert_eq!(rulings, [(false, false), (false, false), (false, false), (true, true), (true, false)]);
         assert_eq!(standing.recipients, 5, "counted over quota too");
     }
 
     #[test]
     fn a_message_that_would_go_over_is_blocked_as_a_whole() {
-        let mut standing = Standing { quota: 10, messages: 1, recipients: 8 };
-        let ruling = decide(&policy(), &mut standing, Increase { messages: 1, recipients: 3 });
+        let mut standing = Standing { messages: 1, recipients: 8, ..Standing::new(10) };
+        let ruling = decide(&policy(Window::Reset, "", ""), &mut standing, &facts(1, 3, NOON));
         assert!(ruling.blocked && ruling.first_block);
         assert_eq!((ruling.used, ruling.quota), (11, 10));
     }
 
     #[test]
     fn zero_may_not_send_and_unlimited_always_may() {
-        let mut none = Standing { quota: 0, messages: 0, recipients: 0 };
-        assert!(decide(&policy(), &mut none, Increase { messages: 1, recipients: 1 }).first_block);
-        let mut unlimited = Standing { quota: UNLIMITED, messages: u32::MAX, recipients: u32::MAX };
-        assert!(!decide(&policy(), &mut unlimited, Increase { messages: 1, recipients: 9 }).blocked);
+        let policy = policy(Window::Reset, "", "");
+        assert!(decide(&policy, &mut Standing::new(0), &facts(1, 1, NOON)).first_block);
+        let mut unlimited = Standing { messages: u32::MAX, recipients: u32::MAX, ..Standing::new(UNLIMITED) };
+        assert!(!decide(&policy, &mut unlimited, &facts(1, 9, NOON)).blocked);
     }
 
     #[test]
@@ -128,22 +379,138 @@ mod tests {
 
     #[test]
     fn only_what_grew_is_judged() {
-        let mut standing = Standing { quota: 5, messages: 6, recipients: 1 };
-        assert!(!decide(&policy(), &mut standing, Increase { messages: 0, recipients: 1 }).blocked);
-        assert!(decide(&policy(), &mut standing, Increase { messages: 1, recipients: 0 }).blocked);
+        let policy = policy(Window::Reset, "", "");
+        let mut standing = Standing { messages: 6, recipients: 1, ..Standing::new(5) };
+        assert!(!decide(&policy, &mut standing, &facts(0, 1, NOON)).blocked);
+        assert!(decide(&policy, &mut standing, &facts(1, 0, NOON)).blocked);
+    }
+
+    /// policyd's behaviour: bursts of 9 recipients against a quota of 1,500.
+    #[test]
+    fn policyds_ladder_holds_then_rejects_then_frees() {
+        let policy = policy(Window::Sliding(DAY), "1x HOLD quota exceeded; 2x REJECT max quota exceeded", "");
+        let mut standing = Standing::new(1500);
+        let (mut passed, mut held, mut rejected) = (0, 0, 0);
+        for burst in 0..400 {
+            let ruling = decide(&policy, &mut standing, &facts(1, 9, NOON + burst));
+            match ruling.action.word().as_str() {
+                "DUNNO" => passed += 9,
+                "HOLD" => held += 9,
+                "REJECT" => rejected += 9,
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!((passed, held), (1494, 1503), "up to 1,500 pass, up to 3,000 are held in all");
+        assert_eq!(passed + held + rejected, 3600);
+        let freed = decide(&policy, &mut standing, &facts(1, 9, NOON + 400 + 24 * 3600 + 60));
+        assert_eq!(freed.action, Action::DUNNO, "the window has passed");
+    }
+
+    #[test]
+    fn the_ninth_network_is_held() {
+        let policy = policy(Window::Sliding(DAY), "", "8 networks/10m HOLD");
+        let mut standing = Standing::new(1500);
+        for number in 0..12u8 {
+            let network = Some(format!("192.0.{number}.0/24").parse().unwrap());
+            let ruling = decide(&policy, &mut standing, &Facts { network, ..facts(1, 9, NOON) });
+            assert_eq!(ruling.blocked, number >= 8, "{number}");
+        }
+        let later = decide(&policy, &mut standing, &facts(1, 1, NOON + 660));
+        assert!(!later.blocked, "after the window");
+    }
+
+    #[test]
+    fn the_strictest_exceeded_limit_wins_and_a_warning_is_a_dry_run() {
+        let policy =
+            policy(Window::Reset, "", "2 recipients/1h WARN many; 4 recipients/1h; 6 recipients/1h REJECT too many");
+        let mut standing = Standing::new(1000);
+        let mut ask = |recipients| decide(&policy, &mut standing, &facts(1, recipients, NOON));
+        let warned = ask(3);
+        assert_eq!((warned.action.to_string().as_str(), warned.blocked), ("WARN many", false));
+        assert_eq!(warned.would.as_deref(), Some("2 recipients/1h: 3"));
+        let deferred = ask(2);
+        assert_eq!(
+            (deferred.action.word().as_str(), deferred.reason.as_deref()),
+            ("DEFER_IF_PERMIT", Some("4 recipients/1h: 5"))
+        );
+        assert_eq!(ask(4).action.word(), "REJECT", "3 were let through, 7 are too many");
+        assert_eq!(ask(1).action.word(), "WARN", "what was refused does not count");
+    }
+
+    #[test]
+    fn a_limit_per_message_judges_all_its_recipients() {
+        let policy = policy(Window::Reset, "", "3 recipients/message REJECT too many");
+        let ask = Facts { recipients_of_message: 4, ..facts(0, 1, NOON) };
+        assert_eq!(decide(&policy, &mut Standing::new(1000), &ask).action.word(), "REJECT");
+    }
+
+    #[test]
+    fn placeholders_say_when_there_is_room_again() {
+        let window = Window::Sliding(Duration::from_secs(3600));
+        let sliding = policy(window, "1x DEFER {used} of {quota} {unit} in {window}, free at {free_at}", "");
+        let mut standing = Standing::new(2);
+        decide(&sliding, &mut standing, &facts(1, 2, NOON));
+        let refused = decide(&sliding, &mut standing, &facts(1, 1, NOON + 60));
+        assert_eq!(refused.action.text(), "3 of 2 recipients in 1h, free at 2027-01-15 13:01 +00:00");
+        let reset = policy(Window::Reset, "1x DEFER free at {free_at}", "");
+        let refused = decide(&reset, &mut Standing::new(0), &facts(1, 1, NOON));
+        assert_eq!(refused.action.text(), "free at 2027-01-16 00:00 +00:00");
+    }
+
+    #[test]
+    fn a_step_that_tells_is_reached_once() {
+        let policy = policy(Window::Reset, "0.8x NOTIFY; 1x HOLD full", "");
+        let mut standing = Standing::new(10);
+        let reached: Vec<usize> =
+            (0..12).map(|_| decide(&policy, &mut standing, &facts(1, 1, NOON)).reached.len()).collect();
+        assert_eq!(reached, [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
     }
 
     proptest! {
         #[test]
         fn what_is_let_through_never_exceeds_the_quota(quota in 0u32..500, sizes in proptest::collection::vec(1u32..60, 1..80)) {
-            let mut standing = Standing { quota, messages: 0, recipients: 0 };
-            let mut through = 0;
-            for size in sizes {
-                if !decide(&policy(), &mut standing, Increase { messages: 1, recipients: size }).blocked {
-                    through += size;
+            for window in [Window::Reset, Window::Sliding(DAY)] {
+                let policy = policy(window, "", "");
+                let mut standing = Standing::new(quota);
+                let mut through = 0;
+                for &size in &sizes {
+                    if !decide(&policy, &mut standing, &facts(1, size, NOON)).blocked {
+                        through += size;
+                    }
+                }
+                prop_assert!(through <= quota);
+            }
+        }
+
+        /// Against a plain list of events: never more than the quota in any window, at most a minute stricter, and whoever
+        /// keeps retrying is freed at the same moment as one who waits.
+        #[test]
+        fn a_sliding_window_is_exact(
+            quota in 1u32..60,
+            minutes in 1u64..6,
+            steps in proptest::collection::vec((0i64..90, 1u32..20), 1..120),
+        ) {
+            let window = minutes * 60;
+            let policy = policy(Window::Sliding(Duration::from_secs(window)), "", "");
+            let mut standing = Standing::new(quota);
+            let mut through: Vec<(i64, u32)> = Vec::new();
+            let mut now = NOON;
+            for (pause, size) in steps {
+                now += pause;
+                let held = |length: i64, events: &[(i64, u32)]| -> u32 {
+                    events.iter().filter(|(at, _)| *at > now - length).map(|(_, size)| size).sum()
+                };
+                let mut patient = standing.clone();
+                let ruling = decide(&policy, &mut standing, &facts(1, size, now));
+                if ruling.blocked {
+                    prop_assert!(held(window as i64 + 60, &through) + size > quota, "more than a minute stricter");
+                    patient.history.blocked = true;
+                    prop_assert_eq!(&patient.history, &standing.history, "a refusal leaves no trace");
+                } else {
+                    through.push((now, size));
+                    prop_assert!(held(window as i64, &through) <= quota, "more than the quota in a window");
                 }
             }
-            prop_assert!(through <= quota);
         }
     }
 }

@@ -85,9 +85,14 @@ pub enum ListProblem {
 }
 
 impl Lists {
+    /// Whether nobody is on them.
+    pub fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
     /// The entry that this request is found by at this moment of the server's local time. Deny wins.
     pub fn find(&self, asked: &Attributes<'_>, settings: &config::Subject, now: DateTime) -> Option<Hit> {
-        if self.allow.is_empty() && self.deny.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let who = Who::of(asked, settings);

@@ -101,6 +101,11 @@ impl Step {
         (quota != UNLIMITED).then(|| self.factor.times(quota))
     }
 
+    /// The factor as the setting has it: `1x`.
+    pub fn factor_written(&self) -> String {
+        format!("{}x", self.factor)
+    }
+
     /// Whether more than factor × quota is used.
     pub fn exceeded(&self, used: u64, quota: u32) -> bool {
         self.allowed(quota).is_some_and(|allowed| used > allowed)

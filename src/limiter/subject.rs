@@ -161,8 +161,8 @@ fn shortened(shown: &str, key: &str) -> String {
     format!("{kept}#{hash}")
 }
 
-/// What a column can hold. An adopted table keeps the character set that its server made it with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a column can hold, the widest first. An adopted table keeps the character set that its server made it with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Charset {
     /// Everything.
     Utf8mb4,
@@ -170,15 +170,28 @@ pub enum Charset {
     Utf8mb3,
     /// MySQL's `latin1`, which is Windows-1252.
     Latin1,
+    /// What every other character set of MySQL's holds too.
+    Ascii,
 }
 
 impl Charset {
+    /// The character set that MySQL calls by this name.
+    pub fn named(name: &str) -> Charset {
+        match name {
+            "utf8mb4" => Charset::Utf8mb4,
+            "utf8" | "utf8mb3" => Charset::Utf8mb3,
+            "latin1" => Charset::Latin1,
+            _ => Charset::Ascii,
+        }
+    }
+
     fn holds(self, character: char) -> bool {
         const WINDOWS: &str = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ";
         match self {
             Charset::Utf8mb4 => true,
             Charset::Utf8mb3 => character <= '\u{ffff}',
             Charset::Latin1 => character <= '\u{ff}' || WINDOWS.contains(character),
+            Charset::Ascii => character.is_ascii(),
         }
     }
 }
@@ -187,11 +200,18 @@ impl Charset {
 /// key, so that different keys stay different. One sender's odd login is thus no reason for the database to refuse a
 /// batch.
 pub fn narrow(key: &str, charset: Charset) -> Cow<'_, str> {
-    if key.chars().all(|character| charset.holds(character)) {
-        return Cow::Borrowed(key);
+    match narrow_text(key, charset) {
+        Cow::Borrowed(key) => Cow::Borrowed(key),
+        Cow::Owned(shown) => Cow::Owned(shortened(&shown, key)),
     }
-    let shown: String = key.chars().map(|character| if charset.holds(character) { character } else { '?' }).collect();
-    Cow::Owned(shortened(&shown, key))
+}
+
+/// A text that is only shown, as a column of this character set can hold it: `?` for each character that it cannot.
+pub fn narrow_text(text: &str, charset: Charset) -> Cow<'_, str> {
+    if text.chars().all(|character| charset.holds(character)) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|character| if charset.holds(character) { character } else { '?' }).collect())
 }
 
 #[cfg(test)]

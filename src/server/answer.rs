@@ -3,19 +3,21 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::tally::Tally;
 use crate::commit::queue::Queue;
 use crate::commit::{FailOpen, Verdict};
 use crate::limiter::decide::Ruling;
+use crate::limiter::lists::{Hit, Which};
 use crate::limiter::subject::{Attributes, Subject};
 use crate::limiter::terms::Terms;
-use crate::protocol::reply::Action;
+use crate::protocol::reply::{Action, Severity};
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::telemetry::decision::Decision;
 use crate::telemetry::limited::{log_decision, warn_limited};
+use crate::telemetry::metrics::{Metrics, Outcome};
 
 /// The most stage names that are warned about; the network chooses them.
 const MOST_STAGES: usize = 16;
@@ -25,7 +27,7 @@ const MOST_STAGES: usize = 16;
 pub struct Answerer {
     queue: Queue,
     terms: watch::Receiver<Arc<Terms>>,
-    pub tally: Tally,
+    pub metrics: Arc<Metrics>,
     warned_stages: Mutex<HashSet<String>>,
 }
 
@@ -38,26 +40,41 @@ pub struct Answer {
 
 #[derive(Debug)]
 struct Record {
-    sender: String,
     request: Arc<Request>,
-    ruling: Ruling,
-    from_memory: bool,
+    what: Recorded,
+}
+
+#[derive(Debug)]
+enum Recorded {
+    Ruled { sender: String, ruling: Ruling, from_memory: bool },
+    Listed(Hit, Action),
 }
 
 impl Answerer {
-    pub fn new(queue: Queue, terms: watch::Receiver<Arc<Terms>>) -> Answerer {
-        Answerer { queue, terms, tally: Tally::default(), warned_stages: Mutex::default() }
+    pub fn new(queue: Queue, terms: watch::Receiver<Arc<Terms>>, metrics: Arc<Metrics>) -> Answerer {
+        Answerer { queue, terms, metrics, warned_stages: Mutex::default() }
+    }
+
+    /// How many requests wait for the committer.
+    pub fn waiting(&self) -> usize {
+        self.queue.depth()
     }
 
     /// Exactly one answer to each request, within DECISION_TIMEOUT.
     pub async fn answer(&self, request: Result<Box<Request>, Nonsense>) -> Answer {
         let arrived = Instant::now();
+        let (outcome, answer) = self.decide(request, arrived).await;
+        self.metrics.decided(outcome, answer.action.severity(), arrived.elapsed());
+        answer
+    }
+
+    async fn decide(&self, request: Result<Box<Request>, Nonsense>, arrived: Instant) -> (Outcome, Answer) {
         let terms = self.terms.borrow().clone();
         let request = match request {
             Ok(request) => Arc::<Request>::from(request),
             Err(nonsense) => {
                 warn_limited("nonsense", format_args!("a policy request makes no sense: {nonsense}"));
-                return self.in_doubt(FailOpen::Nonsense, &terms);
+                return self.in_doubt(FailOpen::Nonsense, &terms.policy.on_error);
             }
         };
         if let Stage::Other(name) = &request.stage {
@@ -69,41 +86,61 @@ impl Answerer {
             sender: &request.sender,
             client_address: &request.client_address,
         };
+        let local_time = || Timestamp::now().to_zoned(terms.policy.zone.clone()).datetime();
+        if !terms.lists.is_empty()
+            && let Some(hit) = terms.lists.find(&attributes, &terms.subject, local_time())
+        {
+            return Answerer::listed(request, hit, &terms);
+        }
         let Some(subject) = Subject::of(&attributes, &terms.subject) else {
             return self.uncounted();
         };
         let deadline = arrived + terms.decision_timeout;
         match self.queue.charge(subject.key.clone(), request.clone(), arrived, deadline).await {
             Ok(verdict) => {
-                self.tally.verdict(&verdict);
                 let from_memory = matches!(verdict, Verdict::Remembered(_));
                 match verdict {
-                    Verdict::Counted(ruling) | Verdict::Remembered(ruling) => Answer {
-                        action: ruling.action.clone(),
-                        record: Some(Record { sender: subject.key, request, ruling, from_memory }),
-                    },
-                    Verdict::Looked(ruling) => Answer { action: ruling.action, record: None },
+                    Verdict::Counted(ruling) | Verdict::Remembered(ruling) => {
+                        if from_memory {
+                            self.metrics.judged_from_memory();
+                        }
+                        let outcome = if ruling.blocked { Outcome::Blocked } else { Outcome::Accepted };
+                        let action = ruling.action.clone();
+                        let what = Recorded::Ruled { sender: subject.key, ruling, from_memory };
+                        let record = Some(Record { request, what });
+                        (outcome, Answer { action, record })
+                    }
+                    Verdict::Looked(ruling) => (Outcome::NotCounted, Answer { action: ruling.action, record: None }),
                     Verdict::FailOpen(reason, action) => {
                         say_in_doubt(reason, &subject.key);
-                        Answer { action, record: None }
+                        self.in_doubt(reason, &action)
                     }
                 }
             }
             Err(reason) => {
                 say_in_doubt(reason, &subject.key);
-                self.in_doubt(reason, &terms)
+                self.in_doubt(reason, &terms.policy.on_error)
             }
         }
     }
 
-    fn uncounted(&self) -> Answer {
-        self.tally.uncounted();
-        Answer { action: Action::DUNNO, record: None }
+    /// A request that a list decides is logged and not counted.
+    fn listed(request: Arc<Request>, hit: Hit, terms: &Terms) -> (Outcome, Answer) {
+        let action = match hit.list {
+            Which::Allow => terms.policy.accepted.clone(),
+            Which::Deny => terms.deny_action.clone(),
+        };
+        let record = Some(Record { request, what: Recorded::Listed(hit, action.clone()) });
+        (Outcome::NotCounted, Answer { action, record })
     }
 
-    fn in_doubt(&self, reason: FailOpen, terms: &Terms) -> Answer {
-        self.tally.fail_open(reason);
-        Answer { action: terms.policy.on_error.clone(), record: None }
+    fn uncounted(&self) -> (Outcome, Answer) {
+        (Outcome::NotCounted, Answer { action: Action::DUNNO, record: None })
+    }
+
+    fn in_doubt(&self, reason: FailOpen, action: &Action) -> (Outcome, Answer) {
+        self.metrics.fail_open(reason);
+        (Outcome::InDoubt, Answer { action: action.clone(), record: None })
     }
 
     /// Most reports of "it limits nothing" are a check at the wrong stage. Said once per stage.
@@ -128,28 +165,52 @@ fn say_in_doubt(reason: FailOpen, sender: &str) {
 impl Answer {
     /// Logs the decision. After the reply is sent: a slow log delays nobody.
     pub fn log(self) {
-        let Some(Record { sender, request, ruling, from_memory }) = self.record else { return };
-        log_decision(
-            &sender,
-            &Decision {
-                queue_id: &request.queue_id,
-                client_name: &request.client_name,
-                client_address: &request.client_address,
-                helo_name: &request.helo_name,
-                sasl_method: &request.sasl_method,
-                sasl_username: &request.sasl_username,
-                from: &request.sender,
-                to: &request.recipient,
-                recipient_count: request.recipient_count,
-                used: u64::from(ruling.used),
-                quota: ruling.quota,
-                blocked: ruling.blocked,
-                limit_reached: ruling.first_block,
-                action: None,
-                reason: from_memory.then_some("counted in memory"),
-                would: None,
-                suppressed: 0,
-            },
-        );
+        let Some(Record { request, what }) = self.record else { return };
+        let decision = Decision {
+            queue_id: &request.queue_id,
+            client_name: &request.client_name,
+            client_address: &request.client_address,
+            helo_name: &request.helo_name,
+            sasl_method: &request.sasl_method,
+            sasl_username: &request.sasl_username,
+            from: &request.sender,
+            to: &request.recipient,
+            recipient_count: request.recipient_count,
+            ..Decision::default()
+        };
+        match what {
+            Recorded::Ruled { sender, ruling, from_memory } => {
+                for step in &ruling.reached {
+                    log::warn!("{sender} has reached {step} of the quota: {} of {}", ruling.used, ruling.quota);
+                }
+                let word = ruling.action.word();
+                let reason = if from_memory { Some("counted in memory") } else { ruling.reason.as_deref() };
+                // PolicydRateGuard's line, where it says it all.
+                let plain = ruling.action.severity() == Severity::Pass || word == "DEFER_IF_PERMIT";
+                log_decision(
+                    &sender,
+                    &Decision {
+                        used: ruling.used,
+                        quota: ruling.quota,
+                        blocked: ruling.blocked,
+                        limit_reached: ruling.first_block,
+                        action: (!plain).then_some(word.as_str()),
+                        reason,
+                        would: ruling.would.as_deref(),
+                        ..decision
+                    },
+                );
+            }
+            Recorded::Listed(hit, action) => {
+                let word = action.word();
+                let list = match hit.list {
+                    Which::Allow => "allowlisted",
+                    Which::Deny => "denylisted",
+                };
+                let reason = format!("{list}: {}", hit.entry);
+                let blocked = hit.list == Which::Deny;
+                log_decision(&reason, &Decision { blocked, action: Some(&word), reason: Some(&reason), ..decision });
+            }
+        }
     }
 }

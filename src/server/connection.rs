@@ -38,7 +38,7 @@ pub enum End {
 
 /// Converses until the client closes, misbehaves, or `stop` comes and all that was asked is answered.
 pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &CancellationToken) -> End {
-    let _connected = answerer.tally.connection();
+    let _connected = answerer.metrics.connection();
     let mut parser = Parser::default();
     let mut begun = Instant::now();
     loop {

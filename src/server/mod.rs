@@ -5,4 +5,3 @@ pub mod connection;
 pub mod listener;
 pub mod signals;
 pub mod stream;
-pub mod tally;

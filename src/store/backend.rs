@@ -2,22 +2,25 @@
 
 use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, SqlSafeStr, Type};
 
-use super::dialect::{self, ConnectionOf, Dialect, commit_failure, failure};
-use super::{AuditRow, Failure, Row, Sum, counters, messages};
+use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
+use super::patience::Patience;
+use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
+use crate::limiter::subject::{Charset, narrow};
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
 /// task that asks one question at a time.
 pub struct Backend<D: Dialect> {
     options: D::Options,
     pub(super) connection: Option<ConnectionOf<D>>,
+    session: Session,
     /// True while COMMIT is under way: whoever gives up on the connection then cannot know its outcome.
     committing: bool,
 }
 
 impl<D: Dialect> Backend<D> {
     pub fn new(database: &config::Database) -> Backend<D> {
-        Backend { options: D::options(database), connection: None, committing: false }
+        Backend { options: D::options(database), connection: None, session: Session::default(), committing: false }
     }
 
     pub fn place(&self) -> String {
@@ -26,7 +29,14 @@ impl<D: Dialect> Backend<D> {
 
     pub async fn connect(&mut self) -> Result<(), Failure> {
         if self.connection.is_none() {
-            self.connection = Some(D::connect(&self.options).await.map_err(|error| failure::<D>(&error))?);
+            let connected = async {
+                let mut connection = D::connect(&self.options).await?;
+                let session = D::session(&mut connection).await?;
+                Ok((connection, session))
+            };
+            let (connection, session) = connected.await.map_err(|error| failure::<D>(&error))?;
+            self.connection = Some(connection);
+            self.session = session;
         }
         Ok(())
     }
@@ -64,35 +74,51 @@ where
     for<'q> Option<String>: Encode<'q, D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    pub async fn settle<R: Send>(
+    pub async fn settle<J: Judge>(
         &mut self,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
-    ) -> Result<R, Failure> {
+        judge: J,
+    ) -> Result<J::Ruled, Failure> {
         let mut connection = self.take_connection().await?;
+        let narrowed: Vec<Sum>;
+        let sums = match self.session.keys {
+            Charset::Utf8mb4 => sums,
+            charset => {
+                let narrow = |sum: &Sum| Sum { sender: narrow(&sum.sender, charset).into_owned(), ..sum.clone() };
+                narrowed = sums.iter().map(narrow).collect();
+                &narrowed
+            }
+        };
         let result = self.transact(&mut connection, sums, new_quota, now, judge).await;
         self.put_back(connection, &result);
         result
     }
 
-    async fn transact<R: Send>(
+    async fn transact<J: Judge>(
         &mut self,
         connection: &mut ConnectionOf<D>,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
-    ) -> Result<R, Failure> {
+        mut judge: J,
+    ) -> Result<J::Ruled, Failure> {
+        let patience = Patience::<D> { options: &self.options, session: self.session.id };
         let mut transaction =
             connection.begin_with(D::BEGIN.into_sql_str()).await.map_err(|error| failure::<D>(&error))?;
         let written = async {
-            counters::add::<D>(&mut transaction, sums, new_quota, now).await?;
+            counters::add::<D>(&mut transaction, sums, new_quota, now, &patience).await?;
             let rows = counters::read::<D>(&mut transaction, sums).await?;
-            let (result, audit) = judge(&rows);
-            messages::insert::<D>(&mut transaction, &audit, now).await?;
-            Ok(result)
+            let history = match judge.history(&rows) {
+                Some(since) => usage::read::<D>(&mut transaction, since).await?,
+                None => HistoryRows::default(),
+            };
+            let (ruled, writes) = judge.rule(&rows, history);
+            usage::add::<D>(&mut transaction, &writes.usage).await?;
+            usage::see::<D>(&mut transaction, &writes.seen).await?;
+            messages::insert::<D>(&mut transaction, &writes.audit, now, self.session.texts).await?;
+            Ok(ruled)
         }
         .await;
         match written {
@@ -123,7 +149,9 @@ where
             return Ok(Vec::new());
         }
         let mut connection = self.take_connection().await?;
-        let result = counters::locked::<D>(&mut connection, senders).await.map_err(|error| failure::<D>(&error));
+        let senders: Vec<(&str, String)> =
+            senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();
+        let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
         self.put_back(connection, &result);
         result
     }

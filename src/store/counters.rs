@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
+use super::patience::Patience;
 use super::{COUNTER_MAX, Row, Sum, in_statement_sizes};
 
 /// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`.
@@ -13,6 +14,7 @@ pub async fn add<D: Dialect>(
     sums: &[Sum],
     new_quota: u32,
     now: i64,
+    patience: &Patience<'_, D>,
 ) -> Result<(), sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
@@ -42,7 +44,7 @@ where
             sql.push(format_args!("{column} = {}(ratelimits.{column} + {brought}, {COUNTER_MAX}), ", D::LEAST));
         }
         sql.push(format_args!("updated_at = {}", D::brought("updated_at")));
-        connection.execute(sql.build()).await?;
+        patience.wait_for(connection.execute(sql.build())).await?;
     }
     Ok(())
 }
@@ -88,7 +90,8 @@ where
     let integer = D::INTEGER;
     let mut sql = QueryBuilder::<D::Db>::new(format!(
         "SELECT {}, CAST(id AS {integer}), CAST(quota AS {integer}), CAST(msg_counter AS {integer}), \
-         CAST(rcpt_counter AS {integer}) FROM ratelimits WHERE {} IN ",
+         CAST(rcpt_counter AS {integer}), CAST(msg_total AS {integer}), CAST(rcpt_total AS {integer}), window_from \
+         FROM ratelimits WHERE {} IN ",
         D::SENDER,
         D::SENDER,
     ));
@@ -100,17 +103,24 @@ where
             let counter = |column: usize| -> Result<u32, sqlx::Error> {
                 Ok(u32::try_from(row.try_get::<i64, _>(column)?.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX))
             };
-            let standing =
-                Row { id: row.try_get(1)?, quota: counter(2)?, messages: counter(3)?, recipients: counter(4)? };
+            let standing = Row {
+                id: row.try_get(1)?,
+                quota: counter(2)?,
+                messages: counter(3)?,
+                recipients: counter(4)?,
+                total_messages: counter(5)?,
+                total_recipients: counter(6)?,
+                window_from: row.try_get(7)?,
+            };
             Ok((row.try_get(0)?, standing))
         })
         .collect()
 }
 
-/// The keys among `senders` whose rows exist and cannot be locked now.
+/// The senders whose rows exist and cannot be locked now. Each comes with its key.
 pub async fn locked<D: Dialect>(
     connection: &mut ConnectionOf<D>,
-    senders: &[String],
+    senders: &[(&str, String)],
 ) -> Result<Vec<String>, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
@@ -120,12 +130,12 @@ where
 {
     let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
     let mut held = Vec::new();
-    for sender in senders {
-        let there = !select::<D>(&mut transaction, &[sender]).await?.is_empty();
+    for (sender, key) in senders {
+        let there = !select::<D>(&mut transaction, &[key]).await?.is_empty();
         let mut sql = QueryBuilder::<D::Db>::new("SELECT 1 FROM ratelimits WHERE ");
-        sql.push(D::SENDER).push(" = ").push_bind(sender.clone()).push(D::SKIP_LOCKED);
+        sql.push(D::SENDER).push(" = ").push_bind(key.clone()).push(D::SKIP_LOCKED);
         if there && transaction.fetch_optional(sql.build()).await?.is_none() {
-            held.push(sender.clone());
+            held.push((*sender).to_owned());
         }
     }
     transaction.rollback().await?;

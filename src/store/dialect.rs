@@ -7,6 +7,7 @@ use sqlx::{Connection, Database, IntoArguments};
 
 use super::Failure;
 use crate::config;
+use crate::limiter::subject::Charset;
 
 /// How long a transaction waits for a row that somebody else holds. Long enough for another daemon's commit, short enough
 /// that the others in the batch hardly notice.
@@ -27,6 +28,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     const INTEGER: &'static str;
     /// The function that gives the lesser of two numbers.
     const LEAST: &'static str;
+    /// The function that gives the greater of two numbers.
+    const GREATEST: &'static str;
     /// What of `ratelimits` is compared with a key (and is unique).
     const SENDER: &'static str;
     /// The table `usage`, whose name is a reserved word in one of them.
@@ -51,16 +54,49 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     /// Sorts an error of this database. `None` for one that every database has in common.
     fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<Failure>;
 
-    /// Adopts tables made by PolicydRateGuard, before the migrations run; says what it did.
+    /// What is to be known about a connection and the tables it finds.
+    fn session(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<Session, sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(Session::default()) }
+    }
+
+    /// Interrupts the statement that a session waits for. Only for a server that cannot be told [`LOCK_PATIENCE`] itself.
+    fn interrupt(options: &Self::Options, session: i64) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        let _ = (options, session);
+        async { Ok(()) }
+    }
+
+    /// Gives tables made by PolicydRateGuard what they lack, before the migrations run; says what it did. With `slowly` also
+    /// what takes long on a large table.
     fn adopt(
         connection: &mut <Self::Db as Database>::Connection,
+        slowly: bool,
     ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
-        let _ = connection;
+        let _ = (connection, slowly);
         async { Ok(Vec::new()) }
     }
 
     /// The migrations of this database.
     fn migrator() -> &'static sqlx::migrate::Migrator;
+}
+
+/// What is known about a connection and the tables it finds.
+#[derive(Debug, Clone, Copy)]
+pub struct Session {
+    /// By which [`Dialect::interrupt`] finds it; none where the server itself keeps to [`LOCK_PATIENCE`].
+    pub id: Option<i64>,
+    /// What `ratelimits.sender` can hold.
+    pub keys: Charset,
+    /// What the text columns of `messages` can hold.
+    pub texts: Charset,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session { id: None, keys: Charset::Utf8mb4, texts: Charset::Utf8mb4 }
+    }
 }
 
 /// Sorts an sqlx error, of a statement other than COMMIT.

@@ -4,18 +4,22 @@ use sqlx::{Encode, Executor, QueryBuilder, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
 use super::{AuditRow, in_statement_sizes};
+use crate::limiter::subject::{Charset, narrow_text};
 
-/// Writes the rows, many in a statement. Texts are cut to their columns: an audit row never fails for its length.
+/// Writes the rows, many in a statement. Texts are cut to their columns and to what `charset` can hold: an audit row never
+/// fails for its values.
 pub async fn insert<D: Dialect>(
     connection: &mut ConnectionOf<D>,
     rows: &[AuditRow],
     now: i64,
+    charset: Charset,
 ) -> Result<(), sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
     for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
 {
+    let text = |text: &str, most: usize| narrow_text(cut(text, most), charset).into_owned();
     let (open, close) = D::FROM_EPOCH;
     for slice in in_statement_sizes(rows) {
         let mut sql = QueryBuilder::<D::Db>::new(
@@ -24,16 +28,16 @@ where
         );
         sql.push_values(slice, |mut values, row| {
             values.push_bind(row.ratelimit_id);
-            values.push_bind(cut(&row.queue_id, 255));
-            values.push_bind(cut(&row.sender, 255));
+            values.push_bind(text(&row.queue_id, 255));
+            values.push_bind(text(&row.sender, 255));
             values.push_bind(i64::from(row.recipients));
             values.push_bind(i64::from(row.blocked));
-            values.push_bind(cut(&row.from, 255));
-            values.push_bind(cut(&row.to, 512));
-            values.push_bind(cut(&row.client_address, 45));
-            values.push_bind(cut(&row.client_name, 255));
-            values.push_bind(cut(&row.action, 32));
-            values.push_bind(cut(&row.reason, 255));
+            values.push_bind(text(&row.from, 255));
+            values.push_bind(text(&row.to, 512));
+            values.push_bind(text(&row.client_address, 45));
+            values.push_bind(text(&row.client_name, 255));
+            values.push_bind(text(&row.action, 32));
+            values.push_bind(text(&row.reason, 255));
             values.push(open).push_bind_unseparated(now).push_unseparated(close);
         });
         connection.execute(sql.build()).await?;
@@ -42,6 +46,6 @@ where
 }
 
 /// At most `most` characters, as VARCHAR counts them.
-fn cut(text: &str, most: usize) -> String {
-    text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text).to_owned()
+fn cut(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }

@@ -51,14 +51,14 @@ where
         result
     }
 
-    pub async fn migrate(&mut self) -> Result<Vec<Step>, MigrateError> {
+    pub async fn migrate(&mut self, slowly: bool) -> Result<Vec<Step>, MigrateError> {
         // Two daemons that start together wait for each other: by a lock where the database has one. SQLite has none across
         // statements, so there the slower one fails on the row that the faster one wrote, and finds nothing to do next time.
         const TRIES: usize = 5;
         let mut last = Ok(Vec::new());
         for attempt in 1..=TRIES {
             let mut connection = self.take_connection().await?;
-            last = run::<D>(&mut connection).await;
+            last = run::<D>(&mut connection, slowly).await;
             self.keep(connection, &last);
             match &last {
                 Err(MigrateError::Step { .. } | MigrateError::Database(Failure::Transient(_))) if attempt < TRIES => {
@@ -78,13 +78,13 @@ where
     }
 }
 
-async fn run<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Vec<Step>, MigrateError>
+async fn run<D: Dialect>(connection: &mut ConnectionOf<D>, slowly: bool) -> Result<Vec<Step>, MigrateError>
 where
     ConnectionOf<D>: Migrate,
 {
     connection.lock().await.map_err(database_error::<D>)?;
-    for done in D::adopt(connection).await.map_err(|error| failure::<D>(&error))? {
-        log::info!("adopting the tables of PolicydRateGuard: {done}");
+    for done in D::adopt(connection, slowly).await.map_err(|error| failure::<D>(&error))? {
+        log::info!("adopted tables: {done}");
     }
     let mut ran = Vec::new();
     for step in steps::<D>(connection).await? {

@@ -15,8 +15,10 @@ pub mod maintenance;
 mod messages;
 pub mod migrate;
 mod mysql;
+mod patience;
 mod postgres;
 mod sqlite;
+mod usage;
 
 use crate::config;
 use backend::Backend;
@@ -44,6 +46,68 @@ pub struct Row {
     pub quota: u32,
     pub messages: u32,
     pub recipients: u32,
+    /// Never reset: they tell whether anybody else has charged this sender.
+    pub total_messages: u32,
+    pub total_recipients: u32,
+    /// Where `sender reset` begins anew, in seconds since 1970; 0 where it never did.
+    pub window_from: i64,
+}
+
+/// Which histories are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    pub rows: Vec<i64>,
+    /// From this time on, in seconds since 1970; the begin of a minute.
+    pub time: i64,
+    /// Whether networks are wanted too.
+    pub networks: bool,
+}
+
+/// What was read of `usage` and `networks`.
+#[derive(Debug, Default)]
+pub struct HistoryRows {
+    /// The rows that were asked about; one without usage has none.
+    pub rows: Vec<i64>,
+    pub usage: Vec<UsageRow>,
+    pub seen: Vec<SeenRow>,
+}
+
+/// What a sender had let through in a minute (counted from 1970).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageRow {
+    pub ratelimit_id: i64,
+    pub minute: i64,
+    pub messages: i64,
+    pub recipients: i64,
+    pub bytes: i64,
+}
+
+/// A network that a sender was seen from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRow {
+    pub ratelimit_id: i64,
+    pub network: String,
+    pub last_seen: i64,
+}
+
+/// What a judgement writes.
+#[derive(Debug, Default)]
+pub struct Writes {
+    pub audit: Vec<AuditRow>,
+    pub usage: Vec<UsageRow>,
+    pub seen: Vec<SeenRow>,
+}
+
+/// Judges the requests of a transaction between its reads and its writes. Pure: the store gives it all it knows.
+pub trait Judge: Send {
+    type Ruled: Send;
+
+    /// Sees the rows as they stand after the sums were added, in the order of the sums (none for a sender that was only
+    /// looked at and has no row), and says which histories it needs.
+    fn history(&mut self, rows: &[Option<Row>]) -> Option<Since>;
+
+    /// Judges, and says what is to be written.
+    fn rule(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Ruled, Writes);
 }
 
 /// A row of the audit log.
@@ -130,17 +194,17 @@ impl Store {
         with_backend!(self, backend => backend.close().await)
     }
 
-    /// One transaction: adds `sums` (sorted by sender), lets `judge` see the rows as they stand after that, in the order of
-    /// `sums` (none for a sender that was only looked at and has no row), writes the audit rows it gives, and commits.
+    /// One transaction: adds `sums` (sorted by sender), reads the rows as they then stand, lets `judge` rule, writes what it
+    /// says, and commits.
     ///
     /// `now` is in seconds since 1970; `new_quota` goes into rows made here. Without a connection it connects first.
-    pub async fn settle<R: Send>(
+    pub async fn settle<J: Judge>(
         &mut self,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        judge: impl FnOnce(&[Option<Row>]) -> (R, Vec<AuditRow>) + Send,
-    ) -> Result<R, Failure> {
+        judge: J,
+    ) -> Result<J::Ruled, Failure> {
         with_backend!(self, backend => backend.settle(sums, new_quota, now, judge).await)
     }
 
@@ -149,9 +213,10 @@ impl Store {
         with_backend!(self, backend => backend.locked(senders).await)
     }
 
-    /// Brings the tables to this program's version with the steps that take no time on any table, and says which it ran.
-    pub async fn migrate(&mut self) -> Result<Vec<migrate::Step>, migrate::MigrateError> {
-        with_backend!(self, backend => backend.migrate().await)
+    /// Brings the tables to this program's version and says which steps it ran. Without `slowly` it leaves out what takes
+    /// long on a large adopted table; the daemon works without that.
+    pub async fn migrate(&mut self, slowly: bool) -> Result<Vec<migrate::Step>, migrate::MigrateError> {
+        with_backend!(self, backend => backend.migrate(slowly).await)
     }
 
     /// Every migration this program knows, and whether the database has it.

@@ -1,13 +1,16 @@
 //! MariaDB 10.6 or newer, and MySQL 8, by the same statements.
 
+mod adopt;
+
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
-use sqlx::{ConnectOptions, Executor, error::DatabaseError};
+use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
 use super::Failure;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Session};
 use crate::config;
+use crate::limiter::subject::Charset;
 
 /// The least that both servers take. [`super::dialect::LOCK_PATIENCE`] is shorter; this is the belt.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -22,6 +25,7 @@ impl Dialect for Mysql {
     const BEGIN: &'static str = "BEGIN";
     const INTEGER: &'static str = "SIGNED";
     const LEAST: &'static str = "LEAST";
+    const GREATEST: &'static str = "GREATEST";
     const SENDER: &'static str = "sender";
     const USAGE: &'static str = "`usage`";
     const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");
@@ -71,10 +75,38 @@ impl Dialect for Mysql {
         let wait = LOCK_WAIT.as_secs();
         connection
             .execute(sqlx::AssertSqlSafe(format!(
-                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, SESSION innodb_lock_wait_timeout = {wait}"
+                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION innodb_lock_wait_timeout = {wait}"
             )))
             .await?;
         Ok(connection)
+    }
+
+    async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Error> {
+        let id = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS SIGNED)").fetch_one(&mut *connection).await?;
+        let charsets: Vec<(String, String)> = sqlx::query_as(
+            "SELECT CAST(table_name AS CHAR), CAST(character_set_name AS CHAR) FROM information_schema.columns \
+             WHERE table_schema = DATABASE() AND character_set_name IS NOT NULL AND (table_name = 'messages' \
+             OR table_name = 'ratelimits' AND column_name = 'sender')",
+        )
+        .fetch_all(connection)
+        .await?;
+        // Of several the narrowest; a table that is not there yet will hold everything.
+        let of = |table: &str| {
+            let named = charsets.iter().filter(|(name, _)| name == table).map(|(_, charset)| Charset::named(charset));
+            named.max().unwrap_or(Charset::Utf8mb4)
+        };
+        Ok(Session { id: Some(id), keys: of("ratelimits"), texts: of("messages") })
+    }
+
+    /// innodb_lock_wait_timeout counts in seconds; one is too long for all the others in a batch.
+    async fn interrupt(options: &MySqlConnectOptions, session: i64) -> Result<(), sqlx::Error> {
+        let mut connection = options.connect().await?;
+        connection.execute(sqlx::AssertSqlSafe(format!("KILL QUERY {session}"))).await?;
+        connection.close().await
+    }
+
+    async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec<String>, sqlx::Error> {
+        adopt::adopt(connection, slowly).await
     }
 
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {

@@ -17,6 +17,7 @@ impl Dialect for Postgres {
     const BEGIN: &'static str = "BEGIN";
     const INTEGER: &'static str = "BIGINT";
     const LEAST: &'static str = "LEAST";
+    const GREATEST: &'static str = "GREATEST";
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("to_timestamp(", ")");

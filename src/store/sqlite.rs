@@ -23,6 +23,7 @@ impl Dialect for Sqlite {
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const INTEGER: &'static str = "BIGINT";
     const LEAST: &'static str = "min";
+    const GREATEST: &'static str = "max";
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("datetime(", ", 'unixepoch')");

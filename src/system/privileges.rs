@@ -130,13 +130,12 @@ pub fn not_dumpable() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
-/// Raises the limit of open files as far as the process may, and returns the limit that now holds.
+/// Raises the limit of open files as far as the process may, and returns the limit that now holds: under a sandbox that
+/// forbids raising it, the one that the unit has set.
 pub fn raise_open_files() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
-    Ok(hard)
+    let raised = soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok();
+    Ok(if raised { hard } else { soft })
 }
 
 /// Compares what the kernel says the process is with what it should be.

@@ -1,12 +1,15 @@
-//! What the daemon tells people: the log, and the one line per decision in it.
+//! What the daemon shows of itself: the log with its one line per decision, and the figures.
 //!
 //! `escape` makes foreign text safe to show; `decision` is the line; `throttle` decides, without a clock, what repeats
-//! too often; `limited` is the throttle at work; `logging` carries every line to its sinks, off the mail path.
+//! too often; `limited` is the throttle at work; `logging` carries every line to its sinks, off the mail path; `metrics` counts
+//! what happens, and `http` shows it.
 
 pub mod decision;
 mod escape;
+pub mod http;
 pub mod limited;
 pub mod logging;
+pub mod metrics;
 pub mod throttle;
 
 /// The log target of decision lines: the queue id is the first thing on them, whatever LOG_MSG_PREFIX says.

@@ -2,13 +2,13 @@
 //! READY=1 and ended with the value that stands for it.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions, Permissions};
-use std::io;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -131,11 +131,20 @@ impl Setup {
         &self.database
     }
 
-    /// Runs the daemon where it is expected to end by itself: its exit status and what it printed.
+    /// Runs a command that ends by itself: its exit status and what it printed.
     pub fn run(&self, command: &str, arguments: &[&str]) -> Output {
         self.write_settings();
+        let (mut stdout, mut stderr) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
         let mut command = self.command(command);
-        command.args(arguments).stdin(Stdio::null()).output().expect("the program runs")
+        command.args(arguments);
+        command.stdout(stdout.try_clone().expect("the file")).stderr(stderr.try_clone().expect("the file"));
+        let status = Process::spawn(&mut command, Signal::SIGKILL, self.scratch.path()).wait(LIMIT);
+        let read = |file: &mut File| {
+            let mut bytes = Vec::new();
+            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("reading what was printed");
+            bytes
+        };
+        Output { status, stdout: read(&mut stdout), stderr: read(&mut stderr) }
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -154,6 +163,8 @@ impl Setup {
         lines.extend(self.settings.iter().cloned());
         let text: String = lines.iter().map(|(name, value)| format!("{name}='{value}'\n")).collect();
         fs::write(self.settings_path(), text).expect("writing the settings file");
+        // It holds a password.
+        fs::set_permissions(self.settings_path(), Permissions::from_mode(0o600)).expect("guarding the settings file");
         self.scratch.hand_over();
     }
 
@@ -307,7 +318,7 @@ impl Daemon {
 
     /// Freezes it: its sockets stay open, nothing is answered.
     pub fn stop(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.running().stop();
     }
 
     /// Lets a frozen daemon go on.

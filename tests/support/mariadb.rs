@@ -105,12 +105,12 @@ impl MariaDb {
 
     /// Freezes it: connections stay open, nothing is answered.
     pub fn stop(&self) {
-        self.signal(Signal::SIGSTOP);
+        self.process().as_ref().expect("a running server").stop();
     }
 
     /// Lets a frozen server go on.
     pub fn cont(&self) {
-        self.signal(Signal::SIGCONT);
+        self.process().as_ref().expect("a running server").signal(Signal::SIGCONT);
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -127,10 +127,6 @@ impl MariaDb {
 
     fn administrator(&self) -> Database {
         Database::mysql(&self.socket(), Credentials { user: "root", password: "", database: "mysql" })
-    }
-
-    fn signal(&self, signal: Signal) {
-        self.process().as_ref().expect("a running server").signal(signal);
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {

@@ -5,6 +5,7 @@
 //! - `client`    a policy client that sends what Postfix 3.7 sends, in its order
 //! - `daemon`    the daemon under test: settings, start until READY=1, signals, log, memory
 //! - `database`  a test database of any kind: the settings to reach it, and its rows
+//! - `http`      asking the daemon's status page, and a receiver of its webhook
 //! - `load`      many connections that ask at once
 //! - `mariadb`   a private MariaDB server
 //! - `postgres`  a private PostgreSQL server
@@ -23,6 +24,7 @@
 pub mod client;
 pub mod daemon;
 pub mod database;
+pub mod http;
 pub mod load;
 pub mod mariadb;
 pub mod postgres;

@@ -1,11 +1,11 @@
 //! A child process that never outlives the test binary, whether that returns, panics, is killed, or keeps the process in a
 //! static that is never dropped.
 
-use std::env;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
+use std::{env, fs};
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
@@ -60,6 +60,19 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
         signal::kill(pid, signal).unwrap_or_else(|error| panic!("{signal} to process {pid}: {error}"));
+    }
+
+    /// Freezes it, and returns when each of its threads has come to a halt.
+    pub fn stop(&self) {
+        self.signal(Signal::SIGSTOP);
+        let threads = format!("/proc/{}/task", self.id());
+        let halted = |thread: fs::DirEntry| {
+            // The state follows the program's name, which is in parentheses and may hold anything.
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+        };
+        let all_halted = || fs::read_dir(&threads).is_ok_and(|threads| threads.flatten().all(halted));
+        wait::until(Duration::from_secs(5), "a stopped process halts", || all_halted().then_some(()));
     }
 
     /// How it ended, or none while it runs.

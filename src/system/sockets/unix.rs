@@ -108,12 +108,15 @@ fn made_here(
     let replaced = || Error::Replaced { path: path.to_owned() };
     let entry = directory.entry(name).map_err(failed)?.ok_or_else(replaced)?;
     let stat = fstat(&entry).map_err(failed)?;
-    // A socket of root's under one name only: nothing that another user could have moved or linked here.
-    let is_roots_own = stat.st_uid == Uid::effective().as_raw() && stat.st_nlink == 1;
-    if kind(&stat) != SFlag::S_IFSOCK || (owner.is_some() && !is_roots_own) {
+    if kind(&stat) != SFlag::S_IFSOCK || (owner.is_some() && !can_only_be_ours(&stat)) {
         return Err(replaced());
     }
     Ok((entry, stat))
+}
+
+/// A file of our own under one name only: nothing that another user could have made, moved or linked here.
+fn can_only_be_ours(stat: &FileStat) -> bool {
+    stat.st_uid == Uid::effective().as_raw() && stat.st_nlink == 1
 }
 
 /// Gives the socket to its owner, then lets others connect as `mode` allows.
@@ -179,7 +182,10 @@ fn kind_name(kind: SFlag) -> &'static str {
 mod tests {
     use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
     use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::sync::Barrier;
+    use std::time::Instant;
 
+    use super::super::directory::LOCK_LIMIT;
     use super::*;
 
     /// A directory of the test's own, and a path in it.
@@ -315,12 +321,51 @@ mod tests {
     }
 
     #[test]
+    fn what_took_the_new_sockets_place_is_never_given_away() {
+        let (folder, path) = place();
+        let directory = Directory::open(folder.path(), None).unwrap();
+        let owner = Identity::resolve("nobody", None).unwrap();
+        let check = || made_here(&directory, OsStr::new("policyd"), &path, Some(&owner));
+        assert!(matches!(check(), Err(Error::Replaced { .. })));
+
+        let _listener = UnixListener::bind(&path).unwrap();
+        let (_, mut stat) = check().unwrap();
+        stat.st_uid += 1;
+        assert!(!can_only_be_ours(&stat));
+
+        // Another socket of ours that was linked here, a file, and a link to one.
+        let elsewhere = folder.path().join("elsewhere");
+        fs::hard_link(&path, &elsewhere).unwrap();
+        assert!(matches!(check(), Err(Error::Replaced { .. })));
+        fs::remove_file(&path).unwrap();
+        symlink(&elsewhere, &path).unwrap();
+        assert!(matches!(check(), Err(Error::Replaced { .. })));
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "precious").unwrap();
+        assert!(matches!(check(), Err(Error::Replaced { .. })));
+    }
+
+    #[test]
+    fn a_start_waits_for_another_in_the_directory_but_not_for_ever() {
+        let (folder, path) = place();
+        let _other = Directory::open(folder.path(), None).unwrap().lock().unwrap();
+        let before = Instant::now();
+        let (_listener, _made) = bind(&path, 0o660, None).unwrap();
+        assert!(before.elapsed() >= LOCK_LIMIT);
+    }
+
+    #[test]
     fn of_many_that_start_at_once_one_gets_the_dead_socket() {
         let (_folder, path) = place();
-        for _ in 0..20 {
+        for _ in 0..100 {
             drop(UnixListener::bind(&path).unwrap());
+            let ready = Barrier::new(4);
+            let start = || {
+                ready.wait();
+                bind(&path, 0o660, None)
+            };
             let results: Vec<_> = std::thread::scope(|scope| {
-                let starts: Vec<_> = (0..8).map(|_| scope.spawn(|| bind(&path, 0o660, None))).collect();
+                let starts: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
                 starts.into_iter().map(|start| start.join().unwrap()).collect()
             });
             let winners: Vec<_> = results.into_iter().filter_map(Result::ok).collect();

@@ -23,6 +23,11 @@ use router::Router;
 /// How many bytes of lines may wait for one sink: at 50,000 decisions a second some half a second of them.
 const ROOM: usize = 8 << 20;
 
+/// Lines that reached no sink since the process started, because they came faster than they could be written.
+pub fn lost_lines() -> u64 {
+    queue::lost()
+}
+
 /// The running log. It goes on when this is dropped; only [`Logging::flush`] waits for it.
 pub struct Logging {
     router: Arc<Router>,

@@ -3,6 +3,7 @@
 //! Our own because the writer must hear of a reopened file or of the end also while the queue is full, and takes all
 //! that waits at once.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,14 @@ use super::line::Line;
 
 /// What a line is counted for beside its text.
 const LINE_COST: usize = 64;
+
+/// Lines lost since the start of the process, of all sinks.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// See [`super::lost_lines`].
+pub(super) fn lost() -> u64 {
+    LOST.load(Ordering::Relaxed)
+}
 
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -57,6 +66,7 @@ impl Queue {
         let bytes = state.bytes + line.text.len() + LINE_COST;
         if state.closed || bytes > self.room {
             state.lost += 1;
+            LOST.fetch_add(1, Ordering::Relaxed);
             return;
         }
         state.bytes = bytes;
@@ -112,9 +122,11 @@ impl Queue {
         Some(Work { lines, lost, reopen: std::mem::take(&mut state.reopen) })
     }
 
-    /// For the writer: lines that it took and could not write are lost too.
-    pub fn lose(&self, lines: u64) {
-        self.state().lost += lines;
+    /// For the writer: lines that it took and could not write are lost too; `again` were lost before, and their loss could
+    /// not be told.
+    pub fn lose(&self, lines: u64, again: u64) {
+        LOST.fetch_add(lines, Ordering::Relaxed);
+        self.state().lost += lines + again;
     }
 
     /// For the writer: lets lines gather, so that a busy daemon neither wakes it nor writes for each one.
@@ -173,7 +185,7 @@ mod tests {
     #[test]
     fn a_loss_without_a_new_line_does_not_wake_the_writer() {
         let queue = Queue::new(1000);
-        queue.lose(3);
+        queue.lose(3, 0);
         queue.reopen();
         let work = queue.take().unwrap();
         assert_eq!((work.lines.len(), work.lost, work.reopen), (0, 0, true));

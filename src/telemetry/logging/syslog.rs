@@ -102,7 +102,7 @@ impl Sink for Syslog {
                         break;
                     }
                     Err(Trouble::TooLong) => {
-                        queue.lose(1);
+                        queue.lose(1, 0);
                         break;
                     }
                     Err(Trouble::Hangs) => {

@@ -38,13 +38,10 @@ fn run(queue: &Queue, sink: &mut impl Sink) {
         if work.lost > 0 {
             lines.push(Arc::new(lost_line(work.lost)));
         }
-        let mut unwritten = sink.write(&lines, queue) as u64;
-        if work.lost > 0 && unwritten > 0 {
-            // The last line, which told of the loss, is among them.
-            unwritten += work.lost - 1;
-        }
+        let unwritten = sink.write(&lines, queue) as u64;
         if unwritten > 0 {
-            queue.lose(unwritten);
+            // The last line, which told of the loss, is among them.
+            queue.lose(unwritten - u64::from(work.lost > 0), work.lost);
         }
         queue.gather(GATHER);
     }
@@ -155,7 +152,7 @@ mod tests {
     fn lines_that_a_sink_gave_up_are_told_with_the_next_that_it_takes() {
         let queue = Queue::new(10_000);
         let push = |text: &str| queue.push(Arc::new(Line::new(Level::Info, format_args!("{text}"))));
-        queue.lose(5);
+        queue.lose(5, 0);
         push("a");
         push("b");
         let mut sink = Broken { broken: true, written: Vec::new() };

@@ -1,0 +1,139 @@
+//! The histories of senders who are sending: kept from batch to batch, so that a sliding window costs the same whatever a
+//! sender has sent. Pure.
+//!
+//! Other daemons write the same tables. Each charge of anybody's raises a sender's totals, so a row whose totals are where
+//! our last transaction left them has a history that nobody else has added to. Anything else is read again.
+
+use lru::LruCache;
+
+use crate::limiter::history::History;
+use crate::store::{COUNTER_MAX, Row};
+
+/// The most minutes and networks held, over all senders: about 20 MB.
+const MOST_ENTRIES: usize = 400_000;
+/// How long a history is trusted, in seconds: a hand that changed `usage` itself is noticed by then.
+const TRUSTED_FOR: i64 = 600;
+
+/// Which state of a row a history belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    messages: u32,
+    recipients: u32,
+    from: i64,
+}
+
+impl Version {
+    /// Of a row as it stood before this much was added to its totals. None once a total has reached its end: it then no
+    /// longer tells whether anybody else has added to it.
+    pub fn before(row: &Row, messages: u64, recipients: u64) -> Option<Version> {
+        let before = |after: u32, added: u64| {
+            (i64::from(after) < COUNTER_MAX).then(|| u32::try_from(u64::from(after).checked_sub(added)?).ok())?
+        };
+        Some(Version {
+            messages: before(row.total_messages, messages)?,
+            recipients: before(row.total_recipients, recipients)?,
+            from: row.window_from,
+        })
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Kept {
+    version: Version,
+    since: i64,
+    history: History,
+}
+
+/// The most recently used histories.
+#[derive(Debug)]
+pub struct Histories {
+    kept: LruCache<i64, Kept>,
+    entries: usize,
+}
+
+impl Default for Histories {
+    fn default() -> Histories {
+        Histories { kept: LruCache::unbounded(), entries: 0 }
+    }
+}
+
+impl Histories {
+    /// Takes out the history of a row, and when it was read, if it is still true of that version.
+    pub fn take(&mut self, id: i64, version: Option<Version>, now: i64) -> Option<(History, i64)> {
+        let kept = self.kept.pop(&id)?;
+        self.entries -= kept.cost();
+        let fresh = now.saturating_sub(kept.since) < TRUSTED_FOR && kept.since <= now;
+        (Some(kept.version) == version && fresh).then_some((kept.history, kept.since))
+    }
+
+    /// Keeps a history that was read at `since` and is true of this version.
+    pub fn keep(&mut self, id: i64, version: Version, since: i64, history: History) {
+        let kept = Kept { version, since, history };
+        self.entries += kept.cost();
+        if let Some(old) = self.kept.put(id, kept) {
+            self.entries -= old.cost();
+        }
+        while self.entries > MOST_ENTRIES {
+            let Some((_, oldest)) = self.kept.pop_lru() else { break };
+            self.entries -= oldest.cost();
+        }
+    }
+}
+
+impl Kept {
+    /// A history without entries takes memory too.
+    fn cost(&self) -> usize {
+        self.history.size() + 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limiter::decide::Increase;
+
+    fn row(messages: u32, recipients: u32, window_from: i64) -> Row {
+        Row {
+            id: 1,
+            quota: 1000,
+            messages: 0,
+            recipients: 0,
+            total_messages: messages,
+            total_recipients: recipients,
+            window_from,
+        }
+    }
+
+    #[test]
+    fn a_history_is_true_of_the_totals_it_was_kept_with() {
+        let mut histories = Histories::default();
+        let mut history = History::default();
+        history.add(Increase { messages: 1, recipients: 3, bytes: 0 }, 60);
+        let left = Version::before(&row(5, 9, 0), 0, 0).unwrap();
+        let mut keep = || histories.keep(1, left, 60, history.clone());
+        keep();
+        // The next batch added 2 messages and 4 recipients; nobody else did.
+        let version = |row: &Row| Version::before(row, 2, 4);
+        assert!(histories.take(1, version(&row(7, 13, 0)), 61).is_some());
+        for (stale, now) in
+            [(row(8, 13, 0), 61), (row(7, 14, 0), 61), (row(7, 13, 5), 61), (row(7, 13, 0), 661), (row(7, 13, 0), 59)]
+        {
+            histories.keep(1, left, 60, history.clone());
+            assert!(histories.take(1, version(&stale), now).is_none(), "{stale:?} at {now}");
+        }
+        assert_eq!(version(&row(u32::MAX, 13, 0)), None, "a total at its end tells nothing");
+        assert_eq!(histories.entries, 0);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut histories = Histories::default();
+        let version = Version::before(&row(1, 1, 0), 0, 0).unwrap();
+        for id in 0..MOST_ENTRIES as i64 {
+            histories.keep(id, version, 0, History::default());
+        }
+        assert!(histories.entries <= MOST_ENTRIES);
+        assert!(histories.take(0, Some(version), 0).is_none(), "the oldest are gone");
+        assert!(histories.take(MOST_ENTRIES as i64 - 1, Some(version), 0).is_some());
+    }
+}

@@ -1,0 +1,114 @@
+//! What one sender did of late, as far as sliding windows and limits ask: sums per minute of what was let through, and the
+//! networks that he was seen from.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::decide::Increase;
+use super::limit::Measure;
+use super::window::{self, MinuteSum, first_minute, minute_of};
+
+/// What was let through within one minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Minute {
+    pub minute: i64,
+    pub messages: u64,
+    pub recipients: u64,
+    pub bytes: u64,
+}
+
+/// The history of one sender. Minutes are in ascending order, each once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    minutes: Vec<Minute>,
+    /// When each network was last seen, in Unix seconds.
+    networks: HashMap<IpNet, i64>,
+    /// Where `sender reset` begins anew, in Unix seconds; what came before counts no more.
+    from: i64,
+    /// Whether the last request was blocked.
+    pub blocked: bool,
+}
+
+impl History {
+    pub fn new(mut minutes: Vec<Minute>, networks: HashMap<IpNet, i64>, from: i64) -> History {
+        minutes.sort_by_key(|minute| minute.minute);
+        History { minutes, networks, from, blocked: false }
+    }
+
+    /// How much of a measure a window that ends now holds.
+    pub fn used(&self, measure: Measure, window: Duration, now: i64) -> u64 {
+        let first = self.first(window, now);
+        match measure {
+            Measure::Networks => {
+                self.networks.values().filter(|&&seen| seen >= self.from && minute_of(seen) >= first).count() as u64
+            }
+            _ => {
+                let begin = self.minutes.partition_point(|minute| minute.minute < first);
+                let held = self.minutes.get(begin..).unwrap_or_default();
+                held.iter().fold(0, |sum, minute| sum.saturating_add(of(minute, measure)))
+            }
+        }
+    }
+
+    /// The first moment at which `amount` more is within what is allowed; none if it never is.
+    pub fn free_at(&self, measure: Measure, window: Duration, allowed: u64, amount: u64, now: i64) -> Option<i64> {
+        let first = self.first(window, now);
+        let mut sums: Vec<MinuteSum> = match measure {
+            Measure::Networks => {
+                let seen = self.networks.values().filter(|&&seen| seen >= self.from);
+                seen.map(|&seen| MinuteSum { minute: minute_of(seen), sum: 1 }).collect()
+            }
+            _ => self.minutes.iter().map(|m| MinuteSum { minute: m.minute, sum: of(m, measure) }).collect(),
+        };
+        sums.retain(|sum| sum.minute >= first);
+        sums.sort_by_key(|sum| sum.minute);
+        window::free_at(&sums, window, allowed, amount, now)
+    }
+
+    /// Adds what was let through now.
+    pub fn add(&mut self, increase: Increase, now: i64) {
+        let minute = minute_of(now);
+        let place = self.minutes.partition_point(|held| held.minute < minute);
+        if self.minutes.get(place).is_none_or(|held| held.minute != minute) {
+            self.minutes.insert(place, Minute { minute, ..Minute::default() });
+        }
+        if let Some(held) = self.minutes.get_mut(place) {
+            held.messages = held.messages.saturating_add(increase.messages.into());
+            held.recipients = held.recipients.saturating_add(increase.recipients.into());
+            held.bytes = held.bytes.saturating_add(increase.bytes);
+        }
+    }
+
+    /// Notes that a request came from this network now.
+    pub fn see(&mut self, network: IpNet, now: i64) {
+        let seen = self.networks.entry(network).or_insert(now);
+        *seen = now.max(*seen);
+    }
+
+    /// Forgets what no window of this length holds any more.
+    pub fn forget(&mut self, longest: Duration, now: i64) {
+        let first = first_minute(now, longest);
+        self.minutes.retain(|minute| minute.minute >= first);
+        self.networks.retain(|_, &mut seen| minute_of(seen) >= first);
+    }
+
+    /// How much memory this takes, in entries.
+    pub fn size(&self) -> usize {
+        self.minutes.len() + self.networks.len()
+    }
+
+    fn first(&self, window: Duration, now: i64) -> i64 {
+        first_minute(now, window).max(minute_of(self.from))
+    }
+}
+
+fn of(minute: &Minute, measure: Measure) -> u64 {
+    match measure {
+        Measure::Recipients => minute.recipients,
+        Measure::Messages => minute.messages,
+        Measure::Bytes => minute.bytes,
+        Measure::Networks => 0,
+    }
+}

@@ -1,0 +1,63 @@
+//! Adoption: tables that PolicydRateGuard made become ours, with all they hold. What they lack is found by looking, since
+//! MySQL 8 has no ADD COLUMN IF NOT EXISTS.
+
+use std::collections::HashSet;
+
+use sqlx::mysql::MySqlConnection;
+use sqlx::{AssertSqlSafe, Executor};
+
+/// Columns that are ours, and come last in their table: both servers add such a one without rewriting the table.
+const COLUMNS: [(&str, &str, &str); 3] = [
+    ("ratelimits", "window_from", "BIGINT NOT NULL DEFAULT 0"),
+    ("messages", "action", "VARCHAR(32) NOT NULL DEFAULT ''"),
+    ("messages", "reason", "VARCHAR(255) NOT NULL DEFAULT ''"),
+];
+
+/// Indexes that PolicydRateGuard did not always make: table, columns, name.
+const INDEXES: [(&str, &str, &str); 1] = [("messages", "created_at", "messages_created_at_index")];
+
+/// Adds what is missing; the indexes, which take minutes on a large table, only `slowly`.
+pub async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec<String>, sqlx::Error> {
+    let columns: HashSet<(String, String)> = sqlx::query_as(
+        "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
+         WHERE table_schema = DATABASE() AND table_name IN ('ratelimits', 'messages')",
+    )
+    .fetch_all(&mut *connection)
+    .await?
+    .into_iter()
+    .collect();
+    let tables: HashSet<&str> = columns.iter().map(|(table, _)| table.as_str()).collect();
+    let mut done = Vec::new();
+    for (table, column, definition) in COLUMNS {
+        if tables.contains(table) && !columns.contains(&(table.to_owned(), column.to_owned())) {
+            connection.execute(AssertSqlSafe(format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"))).await?;
+            done.push(format!("column {table}.{column} added"));
+        }
+    }
+    for (table, column, name) in INDEXES {
+        if !tables.contains(table) || is_indexed(connection, table, column).await? {
+            continue;
+        }
+        if slowly {
+            connection.execute(AssertSqlSafe(format!("CREATE INDEX {name} ON {table} ({column})"))).await?;
+            done.push(format!("index {name} made"));
+        } else {
+            log::info!(
+                "{table} has no index on {column}; `policyd-rate-guard migrate` makes one, which may take minutes"
+            );
+        }
+    }
+    Ok(done)
+}
+
+async fn is_indexed(connection: &mut MySqlConnection, table: &str, column: &str) -> Result<bool, sqlx::Error> {
+    let found: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM information_schema.statistics \
+         WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ? AND seq_in_index = 1",
+    )
+    .bind(table)
+    .bind(column)
+    .fetch_one(connection)
+    .await?;
+    Ok(found > 0)
+}

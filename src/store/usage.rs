@@ -1,0 +1,113 @@
+//! What was let through per minute (`usage`), and where senders were seen (`networks`).
+
+use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
+
+use super::dialect::{ConnectionOf, Dialect};
+use super::{HistoryRows, SeenRow, Since, UsageRow, in_statement_sizes};
+
+/// The most networks read of one sender: whoever has more is over any sensible limit.
+const MOST_NETWORKS: i64 = 10_000;
+
+/// Reads the histories that a judgement needs.
+pub async fn read<D: Dialect>(connection: &mut ConnectionOf<D>, since: Since) -> Result<HistoryRows, sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    let mut read = HistoryRows::default();
+    let integer = D::INTEGER;
+    for slice in in_statement_sizes(&since.rows) {
+        let mut sql = QueryBuilder::<D::Db>::new(format!(
+            "SELECT CAST(ratelimit_id AS {integer}), minute, messages, recipients, bytes FROM {} WHERE minute >= ",
+            D::USAGE
+        ));
+        sql.push_bind(since.time.div_euclid(60));
+        push_rows(&mut sql, slice);
+        for row in connection.fetch_all(sql.build()).await? {
+            read.usage.push(UsageRow {
+                ratelimit_id: row.try_get(0)?,
+                minute: row.try_get(1)?,
+                messages: row.try_get(2)?,
+                recipients: row.try_get(3)?,
+                bytes: row.try_get(4)?,
+            });
+        }
+        if since.networks {
+            let mut sql = QueryBuilder::<D::Db>::new(format!(
+                "SELECT CAST(ratelimit_id AS {integer}), network, last_seen FROM networks WHERE last_seen >= "
+            ));
+            sql.push_bind(since.time);
+            push_rows(&mut sql, slice);
+            sql.push(" ORDER BY last_seen DESC LIMIT ").push(MOST_NETWORKS);
+            for row in connection.fetch_all(sql.build()).await? {
+                read.seen.push(SeenRow {
+                    ratelimit_id: row.try_get(0)?,
+                    network: row.try_get(1)?,
+                    last_seen: row.try_get(2)?,
+                });
+            }
+        }
+    }
+    read.rows = since.rows;
+    Ok(read)
+}
+
+/// Adds to the minutes of each row.
+pub async fn add<D: Dialect>(connection: &mut ConnectionOf<D>, rows: &[UsageRow]) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
+{
+    for slice in in_statement_sizes(rows) {
+        let table = D::USAGE;
+        let mut sql = QueryBuilder::<D::Db>::new(format!(
+            "INSERT INTO {table} (ratelimit_id, minute, messages, recipients, bytes) "
+        ));
+        sql.push_values(slice, |mut values, row| {
+            for number in [row.ratelimit_id, row.minute, row.messages, row.recipients, row.bytes] {
+                values.push_bind(number);
+            }
+        });
+        sql.push(D::on_conflict("ratelimit_id, minute"));
+        let mut columns = sql.separated(", ");
+        for column in ["messages", "recipients", "bytes"] {
+            columns.push(format_args!("{column} = {table}.{column} + {}", D::brought(column)));
+        }
+        connection.execute(sql.build()).await?;
+    }
+    Ok(())
+}
+
+/// Notes where senders were seen. Nothing is ever seen earlier than it was before.
+pub async fn see<D: Dialect>(connection: &mut ConnectionOf<D>, rows: &[SeenRow]) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
+{
+    for slice in in_statement_sizes(rows) {
+        let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO networks (ratelimit_id, network, last_seen) ");
+        sql.push_values(slice, |mut values, row| {
+            values.push_bind(row.ratelimit_id).push_bind(row.network.clone()).push_bind(row.last_seen);
+        });
+        let brought = D::brought("last_seen");
+        sql.push(D::on_conflict("ratelimit_id, network"));
+        sql.push(format_args!("last_seen = {}(networks.last_seen, {brought})", D::GREATEST));
+        connection.execute(sql.build()).await?;
+    }
+    Ok(())
+}
+
+fn push_rows<DB: Database>(sql: &mut QueryBuilder<DB>, rows: &[i64])
+where
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+{
+    sql.push(" AND ratelimit_id IN (");
+    let mut list = sql.separated(", ");
+    for row in rows {
+        list.push_bind(*row);
+    }
+    sql.push(")");
+}

@@ -1,0 +1,178 @@
+# What scenarios are written with. Sourced by tests/e2e/run; commands run on this machine, "inside" runs them in the rig.
+# Wanted beforehand: e2e, this directory; results, a directory of its own; RIG_ROOT; deb and rpm, the packages.
+# shellcheck shell=bash disable=SC2034,SC2154  # its variables are for scenarios, and those named here are the runner's
+
+package=policyd-rate-guard
+settings=/etc/policyd-rate-guard/policyd-rate-guard.env
+database=/var/lib/policyd-rate-guard/policyd-rate-guard.db
+socket=/var/spool/postfix/rateguard/policyd
+units="policyd-rate-guard.socket policyd-rate-guard.service policyd-rate-guard-cleanup.timer"
+
+inside() { "$rig/exec" "$@"; }
+inside_sh() { "$rig/exec" bash -euo pipefail -c "$@"; }
+
+# --- saying what is so
+
+# check SENTENCE COMMAND...: the sentence holds if the command succeeds. The report is descriptor 3.
+check() {
+    local sentence=$1 output
+    shift
+    if output=$("$@" 2>&1); then
+        printf 'ok      %s\n' "$sentence" >&3
+        echo "$sentence" >> "$results/passed"
+    else
+        printf 'FAILED  %s\n        %s\n' "$sentence" "$*" >&3
+        tail -n 25 <<< "$output" | sed 's/^/        | /' >&3
+        echo "$sentence" >> "$results/failed"
+    fi
+}
+
+fails() { ! "$@"; }
+
+# contains TEXT COMMAND...: what the command prints has TEXT in it, whatever its status.
+contains() {
+    local text=$1 output
+    shift
+    output=$("$@" 2>&1) || :
+    [[ $output == *"$text"* ]] || { printf 'no "%s" in:\n%s\n' "$text" "$output"; return 1; }
+}
+
+# prints TEXT COMMAND...: the command prints exactly TEXT.
+prints() {
+    local text=$1 output
+    shift
+    output=$("$@" 2>&1) || :
+    [ "$output" = "$text" ] || { printf 'wanted: %s\ngot:    %s\n' "$text" "$output"; return 1; }
+}
+
+# eventually SECONDS COMMAND...: the command succeeds within so many seconds.
+eventually() {
+    local end=$((SECONDS + $1)) output
+    shift
+    until output=$("$@" 2>&1); do
+        [ $SECONDS -lt $end ] || { printf '%s\n' "$output"; return 1; }
+        sleep 0.1
+    done
+}
+
+# --- the package
+
+# With nobody to answer a question; dpkg then fails, should it have one.
+install_deb() { cp -- "${1:-$deb}" "$RIG_ROOT/root/" && inside dpkg --install "/root/$(basename -- "${1:-$deb}")" < /dev/null; }
+
+# As apt does it where settings were edited: the administrator's file wins.
+upgrade_deb() { cp -- "$1" "$RIG_ROOT/root/" && inside dpkg --force-confold --install "/root/$(basename -- "$1")" < /dev/null; }
+
+# newer_deb FILE: the package under test as version 99, whose settings file has one more line.
+newer_deb() {
+    local tree
+    tree=$(mktemp -d)
+    dpkg-deb --raw-extract "$deb" "$tree"
+    sed -i 's/^Version: .*/Version: 99.0.0-1/' "$tree/DEBIAN/control"
+    echo '# One more setting of version 99.' >> "$tree$settings"
+    dpkg-deb --root-owner-group --build "$tree" "$1" > /dev/null
+    rm -rf "$tree"
+}
+
+# The same for the .rpm, by building it once more.
+newer_rpm() {
+    local top
+    top=$(mktemp -d)
+    mkdir "$top/SOURCES"
+    cp "$project"/target/rpm/build/SOURCES/*-prebuilt.tar.gz "$top/SOURCES/"
+    tar -C "$top" -xzf "$(compgen -G "$project/target/rpm/build/SOURCES/*[0-9].tar.gz")"
+    echo '# One more setting of version 99.' >> "$top"/policyd-rate-guard-*"/etc/policyd-rate-guard/policyd-rate-guard.env"
+    tar -C "$top" --exclude=./SOURCES -czf "$top/SOURCES/$(basename "$(compgen -G "$project/target/rpm/build/SOURCES/*[0-9].tar.gz")")" .
+    rpmbuild --quiet -bb --define "_topdir $top" --define 'package_release 99' \
+        "$(compgen -G "$top/policyd-rate-guard-*/rpm/policyd-rate-guard.spec")"
+    mv "$top"/RPMS/*/*.rpm "$1"
+    rm -rf "$top"
+}
+
+# rpm knows nothing of what dpkg has installed: its dependencies cannot be asked for here.
+install_rpm() { cp -- "${1:-$rpm}" "$RIG_ROOT/root/" && inside rpm --upgrade --nodeps --verbose "/root/$(basename -- "${1:-$rpm}")"; }
+
+# set_to NAME=VALUE...: writes settings in place of those of the same name, and restarts the daemon.
+set_to() {
+    local setting
+    for setting in "$@"; do
+        inside sed -i "/^#\? *${setting%%=*}=/d" "$settings"
+        inside_sh "printf '%s\n' \"\$1\" >> $settings" set_to "$setting"
+    done
+    inside systemctl restart policyd-rate-guard.service
+}
+
+property() { inside systemctl show --value --property "$1" "${2:-policyd-rate-guard.service}"; }
+main_pid() { property MainPID; }
+
+# Of several units, systemctl is content with one; these want all.
+active() { local unit; for unit in "$@"; do inside systemctl is-active "$unit" || return 1; done; }
+inactive() { ! inside systemctl is-active --quiet "$@"; }
+enabled() { local unit; for unit in "$@"; do inside systemctl is-enabled "$unit" || return 1; done; }
+disabled() { ! inside systemctl is-enabled --quiet "$@"; }
+
+# --- Postfix
+
+# The lines that the package hands out for main.cf.
+main_cf_lines() { sed -e '/^#/d' -e '/^$/d' "$RIG_ROOT/usr/share/doc/$package/examples/postfix/main.cf"; }
+
+let_postfix_ask() {
+    main_cf_lines | inside_sh 'cat >> /etc/postfix/main.cf'
+    inside systemctl reload postfix
+}
+
+# set_main_cf LINE: the policy check as one line of main.cf.
+set_main_cf() { inside postconf -e "$1" && inside systemctl reload postfix; }
+
+send() { "$rig/send" "$@"; }
+accepted() { contains 'queued as' send "$@"; }
+deferred() { contains '450 4.7.1' send "$@"; }
+
+# Postfix says so when it got no answer and used default_action. mark_log begins a count; unanswered prints it.
+mark_log() { log_mark=$(wc -l < "$RIG_ROOT/var/log/mail.log"); }
+since_mark() { tail -n "+$((log_mark + 1))" "$RIG_ROOT/var/log/mail.log"; }
+unanswered() { since_mark | grep -c 'problem talking to server' || :; }
+logged() { since_mark | grep -E "policyd-rate-guard(\[[0-9]+\])?: .*$1"; }
+
+# counted SENDER: messages and recipients, as the database has them.
+counted() {
+    inside runuser -u postfix -- sqlite3 "$database" \
+        "SELECT msg_counter || ' messages, ' || rcpt_counter || ' recipients' FROM ratelimits WHERE sender = '$1'"
+}
+
+# identity PID: who a process is, on one line.
+identity() {
+    # shellcheck disable=SC2016  # awk's own
+    inside awk '/^(Uid|Gid|Groups|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs):/ { $1 = $1; printf "%s%s", sep, $0; sep = "; " }' "/proc/$1/status"
+}
+
+# --- the machine between scenarios
+
+# What the package could leave behind: files, and directories of its name. Logs of others, caches, and the bookkeeping of
+# dpkg, rpm, ucf and systemd are not looked at.
+machine_files() {
+    inside find /etc /opt /usr /var /root -xdev \
+        \( -path /var/lib/dpkg -o -path /var/lib/ucf -o -path /root/.rpmdb -o -path /var/lib/mysql -o -path /var/lib/systemd \
+        -o -path /var/lib/apt -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp \
+        -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/etc/*-' -o -path /root/debs \
+        -o -path '/root/*.deb' -o -path '/root/*.rpm' -o -path '/var/spool/postfix/*/*' \) -prune \
+        -o \( ! -type d -o -name '*rate*guard*' \) -print | sort
+}
+
+# After each scenario, whatever became of it.
+leave_clean() {
+    inside_sh '
+        systemctl stop by-hand.service 2> /dev/null || :
+        if dpkg-query --status policyd-rate-guard > /dev/null 2>&1; then dpkg --purge policyd-rate-guard; fi
+        if rpm --quiet --query policyd-rate-guard; then rpm --erase policyd-rate-guard; fi
+        rm -rf /run/systemd/system/policyd-rate-guard* /etc/systemd/system/policyd-rate-guard* /etc/systemd/system/*.wants/policyd-rate-guard*
+        systemctl daemon-reload
+        systemctl stop policyd-rate-guard.service policyd-rate-guard.socket policyd-rate-guard-cleanup.timer 2> /dev/null || :
+        systemctl reset-failed
+        rm -rf /etc/policyd-rate-guard /etc/logrotate.d/policyd-rate-guard* /var/lib/policyd-rate-guard /var/log/policyd-rate-guard \
+            /var/spool/postfix/rateguard /opt/policyd-rate-guard /root/PolicydRateGuard
+        postconf -X smtpd_data_restrictions
+        systemctl reload postfix
+        postsuper -d ALL
+    '
+}

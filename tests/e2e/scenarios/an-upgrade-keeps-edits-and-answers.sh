@@ -1,0 +1,35 @@
+# A new version takes over while mail comes in; what an administrator changed stays.
+
+install_deb
+let_postfix_ask
+inside_sh "echo 'QUOTA=4242' >> $settings"
+inside sed -i 's/weekly/daily/' /etc/logrotate.d/policyd-rate-guard
+check "a mail passes" accepted test01 1
+old_pid=$(main_pid)
+newer=$results/policyd-rate-guard_99.deb
+newer_deb "$newer"
+
+mark_log
+"$rig/flood" 200 10 0.1 > "$results/flood" &
+check "the upgrade goes through" upgrade_deb "$newer"
+wait
+check "200 mails meanwhile: all accepted" grep -F '{"codes": {"250": 200}' "$results/flood"
+check "all were answered" prints 0 unanswered
+check "all are counted" eventually 5 prints '201 messages, 201 recipients' counted test01@example.com
+check "the new version runs" fails prints "$old_pid" main_pid
+check "the edited settings are kept" inside grep -q '^QUOTA=4242' "$settings"
+check "the new ones lie beside them" inside grep -q 'version 99' "$settings.dpkg-dist"
+check "the edited logrotate rule is kept" inside grep -q daily /etc/logrotate.d/policyd-rate-guard
+check "the settings are still for root and Postfix's group only" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings"
+
+# Disabled, masked, and without the socket unit: an upgrade changes none of it.
+inside systemctl --quiet disable --now policyd-rate-guard-cleanup.timer
+inside systemctl --quiet disable --now policyd-rate-guard.socket policyd-rate-guard.service
+upgrade_deb "$newer"
+check "what was disabled stays disabled" disabled $units
+check "what was stopped and disabled stays stopped" inactive $units
+inside systemctl --quiet enable --now policyd-rate-guard.socket policyd-rate-guard.service
+inside systemctl --quiet mask policyd-rate-guard-cleanup.timer
+upgrade_deb "$newer"
+check "the masked timer stays masked" prints masked inside systemctl is-enabled policyd-rate-guard-cleanup.timer
+check "socket and service run" active policyd-rate-guard.socket policyd-rate-guard.service

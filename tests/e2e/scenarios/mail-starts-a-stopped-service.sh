@@ -1,0 +1,28 @@
+# The socket stays when the service is stopped by hand, and the next mail starts it.
+
+install_deb
+let_postfix_ask
+check "a mail passes" accepted test01 1
+
+inside systemctl stop policyd-rate-guard.service
+check "the service is stopped" inactive policyd-rate-guard.service
+check "its socket still listens" active policyd-rate-guard.socket
+mark_log
+check "the next mail passes" accepted test01 1
+check "it was answered, not let through" prints 0 unanswered
+check "it has started the service" active policyd-rate-guard.service
+check "both are counted" eventually 5 prints '2 messages, 2 recipients' counted test01@example.com
+
+# A wrong setting: the service cannot start, is tried again for ever, and keeps its socket.
+inside_sh "echo 'QUOTA=many' >> $settings"
+check "reload with a wrong setting fails" fails inside systemctl reload policyd-rate-guard.service
+check "the daemon goes on with the settings it has" accepted test01 1
+inside systemctl restart policyd-rate-guard.service || :
+inside_sh 'for i in 1 2 3 4 5 6 7; do systemctl start policyd-rate-guard.service || :; done' 2> /dev/null
+check "after many failed starts the socket still listens" active policyd-rate-guard.socket
+inside sed -i '/^QUOTA=many/d' "$settings"
+check "once the setting is right the service comes back by itself" eventually 10 active policyd-rate-guard.service
+check "reload succeeds" inside systemctl reload policyd-rate-guard.service
+mark_log
+check "mail passes" accepted test01 1
+check "it was answered" prints 0 unanswered

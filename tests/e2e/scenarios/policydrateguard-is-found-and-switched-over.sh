@@ -1,0 +1,73 @@
+# Its files have our names. The package installs beside them and changes nothing; the printed commands switch over.
+
+old_units="policyd-rate-guard.service policyd-rate-guard-cleanup.timer"
+query() { inside mysql --batch --skip-column-names policyd-rate-guard --execute "$1"; }
+
+inside systemctl start mariadb.service
+tar -C "$e2e/policydrateguard" --owner=0 --group=0 -cf - etc opt | inside tar -C / --no-overwrite-dir -xf -
+inside_sh 'mysql < /opt/policyd-rate-guard/tables.sql
+    install -d -o postfix -g postfix -m 0750 /var/log/policyd-rate-guard
+    echo "a line of the old program" > /var/log/policyd-rate-guard/policyd-rate-guard.log
+    systemctl daemon-reload'
+inside systemctl --quiet enable --now $old_units
+set_main_cf 'smtpd_data_restrictions = check_policy_service { inet:127.0.0.1:10033, default_action=DUNNO }'
+check "the old program answers" accepted test01 1
+old_pid=$(main_pid)
+
+check "the package installs beside it, with nobody to ask" install_deb
+inside dpkg --purge $package
+install_deb > "$results/install" 2>&1
+for file in /etc/systemd/system/policyd-rate-guard{.service,-cleanup.service,-cleanup.timer} /etc/logrotate.d/policyd-rate-guard; do
+    check "it names $file" grep -F "    $file" "$results/install"
+done
+check "the old program runs on, undisturbed" prints "$old_pid" main_pid
+check "its timer runs on" active policyd-rate-guard-cleanup.timer
+check "our socket is not started" inactive policyd-rate-guard.socket
+check "its logrotate rule is untouched" diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"
+mark_log
+check "it goes on answering" accepted test01 1
+check "not by default_action" prints 0 unanswered
+
+newer=$results/policyd-rate-guard_99.deb
+newer_deb "$newer"
+check "an upgrade leaves it alone too" install_deb "$newer"
+check "the old program runs on" prints "$old_pid" main_pid
+check "the package is purged" inside dpkg --purge $package
+check "the old program runs on" prints "$old_pid" main_pid
+check "its logrotate rule is still there" inside test -f /etc/logrotate.d/policyd-rate-guard
+check "its log is still there" inside test -s /var/log/policyd-rate-guard/policyd-rate-guard.log
+install_deb > "$results/install" 2>&1
+
+# The commands as printed, one after the other.
+grep -E '^    [a-z]' "$results/install" > "$results/switch"
+cp "$results/switch" "$RIG_ROOT/root/switch"
+check "the printed commands switch over" inside sh -e -x /root/switch
+inside rm /root/switch
+check "socket, service and timer are ours and active" active $units
+check "the service is ours" contains /usr/sbin/policyd-rate-guard property ExecStart
+check "the logrotate rule is ours" inside grep -q SIGUSR1 /etc/logrotate.d/policyd-rate-guard
+check "the old files are kept" inside test -f /root/PolicydRateGuard/policyd-rate-guard.service
+check "the settings are for root and Postfix's group only" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings"
+
+mark_log
+check "the fifth recipient of five passes" accepted test01 1
+check "the sixth is deferred: quota and counters were taken over" deferred test01 1
+check "every request was answered, where main.cf asks" prints 0 unanswered
+check "the old tables count on" prints '202	402' query "SELECT msg_total, rcpt_total FROM ratelimits WHERE sender = 'test01@example.com'"
+check "the log goes on in the old file" inside grep -q test01@example.com /var/log/policyd-rate-guard/policyd-rate-guard.log
+let_postfix_ask() { set_main_cf "$(main_cf_lines | tr -d '\n')"; }
+let_postfix_ask
+mark_log
+check "main.cf may then ask the unix socket" deferred test01 1
+check "it is answered" prints 0 unanswered
+
+# The database goes away, and comes back.
+inside systemctl stop mariadb.service
+mark_log
+check "without its database mail passes" accepted test01 1
+check "it was answered" prints 0 unanswered
+inside systemctl start mariadb.service
+check "with the database back the quota counts again" eventually 30 deferred test01 1
+check "the next upgrade names nothing any more" fails contains 'stand in the place' install_deb "$newer"
+
+inside_sh "mysql --execute \"DROP DATABASE \\\`policyd-rate-guard\\\`; DROP USER 'policyd'@'localhost'\"; systemctl stop mariadb.service"

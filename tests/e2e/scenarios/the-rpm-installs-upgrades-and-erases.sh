@@ -1,0 +1,51 @@
+# The .rpm by Debian's rpm, its scriptlets against a real systemd. What RHEL adds (dnf, SELinux) is not here.
+
+check "it names what it depends on" contains postfix rpm --query --package --requires "$rpm"
+check "it installs" install_rpm
+check "rpm finds every file as it should be" prints '' inside rpm --verify --nodeps $package
+check "socket, service and timer are active" active $units
+check "socket, service and timer are enabled" enabled $units
+check "the settings are for root and Postfix's group only" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings"
+let_postfix_ask
+mark_log
+check "a mail with 3 recipients passes" accepted test01 3
+check "it is counted" eventually 5 prints '1 messages, 3 recipients' counted test01@example.com
+check "it was answered" prints 0 unanswered
+
+inside_sh "echo 'QUOTA=4242' >> $settings"
+old_pid=$(main_pid)
+newer=$results/policyd-rate-guard-99.rpm
+newer_rpm "$newer" > "$results/rpmbuild" 2>&1 || cat "$results/rpmbuild"
+mark_log
+"$rig/flood" 200 10 0.1 > "$results/flood" &
+check "it upgrades" install_rpm "$newer"
+wait
+check "200 mails meanwhile: all accepted" grep -F '{"codes": {"250": 200}' "$results/flood"
+check "all were answered" prints 0 unanswered
+check "all are counted" eventually 5 prints '201 messages, 203 recipients' counted test01@example.com
+check "the new version runs" fails prints "$old_pid" main_pid
+check "socket, service and timer are active" active $units
+check "the edited settings are kept" inside grep -q '^QUOTA=4242' "$settings"
+check "the new ones lie beside them" inside grep -q 'version 99' "$settings.rpmnew"
+check "the new ones are not for everybody either" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings.rpmnew"
+
+check "it is erased" inside rpm --erase $package
+check "nothing of it runs" inactive $units
+check "no process is left" fails inside pgrep --full /usr/sbin/policyd-rate-guard
+check "its socket is gone" fails inside test -e "$(dirname "$socket")"
+check "the edited settings are kept" inside grep -q '^QUOTA=4242' "$settings.rpmsave"
+check "the counters are kept" inside test -s "$database"
+check "mail passes without it" accepted test01 1
+
+# Over PolicydRateGuard
+tar -C "$e2e/policydrateguard" --owner=0 --group=0 -cf - etc opt | inside tar -C / --no-overwrite-dir -xf -
+inside systemctl daemon-reload
+inside systemctl --quiet enable --now policyd-rate-guard.service policyd-rate-guard-cleanup.timer
+old_pid=$(main_pid)
+check "beside PolicydRateGuard it says what shadows" contains '    /etc/systemd/system/policyd-rate-guard.service' install_rpm
+check "the old program runs on" prints "$old_pid" main_pid
+check "our socket is not started" inactive policyd-rate-guard.socket
+check "its logrotate rule is untouched" diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"
+check "it is erased" inside rpm --erase $package
+check "the old program runs on" prints "$old_pid" main_pid
+inside systemctl --quiet disable --now policyd-rate-guard.service policyd-rate-guard-cleanup.timer
