@@ -1,6 +1,6 @@
 //! One connection to one database, and the transactions on it, generic over the concrete sqlx drivers.
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, Type};
+use sqlx::{ColumnIndex, ConnectOptions, Database, Decode, Encode, Executor, Type};
 
 use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
 use super::patience::Patience;
@@ -21,7 +21,9 @@ pub struct Backend<D: Dialect> {
 
 impl<D: Dialect> Backend<D> {
     pub fn new(database: &config::Database) -> Backend<D> {
-        Backend { options: D::options(database), connection: None, session: Session::default(), committing: false }
+        // The driver would log each statement that takes long, which is all of them while somebody else has the database.
+        let options = D::options(database).disable_statement_logging();
+        Backend { options, connection: None, session: Session::default(), committing: false }
     }
 
     pub fn place(&self) -> String {

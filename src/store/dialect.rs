@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::{Connection, Database, IntoArguments};
+use sqlx::{ConnectOptions, Connection, Database, IntoArguments};
 
 use super::Failure;
 use crate::config;
@@ -20,7 +20,7 @@ pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(30);
 pub trait Dialect: Send + Sync + Sized + 'static {
     type Db: Database<Arguments: IntoArguments<Self::Db>>;
     /// How to reach the database; made from the settings once.
-    type Options: Clone + Send + Sync + std::fmt::Debug;
+    type Options: ConnectOptions;
 
     /// Whether the database runs in this process: several statements go in one call, and each of its errors is certain.
     const IN_PROCESS: bool = false;
