@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::duration;
+use crate::limiter::duration;
 
 /// Postfix policy service that limits what each authenticated sender may send.
 #[derive(Debug, Parser)]
