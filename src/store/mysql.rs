@@ -23,6 +23,17 @@ const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Mysql;
 
+/// MySQL 8 logs in by `caching_sha2_password`, which sends the password itself when it is not in the server's cache: only
+/// over TLS. The driver's word on that is for programmers.
+fn explain_login(error: sqlx::Error) -> sqlx::Error {
+    if error.to_string().contains("RSA auth backend") {
+        let advice = "the server asks for the password itself (caching_sha2_password), which is sent over TLS only. Turn TLS \
+                      on in the server and set DB_TLS=require, or give the user another way to log in";
+        return sqlx::Error::Configuration(advice.into());
+    }
+    error
+}
+
 impl Dialect for Mysql {
     type Db = sqlx::MySql;
     type Options = MySqlConnectOptions;
@@ -48,6 +59,9 @@ impl Dialect for Mysql {
         let mut options =
             MySqlConnectOptions::new().username(&database.user).database(&database.name).ssl_mode(match database.tls {
                 config::Tls::Off => MySqlSslMode::Disabled,
+                // A unix socket ends on this machine: whose certificate it is does not matter. Some ways to log in ask
+                // for TLS all the same.
+                _ if database.socket.is_some() => MySqlSslMode::Preferred,
                 config::Tls::Prefer => MySqlSslMode::Preferred,
                 config::Tls::Require => MySqlSslMode::Required,
                 config::Tls::Verify => MySqlSslMode::VerifyIdentity,
@@ -75,7 +89,7 @@ impl Dialect for Mysql {
     }
 
     async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = options.connect().await.map_err(explain_login)?;
         let wait = LOCK_WAIT.as_secs();
         connection
             .execute(sqlx::AssertSqlSafe(format!(
