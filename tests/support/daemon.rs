@@ -18,6 +18,7 @@ use super::database::Database;
 use super::process::Process;
 use super::scratch::{Account, Scratch};
 use super::stream::{self, Address};
+use super::wait;
 
 /// How long a start or an orderly end may take on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -119,6 +120,13 @@ impl Setup {
         let mut daemon = Daemon { process: None, notifications, ready_after: Duration::ZERO, setup: self };
         daemon.start_again();
         daemon
+    }
+
+    /// Starts the daemon on tables that are there, so that it counts from the first request on, however slow the machine is.
+    pub fn start_on_tables(self) -> Daemon {
+        let output = self.run("migrate", &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.start()
     }
 
     /// Runs a command that ends by itself: its exit status and what it printed.
@@ -233,13 +241,22 @@ impl Daemon {
         }
     }
 
+    /// Waits until the log holds `text` so many times, at the most for `limit`.
+    pub fn await_log_times(&self, text: &str, times: usize, limit: Duration) {
+        wait::until(limit, &format!("the log says {text:?} {times} times"), || {
+            (self.log().matches(text).count() >= times).then_some(())
+        });
+    }
+
     /// The next message to systemd, if one comes at once.
     pub fn notification(&self) -> Option<String> {
         let mut buffer = [0; 4096];
         match self.notifications.recv(&mut buffer) {
             Ok(count) => Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
-            Err(error) => panic!("the notification socket: {error}"),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => None,
+                _ => panic!("the notification socket: {error}"),
+            },
         }
     }
 
