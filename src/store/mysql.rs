@@ -163,7 +163,7 @@ impl Dialect for Mysql {
             // Lock wait time-out, NOWAIT, a statement interrupted by us.
             1205 | 1317 | 3572 => Failure::Locked(words),
             // Too long, not of the column's character set, out of range, wrong value, constraint, packet too large.
-            1048 | 1153 | 1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
+            1048 | 1153 | 1264 | 1265 | 1267 | 1270 | 1271 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
                 Failure::Refused(words)
             }
             _ => Failure::Away(words),
