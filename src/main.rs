@@ -5,9 +5,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use policyd_rate_guard::cli::Cli;
 use policyd_rate_guard::commands;
+use policyd_rate_guard::exit::Exit;
 
 fn main() -> ExitCode {
-    match commands::run(Cli::parse()) {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version come this way too, for standard output.
+        Err(instead) => {
+            let exit = if instead.use_stderr() { Exit::Usage } else { Exit::Ok };
+            return if instead.print().is_ok() { exit.into() } else { Exit::IoError.into() };
+        }
+    };
+    match commands::run(cli) {
         Ok(exit) => exit.into(),
         Err(failed) => {
             eprintln!("policyd-rate-guard: {}", failed.message);

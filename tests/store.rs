@@ -137,7 +137,7 @@ impl Opened {
 }
 
 fn sum(sender: &str, messages: u32, recipients: u32) -> Sum {
-    Sum { sender: sender.to_owned(), messages, recipients, count: true }
+    Sum { sender: sender.to_owned(), messages, recipients, count: true, domain: None }
 }
 
 fn look(sender: &str) -> Sum {

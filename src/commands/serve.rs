@@ -16,6 +16,8 @@ use crate::commit::queue;
 use crate::config::{self, Config, Finding, Severity, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::terms::Terms;
+use crate::notify::crash::Reporter;
+use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
 use crate::server::listener::{self, Acceptor};
 use crate::server::signals::{Signals, Wish};
@@ -33,6 +35,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 const MOST_CONNECTIONS: u64 = 65_536;
 /// Beyond DECISION_TIMEOUT, what a stopping daemon gives its connections and the last commit.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stopping daemon goes on telling people.
+const NOTIFY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the log may take for its last lines.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two updates of what `systemctl status` shows.
@@ -54,6 +58,10 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
         .map_err(|error| Failed::new(Exit::IoError, error))?;
     log_panics();
+    let reporter = Reporter::start(&config.notify).map(Arc::new);
+    if let Some(reporter) = reporter.clone() {
+        logging.on_error(move |record| reporter.report(record.target(), record.args()));
+    }
     loaded.warnings.iter().for_each(log_finding);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -61,7 +69,8 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS).clamp(1, MOST_CONNECTIONS);
-    let connections = usize::try_from(connections).unwrap_or(1024);
+    // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
+    let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
     let served = runtime.block_on(serve(&sources, config, &bound, &logging, connections));
     // What still runs had its time; a hung database must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -70,6 +79,9 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     }
     limited::report_all();
     log::info!("stopped");
+    if let Some(reporter) = reporter {
+        reporter.flush(FLUSH_PATIENCE);
+    }
     logging.flush(FLUSH_PATIENCE);
     served
 }
@@ -97,7 +109,10 @@ async fn serve(
     };
     let mut committing = tokio::spawn(committer.run());
 
-    let answerer = Arc::new(Answerer::new(queue, terms_now, metrics));
+    let (notifier, notifications) = Notifications::start(&config, metrics.clone()).map_err(|error| {
+        Failed::new(Exit::OsError, format_args!("cannot start a thread for notifications: {error}"))
+    })?;
+    let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, notifier));
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     if let Some(address) = config.status.listen {
         show_status(address, &answerer, stop.clone()).await?;
@@ -111,7 +126,7 @@ async fn serve(
     log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
     systemd::ready(&answerer.metrics.to_string());
 
-    let mut running = Running { sources, config, terms, logging };
+    let mut running = Running { sources, config, terms, logging, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
 
     systemd::stopping();
@@ -132,13 +147,15 @@ async fn serve(
     }
     // The last sender of the queue goes with the answerer; the committer then settles what is left, and ends.
     drop(answerer);
-    match tokio::time::timeout_at(deadline + DRAIN_PATIENCE, &mut committing).await {
+    let settled = match tokio::time::timeout_at(deadline + DRAIN_PATIENCE, &mut committing).await {
         Ok(ended) => committer_ended(ended).map_or(Ok(Exit::Ok), Err),
         Err(_) => {
             log::warn!("the last transaction did not end in time");
             Ok(Exit::Ok)
         }
-    }
+    };
+    notifications.drain(NOTIFY_PATIENCE).await;
+    settled
 }
 
 /// Shows the figures at METRICS_LISTEN until the process ends.
@@ -168,6 +185,7 @@ struct Running<'a> {
     config: Config,
     terms: watch::Sender<Arc<Terms>>,
     logging: &'a Logging,
+    notifications: &'a Notifications,
 }
 
 impl Running<'_> {
@@ -225,6 +243,7 @@ impl Running<'_> {
         if let Err(error) = self.logging.reconfigure(&loaded.config.logging) {
             log::error!("{error}");
         }
+        self.notifications.reconfigure(&loaded.config);
         self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
         // What needs a restart is still in effect as it was at the start.
         self.config =
@@ -254,4 +273,20 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         log::error!("this is a bug, please report it: process {}: {panic}", process::id());
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_committer_that_ends_by_itself_is_a_bug_with_its_exit_status() {
+        let panicked = tokio::spawn(async { panic!("an arithmetic error") }).await.unwrap_err();
+        let failed = committer_ended(Err(panicked)).unwrap();
+        assert!(failed.exit == Exit::Software && failed.message.contains("an arithmetic error"), "{failed:?}");
+        let panicked = tokio::spawn(async { panic!("another") }).await.unwrap_err();
+        let failed = committer_ended(Ok(Err(CommitterError::Probe(panicked)))).unwrap();
+        assert_eq!(failed.exit, Exit::Software);
+        assert!(committer_ended(Ok(Ok(()))).is_none(), "when the queue was closed it is no failure");
+    }
 }

@@ -16,7 +16,7 @@ use super::histories::Histories;
 use super::queue::Charge;
 use super::repeats::{News, Repeats};
 use super::{FailOpen, Verdict};
-use crate::config;
+use crate::config::{self, Window};
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
@@ -28,6 +28,8 @@ const MOST_IN_BATCH: usize = 1024;
 const MARGIN: Duration = Duration::from_millis(100);
 /// How long `serve` waits for the database at its start before it answers without it.
 const START_PATIENCE: Duration = Duration::from_secs(1);
+/// A daily reset that did not come for so long, in seconds, will not come by itself.
+pub const RESET_OVERDUE: i64 = 26 * 60 * 60;
 /// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
 const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
 /// The least time a transaction gets.
@@ -126,6 +128,8 @@ impl Committer {
         let beat_every = self.heartbeat.as_ref().map_or(Duration::from_secs(3600), |(interval, _)| *interval);
         let mut beat = tokio::time::interval(beat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hourly = tokio::time::interval(Duration::from_secs(3600));
+        hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let parked = !self.parked.is_empty();
             tokio::select! {
@@ -134,6 +138,10 @@ impl Committer {
                     if let Some((_, beat)) = &self.heartbeat {
                         beat();
                     }
+                    continue;
+                }
+                _ = hourly.tick() => {
+                    self.warn_of_overdue_reset().await;
                     continue;
                 }
                 back = async {
@@ -163,6 +171,26 @@ impl Committer {
             store.close().await;
         }
         Ok(())
+    }
+
+    /// In `reset` mode, senders stay blocked when the daily cleanup does not run.
+    async fn warn_of_overdue_reset(&mut self) {
+        let DatabaseState::Here(store) = &mut self.database else { return };
+        if self.terms.borrow().policy.window != Window::Reset {
+            return;
+        }
+        match tokio::time::timeout(LATE, store.last_reset()).await {
+            Ok(Ok(Some(reset))) if breaker::now() - reset > RESET_OVERDUE => log::warn!(
+                "the counters were last reset {} hours ago, and QUOTA_WINDOW=reset: is policyd-rate-guard-cleanup.timer enabled?",
+                (breaker::now() - reset) / 3600
+            ),
+            Ok(Ok(_)) => {}
+            // Whatever ails the database shows when the next batch is settled.
+            Ok(Err(error)) => log::debug!("looking for the last reset: {error}"),
+            Err(_) => {
+                store.abandon();
+            }
+        }
     }
 
     /// One round over all charges that wait.

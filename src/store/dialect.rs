@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::{Connection, Database, IntoArguments};
+use sqlx::{ConnectOptions, Connection, Database, IntoArguments};
 
 use super::Failure;
 use crate::config;
@@ -20,8 +20,10 @@ pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(30);
 pub trait Dialect: Send + Sync + Sized + 'static {
     type Db: Database<Arguments: IntoArguments<Self::Db>>;
     /// How to reach the database; made from the settings once.
-    type Options: Clone + Send + Sync + std::fmt::Debug;
+    type Options: ConnectOptions;
 
+    /// Whether the database runs in this process: several statements go in one call, and each of its errors is certain.
+    const IN_PROCESS: bool = false;
     /// Begins a transaction that is going to write.
     const BEGIN: &'static str;
     /// The type to CAST a whole number to, so that it is read as a signed 64-bit one whatever its column is.
@@ -36,11 +38,17 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     const USAGE: &'static str;
     /// Around a number of seconds since 1970 to make a column's point in time of it.
     const FROM_EPOCH: (&'static str, &'static str);
+    /// The words around an INSERT that leaves a row as it is if it is there already.
+    const INSERT_ABSENT: (&'static str, &'static str);
 
     /// Begins the part of an upsert that says what to do with a row that is there already.
     fn on_conflict(key: &str) -> String;
     /// The value that an upsert brought for a column.
     fn brought(column: &str) -> String;
+    /// A column's point in time as whole seconds since 1970.
+    fn epoch(column: &str) -> String;
+    /// How many rows a statement changed.
+    fn rows_affected(result: &<Self::Db as Database>::QueryResult) -> u64;
 
     fn options(database: &config::Database) -> Self::Options;
     /// Where the database is, in words.
@@ -93,6 +101,14 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn unlock(
         connection: &mut <Self::Db as Database>::Connection,
     ) -> impl Future<Output = Result<(), sqlx::migrate::MigrateError>> + Send;
+
+    /// Whether `messages` can be searched by time without reading all of it.
+    fn finds_messages_by_time(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(true) }
+    }
 
     /// The migrations of this database.
     fn migrator() -> &'static sqlx::migrate::Migrator;

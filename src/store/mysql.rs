@@ -8,8 +8,8 @@ use sqlx::migrate::MigrateError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::Failure;
 use super::dialect::{Dialect, Session, failure};
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 use crate::limiter::subject::Charset;
 
@@ -45,6 +45,8 @@ impl Dialect for Mysql {
     const SENDER: &'static str = "sender";
     const USAGE: &'static str = "`usage`";
     const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");
+    // IGNORE would turn other errors into warnings too, but the one that can happen here is a sender who has gone.
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT IGNORE", "");
 
     fn on_conflict(_key: &str) -> String {
         " ON DUPLICATE KEY UPDATE ".to_owned()
@@ -55,9 +57,20 @@ impl Dialect for Mysql {
         format!("VALUES({column})")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(UNIX_TIMESTAMP({column}) AS SIGNED)")
+    }
+
+    fn rows_affected(result: &sqlx::mysql::MySqlQueryResult) -> u64 {
+        result.rows_affected()
+    }
+
     fn options(database: &config::Database) -> MySqlConnectOptions {
-        let mut options =
-            MySqlConnectOptions::new().username(&database.user).database(&database.name).ssl_mode(match database.tls {
+        let mut options = MySqlConnectOptions::new()
+            .statement_cache_capacity(STATEMENTS_KEPT)
+            .username(&database.user)
+            .database(&database.name)
+            .ssl_mode(match database.tls {
                 config::Tls::Off => MySqlSslMode::Disabled,
                 // A unix socket ends on this machine: whose certificate it is does not matter. Some ways to log in ask
                 // for TLS all the same.
@@ -152,6 +165,10 @@ impl Dialect for Mysql {
     async fn unlock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
         connection.execute(sqlx::AssertSqlSafe(format!("DO RELEASE_LOCK({MIGRATION_LOCK})"))).await?;
         Ok(())
+    }
+
+    async fn finds_messages_by_time(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        adopt::is_indexed(connection, "messages", "created_at").await
     }
 
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {

@@ -4,8 +4,8 @@ use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::Failure;
 use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE, Session, failure};
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 use crate::limiter::subject::Charset;
 
@@ -23,6 +23,7 @@ impl Dialect for Postgres {
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("to_timestamp(", ")");
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
     fn on_conflict(key: &str) -> String {
         format!(" ON CONFLICT ({key}) DO UPDATE SET ")
@@ -32,10 +33,19 @@ impl Dialect for Postgres {
         format!("excluded.{column}")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(FLOOR(EXTRACT(EPOCH FROM {column})) AS BIGINT)")
+    }
+
+    fn rows_affected(result: &sqlx::postgres::PgQueryResult) -> u64 {
+        result.rows_affected()
+    }
+
     fn options(database: &config::Database) -> PgConnectOptions {
         // Not from PGHOST and its like, nor from ~/.pgpass: the settings alone say where the database is.
         let mut options = PgConnectOptions::new_without_pgpass()
             .application_name("policyd-rate-guard")
+            .statement_cache_capacity(STATEMENTS_KEPT)
             .username(&database.user)
             .database(&database.name)
             .port(database.port.unwrap_or(5432))

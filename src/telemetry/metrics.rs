@@ -56,6 +56,11 @@ pub enum Channel {
 
 impl Channel {
     const NAMES: [&str; 3] = ["webhook", "mail", "sender_mail"];
+
+    /// In metrics and in the log.
+    pub fn name(self) -> &'static str {
+        Channel::NAMES.get(self as usize).copied().unwrap_or_default()
+    }
 }
 
 /// What became of one notification, or of one attempt.

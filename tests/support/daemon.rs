@@ -74,6 +74,12 @@ impl Setup {
         }
     }
 
+    /// On another SQLite file.
+    pub fn on_file(mut self, file: &Path) -> Setup {
+        self.database = Database::sqlite(file);
+        self
+    }
+
     /// One line of the settings file; replaces what was set before.
     pub fn setting(mut self, name: &str, value: &str) -> Setup {
         self.set(name, value);
@@ -96,6 +102,15 @@ impl Setup {
     pub fn through<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Setup {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();
         self
+    }
+
+    /// What a line of the settings file says.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
     /// The private folder, for files that a setting names.
@@ -251,12 +266,14 @@ impl Daemon {
     /// The next message to systemd, if one comes at once.
     pub fn notification(&self) -> Option<String> {
         let mut buffer = [0; 4096];
-        match self.notifications.recv(&mut buffer) {
-            Ok(count) => Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted => None,
-                _ => panic!("the notification socket: {error}"),
-            },
+        loop {
+            match self.notifications.recv(&mut buffer) {
+                Ok(count) => return Some(String::from_utf8_lossy(&buffer[..count]).into_owned()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                // The end of any child process may interrupt a read that has a time-out.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("the notification socket: {error}"),
+            }
         }
     }
 

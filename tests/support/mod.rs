@@ -11,6 +11,7 @@
 //! - `postgres`  a private PostgreSQL server
 //! - `proxy`     stands between daemon and database, and freezes, cuts or loses what passes
 //! - `process`   a child process that never outlives the test binary
+//! - `root`      tests that need to be root
 //! - `scratch`   a private folder, owned by whom the process in it runs as
 //! - `server`    what tests do with a database server, whichever it is
 //! - `stream`    one name for TCP and unix connections
@@ -31,6 +32,7 @@ pub mod mariadb;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod root;
 pub mod scratch;
 pub mod server;
 pub mod stream;
