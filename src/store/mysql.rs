@@ -23,6 +23,17 @@ const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Mysql;
 
+/// MySQL 8 logs in by `caching_sha2_password`, which sends the password itself when it is not in the server's cache: only
+/// over TLS. The driver's word on that is for programmers.
+fn explain_login(error: sqlx::Error) -> sqlx::Error {
+    if error.to_string().contains("RSA auth backend") {
+        let advice = "the server asks for the password itself (caching_sha2_password), which is sent over TLS only. Turn TLS \
+                      on in the server and set DB_TLS=require, or give the user another way to log in";
+        return sqlx::Error::Configuration(advice.into());
+    }
+    error
+}
+
 impl Dialect for Mysql {
     type Db = sqlx::MySql;
     type Options = MySqlConnectOptions;
@@ -61,6 +72,9 @@ impl Dialect for Mysql {
             .database(&database.name)
             .ssl_mode(match database.tls {
                 config::Tls::Off => MySqlSslMode::Disabled,
+                // A unix socket ends on this machine: whose certificate it is does not matter. Some ways to log in ask
+                // for TLS all the same.
+                _ if database.socket.is_some() => MySqlSslMode::Preferred,
                 config::Tls::Prefer => MySqlSslMode::Preferred,
                 config::Tls::Require => MySqlSslMode::Required,
                 config::Tls::Verify => MySqlSslMode::VerifyIdentity,
@@ -88,7 +102,7 @@ impl Dialect for Mysql {
     }
 
     async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = options.connect().await.map_err(explain_login)?;
         let wait = LOCK_WAIT.as_secs();
         connection
             .execute(sqlx::AssertSqlSafe(format!(
@@ -166,7 +180,7 @@ impl Dialect for Mysql {
             // Lock wait time-out, NOWAIT, a statement interrupted by us.
             1205 | 1317 | 3572 => Failure::Locked(words),
             // Too long, not of the column's character set, out of range, wrong value, constraint, packet too large.
-            1048 | 1153 | 1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
+            1048 | 1153 | 1264 | 1265 | 1267 | 1270 | 1271 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
                 Failure::Refused(words)
             }
             _ => Failure::Away(words),
