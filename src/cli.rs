@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::UNLIMITED;
 use crate::limiter::duration;
 
 /// Postfix policy service that limits what each authenticated sender may send.
@@ -52,6 +53,20 @@ pub enum Command {
     ///
     /// The request is counted like any other, unless --dry-run is given.
     Query(Query),
+
+    /// Look at senders, and change their quotas.
+    ///
+    /// A sender is named as it logs in, or as it is listed. `@example.com` names the row whose quota the logins of that
+    /// domain begin with.
+    #[command(subcommand)]
+    Sender(Sender),
+
+    /// Show who sent most.
+    Top(Top),
+
+    /// Take over from another program.
+    #[command(subcommand)]
+    Import(Import),
 
     /// Print the completions for a shell.
     Completions { shell: Shell },
@@ -149,6 +164,180 @@ pub struct Query {
 
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Sender {
+    /// List senders.
+    List(SenderList),
+    /// Show all about a sender: each limit with what is used and when there is room again, history, blocked messages.
+    Show(SenderShow),
+    /// Change a sender's quota. Counts for the next message.
+    Set(SenderSet),
+    /// Let a sender send again at once: what was counted so far counts no more. History stays.
+    Reset(SenderName),
+    /// Delete a sender's row and history.
+    Delete(SenderDelete),
+}
+
+#[derive(Debug, Args)]
+pub struct SenderList {
+    /// What to sort by.
+    #[arg(long, value_enum, default_value_t = SenderOrder::Used)]
+    pub sort: SenderOrder,
+
+    /// Only senders whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+
+    /// Only senders whose next message would be held or refused.
+    #[arg(long)]
+    pub blocked: bool,
+
+    /// How many at the most.
+    #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `sender list` is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SenderOrder {
+    Used,
+    Name,
+    Quota,
+    /// When it last sent something.
+    Last,
+}
+
+#[derive(Debug, Args)]
+pub struct SenderName {
+    /// The login, or the name as it is listed.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct SenderShow {
+    #[command(flatten)]
+    pub sender: SenderName,
+
+    /// Print only the queue ids of the mail that was held in this period, one on a line, as `postsuper -H -` reads them.
+    #[arg(long, conflicts_with = "json")]
+    pub held: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, multiple = true, args = ["quota", "lock", "unlock"])]
+pub struct SenderSet {
+    #[command(flatten)]
+    pub sender: SenderName,
+
+    /// Recipients, and messages, per period; or `unlimited`.
+    #[arg(long, value_name = "NUMBER", value_parser = parse_quota)]
+    pub quota: Option<u32>,
+
+    /// The quota is for this period only: the next cleanup restores the old one.
+    #[arg(long, requires = "quota")]
+    pub once: bool,
+
+    /// Keep the present quota: cleanup does not restore the usual one.
+    #[arg(long, conflicts_with = "unlock")]
+    pub lock: bool,
+
+    /// Let cleanup restore the usual quota again.
+    #[arg(long)]
+    pub unlock: bool,
+
+    /// With `@domain`: the logins that the domain has already get the quota too, but for locked ones.
+    #[arg(long, requires = "quota")]
+    pub existing: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SenderDelete {
+    #[command(flatten)]
+    pub sender: SenderName,
+
+    /// Delete the sender's rows in `messages` as well.
+    #[arg(long)]
+    pub messages: bool,
+
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Top {
+    /// How many senders.
+    #[arg(short = 'n', long = "number", value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub number: u32,
+
+    /// Since when.
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
+    pub since: Duration,
+
+    /// Who is first.
+    #[arg(long, value_enum, default_value_t = TopBy::Recipients)]
+    pub by: TopBy,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// What `top` ranks by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TopBy {
+    Recipients,
+    Messages,
+    /// Messages that were held or refused.
+    Blocked,
+    /// Networks that the sender was seen from.
+    Networks,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// Take over settings, lists and the last 24 hours from policyd (thc2cat/go-policyd).
+    ///
+    /// Only shows what it would do, unless --apply is given. Safe to repeat.
+    Policyd(ImportPolicyd),
+}
+
+#[derive(Debug, Args)]
+pub struct ImportPolicyd {
+    /// policyd's settings file.
+    #[arg(long, value_name = "FILE", default_value = "/etc/postfix/policyd.cfg")]
+    pub config: Option<PathBuf>,
+
+    /// Our settings file, to be written; the lists go into its folder.
+    #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
+    pub into: PathBuf,
+
+    /// Take over what policyd has counted in the last 24 hours. What was taken over once is not taken again.
+    #[arg(long)]
+    pub events: bool,
+
+    /// Do it.
+    #[arg(long)]
+    pub apply: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn parse_quota(written: &str) -> Result<u32, String> {
+    match written.parse() {
+        Ok(quota) if quota != UNLIMITED => Ok(quota),
+        _ if written.eq_ignore_ascii_case("unlimited") => Ok(UNLIMITED),
+        _ => Err("write a whole number from 0 to 4294967294, or unlimited".to_owned()),
+    }
 }
 
 fn parse_duration(written: &str) -> Result<Duration, String> {

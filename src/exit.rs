@@ -11,6 +11,8 @@ pub enum Exit {
     Findings = 1,
     /// The command line makes no sense.
     Usage = 64,
+    /// There is no such sender.
+    NoUser = 67,
     /// A service that is needed (the daemon, the database) does not answer.
     Unavailable = 69,
     /// The program has a bug, or a part of it ended that never may.

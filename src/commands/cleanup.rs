@@ -8,9 +8,11 @@ use serde::Serialize;
 use super::{database, print, print_json};
 use crate::cli;
 use crate::commit::breaker;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Sources, Window};
 use crate::exit::{Exit, Failed};
-use crate::store::maintenance::Chunk;
+use crate::limiter::limit::longest_window;
+use crate::notify::dispatcher::KEPT as NOTICES_KEPT;
+use crate::store::maintenance::{Aged, Chunk, Worked};
 use crate::store::{Failure, Store};
 
 const DAY: i64 = 24 * 60 * 60;
@@ -26,6 +28,8 @@ struct Report {
     senders_reset: Option<u64>,
     messages_deleted: u64,
     idle_rows_deleted: u64,
+    /// Minutes of history, and networks.
+    history_deleted: u64,
 }
 
 pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
@@ -51,8 +55,8 @@ pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
             None => "counters were reset recently and stay".to_owned(),
         };
         print(&format!(
-            "{reset}; {} messages deleted; {} idle rows deleted\n",
-            report.messages_deleted, report.idle_rows_deleted
+            "{reset}; {} messages, {} idle rows and {} rows of history deleted\n",
+            report.messages_deleted, report.idle_rows_deleted, report.history_deleted
         ))?;
     }
     Ok(Exit::Ok)
@@ -64,7 +68,8 @@ async fn clean(store: &mut Store, config: &Config, unless_within: Option<Duratio
     let before = i64::try_from(unless_within.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
     let claimed = store.claim_reset(now, now.saturating_sub(before), unless_within.is_none()).await?;
     if let Some(previous) = claimed {
-        match in_chunks(store, "senders reset", Chunk::Reset).await {
+        let reset = async |store: &mut Store, after| store.chunk(Chunk::Reset, after).await;
+        match in_chunks(store, "senders reset", reset).await {
             Ok(count) => report.senders_reset = Some(count),
             Err(error) => {
                 // Another host's timer, or the next run, is to do what this one could not.
@@ -76,21 +81,47 @@ async fn clean(store: &mut Store, config: &Config, unless_within: Option<Duratio
         }
     }
     if config.audit.message_retention > 0 {
-        let before = now - i64::from(config.audit.message_retention) * DAY;
-        report.messages_deleted = in_chunks(store, "messages deleted", Chunk::Messages { before }).await?;
+        let old = Chunk::Messages { before: now - i64::from(config.audit.message_retention) * DAY };
+        let delete = async |store: &mut Store, after| store.chunk(old, after).await;
+        report.messages_deleted = in_chunks(store, "messages deleted", delete).await?;
     }
-    report.idle_rows_deleted = in_chunks(store, "idle rows deleted", Chunk::Idle { before: now - IDLE }).await?;
+    let idle = Chunk::Idle { before: now - IDLE };
+    let delete = async |store: &mut Store, after| store.chunk(idle, after).await;
+    report.idle_rows_deleted = in_chunks(store, "idle rows deleted", delete).await?;
+    for aged in [Aged::Usage, Aged::Networks] {
+        let before = now.saturating_sub(history_kept(config));
+        let delete = async |store: &mut Store, _| store.expire(aged, before).await;
+        report.history_deleted += in_chunks(store, "rows of history deleted", delete).await?;
+    }
+    store.forget_notices(now - NOTICES_KEPT).await?;
     Ok(report)
+}
+
+/// How long history is kept, in seconds: USAGE_RETENTION, and a window in any case. A window reaches up to a minute further
+/// back than its length, and hosts' clocks differ.
+fn history_kept(config: &Config) -> i64 {
+    const SPARE: i64 = 3600;
+    let window = match config.quota.window {
+        Window::Reset => None,
+        Window::Sliding(window) => Some(window),
+    };
+    let longest = window.max(longest_window(&config.quota.limits)).unwrap_or_default();
+    let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
+    longest.max(i64::from(config.audit.usage_retention) * DAY).saturating_add(SPARE)
 }
 
 /// Repeats a piece of work until nothing is left of it, and rests as long as it worked: whoever sends mail meanwhile finds
 /// the database free half of the time.
-async fn in_chunks(store: &mut Store, what: &str, chunk: Chunk) -> Result<u64, Failure> {
+async fn in_chunks(
+    store: &mut Store,
+    what: &str,
+    mut work: impl AsyncFnMut(&mut Store, i64) -> Result<Option<Worked>, Failure>,
+) -> Result<u64, Failure> {
     let show = std::io::stderr().is_terminal();
     let (mut done, mut tries, mut after) = (0, 0, 0);
     loop {
         let began = Instant::now();
-        match store.chunk(chunk, after).await {
+        match work(store, after).await {
             Ok(None) => break,
             Ok(Some(worked)) => {
                 done += worked.rows;

@@ -1,11 +1,12 @@
 //! What every command that opens the database does first.
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, Failed};
-use crate::store::Store;
 use crate::store::migrate::MigrateError;
+use crate::store::{Failure, Store};
 use crate::system::privileges;
 
 /// Reads the settings; all that is wrong with them comes back at once.
@@ -33,6 +34,40 @@ where
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     let store = Store::new(&config.database);
     runtime.block_on(work(config, store))
+}
+
+/// As [`with_store`], with tables that are up to date; and the connection is ended politely.
+pub fn with_tables<T>(
+    sources: &Sources,
+    work: impl AsyncFnOnce(&Config, &mut Store) -> Result<T, Failed>,
+) -> Result<T, Failed> {
+    with_store(sources, async |config, mut store| {
+        let done = match store.migrate(false).await {
+            Ok(_) => work(&config, &mut store).await,
+            Err(error) => Err(unusable(&store.place(), &error)),
+        };
+        store.close().await;
+        done
+    })
+}
+
+/// Does one thing on the database, again and again for a while if the database asks for that: mail comes first.
+pub async fn insist<T>(
+    store: &mut Store,
+    mut work: impl AsyncFnMut(&mut Store) -> Result<T, Failure>,
+) -> Result<T, Failed> {
+    const TRIES: usize = 100;
+    let mut tries = 0;
+    loop {
+        match work(store).await {
+            Ok(done) => return Ok(done),
+            Err(Failure::Transient(_) | Failure::Locked(_)) if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(failure) => return Err(Failed::new(Exit::Unavailable, format_args!("{}: {failure}", store.place()))),
+        }
+    }
 }
 
 /// A failed migration, for people.

@@ -2,15 +2,24 @@
 
 use super::{database, print, print_json};
 use crate::cli;
-use crate::config::Sources;
+use crate::commit::breaker;
+use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
+use crate::limiter::lists::Lists;
+use crate::limiter::terms::Terms;
+use crate::store::Store;
+use crate::store::backfill::Filled;
 
 pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
-    let steps = database::with_store(sources, async |_, mut store| {
+    let steps = database::with_store(sources, async |config, mut store| {
         let steps = if options.status { store.migrations().await } else { store.migrate(true).await };
         let steps = steps.map_err(|error| database::unusable(&store.place(), &error));
+        let filled = match &steps {
+            Ok(_) if !options.status => fill_usage(&config, &mut store).await,
+            _ => Ok(()),
+        };
         store.close().await;
-        steps
+        filled.and(steps)
     })?;
     if options.output.json {
         print_json(&steps)?;
@@ -23,4 +32,18 @@ pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Fills the history of an adopted database from its messages, unless the daemon has done so.
+async fn fill_usage(config: &Config, store: &mut Store) -> Result<(), Failed> {
+    let policy = Terms::new(config, Lists::default(), jiff::tz::TimeZone::UTC).policy;
+    let window = policy.longest_window().unwrap_or_default().max(breaker::LEAST_FILLED);
+    let now = breaker::now();
+    let since = now.saturating_sub(i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
+    if let Filled::Now(minutes) =
+        database::insist(store, async |store| store.fill_usage(since, now, true).await).await?
+    {
+        eprintln!("History of {minutes} minutes of senders filled in from the messages.");
+    }
+    Ok(())
 }

@@ -5,14 +5,18 @@ mod cleanup;
 mod completions;
 mod database;
 mod doctor;
+mod import;
 mod manual;
 mod migrate;
 mod query;
+mod sender;
 mod serve;
+mod table;
+mod top;
 
 use std::io::{self, Write};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Import};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 
@@ -30,6 +34,9 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         },
         Command::Doctor(options) => doctor::run(&sources, &options),
         Command::Query(options) => query::run(&sources, &options),
+        Command::Sender(sender) => sender::run(&sources, &sender),
+        Command::Top(options) => top::run(&sources, &options),
+        Command::Import(Import::Policyd(options)) => import::run(&sources, &options),
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),
     }

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::standin::StandIn;
+use crate::store::backfill::Filled;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 
@@ -13,6 +14,11 @@ use crate::store::{Failure, Store};
 const PAUSE: Duration = Duration::from_millis(500);
 /// For one attempt: connect, look at the tables, write.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// For filling in the history of an adopted database.
+const FILL_PATIENCE: Duration = Duration::from_secs(10);
+/// So much is filled in although no window is that long: one may be set later.
+pub const LEAST_FILLED: Duration = Duration::from_secs(24 * 3600);
 
 /// The attempts to get the database back, and what answers meanwhile.
 pub struct Open {
@@ -22,12 +28,13 @@ pub struct Open {
 }
 
 impl Open {
-    /// Starts trying. `reason`, why the database is away, has been told already.
-    pub fn new(store: Store, reason: &str) -> Open {
+    /// Starts trying. `reason`, why the database is away, has been told already. `window` is the longest that decisions
+    /// look at.
+    pub fn new(store: Store, reason: &str, window: Duration) -> Open {
         Open {
             since: Instant::now(),
             standin: StandIn::default(),
-            probe: tokio::spawn(get_back(store, reason.to_owned())),
+            probe: tokio::spawn(get_back(store, reason.to_owned(), window)),
         }
     }
 
@@ -46,11 +53,14 @@ impl Drop for Open {
     }
 }
 
-async fn get_back(mut store: Store, mut told: String) -> Store {
+async fn get_back(mut store: Store, mut told: String, window: Duration) -> Store {
     loop {
         tokio::time::sleep(PAUSE).await;
         let error = match tokio::time::timeout(PATIENCE, try_once(&mut store)).await {
-            Ok(Ok(())) => return store,
+            Ok(Ok(())) => {
+                fill_usage(&mut store, window).await;
+                return store;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
@@ -71,6 +81,27 @@ pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
     }
     store.heartbeat(now()).await?;
     Ok(())
+}
+
+/// Fills the history of an adopted database from its messages, once, as far back as windows look. Whatever comes of it, the
+/// daemon goes on: a window that begins at zero is laxer, and no mail is lost by it.
+pub async fn fill_usage(store: &mut Store, window: Duration) {
+    let seconds = i64::try_from(window.max(LEAST_FILLED).as_secs()).unwrap_or(i64::MAX);
+    let later = "`policyd-rate-guard migrate` fills the history of sliding windows from the messages; until then it begins \
+                 with this start";
+    let now = now();
+    match tokio::time::timeout(FILL_PATIENCE, store.fill_usage(now.saturating_sub(seconds), now, false)).await {
+        Ok(Ok(Filled::Now(minutes))) => {
+            log::info!("{}: history of {minutes} minutes of senders filled in", store.place())
+        }
+        Ok(Ok(Filled::Already)) => {}
+        Ok(Ok(Filled::Later)) => log::warn!("{}: there are many messages: {later}", store.place()),
+        Ok(Err(error)) => log::warn!("{}: {error}: {later}", store.place()),
+        Err(_) => {
+            store.abandon();
+            log::warn!("{}: no end within {} s: {later}", store.place(), FILL_PATIENCE.as_secs());
+        }
+    }
 }
 
 /// Seconds since 1970.

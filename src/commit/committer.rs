@@ -83,8 +83,10 @@ impl Committer {
     ) -> Result<Committer, CommitterError> {
         let mut store = Store::new(&settings);
         let place = store.place();
+        let window = longest_window(&terms);
         let database = match tokio::time::timeout(START_PATIENCE, breaker::try_once(&mut store)).await {
             Ok(Ok(())) => {
+                breaker::fill_usage(&mut store, window).await;
                 log::info!("counting in {place}");
                 DatabaseState::Here(Box::new(store))
             }
@@ -94,7 +96,7 @@ impl Committer {
                     Ok(Err(error)) => error.to_string(),
                     _ => format!("no answer within {} s", START_PATIENCE.as_secs()),
                 };
-                DatabaseState::Away(open_breaker(&settings, &reason))
+                DatabaseState::Away(open_breaker(&settings, &reason, window))
             }
         };
         metrics.database_is_up(matches!(database, DatabaseState::Here(_)));
@@ -363,7 +365,7 @@ impl Committer {
     fn open_breaker(&mut self, reason: &str) {
         self.held.clear();
         self.metrics.database_is_up(false);
-        self.database = DatabaseState::Away(open_breaker(&self.settings, reason));
+        self.database = DatabaseState::Away(open_breaker(&self.settings, reason, longest_window(&self.terms)));
     }
 
     fn close_breaker(&mut self, store: Store) {
@@ -380,13 +382,18 @@ impl Committer {
     }
 }
 
-fn open_breaker(settings: &config::Database, reason: &str) -> Open {
+/// The longest window that decisions look at.
+fn longest_window(terms: &watch::Receiver<Arc<Terms>>) -> Duration {
+    terms.borrow().policy.longest_window().unwrap_or_default()
+}
+
+fn open_breaker(settings: &config::Database, reason: &str, window: Duration) -> Open {
     let store = Store::new(settings);
     log::error!(
         "{}: {reason}. Mail goes on; until the database is back each sender is counted in memory, from zero, against QUOTA",
         store.place()
     );
-    Open::new(store, reason)
+    Open::new(store, reason, window)
 }
 
 /// Settles a part in one transaction, within the time of its most urgent charge. What the database asks to try again is

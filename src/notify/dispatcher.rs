@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Longer than any window: what was told so long ago is of no account.
-const KEPT: i64 = 62 * 24 * 3600;
+pub const KEPT: i64 = 62 * 24 * 3600;
 /// Between two times that old notices are forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 

@@ -203,7 +203,7 @@ where
 
     /// Deletes the oldest of what is from before a time (seconds since 1970): [`ROWS`], and what is of the same age as the
     /// youngest of these. None when nothing is left.
-    pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<u64>, Failure> {
+    pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
             let (table, column, before) = (aged.table::<D>(), aged.column(), aged.units(before));
             let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT {column} FROM {table} WHERE {column} < "));
@@ -213,7 +213,7 @@ where
             let mut sql = QueryBuilder::<D::Db>::new(format!("DELETE FROM {table} WHERE {column} <= "));
             sql.push_bind(last);
             let deleted = D::rows_affected(&connection.execute(sql.build()).await?);
-            Ok((deleted > 0).then_some(deleted))
+            Ok((deleted > 0).then_some(Worked { rows: deleted, last }))
         })
         .await
     }

@@ -263,15 +263,15 @@ impl Store {
         with_backend!(self, backend => backend.last_reset().await)
     }
 
-    /// Deletes the next of what is from before a time (seconds since 1970); gives how many, or none when nothing is left.
-    pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<u64>, Failure> {
+    /// Deletes the next of what is from before a time (seconds since 1970); none when nothing is left.
+    pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<Worked>, Failure> {
         with_backend!(self, backend => backend.expire(aged, before).await)
     }
 
     /// Fills `usage` from the messages since a time (seconds since 1970), once in a database's life; what takes long only
     /// `slowly`.
-    pub async fn fill_usage(&mut self, since: i64, slowly: bool) -> Result<Filled, Failure> {
-        with_backend!(self, backend => backend.fill_usage(since, slowly).await)
+    pub async fn fill_usage(&mut self, since: i64, now: i64, slowly: bool) -> Result<Filled, Failure> {
+        with_backend!(self, backend => backend.fill_usage(since, now, slowly).await)
     }
 
     /// The row that the database finds for a sender's key.

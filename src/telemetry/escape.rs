@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Whether a character could end a line, steer a terminal or change how the rest of the line is shown.
-pub(super) fn is_unprintable(c: char) -> bool {
+pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{061c}'                  // Arabic letter mark

@@ -5,7 +5,7 @@
 //! what happens, and `http` shows it.
 
 pub mod decision;
-mod escape;
+pub mod escape;
 pub mod http;
 pub mod limited;
 pub mod logging;

@@ -1,0 +1,64 @@
+//! `sender delete`: deletes a sender's row and history; with the messages, or without.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::cli;
+use crate::commands::table;
+use crate::commands::{database, print, print_json};
+use crate::config::Sources;
+use crate::exit::{Exit, Failed};
+
+#[derive(Serialize)]
+struct Report {
+    sender: String,
+    deleted: bool,
+    messages_deleted: u64,
+}
+
+pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Failed> {
+    let report = database::with_tables(sources, async |config, store| {
+        let key = super::key(config, &options.sender.name)?;
+        let row = database::insist(store, async |store| store.sender(&key).await).await?;
+        let row = row.ok_or_else(|| super::no_such_sender(&key))?;
+        if !options.yes && !confirmed(&row.sender, options.messages)? {
+            return Ok(Report { sender: row.sender, deleted: false, messages_deleted: 0 });
+        }
+        // A few at a time, before the row goes: its foreign key would have to touch them all at once.
+        let mut messages = 0;
+        loop {
+            let parted =
+                database::insist(store, async |store| store.part_messages(row.id, options.messages).await).await?;
+            if parted == 0 {
+                break;
+            }
+            messages += parted;
+        }
+        database::insist(store, async |store| store.delete_sender(row.id).await).await?;
+        Ok(Report { sender: row.sender, deleted: true, messages_deleted: if options.messages { messages } else { 0 } })
+    })?;
+    if options.sender.output.json {
+        print_json(&report)?;
+    } else if report.deleted {
+        let messages =
+            if options.messages { format!(", with {} messages", report.messages_deleted) } else { String::new() };
+        print(&format!("{} is deleted{messages}; the next mail makes a new row\n", table::clean(&report.sender)))?;
+    } else {
+        print("Nothing was deleted.\n")?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Asks on the terminal. Without one there is nobody to ask.
+fn confirmed(sender: &str, messages: bool) -> Result<bool, Failed> {
+    if !io::stdin().is_terminal() {
+        return Err(Failed::new(Exit::Usage, "nobody is there to be asked: say --yes to delete without a question"));
+    }
+    let what = if messages { "row, history and messages" } else { "row and history" };
+    eprint!("Delete {what} of {}? [y/N] ", table::clean(sender));
+    let mut answer = String::new();
+    let read = io::stderr().flush().and_then(|()| io::stdin().lock().read_line(&mut answer));
+    read.map_err(|error| Failed::new(Exit::IoError, format_args!("cannot read the answer: {error}")))?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,119 @@
+//! `sender list`: senders in a table, with what they have used.
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::standing;
+use crate::cli;
+use crate::cli::SenderOrder;
+use crate::commands::table::{self, Align, Table};
+use crate::commands::{database, print, print_json};
+use crate::commit::breaker;
+use crate::config::{Sources, UNLIMITED, Window};
+use crate::exit::{Exit, Failed};
+use crate::limiter::explain::{blocking, explain, quota_used};
+use crate::limiter::lists::Lists;
+use crate::limiter::terms::Terms;
+use crate::store::senders::{Listing, Order};
+
+/// Histories read at a time: some 150,000 minutes at the most.
+const AT_A_TIME: usize = 100;
+/// Senders that are looked at for whether they are blocked.
+const CANDIDATES: u32 = 10_000;
+
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    row: super::Row,
+    /// Of the quota in the present window: of messages and recipients the greater.
+    used: u64,
+    /// What the next message would be told, if it would be held or refused.
+    blocked: Option<String>,
+}
+
+pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed> {
+    let lines = database::with_tables(sources, async |config, store| {
+        let policy = Terms::new(config, Lists::default(), TimeZone::system()).policy;
+        let now = breaker::now();
+        let seconds = |window: std::time::Duration| i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
+        let longest = policy.longest_window().map_or(24 * 3600, seconds);
+        let listing = Listing {
+            filter: options.filter.clone(),
+            blocked_since: options.blocked.then(|| now.saturating_sub(longest)),
+            window_since: match policy.window {
+                Window::Reset => None,
+                Window::Sliding(window) => Some(now.saturating_sub(seconds(window))),
+            },
+            order: match options.sort {
+                SenderOrder::Used => Order::Used,
+                SenderOrder::Name => Order::Name,
+                SenderOrder::Quota => Order::Quota,
+                SenderOrder::Last => Order::LastUsed,
+            },
+            limit: if options.blocked { CANDIDATES } else { options.limit },
+        };
+        let listed = database::insist(store, async |store| store.list(&listing).await).await?;
+        let mut lines = Vec::new();
+        for listed in listed.chunks(AT_A_TIME) {
+            let rows: Vec<_> = listed.iter().map(|listed| &listed.row).collect();
+            let standings =
+                database::insist(store, async |store| standing::of(store, &policy, &rows, now).await).await?;
+            for row in rows {
+                let Some(standing) = standings.get(&row.id) else { continue };
+                // A domain's row is charged nothing.
+                let explained = if row.sender.starts_with('@') { Vec::new() } else { explain(&policy, standing, now) };
+                let blocked = blocking(&explained).and_then(|one| one.action.as_ref()).map(|action| action.word());
+                if !options.blocked || blocked.is_some() {
+                    lines.push((
+                        Line { row: row.into(), used: quota_used(&policy, standing, now), blocked },
+                        row.clone(),
+                    ));
+                }
+            }
+            if lines.len() >= options.limit as usize {
+                break;
+            }
+        }
+        lines.truncate(options.limit as usize);
+        Ok(lines)
+    })?;
+    if options.output.json {
+        print_json(&lines.into_iter().map(|(line, _)| line).collect::<Vec<_>>())?;
+        return Ok(Exit::Ok);
+    }
+    if lines.is_empty() {
+        print(if options.blocked { "Nobody is blocked.\n" } else { "There are no senders.\n" })?;
+        return Ok(Exit::Ok);
+    }
+    let zone = TimeZone::system();
+    let mut table = Table::new(&[
+        ("SENDER", Align::Left),
+        ("USED", Align::Right),
+        ("QUOTA", Align::Right),
+        ("", Align::Right),
+        ("LAST SENT", Align::Left),
+        ("STATE", Align::Left),
+    ]);
+    for (line, row) in &lines {
+        let is_domain = row.sender.starts_with('@');
+        let share = match row.quota {
+            0 | UNLIMITED => String::new(),
+            quota => format!("{}%", line.used.saturating_mul(100) / u64::from(quota)),
+        };
+        let mut state: Vec<&str> = Vec::new();
+        state.extend(line.blocked.as_deref());
+        state.extend(row.locked.then_some("locked"));
+        let once = row.quota != row.quota_reset && !row.locked;
+        state.extend(once.then_some("this period only"));
+        table.row(vec![
+            table::clean(&row.sender),
+            if is_domain { String::new() } else { line.used.to_string() },
+            table::quota(row.quota),
+            if is_domain { String::new() } else { share },
+            if is_domain { String::new() } else { table::local_time(row.updated_at, &zone) },
+            state.join(", "),
+        ]);
+    }
+    print(&table.show())?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,26 @@
+//! `sender reset`: lets a sender send again at once.
+
+use crate::cli;
+use crate::commands::table;
+use crate::commands::{database, print, print_json};
+use crate::commit::breaker;
+use crate::config::Sources;
+use crate::exit::{Exit, Failed};
+
+pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
+    let row = database::with_tables(sources, async |config, store| {
+        let key = super::key(config, &options.name)?;
+        let now = breaker::now();
+        let row = database::insist(store, async |store| store.free(&key, now).await).await?;
+        row.ok_or_else(|| super::no_such_sender(&key))
+    })?;
+    if options.output.json {
+        print_json(&super::Row::from(&row))?;
+        return Ok(Exit::Ok);
+    }
+    print(&format!("{}: counted from zero again, quota {}\n", table::clean(&row.sender), table::quota(row.quota)))?;
+    if row.quota == 0 {
+        print("A quota of 0 lets nothing through; `sender set` changes it.\n")?;
+    }
+    Ok(Exit::Ok)
+}

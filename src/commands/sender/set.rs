@@ -1,0 +1,78 @@
+//! `sender set`: changes a quota, or whether it is locked. The daemons read it with the next message.
+
+use serde::Serialize;
+
+use crate::cli;
+use crate::commands::table;
+use crate::commands::{database, print, print_json};
+use crate::commit::breaker;
+use crate::config::Sources;
+use crate::exit::{Exit, Failed};
+use crate::store::Store;
+use crate::store::senders::{Change, SenderRow};
+
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    row: super::Row,
+    /// Whether the row was made now.
+    made: bool,
+    /// With --existing, how many of the domain's logins were changed.
+    logins_changed: Option<u64>,
+}
+
+pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> {
+    let (before, after, logins) = database::with_tables(sources, async |config, store| {
+        let key = super::key(config, &options.sender.name)?;
+        if options.existing && !key.starts_with('@') {
+            return Err(Failed::new(Exit::Usage, "--existing is for a domain: write `sender set @example.com …`"));
+        }
+        let change = Change {
+            quota: options.quota,
+            once: options.once,
+            locked: (options.lock || options.unlock).then_some(options.lock),
+        };
+        let (quota, now) = (config.quota.default, breaker::now());
+        let (before, after) = database::insist(store, async |store| store.set(&key, change, quota, now).await).await?;
+        let after = after.ok_or_else(|| super::no_such_sender(&key))?;
+        let logins = if options.existing { Some(apply(store, &key, options.once).await?) } else { None };
+        Ok((before, after, logins))
+    })?;
+    if options.sender.output.json {
+        print_json(&Report { row: (&after).into(), made: before.is_none(), logins_changed: logins })?;
+        return Ok(Exit::Ok);
+    }
+    print(&format!("{}\n", told(before.as_ref(), &after)))?;
+    if let Some(logins) = logins {
+        print(&format!("{logins} logins of {} changed; locked ones keep theirs\n", table::clean(&after.sender)))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// Gives the logins that a domain has its quota, a few at a time.
+async fn apply(store: &mut Store, domain: &str, once: bool) -> Result<u64, Failed> {
+    let (mut done, mut after) = (0, 0);
+    while let Some(worked) =
+        database::insist(store, async |store| store.apply_domain(domain, once, after).await).await?
+    {
+        done += worked.rows;
+        after = worked.last;
+    }
+    Ok(done)
+}
+
+/// What was changed, in one line.
+fn told(before: Option<&SenderRow>, after: &SenderRow) -> String {
+    let mut text = format!("{}: quota {}", table::clean(&after.sender), table::quota(after.quota));
+    match before {
+        None => text.push_str(" (new)"),
+        Some(before) if before.quota != after.quota => text.push_str(&format!(" (was {})", table::quota(before.quota))),
+        Some(_) => {}
+    }
+    match (after.locked, after.quota == after.quota_reset) {
+        (true, _) => text.push_str(", locked: cleanup leaves it"),
+        (false, true) => {}
+        (false, false) => text.push_str(&format!(", until cleanup makes it {}", table::quota(after.quota_reset))),
+    }
+    text
+}

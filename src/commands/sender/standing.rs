@@ -1,0 +1,34 @@
+//! Where senders stand, from their rows and histories: what decisions are made by.
+
+use std::collections::HashMap;
+
+use crate::commit::histories;
+use crate::limiter::decide::{Policy, Standing};
+use crate::limiter::history::History;
+use crate::store::senders::SenderRow;
+use crate::store::{Failure, Since, Store};
+
+/// Where each of these senders stands now. `now` is in seconds since 1970.
+pub async fn of(
+    store: &mut Store,
+    policy: &Policy,
+    rows: &[&SenderRow],
+    now: i64,
+) -> Result<HashMap<i64, Standing>, Failure> {
+    let mut histories: HashMap<i64, History> = HashMap::new();
+    if let Some(longest) = policy.longest_window() {
+        let seconds = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
+        let since = Since {
+            rows: rows.iter().map(|row| row.id).collect(),
+            time: now.saturating_sub(seconds).div_euclid(60) * 60,
+            networks: policy.counts_networks(),
+        };
+        let from = rows.iter().map(|row| (row.id, row.window_from)).collect();
+        histories = histories::from_rows(store.histories(since).await?, &from);
+    }
+    let standing = |row: &&SenderRow| {
+        let history = histories.remove(&row.id).unwrap_or_default();
+        (row.id, Standing { quota: row.quota, messages: row.messages, recipients: row.recipients, history })
+    };
+    Ok(rows.iter().map(standing).collect())
+}

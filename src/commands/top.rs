@@ -1,0 +1,283 @@
+//! `top`: who sent most. On a terminal as wide as it is, with bars and the day hour by hour; elsewhere plain columns.
+
+use std::collections::HashMap;
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::table::{self, Align, Screen, Table, aligned};
+use super::{database, print, print_json};
+use crate::cli;
+use crate::cli::TopBy;
+use crate::commit::breaker;
+use crate::config::{Sources, duration};
+use crate::exit::{Exit, Failed};
+use crate::limiter::limit::Measure;
+use crate::store::report::{By, Part, Top, Totals};
+
+/// Of a sparkline: parts of the time.
+const PARTS: usize = 24;
+/// From this width on there is room for all parts.
+const WIDE: usize = 110;
+
+/// All that is shown.
+struct Shown {
+    tops: Vec<Top>,
+    totals: Totals,
+    parts: HashMap<i64, Vec<u64>>,
+    since: i64,
+    by: TopBy,
+    /// What is not known, and why.
+    notes: Vec<&'static str>,
+}
+
+pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
+    let by = match options.by {
+        TopBy::Recipients => By::Recipients,
+        TopBy::Messages => By::Messages,
+        TopBy::Blocked => By::Blocked,
+        TopBy::Networks => By::Networks,
+    };
+    let seconds = i64::try_from(options.since.as_secs()).unwrap_or(i64::MAX).max(60);
+    let since = breaker::now().saturating_sub(seconds);
+    let shown = database::with_tables(sources, async |config, store| {
+        let (tops, totals, parts) = database::insist(store, async |store| {
+            let tops = store.top(by, since, options.number).await?;
+            let ids: Vec<i64> = tops.iter().map(|top| top.id).collect();
+            // The parts are whole minutes, and the last one holds the present minute.
+            let minutes = (seconds / 60 / PARTS as i64).max(1);
+            let first = breaker::now().div_euclid(60) + 1 - minutes * PARTS as i64;
+            let parts = store.parts(&ids, first, minutes).await?;
+            Ok((tops, store.totals(since).await?, parts))
+        })
+        .await?;
+        let counts_networks = config.quota.limits.iter().any(|limit| limit.measure == Measure::Networks);
+        let mut notes = Vec::new();
+        if !config.audit.message_log {
+            notes.push("MESSAGE_LOG is off: what was blocked is not known.");
+        }
+        if options.by == TopBy::Networks && !counts_networks {
+            notes.push("LIMITS has no limit on networks, so they are not noted.");
+        }
+        Ok(Shown { tops, totals, parts: sparks(&parts, options.by), since, by: options.by, notes })
+    })?;
+    if options.output.json {
+        print_json(&Report::new(&shown))?;
+        return Ok(Exit::Ok);
+    }
+    let zone = TimeZone::system();
+    let totals = shown.totals;
+    let mut text = format!(
+        "Since {} ({}): {} recipients in {} messages of {} senders let through\n",
+        table::local_time(shown.since, &zone),
+        duration::display(options.since),
+        totals.recipients,
+        totals.messages,
+        totals.senders
+    );
+    for note in &shown.notes {
+        text.push_str(&format!("{note}\n"));
+    }
+    match Screen::of_process() {
+        _ if shown.tops.is_empty() => {}
+        Some(screen) => text.push_str(&drawn(&shown, screen)),
+        None => text.push_str(&plain(&shown)),
+    }
+    print(&text)?;
+    Ok(Exit::Ok)
+}
+
+/// Each sender's parts of the time, in the measure that is ranked by.
+fn sparks(parts: &[Part], by: TopBy) -> HashMap<i64, Vec<u64>> {
+    let mut sparks: HashMap<i64, Vec<u64>> = HashMap::new();
+    for part in parts {
+        let number = if by == TopBy::Messages { part.messages } else { part.recipients };
+        let spark = sparks.entry(part.id).or_insert_with(|| vec![0; PARTS]);
+        // A host whose clock is ahead writes beyond the last part.
+        let place = usize::try_from(part.part).unwrap_or(0).min(PARTS - 1);
+        if let Some(place) = spark.get_mut(place) {
+            *place = place.saturating_add(u64::try_from(number).unwrap_or(0));
+        }
+    }
+    sparks
+}
+
+/// The number that a sender is ranked by.
+fn ranked(top: &Top, by: TopBy) -> u64 {
+    let number = match by {
+        TopBy::Recipients => top.recipients,
+        TopBy::Messages => top.messages,
+        TopBy::Blocked => top.blocked,
+        TopBy::Networks => top.networks,
+    };
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// The share of a sender's messages that was held or refused.
+fn share_blocked(top: &Top) -> String {
+    match top.logged {
+        0 => String::new(),
+        logged => format!("{}%", top.blocked.saturating_mul(100) / logged),
+    }
+}
+
+fn plain(shown: &Shown) -> String {
+    let mut table = Table::new(&[
+        ("SENDER", Align::Left),
+        ("RECIPIENTS", Align::Right),
+        ("MESSAGES", Align::Right),
+        ("BLOCKED", Align::Right),
+        ("SHARE", Align::Right),
+        ("NETWORKS", Align::Right),
+    ]);
+    for top in &shown.tops {
+        table.row(vec![
+            table::clean(&top.sender),
+            top.recipients.to_string(),
+            top.messages.to_string(),
+            top.blocked.to_string(),
+            share_blocked(top),
+            top.networks.to_string(),
+        ]);
+    }
+    table.show()
+}
+
+/// The table with bars and sparklines, exactly as wide as the screen at the most.
+fn drawn(shown: &Shown, screen: Screen) -> String {
+    const NUMBER: usize = 8;
+    let wide = screen.width >= WIDE;
+    let cells = if wide { PARTS } else { PARTS / 2 };
+    // Between the columns are two blanks.
+    let numbers = if wide { 5 } else { 3 };
+    let fixed = numbers * (NUMBER + 2) + 2 + cells;
+    let room = screen.width.saturating_sub(fixed + 2);
+    let longest = shown.tops.iter().map(|top| top.sender.chars().count()).max().unwrap_or(0).max("SENDER".len());
+    let name = longest.min((room * 3 / 5).max(16)).min(room.max(1));
+    let bar = room.saturating_sub(name);
+    let most = shown.tops.iter().map(|top| ranked(top, shown.by)).max().unwrap_or(0);
+    let mut headings = vec!["RCPTS", "MSGS", "BLOCKED"];
+    if wide {
+        headings.extend(["SHARE", "NETWORKS"]);
+    }
+    let mut text = aligned("SENDER", Align::Left, name);
+    for heading in headings {
+        text.push_str(&format!("  {heading:>NUMBER$}"));
+    }
+    text.push_str(&format!("  {}\n", aligned("IN TIME", Align::Left, cells).trim_end()));
+    for top in &shown.tops {
+        let mut numbers = vec![top.recipients.to_string(), top.messages.to_string()];
+        if wide {
+            numbers.extend([top.blocked.to_string(), share_blocked(top), top.networks.to_string()]);
+        } else {
+            numbers.push(share_blocked(top));
+        }
+        let mut line = aligned(&table::shortened(&table::clean(&top.sender), name), Align::Left, name);
+        for number in numbers {
+            line.push_str(&format!("  {number:>NUMBER$}"));
+        }
+        let spark = shown.parts.get(&top.id).cloned().unwrap_or_else(|| vec![0; PARTS]);
+        let spark: Vec<u64> = spark.chunks(PARTS / cells).map(|parts| parts.iter().sum()).collect();
+        line.push_str("  ");
+        line.push_str(&table::sparkline(&spark, screen));
+        if bar > 0 {
+            line.push_str("  ");
+            line.push_str(&table::bar(ranked(top, shown.by), most, bar, screen));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Report {
+    since: String,
+    senders: i64,
+    messages: i64,
+    recipients: i64,
+    top: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    sender: String,
+    recipients: i64,
+    messages: i64,
+    blocked: i64,
+    /// Messages in the audit log, blocked ones among them.
+    logged: i64,
+    networks: i64,
+    /// The time since then in equal parts, in the measure that is ranked by (recipients, unless messages).
+    parts: Vec<u64>,
+}
+
+impl Report {
+    fn new(shown: &Shown) -> Report {
+        let line = |top: &Top| Line {
+            sender: top.sender.clone(),
+            recipients: top.recipients,
+            messages: top.messages,
+            blocked: top.blocked,
+            logged: top.logged,
+            networks: top.networks,
+            parts: shown.parts.get(&top.id).cloned().unwrap_or_else(|| vec![0; PARTS]),
+        };
+        let Totals { senders, messages, recipients } = shown.totals;
+        Report {
+            since: table::utc(shown.since),
+            senders,
+            messages,
+            recipients,
+            top: shown.tops.iter().map(line).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(senders: usize) -> Shown {
+        let top = |number: usize| Top {
+            id: number as i64,
+            sender: format!("{}{number}@example.com", "somebody".repeat(number)),
+            messages: 10,
+            recipients: 1_000_000 / (number as i64 + 1),
+            logged: 12,
+            blocked: 3,
+            networks: 2,
+        };
+        Shown {
+            tops: (0..senders).map(top).collect(),
+            totals: Totals::default(),
+            parts: (0..senders as i64).map(|id| (id, (0..PARTS as u64).collect())).collect(),
+            since: 0,
+            by: TopBy::Recipients,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_line_is_never_wider_than_the_screen() {
+        for width in [40, 60, 80, 109, 110, 132, 200] {
+            for blocks in [false, true] {
+                let text = drawn(&shown(6), Screen { width, blocks });
+                assert_eq!(text.lines().count(), 7);
+                let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+                assert!(widest <= width.max(50), "{widest} of {width}:\n{text}");
+                if width >= 80 {
+                    assert_eq!(widest, width, "the greatest bar fills the screen:\n{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pipe_gets_plain_columns() {
+        let text = plain(&shown(2));
+        assert!(text.is_ascii(), "{text}");
+        assert_eq!(text.lines().next(), Some("SENDER                 RECIPIENTS  MESSAGES  BLOCKED  SHARE  NETWORKS"));
+        assert!(text.lines().nth(1).unwrap().ends_with("1000000        10        3    25%         2"), "{text}");
+    }
+}
