@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use crate::config::{UNLIMITED, duration};
+use crate::config::UNLIMITED;
+use crate::limiter::duration;
 
 /// Postfix policy service that limits what each authenticated sender may send.
 #[derive(Debug, Parser)]
@@ -311,8 +312,8 @@ pub enum Import {
 
 #[derive(Debug, Args)]
 pub struct ImportPolicyd {
-    /// policyd's settings file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/postfix/policyd.cfg")]
+    /// policyd's settings file. Without it: /etc/postfix/policyd.cfg, where policyd itself looks.
+    #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
     /// Our settings file, to be written; the lists go into its folder.

@@ -10,10 +10,10 @@ use policyd_rate_guard::exit::Exit;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // --help and --version come this way too. What cannot be printed cannot be told either.
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Ok }.into();
+        // Help and version come this way too, for standard output.
+        Err(instead) => {
+            let exit = if instead.use_stderr() { Exit::Usage } else { Exit::Ok };
+            return if instead.print().is_ok() { exit.into() } else { Exit::IoError.into() };
         }
     };
     match commands::run(cli) {

@@ -241,7 +241,7 @@ fn each_message_has_an_audit_row_with_what_postfix_told() {
     assert_eq!((accepted.action.as_str(), accepted.reason.as_str()), ("DUNNO", ""));
     assert_eq!((blocked.from_addr.as_str(), blocked.to_addr.as_str()), ("", ""));
     assert_eq!((blocked.rcpt_count, blocked.blocked), (3, true));
-    assert_eq!((blocked.action.as_str(), blocked.reason.as_str()), ("DEFER_IF_PERMIT", "quota 3 reached: 4"));
+    assert_eq!((blocked.action.as_str(), blocked.reason.as_str()), ("DEFER_IF_PERMIT", "1x quota 3: 4"));
     let linked = "SELECT COUNT(*) FROM messages JOIN ratelimits ON ratelimits.id = messages.ratelimit_id
         WHERE ABS(strftime('%s', messages.created_at) - strftime('%s', 'now')) < 60";
     assert_eq!(daemon.database().number(linked), 2, "each belongs to its sender's row and was made now, in UTC");

@@ -105,7 +105,7 @@ fn the_first_requests_of_a_sender_make_one_row<S: Server>() {
 
 fn cleanup_from_several_hosts_resets_once<S: Server>() {
     let database = S::shared().database();
-    let daemon = Setup::on(&database).start();
+    let daemon = Setup::on(&database).start_on_tables();
     let mut client = daemon.connect();
     let sender = "alice@example.com";
     client.ask(&Request::data(sender, 3));
@@ -132,7 +132,8 @@ fn cleanup_from_several_hosts_resets_once<S: Server>() {
 fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
     const ROWS: i64 = 200_000;
     let database = S::shared().database();
-    let daemon = Setup::on(&database).setting("MESSAGE_RETENTION", "30").setting("LOG_LEVEL", "WARNING").start();
+    let daemon =
+        Setup::on(&database).setting("MESSAGE_RETENTION", "30").setting("LOG_LEVEL", "WARNING").start_on_tables();
     let session = database.session();
     session.execute(
         "INSERT INTO ratelimits (sender, msg_counter, rcpt_counter, msg_total, rcpt_total) \

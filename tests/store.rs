@@ -4,10 +4,13 @@
 
 mod support;
 
+use std::collections::HashSet;
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use policyd_rate_guard::config::{self, Sources, UNLIMITED};
+use policyd_rate_guard::store::dialect::LOCK_PATIENCE;
 use policyd_rate_guard::store::maintenance::{Chunk, Worked};
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
 use policyd_rate_guard::store::{
@@ -134,7 +137,7 @@ impl Opened {
 }
 
 fn sum(sender: &str, messages: u32, recipients: u32) -> Sum {
-    Sum { sender: sender.to_owned(), domain: None, messages, recipients, count: true }
+    Sum { sender: sender.to_owned(), messages, recipients, count: true, domain: None }
 }
 
 fn look(sender: &str) -> Sum {
@@ -435,6 +438,46 @@ fn a_refused_value_writes_nothing_of_its_batch(place: &Place) {
     }
 }
 
+/// What becomes of a transaction is the database's word, also when a lock goes just when the patience with it ends.
+fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(place: &Place) {
+    let mut store = place.open();
+    store.settle(&[sum("alice", 1, 1)]);
+    let mut settled = 1;
+    for around in 0..30 {
+        let locker = place.database.session();
+        locker.execute("BEGIN");
+        locker.execute("UPDATE ratelimits SET quota_reset = 7 WHERE sender = 'alice'");
+        let id = store.settle(&[look("alice")])[0].unwrap().id;
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(LOCK_PATIENCE + Duration::from_millis(around / 2) - Duration::from_millis(7));
+                locker.execute("COMMIT");
+            });
+            match store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice")]) {
+                Ok(_) => settled += 1,
+                failed => assert!(matches!(failed, Err(Failure::Locked(_))), "{failed:?}"),
+            }
+        });
+        assert_eq!(place.points("alice").0, settled);
+        assert_eq!(place.database.rows("messages"), settled - 1);
+    }
+}
+
+#[test]
+fn postgres_a_character_that_a_database_cannot_hold_spoils_nothing() {
+    for encoding in ["LATIN1", "WIN1252", "SQL_ASCII"] {
+        let words = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        let place = Place { database: Postgres::shared().database_with(&words), scratch: None };
+        let mut store = place.open();
+        let logins = ["plain", "jürgen", "пётр", "иван", "🦀"];
+        let id = store.settle(&[sum("plain", 1, 1)])[0].unwrap().id;
+        let rows = store.try_settle(&logins.map(|login| sum(login, 1, 1)), vec![audit_row(id, "пётр🦀")]).unwrap();
+        let ids: HashSet<i64> = rows.iter().map(|row| row.unwrap().id).collect();
+        assert_eq!(ids.len(), logins.len(), "{encoding}: each has a row of its own");
+        assert_eq!(place.database.rows("messages"), 1);
+    }
+}
+
 /// Gives the suite to each database; the Makefile tells the tests that need a server by the modules' names.
 macro_rules! on_every_database {
     ($($test:ident)*) => {
@@ -468,4 +511,19 @@ on_every_database! {
     migrate_lists_does_and_has_nothing_left_to_do
     a_newer_database_is_refused_with_a_clear_word
     a_refused_value_writes_nothing_of_its_batch
+}
+
+// SQLite has no locks of rows.
+mod mariadb_locks {
+    #[test]
+    fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
+        super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::mariadb());
+    }
+}
+
+mod postgres_locks {
+    #[test]
+    fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
+        super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::postgres());
+    }
 }

@@ -219,7 +219,7 @@ fn predecessor(findings: &mut Vec<Finding>) {
                 "predecessor",
                 format!("{path} is PolicydRateGuard's"),
                 "It has the name of ours and wins over it.",
-                "follow docs/migrating.md (/usr/share/doc/policyd-rate-guard/migrating.md)".to_owned(),
+                "follow docs/migrating.md (/usr/share/doc/policyd-rate-guard/docs/migrating.md)".to_owned(),
             ));
         }
     }

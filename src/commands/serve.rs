@@ -274,3 +274,19 @@ fn log_panics() {
         log::error!("this is a bug, please report it: process {}: {panic}", process::id());
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_committer_that_ends_by_itself_is_a_bug_with_its_exit_status() {
+        let panicked = tokio::spawn(async { panic!("an arithmetic error") }).await.unwrap_err();
+        let failed = committer_ended(Err(panicked)).unwrap();
+        assert!(failed.exit == Exit::Software && failed.message.contains("an arithmetic error"), "{failed:?}");
+        let panicked = tokio::spawn(async { panic!("another") }).await.unwrap_err();
+        let failed = committer_ended(Ok(Err(CommitterError::Probe(panicked)))).unwrap();
+        assert_eq!(failed.exit, Exit::Software);
+        assert!(committer_ended(Ok(Ok(()))).is_none(), "when the queue was closed it is no failure");
+    }
+}

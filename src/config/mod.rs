@@ -5,7 +5,6 @@
 
 mod check;
 pub mod documents;
-pub mod duration;
 pub mod env_file;
 mod finding;
 mod lists;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::duration;
+use crate::limiter::duration;
 
 /// Settings that belong together, under one heading of the settings file and the manual.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +95,7 @@ impl Kind {
             Kind::Flag => "True or False (or yes, no, on, off, 1, 0)".into(),
             Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Duration(least, most) => {
-                format!("a duration from {} to {}", duration::display(*least), duration::display(*most))
+                format!("a duration from {} to {}", duration::show(*least), duration::show(*most))
             }
             Kind::Driver => "sqlite (sqlite3), mysql (pymysql, mariadb) or postgres (postgresql)".into(),
             Kind::Tls => "off, prefer, require or verify".into(),
@@ -108,7 +108,7 @@ impl Kind {
             Kind::Domain => "a domain such as example.com".into(),
             Kind::Quota => "a whole number from 0 to 4294967294, or unlimited".into(),
             Kind::Window(least, most) => {
-                format!("reset, or a duration from {} to {}", duration::display(*least), duration::display(*most))
+                format!("reset, or a duration from {} to {}", duration::show(*least), duration::show(*most))
             }
             Kind::Networks => "networks such as 192.0.2.0/24 or 2001:db8::/32, separated by blanks or commas".into(),
             Kind::Action => format!("one of {}", crate::protocol::reply::ALLOWED),

@@ -3,10 +3,12 @@
 //! A request is `name=value` lines and an empty line (SMTPD_POLICY_README). The parser takes any chunking, keeps only what it
 //! needs, and bounds everything: what one client sends costs the daemon at most [`MAX_REQUEST`] bytes.
 
+use memchr::memchr;
+
 /// The longest line that is kept, in bytes without its newline. What comes after on the same line is left out, so that
 /// nobody escapes a limit by a long HELO: the request counts with its cut value.
 pub const MAX_LINE: usize = 8192;
-/// The longest request, in bytes with its newlines. A client that sends more without ending the request is cut off.
+/// The longest request, in bytes with its newlines, the one that ends it too. A client that sends more is cut off.
 pub const MAX_REQUEST: usize = 64 * 1024;
 /// The most lines a request may have. Postfix 3.12 sends 33; a request with more than this is nonsense.
 pub const MAX_ATTRIBUTES: usize = 256;
@@ -74,7 +76,7 @@ pub enum Nonsense {
 pub enum Event {
     /// An empty line ended a request.
     Request(Result<Box<Request>, Nonsense>),
-    /// The request exceeds [`MAX_REQUEST`] and has not ended: the connection is of no more use.
+    /// The request exceeds [`MAX_REQUEST`]: the connection is of no more use.
     Endless,
 }
 
@@ -95,18 +97,19 @@ impl Parser {
     pub fn feed(&mut self, input: &[u8]) -> (usize, Option<Event>) {
         let mut taken = 0;
         while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
-            let newline = rest.iter().position(|&byte| byte == b'\n');
+            let newline = memchr(b'\n', rest);
             let piece = rest.get(..newline.unwrap_or(rest.len())).unwrap_or(rest);
             let room = MAX_LINE.saturating_sub(self.line.len());
             self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
             let step = piece.len() + usize::from(newline.is_some());
             taken += step;
             self.seen += step;
-            if newline.is_some() && self.end_line() {
-                return (taken, Some(Event::Request(self.end_request())));
-            }
+            // Before the end of the line is looked at: whether it came in the same piece must make no difference.
             if self.seen > MAX_REQUEST {
                 return (taken, Some(Event::Endless));
+            }
+            if newline.is_some() && self.end_line() {
+                return (taken, Some(Event::Request(self.end_request())));
             }
         }
         (taken, None)
@@ -166,9 +169,9 @@ struct Draft {
 
 impl Draft {
     fn set(&mut self, line: &[u8]) -> Result<(), Nonsense> {
-        let mut halves = line.splitn(2, |&byte| byte == b'=');
-        let (name, value) = match (halves.next(), halves.next()) {
-            (Some(name), Some(value)) if !name.is_empty() => (name, value),
+        let halves = memchr(b'=', line).and_then(|place| line.split_at_checked(place));
+        let (name, value) = match halves {
+            Some((name, [_, value @ ..])) if !name.is_empty() => (name, value),
             _ => return Err(Nonsense::NotAnAttribute(clean(line, 64))),
         };
         let field = match name {
@@ -332,6 +335,23 @@ mod tests {
         assert_eq!((taken, event), (MAX_REQUEST, None));
         assert_eq!(parser.feed(b"x").1, Some(Event::Endless));
         assert!(parser.line.len() <= MAX_LINE, "only a line's worth is kept");
+    }
+
+    #[test]
+    fn the_bound_is_the_same_for_one_piece_and_for_single_bytes() {
+        for length in [MAX_REQUEST - 2, MAX_REQUEST - 1, MAX_REQUEST] {
+            for end in [&b"\n"[..], b"\r\n"] {
+                let bytes = [&b"x=12345\n".repeat(length / 8), &vec![b'y'; length % 8][..], b"\n", end].concat();
+                let single: Vec<bool> = {
+                    let mut parser = Parser::default();
+                    let events = bytes.chunks(1).filter_map(|byte| parser.feed(byte).1);
+                    events.map(|event| event == Event::Endless).take(1).collect()
+                };
+                let whole = Parser::default().feed(&bytes).1 == Some(Event::Endless);
+                assert_eq!([whole], single[..], "{} bytes", bytes.len());
+                assert_eq!(whole, bytes.len() > MAX_REQUEST);
+            }
+        }
     }
 
     #[test]

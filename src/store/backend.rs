@@ -1,9 +1,10 @@
 //! One connection to one database, and the transactions on it, generic over the concrete sqlx drivers.
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, SqlSafeStr, Type};
+use sqlx::{ColumnIndex, ConnectOptions, Database, Decode, Encode, Executor, Type};
 
 use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
 use super::patience::Patience;
+use super::script::Script;
 use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
 use crate::limiter::subject::{Charset, narrow};
@@ -20,7 +21,9 @@ pub struct Backend<D: Dialect> {
 
 impl<D: Dialect> Backend<D> {
     pub fn new(database: &config::Database) -> Backend<D> {
-        Backend { options: D::options(database), connection: None, session: Session::default(), committing: false }
+        // The driver would log each statement that takes long, which is all of them while somebody else has the database.
+        let options = D::options(database).disable_statement_logging();
+        Backend { options, connection: None, session: Session::default(), committing: false }
     }
 
     pub fn place(&self) -> String {
@@ -57,6 +60,17 @@ impl<D: Dialect> Backend<D> {
         self.session.keys
     }
 
+    /// A sum with keys that the table can hold.
+    pub(super) fn narrowed_sum(&self, sum: &Sum) -> Sum {
+        let narrow = |key: &str| narrow(key, self.session.keys).into_owned();
+        Sum { sender: narrow(&sum.sender), domain: sum.domain.as_deref().map(narrow), ..sum.clone() }
+    }
+
+    /// For statements that may have to wait for others' rows.
+    pub(super) fn patience(&self) -> Patience<'_, D> {
+        Patience { options: &self.options, session: self.session.id }
+    }
+
     /// The connection, taken out: a method that is cancelled or fails leaves none behind, and the next one connects anew.
     pub(super) async fn take_connection(&mut self) -> Result<ConnectionOf<D>, Failure> {
         self.connect().await?;
@@ -90,13 +104,8 @@ where
         let narrowed: Vec<Sum>;
         let sums = match self.session.keys {
             Charset::Utf8mb4 => sums,
-            charset => {
-                let narrow = |sum: &Sum| Sum {
-                    sender: narrow(&sum.sender, charset).into_owned(),
-                    domain: sum.domain.as_deref().map(|domain| narrow(domain, charset).into_owned()),
-                    ..sum.clone()
-                };
-                narrowed = sums.iter().map(narrow).collect();
+            _ => {
+                narrowed = sums.iter().map(|sum| self.narrowed_sum(sum)).collect();
                 &narrowed
             }
         };
@@ -114,43 +123,39 @@ where
         mut judge: J,
     ) -> Result<J::Ruled, Failure> {
         let patience = Patience::<D> { options: &self.options, session: self.session.id };
-        let mut transaction =
-            connection.begin_with(D::BEGIN.into_sql_str()).await.map_err(|error| failure::<D>(&error))?;
+        let mut script = Script::<D>::new(connection, patience);
         let written = async {
-            let mark = counters::add::<D>(&mut transaction, sums, new_quota, now, &patience).await?;
-            let mut rows = counters::read::<D>(&mut transaction, sums).await?;
-            counters::inherit::<D>(&mut transaction, sums, &mut rows, mark).await?;
+            script.begin().await?;
+            let mark = counters::add(&mut script, sums, new_quota, now).await?;
+            let mut rows = counters::read(&mut script, sums).await?;
+            counters::inherit(&mut script, sums, &mut rows, mark).await?;
             let history = match judge.history(&rows) {
-                Some(since) => usage::read::<D>(&mut transaction, since).await?,
+                Some(since) => usage::read(&mut script, since).await?,
                 None => HistoryRows::default(),
             };
             let (ruled, writes) = judge.rule(&rows, history);
-            usage::add::<D>(&mut transaction, &writes.usage).await?;
-            usage::see::<D>(&mut transaction, &writes.seen).await?;
-            messages::insert::<D>(&mut transaction, &writes.audit, now, self.session.texts).await?;
+            usage::add(&mut script, &writes.usage).await?;
+            usage::see(&mut script, &writes.seen).await?;
+            if writes.audit.len() > 1 {
+                // Together they would be a new statement for every pair of sizes.
+                script.send().await?;
+            }
+            messages::insert(&mut script, &writes.audit, now, self.session.texts).await?;
             Ok(ruled)
         }
         .await;
         match written {
-            Ok(result) => {
+            Ok(ruled) => {
                 self.committing = true;
-                let committed = transaction.commit().await;
+                let committed = script.commit().await;
                 self.committing = false;
-                committed.map_err(|error| commit_failure::<D>(&error))?;
-                Ok(result)
-            }
-            Err(error) => {
-                let failure = failure::<D>(&error);
-                match transaction.rollback().await {
-                    Ok(()) => Err(failure),
-                    // The connection is gone; what the database said before that still stands.
-                    Err(error) if matches!(failure, Failure::Away(_)) => {
-                        log::debug!("rolling back: {error}");
-                        Err(failure)
-                    }
-                    Err(error) => Err(Failure::Away(format!("{failure}, and then {error}"))),
+                match committed {
+                    Ok(()) => Ok(ruled),
+                    Err(error) if D::IN_PROCESS => Err(undone(&mut script, &error).await),
+                    Err(error) => Err(commit_failure::<D>(&error)),
                 }
             }
+            Err(error) => Err(undone(&mut script, &error).await),
         }
     }
 
@@ -161,5 +166,22 @@ where
         let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
         self.put_back(connection, &result);
         result
+    }
+}
+
+/// Rolls back after an error, and sorts it.
+pub(super) async fn undone<D: Dialect>(script: &mut Script<'_, D>, error: &sqlx::Error) -> Failure
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+{
+    let failure = failure::<D>(error);
+    match script.roll_back().await {
+        Ok(()) => failure,
+        // The connection is gone; what the database said before that still stands.
+        Err(error) if matches!(failure, Failure::Away(_)) => {
+            log::debug!("rolling back: {error}");
+            failure
+        }
+        Err(error) => Failure::Away(format!("{failure}, and then {error}")),
     }
 }

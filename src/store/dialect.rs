@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::{Connection, Database, IntoArguments};
+use sqlx::{ConnectOptions, Connection, Database, IntoArguments};
 
 use super::Failure;
 use crate::config;
@@ -20,8 +20,10 @@ pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(30);
 pub trait Dialect: Send + Sync + Sized + 'static {
     type Db: Database<Arguments: IntoArguments<Self::Db>>;
     /// How to reach the database; made from the settings once.
-    type Options: Clone + Send + Sync + std::fmt::Debug;
+    type Options: ConnectOptions;
 
+    /// Whether the database runs in this process: several statements go in one call, and each of its errors is certain.
+    const IN_PROCESS: bool = false;
     /// Begins a transaction that is going to write.
     const BEGIN: &'static str;
     /// The type to CAST a whole number to, so that it is read as a signed 64-bit one whatever its column is.
@@ -91,14 +93,6 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         async { Ok(Vec::new()) }
     }
 
-    /// Whether `messages` can be searched by time without reading all of it.
-    fn finds_messages_by_time(
-        connection: &mut <Self::Db as Database>::Connection,
-    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
-        let _ = connection;
-        async { Ok(true) }
-    }
-
     /// Waits until no other process changes the tables' structure, and keeps all others from it until [`Dialect::unlock`].
     fn lock(
         connection: &mut <Self::Db as Database>::Connection,
@@ -107,6 +101,14 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn unlock(
         connection: &mut <Self::Db as Database>::Connection,
     ) -> impl Future<Output = Result<(), sqlx::migrate::MigrateError>> + Send;
+
+    /// Whether `messages` can be searched by time without reading all of it.
+    fn finds_messages_by_time(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(true) }
+    }
 
     /// The migrations of this database.
     fn migrator() -> &'static sqlx::migrate::Migrator;

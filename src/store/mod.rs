@@ -18,10 +18,13 @@ pub mod migrate;
 mod mysql;
 pub mod notices;
 mod patience;
+pub mod policyd;
 mod postgres;
 pub mod report;
+mod script;
 pub mod senders;
 mod sqlite;
+pub mod takeover;
 mod usage;
 
 use crate::config;
@@ -31,6 +34,7 @@ use maintenance::{Aged, Chunk, Worked};
 use notices::{Claim, Claimed};
 use report::{By, Logged, Part, Top, Totals};
 use senders::{Change, Listed, Listing, SenderRow};
+use takeover::Taken;
 
 /// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
 pub const COUNTER_MAX: i64 = u32::MAX as i64;
@@ -273,6 +277,23 @@ impl Store {
         with_backend!(self, backend => backend.fill_usage(since, now, slowly).await)
     }
 
+    /// Adds what another program counted of some senders (sorted by their keys, each once), and stores in `meta`, under the
+    /// name, how far this has come: all of it or nothing.
+    pub async fn take_over(
+        &mut self,
+        taken: &[Taken],
+        new_quota: u32,
+        now: i64,
+        progress: (&str, &str),
+    ) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.take_over(taken, new_quota, now, progress).await)
+    }
+
+    /// The value stored in `meta` under a name.
+    pub async fn meta(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        with_backend!(self, backend => backend.meta(name).await)
+    }
+
     /// The row that the database finds for a sender's key.
     pub async fn sender(&mut self, key: &str) -> Result<Option<SenderRow>, Failure> {
         with_backend!(self, backend => backend.sender(key).await)
@@ -360,30 +381,14 @@ impl Store {
     }
 }
 
-/// The statement sizes in use are powers of two, so that a few prepared statements serve every batch.
-/// Splits `items` into slices of such sizes, the greatest first.
-fn in_statement_sizes<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
-    const MOST: usize = 128;
-    std::iter::from_fn(move || {
-        let size = (items.len().min(MOST) + 1).next_power_of_two() / 2;
-        let (slice, rest) = items.split_at_checked(size)?;
-        items = rest;
-        (!slice.is_empty()).then_some(slice)
-    })
-}
+/// The most rows in one statement. Each number of rows is a statement of its own, prepared once per connection; so many of
+/// each kind are worth keeping, and a batch of the usual size is one round trip.
+const MOST_ROWS: usize = 64;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// Prepared statements kept per connection: [`MOST_ROWS`] of each of the five kinds on the hot path.
+pub(crate) const STATEMENTS_KEPT: usize = 5 * MOST_ROWS;
 
-    proptest! {
-        #[test]
-        fn statement_sizes_are_powers_of_two_and_lose_nothing(count in 0usize..1000) {
-            let items: Vec<usize> = (0..count).collect();
-            let slices: Vec<&[usize]> = in_statement_sizes(&items).collect();
-            prop_assert!(slices.iter().all(|slice| slice.len().is_power_of_two() && slice.len() <= 128));
-            prop_assert_eq!(slices.concat(), items);
-        }
-    }
+/// Splits `items` into slices for one statement each.
+fn in_statements<T>(items: &[T]) -> std::slice::Chunks<'_, T> {
+    items.chunks(MOST_ROWS)
 }

@@ -8,8 +8,8 @@ use sqlx::migrate::MigrateError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::Failure;
 use super::dialect::{Dialect, Session, failure};
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 use crate::limiter::subject::Charset;
 
@@ -22,6 +22,17 @@ const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Mysql;
+
+/// MySQL 8 logs in by `caching_sha2_password`, which sends the password itself when it is not in the server's cache: only
+/// over TLS. The driver's word on that is for programmers.
+fn explain_login(error: sqlx::Error) -> sqlx::Error {
+    if error.to_string().contains("RSA auth backend") {
+        let advice = "the server asks for the password itself (caching_sha2_password), which is sent over TLS only. Turn TLS \
+                      on in the server and set DB_TLS=require, or give the user another way to log in";
+        return sqlx::Error::Configuration(advice.into());
+    }
+    error
+}
 
 impl Dialect for Mysql {
     type Db = sqlx::MySql;
@@ -55,9 +66,15 @@ impl Dialect for Mysql {
     }
 
     fn options(database: &config::Database) -> MySqlConnectOptions {
-        let mut options =
-            MySqlConnectOptions::new().username(&database.user).database(&database.name).ssl_mode(match database.tls {
+        let mut options = MySqlConnectOptions::new()
+            .statement_cache_capacity(STATEMENTS_KEPT)
+            .username(&database.user)
+            .database(&database.name)
+            .ssl_mode(match database.tls {
                 config::Tls::Off => MySqlSslMode::Disabled,
+                // A unix socket ends on this machine: whose certificate it is does not matter. Some ways to log in ask
+                // for TLS all the same.
+                _ if database.socket.is_some() => MySqlSslMode::Preferred,
                 config::Tls::Prefer => MySqlSslMode::Preferred,
                 config::Tls::Require => MySqlSslMode::Required,
                 config::Tls::Verify => MySqlSslMode::VerifyIdentity,
@@ -85,7 +102,7 @@ impl Dialect for Mysql {
     }
 
     async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = options.connect().await.map_err(explain_login)?;
         let wait = LOCK_WAIT.as_secs();
         connection
             .execute(sqlx::AssertSqlSafe(format!(
@@ -133,10 +150,6 @@ impl Dialect for Mysql {
         adopt::adopt(connection, slowly).await
     }
 
-    async fn finds_messages_by_time(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
-        adopt::is_indexed(connection, "messages", "created_at").await
-    }
-
     // Not sqlx's own lock: it waits for -1 seconds, which MariaDB takes for an error.
     async fn lock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
         let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {})", MIGRATION_LOCK_WAIT.as_secs());
@@ -154,6 +167,10 @@ impl Dialect for Mysql {
         Ok(())
     }
 
+    async fn finds_messages_by_time(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        adopt::is_indexed(connection, "messages", "created_at").await
+    }
+
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {
         let words = error.message().to_owned();
         let number = error.try_downcast_ref::<MySqlDatabaseError>()?.number();
@@ -163,7 +180,7 @@ impl Dialect for Mysql {
             // Lock wait time-out, NOWAIT, a statement interrupted by us.
             1205 | 1317 | 3572 => Failure::Locked(words),
             // Too long, not of the column's character set, out of range, wrong value, constraint, packet too large.
-            1048 | 1153 | 1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
+            1048 | 1153 | 1264 | 1265 | 1267 | 1270 | 1271 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
                 Failure::Refused(words)
             }
             _ => Failure::Away(words),

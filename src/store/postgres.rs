@@ -4,9 +4,10 @@ use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::Failure;
-use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE, failure};
+use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE, Session, failure};
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
+use crate::limiter::subject::Charset;
 
 #[derive(Debug)]
 pub struct Postgres;
@@ -44,10 +45,13 @@ impl Dialect for Postgres {
         // Not from PGHOST and its like, nor from ~/.pgpass: the settings alone say where the database is.
         let mut options = PgConnectOptions::new_without_pgpass()
             .application_name("policyd-rate-guard")
+            .statement_cache_capacity(STATEMENTS_KEPT)
             .username(&database.user)
             .database(&database.name)
             .port(database.port.unwrap_or(5432))
             .ssl_mode(match database.tls {
+                // A unix socket ends on this machine, and PostgreSQL knows no TLS on it.
+                _ if database.socket.is_some() => PgSslMode::Disable,
                 config::Tls::Off => PgSslMode::Disable,
                 config::Tls::Prefer => PgSslMode::Prefer,
                 config::Tls::Require => PgSslMode::Require,
@@ -81,6 +85,16 @@ impl Dialect for Postgres {
 
     async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
         options.connect().await
+    }
+
+    async fn session(connection: &mut PgConnection) -> Result<Session, sqlx::Error> {
+        let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(connection).await?;
+        let holds = match encoding.as_str() {
+            "UTF8" => Charset::Utf8mb4,
+            "WIN1252" => Charset::Latin1,
+            _ => Charset::Ascii,
+        };
+        Ok(Session { id: None, keys: holds, texts: holds })
     }
 
     async fn is_held(connection: &mut PgConnection, key: &str) -> Result<bool, sqlx::Error> {

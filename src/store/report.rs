@@ -7,6 +7,7 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as
 
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect};
+use super::script::Script;
 use super::{Failure, HistoryRows, Since, usage};
 use crate::limiter::window::minute_of;
 
@@ -79,7 +80,7 @@ where
 {
     /// The histories of some senders.
     pub async fn histories(&mut self, since: Since) -> Result<HistoryRows, Failure> {
-        self.run(async |connection| usage::read::<D>(connection, since).await).await
+        self.run(async |connection| usage::read(&mut Script::<D>::patient(connection), since).await).await
     }
 
     /// The `most` senders who sent most since a time (seconds since 1970), the first first.

@@ -6,6 +6,7 @@ use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBui
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect};
 use super::maintenance::Worked;
+use super::script::Script;
 use super::{Failure, UsageRow, usage};
 use crate::limiter::subject::{domain_key, narrow};
 use crate::limiter::window::minute_of;
@@ -384,7 +385,9 @@ where
     let mut sql = QueryBuilder::<D::Db>::new("DELETE");
     condition(&mut sql);
     connection.execute(sql.build()).await?;
-    usage::add::<D>(connection, &[sum]).await
+    let mut script = Script::<D>::patient(connection);
+    usage::add(&mut script, &[sum]).await?;
+    script.send().await
 }
 
 /// The numbers that a statement finds.

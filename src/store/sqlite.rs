@@ -6,8 +6,8 @@ use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, error::DatabaseError};
 
-use super::Failure;
 use super::dialect::Dialect;
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 
 /// How long a statement waits for another process (`cleanup`, `sender set`) that is writing.
@@ -20,6 +20,7 @@ impl Dialect for Sqlite {
     type Db = sqlx::Sqlite;
     type Options = SqliteConnectOptions;
 
+    const IN_PROCESS: bool = true;
     // Takes the write lock at once: a transaction that begins by reading could not get it later.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const INTEGER: &'static str = "BIGINT";
@@ -53,7 +54,8 @@ impl Dialect for Sqlite {
             // An answer that was sent must survive a loss of power.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            .statement_cache_capacity(STATEMENTS_KEPT);
         match database.name.as_str() {
             ":memory:" => options.in_memory(true),
             path => options.filename(path),

@@ -18,6 +18,7 @@ use super::database::Database;
 use super::process::Process;
 use super::scratch::{Account, Scratch};
 use super::stream::{self, Address};
+use super::wait;
 
 /// How long a start or an orderly end may take on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -136,6 +137,13 @@ impl Setup {
         daemon
     }
 
+    /// Starts the daemon on tables that are there, so that it counts from the first request on, however slow the machine is.
+    pub fn start_on_tables(self) -> Daemon {
+        let output = self.run("migrate", &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.start()
+    }
+
     /// Runs a command that ends by itself: its exit status and what it printed.
     pub fn run(&self, command: &str, arguments: &[&str]) -> Output {
         self.write_settings();
@@ -246,6 +254,13 @@ impl Daemon {
             assert!(started.elapsed() < LIMIT, "the daemon's log never said {text:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until the log holds `text` so many times, at the most for `limit`.
+    pub fn await_log_times(&self, text: &str, times: usize, limit: Duration) {
+        wait::until(limit, &format!("the log says {text:?} {times} times"), || {
+            (self.log().matches(text).count() >= times).then_some(())
+        });
     }
 
     /// The next message to systemd, if one comes at once.

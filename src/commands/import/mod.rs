@@ -1,7 +1,146 @@
-//! placeholder
+//! `import policyd`: takes over from policyd (thc2cat/go-policyd). Shows what it would do; with --apply it does it. Files are
+//! written before privileges are dropped, the database is opened after.
+
+mod events;
+mod files;
+mod merge;
+mod policyd;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{database, print, print_json};
 use crate::cli;
-use crate::config::Sources;
+use crate::config::{self, Sources, settings};
 use crate::exit::{Exit, Failed};
-pub fn run(_: &Sources, _: &cli::ImportPolicyd) -> Result<Exit, Failed> {
+use events::Summary;
+use files::Planned;
+use policyd::Policyd;
+
+/// Where policyd itself looks for its settings.
+const POLICYD_FILE: &str = "/etc/postfix/policyd.cfg";
+
+#[derive(Serialize)]
+struct Report {
+    /// False where it was only shown.
+    applied: bool,
+    files: Vec<FileReport>,
+    events: Option<Summary>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FileReport {
+    path: PathBuf,
+    /// One for each line that is added or changed.
+    changes: Vec<String>,
+}
+
+pub fn run(options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
+    let from = options.config.clone().unwrap_or_else(|| PathBuf::from(POLICYD_FILE));
+    let data_error = |message: String| Failed::new(Exit::Config, format_args!("{}: {message}", from.display()));
+    let text = fs::read(&from).map_err(|error| {
+        Failed::new(Exit::IoError, format_args!("cannot read policyd's settings in {}: {error}", from.display()))
+    })?;
+    let mut policyd = Policyd::parse(&String::from_utf8_lossy(&text));
+    let planned = plan(&mut policyd, &options.into, data_error)?;
+    let place = options.events.then(|| policyd.place()).transpose().map_err(data_error)?;
+    let mut report = Report {
+        applied: options.apply,
+        files: planned
+            .iter()
+            .map(|file| FileReport { path: file.path.clone(), changes: file.changes.clone() })
+            .collect(),
+        events: None,
+        notes: policyd.notes,
+    };
+    if !options.apply {
+        report.events = place.map(|place| events::count(&place)).transpose()?;
+        show(&report, options)?;
+        return Ok(Exit::Ok);
+    }
+    // The lists first: the settings name them.
+    for file in planned.iter().rev().filter(|file| !file.changes.is_empty()) {
+        file.write()?;
+    }
+    let sources = Sources::from_process(Some(options.into.clone()));
+    if let Some(place) = place {
+        report.events = Some(database::with_tables(&sources, async |config, store| {
+            events::take_over(config, store, &place).await
+        })?);
+    }
+    show(&report, options)?;
     Ok(Exit::Ok)
+}
+
+/// What is to be written: the settings first, then the lists.
+fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Failed) -> Result<Vec<Planned>, Failed> {
+    let existing = files::read(into)?;
+    let in_ours = |error: String| Failed::new(Exit::Config, format_args!("{}: {error}", into.display()));
+    let known = merge::values(&existing).map_err(in_ours)?;
+    let mut settings = policyd.settings().map_err(data_error)?;
+    let chosen = ["DB_HOST", "DB_SOCKET", "DB_USER", "DB_DATABASE"];
+    match chosen.iter().find(|name| known.contains_key(**name)) {
+        Some(name) => policyd.notes.push(format!("{} has {name}: the database that it names is kept", into.display())),
+        None => settings.extend(policyd.database()),
+    }
+    let subject =
+        config::Subject { limit_by: vec![config::LimitBy::SaslUsername], login_domain: None, strip_domain: true };
+    let (allow, deny) = policyd.lists(&subject);
+    let folder = into.parent().unwrap_or(Path::new(""));
+    let mut lists = Vec::new();
+    for (name, file, lines) in [("ALLOWLIST", "allowlist", allow), ("DENYLIST", "denylist", deny)] {
+        if lines.is_empty() {
+            continue;
+        }
+        let path = known.get(name).map_or_else(|| folder.join(file), PathBuf::from);
+        if !known.contains_key(name) {
+            settings.push((name, path.display().to_string()));
+        }
+        lists.push(Planned::list(path, &lines, into)?);
+    }
+    let merged = merge::merge(&existing, &settings).map_err(in_ours)?;
+    let changes = merged.changes.iter().map(|change| {
+        let secret = settings::find(&change.name).is_none_or(|setting| setting.secret);
+        let shown = |value: &str| if secret { "(secret)".to_owned() } else { value.to_owned() };
+        match &change.old {
+            None => format!("{}={}", change.name, shown(&change.new)),
+            Some(old) => format!("{}={} (was {})", change.name, shown(&change.new), shown(old)),
+        }
+    });
+    let file =
+        Planned { path: into.to_owned(), text: merged.text, changes: changes.collect(), settings: into.to_owned() };
+    Ok(std::iter::once(file).chain(lists).collect())
+}
+
+fn show(report: &Report, options: &cli::ImportPolicyd) -> Result<(), Failed> {
+    if options.output.json {
+        return print_json(report);
+    }
+    let mut text = String::new();
+    for file in &report.files {
+        let verb = if report.applied { "changed" } else { "to be changed" };
+        if file.changes.is_empty() {
+            text.push_str(&format!("{}: nothing to do\n", file.path.display()));
+        } else {
+            text.push_str(&format!("{}: {verb}\n", file.path.display()));
+            file.changes.iter().for_each(|change| text.push_str(&format!("    {change}\n")));
+        }
+    }
+    if let Some(events) = &report.events {
+        let verb = if report.applied { "taken over" } else { "to be taken over" };
+        text.push_str(&format!(
+            "{} recipients in {} messages of {} logins {verb}\n",
+            events.recipients, events.messages, events.logins
+        ));
+    }
+    for note in &report.notes {
+        text.push_str(&format!("Note: {note}\n"));
+    }
+    if !report.applied {
+        text.push_str("Nothing was changed; --apply does it.\n");
+    }
+    print(&text)
 }

@@ -1,0 +1,20 @@
+//! Whatever stands in LIMITS, QUOTA_STEPS or a list file, it is read, or every mistake in it is shown.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use policyd_rate_guard::config::{LimitBy, Subject};
+use policyd_rate_guard::limiter::limit;
+use policyd_rate_guard::limiter::lists::{List, Which};
+use policyd_rate_guard::limiter::steps::Steps;
+
+fuzz_target!(|text: &str| {
+    let login_domain = Some("example.com".into());
+    let settings = Subject { limit_by: vec![LimitBy::SaslUsername], login_domain, strip_domain: false };
+    let mistakes = [
+        limit::parse(text, "Not now.").err().map(|mistakes| mistakes.len()),
+        Steps::parse(text, "Not now.").err().map(|mistakes| mistakes.len()),
+        List::parse(text, Which::Allow, &settings).err().map(|mistakes| mistakes.len()),
+        List::parse(text, Which::Deny, &settings).err().map(|mistakes| mistakes.len()),
+    ];
+    assert!(!mistakes.contains(&Some(0)), "what is refused has a reason");
+});

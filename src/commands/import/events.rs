@@ -1,0 +1,166 @@
+//! Taking over what policyd has counted: the last 24 hours of its events, each once, however often that is asked for.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::commands::database;
+use crate::commit::breaker;
+use crate::config::Config;
+use crate::exit::{Exit, Failed};
+use crate::limiter::subject::{Attributes, Subject, domain_key};
+use crate::store::policyd::{self, Events, Place};
+use crate::store::takeover::Taken;
+use crate::store::{Store, Sum};
+
+/// policyd's window, in seconds.
+const WINDOW: i64 = 24 * 3600;
+/// Senders taken over in one transaction.
+const AT_A_TIME: usize = 50;
+/// In `meta`: until when everything was taken over; while it goes on also since when, and the last key that is done.
+const PROGRESS: &str = "policyd_events";
+
+/// What was, or would be, taken over.
+#[derive(Debug, Default, Serialize)]
+pub struct Summary {
+    pub logins: usize,
+    pub messages: i64,
+    pub recipients: i64,
+}
+
+/// What there is to take over, seen from policyd's side alone.
+pub fn count(place: &Place) -> Result<Summary, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
+    let (events, _) = runtime.block_on(policyd::read(place, breaker::now() - WINDOW, None)).map_err(unavailable)?;
+    let sums = events.values().flat_map(BTreeMap::values);
+    Ok(sums.fold(Summary { logins: events.len(), ..Summary::default() }, |sum, (messages, recipients)| Summary {
+        messages: sum.messages + messages,
+        recipients: sum.recipients + recipients,
+        ..sum
+    }))
+}
+
+/// Adds it to our counters and history, a few senders at a time. Goes on where it was interrupted.
+pub async fn take_over(config: &Config, store: &mut Store, place: &Place) -> Result<Summary, Failed> {
+    let progress = database::insist(store, async |store| store.meta(PROGRESS).await).await?;
+    let progress = Progress::parse(progress.as_deref().unwrap_or_default());
+    let now = breaker::now();
+    let since = match &progress {
+        Progress::Done { until } => (now - WINDOW).max(*until),
+        Progress::Underway { since, .. } => *since,
+    };
+    let (events, until) = policyd::read(place, since, progress.until()).await.map_err(unavailable)?;
+    let mut summary = Summary::default();
+    let due: Vec<Taken> =
+        taken(&events, config).into_iter().filter(|taken| progress.is_due(&taken.sum.sender)).collect();
+    let mut rest = due.as_slice();
+    while !rest.is_empty() {
+        let (these, others) = rest.split_at(rest.len().min(AT_A_TIME));
+        rest = others;
+        let last = these.last().map(|taken| taken.sum.sender.clone()).unwrap_or_default();
+        let reached =
+            if rest.is_empty() { Progress::Done { until } } else { Progress::Underway { since, until, last } };
+        let written = reached.to_string();
+        let quota = config.quota.default;
+        database::insist(store, async |store| store.take_over(these, quota, now, (PROGRESS, &written)).await).await?;
+        for taken in these {
+            summary.logins += 1;
+            summary.messages += taken.minutes.iter().map(|(_, messages, _)| messages).sum::<i64>();
+            summary.recipients += taken.minutes.iter().map(|(_, _, recipients)| recipients).sum::<i64>();
+        }
+    }
+    Ok(summary)
+}
+
+fn unavailable(error: String) -> Failed {
+    Failed::new(Exit::Unavailable, error)
+}
+
+/// The events by our keys, in their order.
+fn taken(events: &Events, config: &Config) -> Vec<Taken> {
+    let mut by_key: BTreeMap<String, BTreeMap<i64, (i64, i64)>> = BTreeMap::new();
+    for (login, minutes) in events {
+        let attributes = Attributes { sasl_username: login, ..Attributes::default() };
+        let Some(subject) = Subject::of(&attributes, &config.subject) else { continue };
+        let known = by_key.entry(subject.key).or_default();
+        for (minute, (messages, recipients)) in minutes {
+            let sum = known.entry(*minute).or_default();
+            *sum = (sum.0 + messages, sum.1 + recipients);
+        }
+    }
+    let number = |number: i64| u32::try_from(number).unwrap_or(u32::MAX);
+    let taken = |(sender, minutes): (String, BTreeMap<i64, (i64, i64)>)| Taken {
+        sum: Sum {
+            domain: domain_key(&sender).map(str::to_owned),
+            sender,
+            messages: number(minutes.values().map(|(messages, _)| messages).sum()),
+            recipients: number(minutes.values().map(|(_, recipients)| recipients).sum()),
+            count: true,
+        },
+        minutes: minutes.into_iter().map(|(minute, (messages, recipients))| (minute, messages, recipients)).collect(),
+    };
+    by_key.into_iter().map(taken).collect()
+}
+
+/// How far it has come. Times are policyd's, in seconds since 1970.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    /// All before this time is taken over; 0 where nothing is.
+    Done { until: i64 },
+    /// Of what came between these times, the senders up to this key.
+    Underway { since: i64, until: i64, last: String },
+}
+
+impl Progress {
+    fn parse(written: &str) -> Progress {
+        let mut words = written.splitn(3, ' ');
+        let mut number = || words.next().and_then(|word| word.parse().ok());
+        let (first, second) = (number().unwrap_or(0), number());
+        match (second, words.next()) {
+            (Some(until), Some(last)) => Progress::Underway { since: first, until, last: last.to_owned() },
+            _ => Progress::Done { until: first },
+        }
+    }
+
+    /// What was begun is ended with the same events.
+    fn until(&self) -> Option<i64> {
+        match self {
+            Progress::Done { .. } => None,
+            Progress::Underway { until, .. } => Some(*until),
+        }
+    }
+
+    fn is_due(&self, key: &str) -> bool {
+        match self {
+            Progress::Done { .. } => true,
+            Progress::Underway { last, .. } => key > last.as_str(),
+        }
+    }
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Progress::Done { until } => write!(f, "{until}"),
+            Progress::Underway { since, until, last } => write!(f, "{since} {until} {last}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read_back() {
+        for progress in [
+            Progress::Done { until: 1_800_000_000 },
+            Progress::Underway { since: 1_799_913_600, until: 1_800_000_000, last: "a b c".to_owned() },
+        ] {
+            assert_eq!(Progress::parse(&progress.to_string()), progress);
+        }
+        assert_eq!(Progress::parse(""), Progress::Done { until: 0 });
+    }
+}
