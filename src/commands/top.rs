@@ -10,8 +10,9 @@ use super::{database, print, print_json};
 use crate::cli;
 use crate::cli::TopBy;
 use crate::commit::breaker;
-use crate::config::{Sources, duration};
+use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::limiter::duration;
 use crate::limiter::limit::Measure;
 use crate::store::report::{By, Part, Top, Totals};
 
@@ -70,7 +71,7 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
     let mut text = format!(
         "Since {} ({}): {} recipients in {} messages of {} senders let through\n",
         table::local_time(shown.since, &zone),
-        duration::display(options.since),
+        duration::show(options.since),
         totals.recipients,
         totals.messages,
         totals.senders
