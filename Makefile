@@ -9,19 +9,17 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 # A daemon started as root drops to another user, who must reach its database.
-RUN := $(if $(filter 0,$(shell id -u)),/var/tmp/policyd-rate-guard,$(CURDIR)/target/run)
+RUN := $(CURDIR)/target/run
+DATA := $(if $(filter 0,$(shell id -u)),/var/lib/policyd-rate-guard-run,$(RUN))
 
 run: run-dependencies ## run the daemon: SQLite, 127.0.0.1 port 10033, log on the console
 	$(CARGO) build --release --locked
-	@[ "$$(id -u)" -ne 0 ] || install -d -m 755 -o nobody $(RUN)
 	@mkdir -p $(RUN)
-	@[ -e $(RUN)/settings.env ] || printf '%s\n' "DB_DATABASE='$(RUN)/policyd-rate-guard.db'" USER=nobody \
+	@[ "$$(id -u)" -ne 0 ] || install -d -m 750 -o nobody $(DATA)
+	@[ -e $(RUN)/settings.env ] || printf '%s\n' "DB_DATABASE='$(DATA)/policyd-rate-guard.db'" USER=nobody \
 		SOCKET=127.0.0.1,10033 LOG_CONSOLE=True >$(RUN)/settings.env
-	@echo "Settings and database: $(RUN)"
+	@echo "Settings: $(RUN)/settings.env, database: $(DATA)/policyd-rate-guard.db"
 	exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
-
-# A test that starts a database server bears the server's name, in its own name or its module's.
-SERVERS := mariadb postgres
 
 test: test-dependencies test-fast test-servers ## all tests; as root, installs what they need
 

@@ -40,6 +40,7 @@ package-files: package-binary
 	$(PACKAGE_BINARY) completions bash > $(GENERATED)/completions/policyd-rate-guard
 	$(PACKAGE_BINARY) completions zsh > $(GENERATED)/completions/_policyd-rate-guard
 	$(PACKAGE_BINARY) completions fish > $(GENERATED)/completions/policyd-rate-guard.fish
+	gzip -9n < CHANGELOG.md > $(GENERATED)/changelog.gz
 
 deb: package-files $(PACKAGE_TOOLS)/bin/cargo-deb ## the Debian package, in target/debian
 	rm -rf target/debian

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::duration;
+use crate::limiter::duration;
 
 /// Postfix policy service that limits what each authenticated sender may send.
 #[derive(Debug, Parser)]
@@ -41,7 +41,12 @@ pub enum Command {
     /// Check the settings and show them as they are in effect.
     ///
     /// Exits with 78 if there is an error in them.
-    Check(Output),
+    Check(Check),
+
+    /// Look at settings, database, sockets and Postfix's configuration, and say what to mend.
+    ///
+    /// Changes nothing and counts nothing. Run it as root on the mail server. Exits with 1 if there is a problem.
+    Doctor(Doctor),
 
     /// Ask the running daemon as Postfix would, and print its answer.
     ///
@@ -50,6 +55,13 @@ pub enum Command {
 
     /// Print the completions for a shell.
     Completions { shell: Shell },
+
+    /// Write the manual pages into a folder.
+    #[command(hide = true)]
+    Manual {
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+    },
 }
 
 /// How to print.
@@ -58,6 +70,16 @@ pub struct Output {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Print only what is wrong.
+    #[arg(long, conflicts_with = "json")]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +97,16 @@ pub struct Migrate {
     /// Only list the migrations and whether the database has them.
     #[arg(long)]
     pub status: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The postconf program of the Postfix to look at.
+    #[arg(long, value_name = "PROGRAM")]
+    pub postconf: Option<PathBuf>,
 
     #[command(flatten)]
     pub output: Output,

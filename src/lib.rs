@@ -13,20 +13,24 @@
 //!
 //! - [`cli`], [`exit`], [`commands`]: the command line, exit statuses, one file per subcommand.
 //! - [`config`]: the table of settings, the file they come from, the typed configuration.
+//! - [`doctor`]: what is wrong with a set-up. Pure.
 //! - [`protocol`]: bytes ↔ requests and replies. Pure.
 //! - [`limiter`]: whose quota, how much, and what then. Pure.
 //! - [`commit`]: from a charge to a committed verdict.
 //! - [`store`]: all SQL.
 //! - [`server`]: sockets, connections, signals.
-//! - [`telemetry`]: the log.
+//! - [`notify`]: telling people, off the mail path.
+//! - [`telemetry`]: the log and the figures.
 //! - [`system`]: the kernel and systemd; the only place with `unsafe`.
 
 pub mod cli;
 pub mod commands;
 pub mod commit;
 pub mod config;
+pub mod doctor;
 pub mod exit;
 pub mod limiter;
+pub mod notify;
 pub mod protocol;
 pub mod server;
 pub mod store;

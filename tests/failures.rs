@@ -18,6 +18,7 @@ use jiff::tz::TimeZone;
 use policyd_rate_guard::config::{self, Config, Sources};
 use policyd_rate_guard::limiter::lists::Lists;
 use policyd_rate_guard::limiter::terms::Terms;
+use policyd_rate_guard::notify::Notifier;
 
 use support::client::{ACCEPTED, BLOCKED, Client, Request};
 use support::daemon::{Daemon, Setup};
@@ -140,7 +141,7 @@ mod reasons {
     fn answerer(queue: Queue) -> Answerer {
         let environment = [("ACTION_ON_ERROR", IN_DOUBT), ("DB_DATABASE", ":memory:")];
         let (_, terms) = watch::channel(Arc::new(terms(&config(environment))));
-        Answerer::new(queue, terms, Arc::default())
+        Answerer::new(queue, terms, Arc::default(), Notifier::silent(Arc::default()))
     }
 
     async fn ask(answerer: &Answerer) -> String {
@@ -332,7 +333,7 @@ mod panics {
                 let _terms = terms;
                 committer.run().await
             });
-            let answerer = Arc::new(Answerer::new(queue, terms_now, metrics));
+            let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, Notifier::silent(Arc::default())));
             let (room, tasks) = (Arc::new(Semaphore::new(8)), TaskTracker::new());
             for bound in &bound {
                 let acceptor = Acceptor::new(bound).unwrap();

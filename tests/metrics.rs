@@ -126,6 +126,23 @@ fn without_a_database_the_daemon_says_so_and_is_healthy() {
 }
 
 #[test]
+fn a_load_balancer_is_sent_elsewhere_while_the_daemon_stops() {
+    let (mut daemon, address) = start(Setup::sqlite().setting("DECISION_TIMEOUT", "20s"));
+    let mut client = daemon.connect();
+    // A request that has begun keeps the daemon from ending.
+    client.send_raw(b"request=smtpd_access_policy\n");
+    assert_eq!(get(address, "/healthz").status(), 200);
+    daemon.signal(nix::sys::signal::Signal::SIGTERM);
+    let health = wait::until(Duration::from_secs(10), "it says that it stops", || {
+        Some(get(address, "/healthz")).filter(|health| health.status() == 503)
+    });
+    assert_eq!(health.body, "stopping\n");
+    client.send_raw(b"protocol_state=CONNECT\n\n");
+    assert_eq!(client.reply(), "DUNNO");
+    assert!(daemon.wait().success());
+}
+
+#[test]
 fn only_what_there_is_is_answered() {
     let (_daemon, address) = start(Setup::sqlite());
     let health = get(address, "/healthz");

@@ -102,6 +102,7 @@ fn main() -> anyhow::Result<()> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut report = Report {
         processors: thread::available_parallelism()?.get(),
+        load_average: fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or_default().parse()?,
         folder: Scratch::new(None).path().parent().context("a temporary folder")?.display().to_string(),
         ..Report::default()
     };

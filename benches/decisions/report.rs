@@ -9,6 +9,8 @@ use serde::Serialize;
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
     pub processors: usize,
+    /// Over the minute before the run. Above a few tenths, something else ran too.
+    pub load_average: f64,
     pub folder: String,
     pub rates: Vec<Rate>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,7 +55,10 @@ pub struct Memory {
 
 impl Report {
     pub fn table(&self) -> String {
-        let mut text = format!("{} processors, databases in {}\n", self.processors, self.folder);
+        let mut text = format!(
+            "{} processors, load average {:.1} before, databases in {}\n",
+            self.processors, self.load_average, self.folder
+        );
         if !self.rates.is_empty() {
             let width = self.rates.iter().map(|row| row.server.len()).max().unwrap_or(0);
             let _ = writeln!(

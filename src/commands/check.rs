@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::cli::Check;
 use crate::config::{self, Effective, Finding, Origin, Severity, Sources};
 
 /// What `--json` prints.
@@ -41,15 +42,16 @@ struct Place {
     line: Option<usize>,
 }
 
-/// Prints the findings and, when the settings are good, all of them as they are in effect. Returns whether they are good.
+/// Prints the findings and, when the settings are good, all of them as they are in effect; with `quiet` the findings only.
+/// Returns whether the settings are good.
 ///
 /// Blocks as [`config::load`] does; fails when `out` does.
-pub fn run(sources: &Sources, json: bool, out: &mut impl Write) -> io::Result<bool> {
+pub fn run(sources: &Sources, options: &Check, out: &mut impl Write) -> io::Result<bool> {
     let (findings, effective, ok) = match config::load(sources) {
         Ok(loaded) => (loaded.warnings, loaded.effective, true),
         Err(error) => (error.findings, Vec::new(), false),
     };
-    if json {
+    if options.output.json {
         let report = Report {
             ok,
             findings: findings.iter().map(finding_row).collect(),
@@ -61,8 +63,10 @@ pub fn run(sources: &Sources, json: bool, out: &mut impl Write) -> io::Result<bo
         for finding in &findings {
             writeln!(out, "{finding}")?;
         }
-        print_table(&effective, out)?;
-        writeln!(out, "{}", summary(&findings, ok))?;
+        if !options.quiet {
+            print_table(&effective, out)?;
+            writeln!(out, "{}", summary(&findings, ok))?;
+        }
     }
     Ok(ok)
 }
@@ -126,13 +130,17 @@ mod tests {
         file
     }
 
+    fn options(quiet: bool, json: bool) -> Check {
+        Check { quiet, output: crate::cli::Output { json } }
+    }
+
     #[test]
     fn check_prints_every_error_with_its_place() {
         let file = settings_file("QUOTA=-5\nDB_PASSWORD='secret\nword'\nDB_PORT=0\nQOUTA=7\nUSER=x y\n");
         let environment = [("LOG_LEVEL", "LOUD"), ("QUOTAS", "not ours")];
         let sources = Sources::new(Some(file.path().to_owned()), environment, false);
         let mut printed = Vec::new();
-        assert!(!run(&sources, false, &mut printed).unwrap());
+        assert!(!run(&sources, &options(false, false), &mut printed).unwrap());
         let printed = String::from_utf8(printed).unwrap().replace(&file.path().display().to_string(), "FILE");
         assert_eq!(
             printed,
@@ -147,11 +155,25 @@ mod tests {
     }
 
     #[test]
+    fn a_quiet_check_prints_only_what_is_wrong() {
+        let quiet = |text| {
+            let file = settings_file(text);
+            let sources = Sources::new(Some(file.path().to_owned()), [("PATH", "/bin")], false);
+            let mut printed = Vec::new();
+            let good = run(&sources, &options(true, false), &mut printed).unwrap();
+            (good, String::from_utf8(printed).unwrap().lines().count())
+        };
+        assert_eq!(quiet("QUOTA=5\n"), (true, 0));
+        assert_eq!(quiet("QOUTA=5\n"), (true, 1));
+        assert_eq!(quiet("QUOTA=many\n"), (false, 1));
+    }
+
+    #[test]
     fn check_prints_what_is_in_effect_and_no_secret() {
         let file = settings_file("DB_PASSWORD=hunter2\nQUOTA=500\nLIMITS='3 messages/1h'\n");
         let sources = Sources::new(Some(file.path().to_owned()), [("SYSLOG", "yes")], false);
         let mut table = Vec::new();
-        assert!(run(&sources, false, &mut table).unwrap());
+        assert!(run(&sources, &options(false, false), &mut table).unwrap());
         let table = String::from_utf8(table).unwrap();
         let row = |name: &str| {
             let row = table.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default();
@@ -167,7 +189,7 @@ mod tests {
         }
 
         let mut json = Vec::new();
-        assert!(run(&sources, true, &mut json).unwrap());
+        assert!(run(&sources, &options(false, true), &mut json).unwrap());
         let json = String::from_utf8(json).unwrap();
         assert!(!table.contains("hunter2") && !json.contains("hunter2"));
         let report: serde_json::Value = serde_json::from_str(&json).unwrap();

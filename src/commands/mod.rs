@@ -4,6 +4,8 @@ pub mod check;
 mod cleanup;
 mod completions;
 mod database;
+mod doctor;
+mod manual;
 mod migrate;
 mod query;
 mod serve;
@@ -21,13 +23,15 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Serve => serve::run(sources),
         Command::Cleanup(options) => cleanup::run(&sources, &options),
         Command::Migrate(options) => migrate::run(&sources, &options),
-        Command::Check(output) => match check::run(&sources, output.json, &mut io::stdout().lock()) {
+        Command::Check(options) => match check::run(&sources, &options, &mut io::stdout().lock()) {
             Ok(true) => Ok(Exit::Ok),
             Ok(false) => Ok(Exit::Config),
             Err(error) => Err(cannot_print(&error)),
         },
+        Command::Doctor(options) => doctor::run(&sources, &options),
         Command::Query(options) => query::run(&sources, &options),
         Command::Completions { shell } => completions::run(shell),
+        Command::Manual { out } => manual::run(&out),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::protocol::reply::MAX_REPLY_LINE;
 use crate::protocol::request::DRY_RUN;
 
 /// Where the packaged systemd unit listens.
-const PACKAGED_SOCKET: &str = "/var/spool/postfix/rateguard/policyd";
+pub const PACKAGED_SOCKET: &str = "/var/spool/postfix/rateguard/policyd";
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -26,10 +26,6 @@ struct Report<'a> {
 
 pub fn run(sources: &Sources, options: &cli::Query) -> Result<Exit, Failed> {
     let address = address(sources, options)?;
-    let shown = match &address {
-        ListenAddress::Tcp(address) => format!("inet:{address}"),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
-    };
     let action = ask(&address, &request(options), options.timeout).map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -38,7 +34,7 @@ pub fn run(sources: &Sources, options: &cli::Query) -> Result<Exit, Failed> {
             io::ErrorKind::PermissionDenied => "; run this as root or as user postfix",
             _ => "",
         };
-        Failed::new(Exit::Unavailable, format_args!("cannot ask the daemon on {shown}: {error}{advice}"))
+        Failed::new(Exit::Unavailable, format_args!("cannot ask the daemon on {}: {error}{advice}", shown(&address)))
     })?;
     let counted = !options.dry_run;
     if options.output.json {
@@ -67,7 +63,8 @@ fn address(sources: &Sources, options: &cli::Query) -> Result<ListenAddress, Fai
     }
 }
 
-fn named(written: &str) -> Result<ListenAddress, Failed> {
+/// An address as `--socket` and main.cf write it.
+pub fn named(written: &str) -> Result<ListenAddress, Failed> {
     let path = written.strip_prefix("unix:").unwrap_or(written);
     if path.starts_with('/') {
         return Ok(ListenAddress::Unix(path.into()));
@@ -80,6 +77,20 @@ fn named(written: &str) -> Result<ListenAddress, Failed> {
             format_args!("--socket {written}: write 127.0.0.1,10033, inet:host:port or unix:/path"),
         )
     })
+}
+
+/// An address as main.cf writes it.
+pub fn shown(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => format!("inet:{address}"),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+/// A request that only asks whether there is an answer.
+pub fn test_request() -> Vec<u8> {
+    // With a login, so that the answer comes from where answers come from.
+    format!("request=smtpd_access_policy\nprotocol_state=DATA\nsasl_username=doctor\n{DRY_RUN}=yes\n\n").into_bytes()
 }
 
 /// The request's bytes. Attributes named on the command line replace ours.
@@ -122,7 +133,7 @@ fn request(options: &cli::Query) -> Vec<u8> {
 }
 
 /// Sends a request and reads the action of its reply.
-fn ask(address: &ListenAddress, request: &[u8], timeout: Duration) -> io::Result<String> {
+pub fn ask(address: &ListenAddress, request: &[u8], timeout: Duration) -> io::Result<String> {
     match address {
         ListenAddress::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, timeout)?;

@@ -16,6 +16,8 @@ use crate::commit::queue;
 use crate::config::{self, Config, Finding, Severity, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::terms::Terms;
+use crate::notify::crash::Reporter;
+use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
 use crate::server::listener::{self, Acceptor};
 use crate::server::signals::{Signals, Wish};
@@ -33,6 +35,8 @@ const SPARE_DESCRIPTORS: u64 = 64;
 const MOST_CONNECTIONS: u64 = 65_536;
 /// Beyond DECISION_TIMEOUT, what a stopping daemon gives its connections and the last commit.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a stopping daemon goes on telling people.
+const NOTIFY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the log may take for its last lines.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two updates of what `systemctl status` shows.
@@ -54,6 +58,10 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
         .map_err(|error| Failed::new(Exit::IoError, error))?;
     log_panics();
+    let reporter = Reporter::start(&config.notify).map(Arc::new);
+    if let Some(reporter) = reporter.clone() {
+        logging.on_error(move |record| reporter.report(record.target(), record.args()));
+    }
     loaded.warnings.iter().for_each(log_finding);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -71,6 +79,9 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     }
     limited::report_all();
     log::info!("stopped");
+    if let Some(reporter) = reporter {
+        reporter.flush(FLUSH_PATIENCE);
+    }
     logging.flush(FLUSH_PATIENCE);
     served
 }
@@ -98,7 +109,10 @@ async fn serve(
     };
     let mut committing = tokio::spawn(committer.run());
 
-    let answerer = Arc::new(Answerer::new(queue, terms_now, metrics));
+    let (notifier, notifications) = Notifications::start(&config, metrics.clone()).map_err(|error| {
+        Failed::new(Exit::OsError, format_args!("cannot start a thread for notifications: {error}"))
+    })?;
+    let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, notifier));
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     if let Some(address) = config.status.listen {
         show_status(address, &answerer, stop.clone()).await?;
@@ -112,7 +126,7 @@ async fn serve(
     log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
     systemd::ready(&answerer.metrics.to_string());
 
-    let mut running = Running { sources, config, terms, logging };
+    let mut running = Running { sources, config, terms, logging, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
 
     systemd::stopping();
@@ -133,13 +147,15 @@ async fn serve(
     }
     // The last sender of the queue goes with the answerer; the committer then settles what is left, and ends.
     drop(answerer);
-    match tokio::time::timeout_at(deadline + DRAIN_PATIENCE, &mut committing).await {
+    let settled = match tokio::time::timeout_at(deadline + DRAIN_PATIENCE, &mut committing).await {
         Ok(ended) => committer_ended(ended).map_or(Ok(Exit::Ok), Err),
         Err(_) => {
             log::warn!("the last transaction did not end in time");
             Ok(Exit::Ok)
         }
-    }
+    };
+    notifications.drain(NOTIFY_PATIENCE).await;
+    settled
 }
 
 /// Shows the figures at METRICS_LISTEN until the process ends.
@@ -169,6 +185,7 @@ struct Running<'a> {
     config: Config,
     terms: watch::Sender<Arc<Terms>>,
     logging: &'a Logging,
+    notifications: &'a Notifications,
 }
 
 impl Running<'_> {
@@ -226,6 +243,7 @@ impl Running<'_> {
         if let Err(error) = self.logging.reconfigure(&loaded.config.logging) {
             log::error!("{error}");
         }
+        self.notifications.reconfigure(&loaded.config);
         self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
         // What needs a restart is still in effect as it was at the start.
         self.config =

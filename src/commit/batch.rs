@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use ipnet::IpNet;
 
 use super::Verdict;
-use super::histories::{Histories, Version};
+use super::histories::{self, Histories, Version};
 use super::queue::Charge;
 use super::repeats::Asked;
 use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
-use crate::limiter::history::{History, Minute};
+use crate::limiter::history::History;
 use crate::limiter::network;
+use crate::limiter::subject;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::store::{AuditRow, HistoryRows, Judge, Row, SeenRow, Since, Sum, UsageRow, Writes};
@@ -56,6 +57,7 @@ pub fn sums(batch: &[Due]) -> Vec<Sum> {
         let sender = due.charge.sender.as_str();
         let sum = sums.entry(sender).or_insert_with(|| Sum {
             sender: sender.to_owned(),
+            domain: subject::domain_key(sender).map(str::to_owned),
             messages: 0,
             recipients: 0,
             count: false,
@@ -221,27 +223,9 @@ impl Ruler<'_> {
     /// Gives each row the history that was read for it.
     fn take_in(&mut self, rows: &[Option<Row>], read: HistoryRows) {
         let from: HashMap<i64, i64> = rows.iter().flatten().map(|row| (row.id, row.window_from)).collect();
-        let mut minutes: HashMap<i64, Vec<Minute>> = HashMap::new();
-        for row in read.usage {
-            let positive = |number: i64| u64::try_from(number).unwrap_or(0);
-            minutes.entry(row.ratelimit_id).or_default().push(Minute {
-                minute: row.minute,
-                messages: positive(row.messages),
-                recipients: positive(row.recipients),
-                bytes: positive(row.bytes),
-            });
-        }
-        let mut networks: HashMap<i64, HashMap<IpNet, i64>> = HashMap::new();
-        for row in read.seen {
-            if let Ok(network) = row.network.parse() {
-                networks.entry(row.ratelimit_id).or_default().insert(network, row.last_seen);
-            }
-        }
-        for id in read.rows {
+        for (id, history) in histories::from_rows(read, &from) {
             if let Some(walked) = self.standings.get_mut(&id) {
-                let from = from.get(&id).copied().unwrap_or(0);
-                let (minutes, networks) = (minutes.remove(&id), networks.remove(&id));
-                walked.standing.history = History::new(minutes.unwrap_or_default(), networks.unwrap_or_default(), from);
+                walked.standing.history = history;
             }
         }
     }

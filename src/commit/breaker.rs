@@ -82,7 +82,7 @@ pub fn now() -> i64 {
 /// Whether an error at start is one that waiting does not mend.
 pub fn is_final(error: &MigrateError) -> bool {
     match error {
-        MigrateError::Newer(..) | MigrateError::Changed(_) | MigrateError::HalfDone(_) => true,
+        MigrateError::Newer(..) | MigrateError::Changed(_) => true,
         MigrateError::Database(failure) | MigrateError::Step { failure, .. } => matches!(failure, Failure::Refused(_)),
     }
 }

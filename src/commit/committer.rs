@@ -16,7 +16,7 @@ use super::histories::Histories;
 use super::queue::Charge;
 use super::repeats::{News, Repeats};
 use super::{FailOpen, Verdict};
-use crate::config;
+use crate::config::{self, Window};
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
@@ -28,8 +28,10 @@ const MOST_IN_BATCH: usize = 1024;
 const MARGIN: Duration = Duration::from_millis(100);
 /// How long `serve` waits for the database at its start before it answers without it.
 const START_PATIENCE: Duration = Duration::from_secs(1);
-/// How long a charge waits for a row that somebody else holds, from its arrival on.
-const LOCKED_PATIENCE: Duration = Duration::from_millis(300);
+/// A daily reset that did not come for so long, in seconds, will not come by itself.
+pub const RESET_OVERDUE: i64 = 26 * 60 * 60;
+/// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
+const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
 /// The least time a transaction gets.
 const LATE: Duration = Duration::from_millis(500);
 /// Between two looks at rows that somebody else holds, and two tries of what the database asks to try again.
@@ -126,6 +128,8 @@ impl Committer {
         let beat_every = self.heartbeat.as_ref().map_or(Duration::from_secs(3600), |(interval, _)| *interval);
         let mut beat = tokio::time::interval(beat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hourly = tokio::time::interval(Duration::from_secs(3600));
+        hourly.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let parked = !self.parked.is_empty();
             tokio::select! {
@@ -134,6 +138,10 @@ impl Committer {
                     if let Some((_, beat)) = &self.heartbeat {
                         beat();
                     }
+                    continue;
+                }
+                _ = hourly.tick() => {
+                    self.warn_of_overdue_reset().await;
                     continue;
                 }
                 back = async {
@@ -163,6 +171,26 @@ impl Committer {
             store.close().await;
         }
         Ok(())
+    }
+
+    /// In `reset` mode, senders stay blocked when the daily cleanup does not run.
+    async fn warn_of_overdue_reset(&mut self) {
+        let DatabaseState::Here(store) = &mut self.database else { return };
+        if self.terms.borrow().policy.window != Window::Reset {
+            return;
+        }
+        match tokio::time::timeout(LATE, store.last_reset()).await {
+            Ok(Ok(Some(reset))) if breaker::now() - reset > RESET_OVERDUE => log::warn!(
+                "the counters were last reset {} hours ago, and QUOTA_WINDOW=reset: is policyd-rate-guard-cleanup.timer enabled?",
+                (breaker::now() - reset) / 3600
+            ),
+            Ok(Ok(_)) => {}
+            // Whatever ails the database shows when the next batch is settled.
+            Ok(Err(error)) => log::debug!("looking for the last reset: {error}"),
+            Err(_) => {
+                store.abandon();
+            }
+        }
     }
 
     /// One round over all charges that wait.
@@ -243,7 +271,7 @@ impl Committer {
         }
         let (held, free): (Vec<_>, Vec<_>) = charges.into_iter().partition(|charge| self.held.contains(&charge.sender));
         for charge in held {
-            if charge.arrived.elapsed() < LOCKED_PATIENCE {
+            if charge.may_wait_for_a_row() {
                 self.parked.push(charge);
             } else {
                 charge.answer(Verdict::FailOpen(FailOpen::Locked, terms.policy.on_error.clone()));
@@ -314,9 +342,14 @@ impl Committer {
         self.held.extend(held);
         let alone = apart.is_empty() && batch::sums(&rest).len() <= 1;
         if alone {
-            // No row to be seen: somebody is making this sender's row in a transaction of his own.
-            log::warn!("{}: {reason}", sender_of(&rest));
-            self.fail_open(rest, FailOpen::Locked, terms);
+            // The lock is gone, or it is one that cannot be seen. Others must not wait for it again and again.
+            let young = |due: &Due| due.charge.arrived.elapsed() < UNSEEN_LOCK_PATIENCE;
+            let (young, old): (Vec<_>, Vec<_>) = rest.into_iter().partition(young);
+            self.parked.extend(young.into_iter().map(|due| due.charge));
+            if !old.is_empty() {
+                log::warn!("{}: {reason}", sender_of(&old));
+                self.fail_open(old, FailOpen::Locked, terms);
+            }
         } else if apart.is_empty() {
             split_into(parts, rest);
         } else {

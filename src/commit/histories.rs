@@ -4,10 +4,13 @@
 //! Other daemons write the same tables. Each charge of anybody's raises a sender's totals, so a row whose totals are where
 //! our last transaction left them has a history that nobody else has added to. Anything else is read again.
 
+use std::collections::HashMap;
+
+use ipnet::IpNet;
 use lru::LruCache;
 
-use crate::limiter::history::History;
-use crate::store::{COUNTER_MAX, Row};
+use crate::limiter::history::{History, Minute};
+use crate::store::{COUNTER_MAX, HistoryRows, Row};
 
 /// The most minutes and networks held, over all senders: about 20 MB.
 const MOST_ENTRIES: usize = 400_000;
@@ -35,6 +38,32 @@ impl Version {
             from: row.window_from,
         })
     }
+}
+
+/// The histories that were read, of every row that was asked about. `from` says where `sender reset` began a row anew.
+pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, History> {
+    let positive = |number: i64| u64::try_from(number).unwrap_or(0);
+    let mut minutes: HashMap<i64, Vec<Minute>> = HashMap::new();
+    for row in read.usage {
+        minutes.entry(row.ratelimit_id).or_default().push(Minute {
+            minute: row.minute,
+            messages: positive(row.messages),
+            recipients: positive(row.recipients),
+            bytes: positive(row.bytes),
+        });
+    }
+    let mut networks: HashMap<i64, HashMap<IpNet, i64>> = HashMap::new();
+    for row in read.seen {
+        if let Ok(network) = row.network.parse() {
+            networks.entry(row.ratelimit_id).or_default().insert(network, row.last_seen);
+        }
+    }
+    let history = |id: &i64| {
+        let (minutes, networks) = (minutes.remove(id), networks.remove(id));
+        let from = from.get(id).copied().unwrap_or(0);
+        (*id, History::new(minutes.unwrap_or_default(), networks.unwrap_or_default(), from))
+    };
+    read.rows.iter().map(history).collect()
 }
 
 #[derive(Debug, Clone)]

@@ -21,6 +21,12 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// Whether it still waits for a row that somebody else holds: for half of its time, since another daemon's commit may be
+    /// slow, and never so long that the answer is late.
+    pub fn may_wait_for_a_row(&self) -> bool {
+        self.arrived.elapsed() < self.deadline.saturating_duration_since(self.arrived) / 2
+    }
+
     /// Answers. Whether anybody still waits does not matter: what was counted stays counted.
     pub fn answer(self, verdict: Verdict) {
         let _ = self.reply.send(verdict);

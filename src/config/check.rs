@@ -16,6 +16,7 @@ use crate::limiter::limit;
 use crate::limiter::steps::Steps;
 use crate::limiter::syntax::Mistake;
 use crate::limiter::text;
+use crate::notify::{crash, template, token, webhook};
 use crate::protocol::reply::{Action, Severity as Strictness};
 
 /// The timeout in the Postfix snippet of the manual: an answer that comes later is one that Postfix does not wait for.
@@ -338,13 +339,24 @@ impl Checker<'_> {
         let sentry_environment = self.get("SENTRY_ENVIRONMENT", values::text);
         let webhook = self.webhook();
         let mail_to = self.optional("NOTIFY_MAIL_TO", values::mail_address);
+        let mail_from = self.optional("NOTIFY_MAIL_FROM", values::mail_address);
+        let mail_server = self.get("NOTIFY_MAIL_SERVER", values::socket_address);
         let mail_sender = self.get("NOTIFY_SENDER", values::flag);
+        let (sentry_dsn, mail_to, mail_from, mail_sender) = (sentry_dsn?, mail_to?, mail_from?, mail_sender?);
+        if sentry_dsn.as_ref().is_some_and(|dsn| !crash::is_dsn(dsn.reveal())) {
+            return self.fail("SENTRY_DSN", "must be a DSN such as https://key@sentry.example.com/1");
+        }
+        if mail_sender && mail_to.is_none() && mail_from.is_none() {
+            return self.fail("NOTIFY_SENDER", "needs NOTIFY_MAIL_FROM or NOTIFY_MAIL_TO, which the mail is from");
+        }
         Ok(Notify {
-            sentry_dsn: sentry_dsn?,
+            sentry_dsn,
             sentry_environment: sentry_environment?,
             webhook: webhook?,
-            mail_to: mail_to?,
-            mail_sender: mail_sender?,
+            mail_to,
+            mail_from,
+            mail_sender,
+            mail_server: mail_server?,
         })
     }
 
@@ -354,6 +366,7 @@ impl Checker<'_> {
         let secret = self.optional("WEBHOOK_SECRET", values::secret);
         let jwt = self.get("WEBHOOK_USE_JWT", values::flag);
         let ca_file = self.optional("WEBHOOK_CA_FILE", values::path);
+        let timeout = self.get("WEBHOOK_TIMEOUT", values::duration);
         let (enabled, url, secret, jwt, ca_file) = (enabled?, url?, secret?, jwt?, ca_file?);
         if !enabled {
             return Ok(None);
@@ -364,10 +377,20 @@ impl Checker<'_> {
         if url.starts_with("http:") {
             self.warn("WEBHOOK_URL", "is not https, so senders and the token can be read on the way");
         }
-        if secret.is_none() && (jwt || url.contains("{token}")) {
+        if template::names_host(&url) {
+            return self.fail("WEBHOOK_URL", "has a placeholder in the host's name, which a sender must not choose");
+        }
+        let known = |name: &&str| *name == webhook::TOKEN || webhook::Payload::KEYS.contains(name);
+        if let Some(unknown) = template::names(&url).find(|name| !known(name)) {
+            self.warn("WEBHOOK_URL", format!("has {{{unknown}}}, which is no key of the payload and stays as it is"));
+        }
+        if secret.is_none() && (jwt || template::names(&url).any(|name| name == webhook::TOKEN)) {
             return self.fail("WEBHOOK_SECRET", "is not set, and the token is made with it");
         }
-        Ok(Some(Webhook { url, secret, jwt, ca_file }))
+        if jwt && secret.as_ref().is_some_and(|secret| !token::is_key(secret.reveal())) {
+            return self.fail("WEBHOOK_SECRET", token::NotBase64.to_string());
+        }
+        Ok(Some(Webhook { url, secret, jwt, ca_file, timeout: timeout? }))
     }
 
     fn status(&mut self) -> Checked<Status> {
@@ -545,7 +568,10 @@ mod tests {
             "WEBHOOK_SECRET" => &webhook.map(|webhook| secret(webhook.secret.as_ref())),
             "WEBHOOK_USE_JWT" => &webhook.map(|webhook| webhook.jwt),
             "WEBHOOK_CA_FILE" => &webhook.map(|webhook| &webhook.ca_file),
+            "WEBHOOK_TIMEOUT" => &webhook.map(|webhook| webhook.timeout),
             "NOTIFY_MAIL_TO" => &notify.mail_to,
+            "NOTIFY_MAIL_FROM" => &notify.mail_from,
+            "NOTIFY_MAIL_SERVER" => &notify.mail_server,
             "NOTIFY_SENDER" => &notify.mail_sender,
             "METRICS_LISTEN" => &status.listen,
             "STATUS_TOKEN" => &secret(status.token.as_ref()),
@@ -611,16 +637,23 @@ mod tests {
         ("WEBHOOK_SECRET", "Some(None)", "c2VjcmV0", r#"Some(Some("c2VjcmV0"))"#, "a\0b"),
         ("WEBHOOK_USE_JWT", "Some(false)", "no", "Some(false)", "maybe"),
         ("WEBHOOK_CA_FILE", "Some(None)", "/ca", r#"Some(Some("/ca"))"#, "a\u{1}b"),
+        ("WEBHOOK_TIMEOUT", "Some(10s)", "500ms", "Some(500ms)", "2"),
         ("NOTIFY_MAIL_TO", "None", "a@b.example", r#"Some("a@b.example")"#, "root"),
+        ("NOTIFY_MAIL_FROM", r#"Some("z@b.example")"#, "a@b.example", r#"Some("a@b.example")"#, "root"),
+        ("NOTIFY_MAIL_SERVER", "127.0.0.1:25", "[::1]:587", "[::1]:587", "587"),
         ("NOTIFY_SENDER", "false", "1", "true", "maybe"),
         ("METRICS_LISTEN", "None", "[::1]:9464", "Some([::1]:9464)", "9464"),
         ("STATUS_TOKEN", "None", "word", r#"Some("word")"#, "a\0b"),
     ];
 
-    /// What the examples are set beside: a database server, and a webhook in use.
+    /// What the examples are set beside: a database server, a webhook in use, and whom mail is from.
     fn beside<'a>(name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
-        let mut settings =
-            vec![("DB_DRIVER", "mysql"), ("WEBHOOK_ENABLED", "True"), ("WEBHOOK_URL", "https://a.example/")];
+        let mut settings = vec![
+            ("DB_DRIVER", "mysql"),
+            ("WEBHOOK_ENABLED", "True"),
+            ("WEBHOOK_URL", "https://a.example/"),
+            ("NOTIFY_MAIL_FROM", "z@b.example"),
+        ];
         settings.retain(|(other, _)| *other != name);
         settings.extend((!value.is_empty()).then_some((name, value)));
         settings
@@ -781,6 +814,13 @@ mod tests {
         let no_secret = ["WEBHOOK_SECRET is not set, and the token is made with it"];
         assert_eq!(errors(&[("WEBHOOK_ENABLED", "1"), url]), no_secret);
         assert!(good(&[url]).config.notify.webhook.is_none());
+        let jwt = [("WEBHOOK_ENABLED", "1"), url, ("WEBHOOK_USE_JWT", "1"), ("WEBHOOK_SECRET", "not base64!")];
+        assert_eq!(errors(&jwt), ["WEBHOOK_SECRET must be base64, since WEBHOOK_USE_JWT is on"]);
+        let host = [("WEBHOOK_ENABLED", "1"), ("WEBHOOK_URL", "https://a{sender}/")];
+        assert_eq!(errors(&host), ["WEBHOOK_URL has a placeholder in the host's name, which a sender must not choose"]);
+        assert_eq!(errors(&[("NOTIFY_SENDER", "1")]).len(), 1);
+        good(&[("NOTIFY_SENDER", "1"), ("NOTIFY_MAIL_TO", "a@b.example")]);
+        assert!(errors(&[("SENTRY_DSN", "https://s.example/1")])[0].starts_with("SENTRY_DSN must be a DSN"));
         assert_eq!(
             errors(&[("QUOTA_WINDOW", "8d")]),
             ["USAGE_RETENTION must be at least as many days as QUOTA_WINDOW is long"]
@@ -797,6 +837,7 @@ mod tests {
             (vec![("LOGIN_DOMAIN", "a.b"), ("SENDER_STRIP_DOMAIN", "1")], "LOGIN_DOMAIN has no meaning"),
             (vec![("DB_DRIVER", "mysql"), ("DB_TLS", "off"), ("DB_TLS_CA", "/ca")], "DB_TLS_CA has no meaning"),
             (vec![("WEBHOOK_ENABLED", "1"), ("WEBHOOK_URL", "http://a.example/")], "WEBHOOK_URL is not https"),
+            (vec![("WEBHOOK_ENABLED", "1"), ("WEBHOOK_URL", "https://a.example/{user}")], "WEBHOOK_URL has {user}"),
             (vec![("DB_POOL_MAXUSAGE", "9")], "DB_POOL_MAXUSAGE is accepted from PolicydRateGuard's settings"),
         ] {
             let told = warnings(&settings);

@@ -5,7 +5,6 @@
 
 mod check;
 pub mod documents;
-pub mod duration;
 pub mod env_file;
 mod finding;
 mod lists;
@@ -183,7 +182,10 @@ pub struct Notify {
     /// Only when WEBHOOK_ENABLED.
     pub webhook: Option<Webhook>,
     pub mail_to: Option<String>,
+    /// None means `mail_to`.
+    pub mail_from: Option<String>,
     pub mail_sender: bool,
+    pub mail_server: SocketAddr,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,6 +194,8 @@ pub struct Webhook {
     pub secret: Option<Secret>,
     pub jwt: bool,
     pub ca_file: Option<PathBuf>,
+    /// For one call, from connecting to the answer.
+    pub timeout: Duration,
 }
 
 /// METRICS_LISTEN, STATUS_TOKEN.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::duration;
+use crate::limiter::duration;
 
 /// Settings that belong together, under one heading of the settings file and the manual.
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +95,7 @@ impl Kind {
             Kind::Flag => "True or False (or yes, no, on, off, 1, 0)".into(),
             Kind::Number(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Duration(least, most) => {
-                format!("a duration from {} to {}", duration::display(*least), duration::display(*most))
+                format!("a duration from {} to {}", duration::show(*least), duration::show(*most))
             }
             Kind::Driver => "sqlite (sqlite3), mysql (pymysql, mariadb) or postgres (postgresql)".into(),
             Kind::Tls => "off, prefer, require or verify".into(),
@@ -108,7 +108,7 @@ impl Kind {
             Kind::Domain => "a domain such as example.com".into(),
             Kind::Quota => "a whole number from 0 to 4294967294, or unlimited".into(),
             Kind::Window(least, most) => {
-                format!("reset, or a duration from {} to {}", duration::display(*least), duration::display(*most))
+                format!("reset, or a duration from {} to {}", duration::show(*least), duration::show(*most))
             }
             Kind::Networks => "networks such as 192.0.2.0/24 or 2001:db8::/32, separated by blanks or commas".into(),
             Kind::Action => format!("one of {}", crate::protocol::reply::ALLOWED),
@@ -500,15 +500,13 @@ pub const SECTIONS: &[Section] = &[
                 example: "https://key@sentry.example.com/1",
                 secret: true,
                 reload: false,
-                available: Available::No,
-                help: "Where errors of the program are reported.",
+                help: "Where errors of the program are reported, without the addresses of senders and recipients.",
                 ..ROW
             },
             Setting {
                 name: "SENTRY_ENVIRONMENT",
                 default: "dev",
                 reload: false,
-                available: Available::No,
                 help: "The environment that a report names.",
                 ..ROW
             },
@@ -516,15 +514,13 @@ pub const SECTIONS: &[Section] = &[
                 name: "WEBHOOK_ENABLED",
                 kind: Kind::Flag,
                 default: "False",
-                available: Available::No,
-                help: "Whether WEBHOOK_URL is called when a sender reaches its quota.",
+                help: "Whether WEBHOOK_URL is called when a sender reaches its quota: once per sender and window, with a JSON payload.",
                 ..ROW
             },
             Setting {
                 name: "WEBHOOK_URL",
                 kind: Kind::Url,
                 example: "https://example.com/api/policyd/{sender}?token={token}",
-                available: Available::No,
                 help: "The URL. Any key of the payload in braces is filled in, and {token}; without {token} the token is \
                        sent as a Bearer header.",
                 ..ROW
@@ -534,7 +530,6 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Secret,
                 example: "c2VjcmV0IGtleSBvZiBtaW5l",
                 secret: true,
-                available: Available::No,
                 help: "The secret that the token is made with; in base64 for WEBHOOK_USE_JWT.",
                 ..ROW
             },
@@ -542,7 +537,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "WEBHOOK_USE_JWT",
                 kind: Kind::Flag,
                 default: "False",
-                available: Available::No,
                 help: "Whether the token is a JSON web token (HS256); else it is the SHA-256 of secret and sender.",
                 ..ROW
             },
@@ -550,23 +544,41 @@ pub const SECTIONS: &[Section] = &[
                 name: "WEBHOOK_CA_FILE",
                 kind: Kind::Path,
                 example: "/etc/ssl/certs/webhook-ca.pem",
-                available: Available::No,
                 help: "A certificate authority to trust for the webhook, beside those of the system.",
+                ..ROW
+            },
+            Setting {
+                name: "WEBHOOK_TIMEOUT",
+                kind: Kind::Duration(Duration::from_millis(50), MINUTE),
+                default: "10s",
+                help: "How long one call of the webhook may take. What fails for now is tried again for some minutes.",
                 ..ROW
             },
             Setting {
                 name: "NOTIFY_MAIL_TO",
                 kind: Kind::MailAddress,
                 example: "postmaster@example.com",
-                available: Available::No,
                 help: "Who gets a mail when a sender reaches its quota.",
+                ..ROW
+            },
+            Setting {
+                name: "NOTIFY_MAIL_FROM",
+                kind: Kind::MailAddress,
+                example: "postmaster@example.com",
+                help: "The From address of these mails; when not set, NOTIFY_MAIL_TO.",
+                ..ROW
+            },
+            Setting {
+                name: "NOTIFY_MAIL_SERVER",
+                kind: Kind::SocketAddress,
+                default: "127.0.0.1:25",
+                help: "The mail server for these mails, which takes them from here without TLS or a login.",
                 ..ROW
             },
             Setting {
                 name: "NOTIFY_SENDER",
                 kind: Kind::Flag,
                 default: "False",
-                available: Available::No,
                 help: "Whether the blocked sender gets a mail too, if its login is an address.",
                 ..ROW
             },

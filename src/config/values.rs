@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{Kind, Setting};
-use super::{Driver, LimitBy, ListenAddress, Secret, Tls, UNLIMITED, Window, duration};
+use super::{Driver, LimitBy, ListenAddress, Secret, Tls, UNLIMITED, Window};
+use crate::limiter::duration;
 use crate::protocol::reply::Action;
 
 /// A value in its type, or what it must be.

@@ -118,6 +118,8 @@ pub struct Ruling {
     pub quota: u32,
     /// Which limit decided, and how it stood; none where nothing was exceeded.
     pub reason: Option<String>,
+    /// Whether that was the quota, and not one of LIMITS.
+    pub over_quota: bool,
     /// The limits that only warn, if exceeded.
     pub would: Option<String>,
     /// The steps that only tell and were reached with this request, lowest first: their factors as written.
@@ -129,6 +131,7 @@ pub struct Ruling {
 /// A limit that is exceeded.
 struct Exceeded<'a> {
     action: &'a Action,
+    is_quota: bool,
     /// As it stands in logs.
     limit: String,
     used: u64,
@@ -167,6 +170,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
     if let Some((step, action)) = policy.steps.acting(used, quota) {
         exceeded.push(Exceeded {
             action,
+            is_quota: true,
             limit: format!("{} quota {quota}", step.factor_written()),
             used,
             allowed: step.allowed(quota).unwrap_or(u64::MAX),
@@ -210,6 +214,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
         used,
         quota,
         reason,
+        over_quota: decisive.is_some_and(|limit| limit.is_quota),
         would: (!would.is_empty()).then(|| would.join("; ")),
         reached,
         let_through,
@@ -251,6 +256,7 @@ fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Opti
     };
     limit.exceeded(used, standing.quota).then(|| Exceeded {
         action: &limit.action,
+        is_quota: false,
         limit: limit.written.clone(),
         used,
         allowed: limit.allowed(standing.quota).unwrap_or(u64::MAX),
@@ -273,7 +279,7 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
     }
     let free_at = match limit.per {
         Span::Message => None,
-        Span::Reset => next_reset(facts.now, &policy.zone),
+        Span::Reset => next_reset(facts.now, &policy.zone).and_then(|at| shown_time(at, &policy.zone)),
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
             free.and_then(|at| shown_time(at, &policy.zone))
@@ -298,13 +304,14 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
 }
 
 /// When the packaged timer resets the counters next: ten seconds after local midnight.
-fn next_reset(now: i64, zone: &TimeZone) -> Option<String> {
+pub(super) fn next_reset(now: i64, zone: &TimeZone) -> Option<i64> {
     let local = Timestamp::from_second(now).ok()?.to_zoned(zone.clone());
     let midnight = local.tomorrow().ok()?.start_of_day().ok()?;
-    shown_time(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second(), zone)
+    Some(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second())
 }
 
-fn shown_time(at: i64, zone: &TimeZone) -> Option<String> {
+/// A time in seconds since 1970 as people read it: `2027-01-15 12:00 +01:00`.
+pub fn shown_time(at: i64, zone: &TimeZone) -> Option<String> {
     let local = Timestamp::from_second(at).ok()?.to_zoned(zone.clone());
     Some(local.strftime("%Y-%m-%d %H:%M %:z").to_string())
 }

@@ -1,36 +1,29 @@
-//! Lengths of time as settings write them: `90s`, `5m`, `24h`, `7d`.
+//! Lengths of time as settings write them: a whole number and one unit, `500ms`, `90s`, `5m`, `24h`, `7d`.
 
 use std::time::Duration;
 
-const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+const DAY: u64 = 86_400_000;
+/// The units, longest first, in milliseconds.
+const UNITS: [(&str, u64); 5] = [("d", DAY), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads a whole number and its unit; none for anything else, and for more than can be told in seconds.
+/// Reads `90s`, `5m`, … None for anything else, also for a number without a unit: nobody could say what it meant.
 pub fn parse(written: &str) -> Option<Duration> {
-    let unit = written.chars().next_back()?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => MINUTE,
-        'h' => HOUR,
-        'd' => DAY,
-        _ => return None,
-    };
-    let digits = written.strip_suffix(unit)?;
-    // `parse` alone would take "+5".
-    let number: u64 = digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
-    Some(Duration::from_secs(number.checked_mul(seconds)?))
+    let digits = written.find(|character: char| !character.is_ascii_digit())?;
+    let (number, unit) = written.split_at_checked(digits)?;
+    let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*milliseconds).map(Duration::from_millis)
 }
 
-/// Writes what [`parse`] reads, to the second. A single day stays `24h`: a window of that length is no calendar day.
-pub fn show(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    match seconds {
-        0 => "0s".to_owned(),
-        _ if seconds.is_multiple_of(DAY) && seconds > DAY => format!("{}d", seconds / DAY),
-        _ if seconds.is_multiple_of(HOUR) => format!("{}h", seconds / HOUR),
-        _ if seconds.is_multiple_of(MINUTE) => format!("{}m", seconds / MINUTE),
-        _ => format!("{seconds}s"),
+/// Writes a length of time so that [`parse`] reads it back: the longest unit that fits without a rest. What is shorter
+/// than a millisecond is left out. A single day stays `24h`: a window of that length is no calendar day.
+pub fn show(length: Duration) -> String {
+    let milliseconds = length.as_millis();
+    let fits = |&&(name, unit): &&(&str, u64)| {
+        milliseconds.is_multiple_of(u128::from(unit)) && !(name == "d" && milliseconds == u128::from(DAY))
+    };
+    match UNITS.iter().find(fits) {
+        Some((name, unit)) if milliseconds > 0 => format!("{}{name}", milliseconds / u128::from(*unit)),
+        _ => format!("{}s", length.as_secs()),
     }
 }
 

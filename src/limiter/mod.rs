@@ -4,6 +4,7 @@ pub mod action;
 pub mod decide;
 pub mod decimal;
 pub mod duration;
+pub mod explain;
 pub mod history;
 pub mod hours;
 pub mod limit;

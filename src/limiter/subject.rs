@@ -66,13 +66,14 @@ impl Subject {
         });
         named.or_else(login)
     }
+}
 
-    /// The key of the row whose quota a new login begins with: `@domain`. None for a login without a domain, and for
-    /// those without a login.
-    pub fn domain_key(&self) -> Option<&str> {
-        let at = self.key.rfind('@').filter(|_| self.kind == Kind::Login)?;
-        self.key.get(at..).filter(|domain| domain.len() > 1)
-    }
+/// The key of the row whose quota a new sender begins with: `@domain`. None for a login without a domain, and for those
+/// without a login.
+pub fn domain_key(key: &str) -> Option<&str> {
+    let is_login = !key.starts_with(['@', '<', '[']);
+    let at = key.rfind('@').filter(|_| is_login)?;
+    key.get(at..).filter(|domain| domain.len() > 1)
 }
 
 /// The key of a sender as an operator names it on the command line: a login in any spelling, or a key as it is shown.
@@ -331,12 +332,18 @@ mod tests {
 
     #[test]
     fn only_a_login_begins_with_its_domains_quota() {
-        let domain = |key: &str, kind| Subject { key: key.to_owned(), kind }.domain_key().map(str::to_owned);
-        assert_eq!(domain("alice@example.com", Kind::Login).as_deref(), Some("@example.com"));
-        assert_eq!(domain("a@b@example.com", Kind::Login).as_deref(), Some("@example.com"));
-        assert_eq!(domain("alice", Kind::Login), None);
-        assert_eq!(domain("alice@", Kind::Login), None);
-        assert_eq!(domain("<alice@example.com>", Kind::Sender), None);
+        for (key, domain) in [
+            ("alice@example.com", Some("@example.com")),
+            ("a@b@example.com", Some("@example.com")),
+            ("\\@example.com", Some("@example.com")),
+            ("alice", None),
+            ("alice@", None),
+            ("@example.com", None),
+            ("<alice@example.com>", None),
+            ("[192.0.2.1]", None),
+        ] {
+            assert_eq!(domain_key(key), domain, "{key}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! A request is `name=value` lines and an empty line (SMTPD_POLICY_README). The parser takes any chunking, keeps only what it
 //! needs, and bounds everything: what one client sends costs the daemon at most [`MAX_REQUEST`] bytes.
 
+use memchr::memchr;
+
 /// The longest line that is kept, in bytes without its newline. What comes after on the same line is left out, so that
 /// nobody escapes a limit by a long HELO: the request counts with its cut value.
 pub const MAX_LINE: usize = 8192;
@@ -95,7 +97,7 @@ impl Parser {
     pub fn feed(&mut self, input: &[u8]) -> (usize, Option<Event>) {
         let mut taken = 0;
         while let Some(rest) = input.get(taken..).filter(|rest| !rest.is_empty()) {
-            let newline = rest.iter().position(|&byte| byte == b'\n');
+            let newline = memchr(b'\n', rest);
             let piece = rest.get(..newline.unwrap_or(rest.len())).unwrap_or(rest);
             let room = MAX_LINE.saturating_sub(self.line.len());
             self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
@@ -167,9 +169,9 @@ struct Draft {
 
 impl Draft {
     fn set(&mut self, line: &[u8]) -> Result<(), Nonsense> {
-        let mut halves = line.splitn(2, |&byte| byte == b'=');
-        let (name, value) = match (halves.next(), halves.next()) {
-            (Some(name), Some(value)) if !name.is_empty() => (name, value),
+        let halves = memchr(b'=', line).and_then(|place| line.split_at_checked(place));
+        let (name, value) = match halves {
+            Some((name, [_, value @ ..])) if !name.is_empty() => (name, value),
             _ => return Err(Nonsense::NotAnAttribute(clean(line, 64))),
         };
         let field = match name {

@@ -13,6 +13,8 @@ use crate::limiter::decide::Ruling;
 use crate::limiter::lists::{Hit, Which};
 use crate::limiter::subject::{Attributes, Subject};
 use crate::limiter::terms::Terms;
+use crate::notify::Notifier;
+use crate::notify::event::Event;
 use crate::protocol::reply::{Action, Severity};
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::telemetry::decision::Decision;
@@ -28,6 +30,7 @@ pub struct Answerer {
     queue: Queue,
     terms: watch::Receiver<Arc<Terms>>,
     pub metrics: Arc<Metrics>,
+    notifier: Notifier,
     warned_stages: Mutex<HashSet<String>>,
 }
 
@@ -51,8 +54,13 @@ enum Recorded {
 }
 
 impl Answerer {
-    pub fn new(queue: Queue, terms: watch::Receiver<Arc<Terms>>, metrics: Arc<Metrics>) -> Answerer {
-        Answerer { queue, terms, metrics, warned_stages: Mutex::default() }
+    pub fn new(
+        queue: Queue,
+        terms: watch::Receiver<Arc<Terms>>,
+        metrics: Arc<Metrics>,
+        notifier: Notifier,
+    ) -> Answerer {
+        Answerer { queue, terms, metrics, notifier, warned_stages: Mutex::default() }
     }
 
     /// How many requests wait for the committer.
@@ -162,9 +170,21 @@ fn say_in_doubt(reason: FailOpen, sender: &str) {
     );
 }
 
+impl Answerer {
+    /// Logs the decision and has people told. After the reply is sent: neither delays anybody.
+    pub fn follow_up(&self, answer: Answer) {
+        if let Some(Record { request, what: Recorded::Ruled { sender, ruling, from_memory: false } }) = &answer.record
+            && Event::is_in(ruling)
+        {
+            let at = Timestamp::now().as_second();
+            Event::of(sender, request, ruling, at).into_iter().for_each(|event| self.notifier.tell(|| event));
+        }
+        answer.log();
+    }
+}
+
 impl Answer {
-    /// Logs the decision. After the reply is sent: a slow log delays nobody.
-    pub fn log(self) {
+    fn log(self) {
         let Some(Record { request, what }) = self.record else { return };
         let decision = Decision {
             queue_id: &request.queue_id,

@@ -91,7 +91,7 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
                     let mut wire = Vec::with_capacity(128);
                     answer.action.write(&mut wire);
                     let sent = within(WRITE_PATIENCE, stream.write_all(&wire)).await;
-                    answer.log();
+                    answerer.follow_up(answer);
                     match sent {
                         Some(Ok(())) => {}
                         Some(Err(_)) => return End::Lost,

@@ -1,9 +1,10 @@
 //! One connection to one database, and the transactions on it, generic over the concrete sqlx drivers.
 
-use sqlx::{ColumnIndex, ConnectOptions, Connection, Database, Decode, Encode, Executor, SqlSafeStr, Type};
+use sqlx::{ColumnIndex, ConnectOptions, Database, Decode, Encode, Executor, Type};
 
 use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
 use super::patience::Patience;
+use super::script::Script;
 use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
 use crate::limiter::subject::{Charset, narrow};
@@ -54,6 +55,11 @@ impl<D: Dialect> Backend<D> {
         }
     }
 
+    /// What `ratelimits.sender` can hold, as the last connection found it.
+    pub(super) fn keys(&self) -> Charset {
+        self.session.keys
+    }
+
     /// The connection, taken out: a method that is cancelled or fails leaves none behind, and the next one connects anew.
     pub(super) async fn take_connection(&mut self) -> Result<ConnectionOf<D>, Failure> {
         self.connect().await?;
@@ -88,7 +94,11 @@ where
         let sums = match self.session.keys {
             Charset::Utf8mb4 => sums,
             charset => {
-                let narrow = |sum: &Sum| Sum { sender: narrow(&sum.sender, charset).into_owned(), ..sum.clone() };
+                let narrow = |sum: &Sum| Sum {
+                    sender: narrow(&sum.sender, charset).into_owned(),
+                    domain: sum.domain.as_deref().map(|domain| narrow(domain, charset).into_owned()),
+                    ..sum.clone()
+                };
                 narrowed = sums.iter().map(narrow).collect();
                 &narrowed
             }
@@ -107,54 +117,65 @@ where
         mut judge: J,
     ) -> Result<J::Ruled, Failure> {
         let patience = Patience::<D> { options: &self.options, session: self.session.id };
-        let mut transaction =
-            connection.begin_with(D::BEGIN.into_sql_str()).await.map_err(|error| failure::<D>(&error))?;
+        let mut script = Script::<D>::new(connection, patience);
         let written = async {
-            counters::add::<D>(&mut transaction, sums, new_quota, now, &patience).await?;
-            let rows = counters::read::<D>(&mut transaction, sums).await?;
+            script.begin().await?;
+            let mark = counters::add(&mut script, sums, new_quota, now).await?;
+            let mut rows = counters::read(&mut script, sums).await?;
+            counters::inherit(&mut script, sums, &mut rows, mark).await?;
             let history = match judge.history(&rows) {
-                Some(since) => usage::read::<D>(&mut transaction, since).await?,
+                Some(since) => usage::read(&mut script, since).await?,
                 None => HistoryRows::default(),
             };
             let (ruled, writes) = judge.rule(&rows, history);
-            usage::add::<D>(&mut transaction, &writes.usage).await?;
-            usage::see::<D>(&mut transaction, &writes.seen).await?;
-            messages::insert::<D>(&mut transaction, &writes.audit, now, self.session.texts).await?;
+            usage::add(&mut script, &writes.usage).await?;
+            usage::see(&mut script, &writes.seen).await?;
+            if writes.audit.len() > 1 {
+                // Together they would be a new statement for every pair of sizes.
+                script.send().await?;
+            }
+            messages::insert(&mut script, &writes.audit, now, self.session.texts).await?;
             Ok(ruled)
         }
         .await;
         match written {
-            Ok(result) => {
+            Ok(ruled) => {
                 self.committing = true;
-                let committed = transaction.commit().await;
+                let committed = script.commit().await;
                 self.committing = false;
-                committed.map_err(|error| commit_failure::<D>(&error))?;
-                Ok(result)
-            }
-            Err(error) => {
-                let failure = failure::<D>(&error);
-                match transaction.rollback().await {
-                    Ok(()) => Err(failure),
-                    // The connection is gone; what the database said before that still stands.
-                    Err(error) if matches!(failure, Failure::Away(_)) => {
-                        log::debug!("rolling back: {error}");
-                        Err(failure)
-                    }
-                    Err(error) => Err(Failure::Away(format!("{failure}, and then {error}"))),
+                match committed {
+                    Ok(()) => Ok(ruled),
+                    Err(error) if D::IN_PROCESS => Err(undone(&mut script, &error).await),
+                    Err(error) => Err(commit_failure::<D>(&error)),
                 }
             }
+            Err(error) => Err(undone(&mut script, &error).await),
         }
     }
 
     pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
-        if D::SKIP_LOCKED.is_empty() {
-            return Ok(Vec::new());
-        }
         let mut connection = self.take_connection().await?;
         let senders: Vec<(&str, String)> =
             senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();
         let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
         self.put_back(connection, &result);
         result
+    }
+}
+
+/// Rolls back after an error, and sorts it.
+async fn undone<D: Dialect>(script: &mut Script<'_, D>, error: &sqlx::Error) -> Failure
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+{
+    let failure = failure::<D>(error);
+    match script.roll_back().await {
+        Ok(()) => failure,
+        // The connection is gone; what the database said before that still stands.
+        Err(error) if matches!(failure, Failure::Away(_)) => {
+            log::debug!("rolling back: {error}");
+            failure
+        }
+        Err(error) => Failure::Away(format!("{failure}, and then {error}")),
     }
 }

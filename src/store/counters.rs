@@ -1,56 +1,159 @@
 //! The counters of `ratelimits`: adding to them and reading them back, many senders in a statement.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
+use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
-use super::patience::Patience;
-use super::{COUNTER_MAX, Row, Sum, in_statement_sizes};
+use super::script::Script;
+use super::{COUNTER_MAX, Row, Sum, in_statements};
 
-/// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`.
+/// What the rows that a transaction makes bear in `window_from`, so that it knows them when it reads them back: a number
+/// of its own, below 0, which there means what 0 means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(i64);
+
+impl Mark {
+    fn new() -> Mark {
+        // The standard library's only source of random numbers. The half above 0 is time.
+        let random = RandomState::new().build_hasher().finish() >> 2;
+        Mark(-1 - i64::try_from(random).unwrap_or(0))
+    }
+}
+
+/// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`. Gives
+/// the mark of the rows that were made.
 pub async fn add<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
+    script: &mut Script<'_, D>,
     sums: &[Sum],
     new_quota: u32,
     now: i64,
-    patience: &Patience<'_, D>,
-) -> Result<(), sqlx::Error>
+) -> Result<Mark, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
     for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
 {
+    let mark = Mark::new();
     let counting: Vec<&Sum> = sums.iter().filter(|sum| sum.count).collect();
     let (open, close) = D::FROM_EPOCH;
-    for slice in in_statement_sizes(&counting) {
-        let mut sql = QueryBuilder::<D::Db>::new(
-            "INSERT INTO ratelimits (sender, quota, quota_reset, msg_counter, rcpt_counter, msg_total, rcpt_total, \
-             created_at, updated_at) ",
-        );
-        sql.push_values(slice, |mut row, sum| {
-            row.push_bind(sum.sender.clone());
-            row.push(new_quota).push(new_quota);
-            for number in [sum.messages, sum.recipients, sum.messages, sum.recipients] {
-                row.push_bind(i64::from(number));
+    for slice in in_statements(&counting) {
+        let write = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push(
+                "INSERT INTO ratelimits (sender, quota, quota_reset, msg_counter, rcpt_counter, msg_total, rcpt_total, \
+             window_from, created_at, updated_at) ",
+            );
+            sql.push_values(slice, |mut row, sum| {
+                row.push_bind(sum.sender.clone());
+                row.push(new_quota).push(new_quota);
+                for number in [sum.messages, sum.recipients, sum.messages, sum.recipients] {
+                    row.push_bind(i64::from(number));
+                }
+                row.push_bind(mark.0);
+                for _ in ["created_at", "updated_at"] {
+                    row.push(open).push_bind_unseparated(now).push_unseparated(close);
+                }
+            });
+            sql.push(D::on_conflict(D::SENDER));
+            for column in ["msg_counter", "rcpt_counter", "msg_total", "rcpt_total"] {
+                let brought = D::brought(column);
+                sql.push(format_args!("{column} = {}(ratelimits.{column} + {brought}, {COUNTER_MAX}), ", D::LEAST));
             }
-            for _ in ["created_at", "updated_at"] {
-                row.push(open).push_bind_unseparated(now).push_unseparated(close);
-            }
-        });
-        sql.push(D::on_conflict(D::SENDER));
-        for column in ["msg_counter", "rcpt_counter", "msg_total", "rcpt_total"] {
-            let brought = D::brought(column);
-            sql.push(format_args!("{column} = {}(ratelimits.{column} + {brought}, {COUNTER_MAX}), ", D::LEAST));
+            sql.push(format_args!("updated_at = {}", D::brought("updated_at")));
+        };
+        script.run(write).await?;
+    }
+    Ok(mark)
+}
+
+/// Gives the rows that this transaction made the quota of their `@domain` row, where there is one. Who was only looked at
+/// and has no row stands where that row stands. Senders who have a row cost nothing here.
+pub async fn inherit<D: Dialect>(
+    script: &mut Script<'_, D>,
+    sums: &[Sum],
+    rows: &mut [Option<Row>],
+    mark: Mark,
+) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    let is_new = |row: &Option<Row>| row.is_none_or(|row| row.window_from == mark.0);
+    let heirs = sums.iter().zip(rows).filter(|(_, row)| is_new(row));
+    let mut heirs: Vec<(&str, &mut Option<Row>)> =
+        heirs.filter_map(|(sum, row)| Some((sum.domain.as_deref()?, row))).collect();
+    if heirs.is_empty() {
+        return Ok(());
+    }
+    let domains: BTreeSet<&str> = heirs.iter().map(|(domain, _)| *domain).collect();
+    let domains: Vec<&str> = domains.into_iter().collect();
+    let mut found: HashMap<String, Row> = HashMap::new();
+    for slice in in_statements(&domains) {
+        for (spelled, row) in select(script, slice).await? {
+            found.insert(spelled.to_lowercase(), row);
         }
-        sql.push(format_args!("updated_at = {}", D::brought("updated_at")));
-        patience.wait_for(connection.execute(sql.build())).await?;
+    }
+    // What the database takes for the same although it is spelt otherwise can only be asked for one by one.
+    let otherwise = found.keys().any(|spelled| !domains.contains(&spelled.as_str()));
+    for domain in domains.into_iter().filter(|_| otherwise) {
+        if !found.contains_key(domain)
+            && let Some((_, row)) = select(script, &[domain]).await?.pop()
+        {
+            found.insert(domain.to_owned(), row);
+        }
+    }
+    let mut made: HashMap<i64, Vec<i64>> = HashMap::new();
+    for (domain, row) in &mut heirs {
+        let Some(of_domain) = found.get(*domain) else { continue };
+        match row {
+            Some(row) => {
+                row.quota = of_domain.quota;
+                made.entry(of_domain.id).or_default().push(row.id);
+            }
+            None => **row = Some(*of_domain),
+        }
+    }
+    for (domain, heirs) in made {
+        for slice in in_statements(&heirs) {
+            copy_quota(script, domain, slice).await?;
+        }
     }
     Ok(())
 }
 
+/// Copies a row's quotas to other rows. In two steps, since MySQL updates no table that the same statement reads.
+async fn copy_quota<D: Dialect>(script: &mut Script<'_, D>, from: i64, to: &[i64]) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    let integer = D::INTEGER;
+    let read = |sql: &mut QueryBuilder<D::Db>| {
+        sql.push(format_args!(
+            "SELECT CAST(quota AS {integer}), CAST(quota_reset AS {integer}) FROM ratelimits WHERE id = "
+        ));
+        sql.push_bind(from);
+    };
+    let Some(row) = script.rows(read).await?.pop() else { return Ok(()) };
+    let (quota, quota_reset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let write = |sql: &mut QueryBuilder<D::Db>| {
+        sql.push("UPDATE ratelimits SET quota = ").push_bind(quota).push(", quota_reset = ").push_bind(quota_reset);
+        sql.push(" WHERE id IN (");
+        let mut list = sql.separated(", ");
+        for id in to {
+            list.push_bind(*id);
+        }
+        sql.push(")");
+    };
+    script.run(write).await
+}
+
 /// Reads the rows of all `sums`, in their order.
-pub async fn read<D: Dialect>(connection: &mut ConnectionOf<D>, sums: &[Sum]) -> Result<Vec<Option<Row>>, sqlx::Error>
+pub async fn read<D: Dialect>(script: &mut Script<'_, D>, sums: &[Sum]) -> Result<Vec<Option<Row>>, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
@@ -59,8 +162,8 @@ where
 {
     let senders: Vec<&str> = sums.iter().map(|sum| sum.sender.as_str()).collect();
     let mut found: HashMap<String, Row> = HashMap::with_capacity(sums.len());
-    for slice in in_statement_sizes(&senders) {
-        for (sender, row) in select::<D>(connection, slice).await? {
+    for slice in in_statements(&senders) {
+        for (sender, row) in select(script, slice).await? {
             found.insert(sender, row);
         }
     }
@@ -69,7 +172,7 @@ where
         let row = match found.get(&sum.sender) {
             Some(row) => Some(*row),
             // The database may take another spelling for the same: then it finds a row for the key all the same.
-            None => select::<D>(connection, &[&sum.sender]).await?.pop().map(|(_, row)| row),
+            None => select(script, &[&sum.sender]).await?.pop().map(|(_, row)| row),
         };
         rows.push(row);
     }
@@ -77,10 +180,7 @@ where
 }
 
 /// The rows that the database finds for these keys, each with its own spelling.
-async fn select<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
-    senders: &[&str],
-) -> Result<Vec<(String, Row)>, sqlx::Error>
+async fn select<D: Dialect>(script: &mut Script<'_, D>, senders: &[&str]) -> Result<Vec<(String, Row)>, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
@@ -88,15 +188,17 @@ where
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
     let integer = D::INTEGER;
-    let mut sql = QueryBuilder::<D::Db>::new(format!(
-        "SELECT {}, CAST(id AS {integer}), CAST(quota AS {integer}), CAST(msg_counter AS {integer}), \
+    let write = |sql: &mut QueryBuilder<D::Db>| {
+        sql.push(format_args!(
+            "SELECT {}, CAST(id AS {integer}), CAST(quota AS {integer}), CAST(msg_counter AS {integer}), \
          CAST(rcpt_counter AS {integer}), CAST(msg_total AS {integer}), CAST(rcpt_total AS {integer}), window_from \
          FROM ratelimits WHERE {} IN ",
-        D::SENDER,
-        D::SENDER,
-    ));
-    push_list(&mut sql, senders);
-    let rows = connection.fetch_all(sql.build()).await?;
+            D::SENDER,
+            D::SENDER,
+        ));
+        push_list(sql, senders);
+    };
+    let rows = script.rows(write).await?;
     rows.iter()
         .map(|row| {
             // A panel may have written what does not fit: the nearest value that does is meant.
@@ -117,28 +219,17 @@ where
         .collect()
 }
 
-/// The senders whose rows exist and cannot be locked now. Each comes with its key.
+/// The senders whose rows somebody else holds, or is making. Each comes with its key.
 pub async fn locked<D: Dialect>(
     connection: &mut ConnectionOf<D>,
     senders: &[(&str, String)],
-) -> Result<Vec<String>, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
+) -> Result<Vec<String>, sqlx::Error> {
     let mut held = Vec::new();
     for (sender, key) in senders {
-        let there = !select::<D>(&mut transaction, &[key]).await?.is_empty();
-        let mut sql = QueryBuilder::<D::Db>::new("SELECT 1 FROM ratelimits WHERE ");
-        sql.push(D::SENDER).push(" = ").push_bind(key.clone()).push(D::SKIP_LOCKED);
-        if there && transaction.fetch_optional(sql.build()).await?.is_none() {
+        if D::is_held(connection, key).await? {
             held.push((*sender).to_owned());
         }
     }
-    transaction.rollback().await?;
     Ok(held)
 }
 

@@ -22,6 +22,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     /// How to reach the database; made from the settings once.
     type Options: ConnectOptions;
 
+    /// Whether the database runs in this process: several statements go in one call, and each of its errors is certain.
+    const IN_PROCESS: bool = false;
     /// Begins a transaction that is going to write.
     const BEGIN: &'static str;
     /// The type to CAST a whole number to, so that it is read as a signed 64-bit one whatever its column is.
@@ -36,13 +38,17 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     const USAGE: &'static str;
     /// Around a number of seconds since 1970 to make a column's point in time of it.
     const FROM_EPOCH: (&'static str, &'static str);
-    /// Locks what a SELECT finds and leaves out what others hold; empty where rows have no locks.
-    const SKIP_LOCKED: &'static str;
+    /// The words around an INSERT that leaves a row as it is if it is there already.
+    const INSERT_ABSENT: (&'static str, &'static str);
 
     /// Begins the part of an upsert that says what to do with a row that is there already.
     fn on_conflict(key: &str) -> String;
     /// The value that an upsert brought for a column.
     fn brought(column: &str) -> String;
+    /// A column's point in time as whole seconds since 1970.
+    fn epoch(column: &str) -> String;
+    /// How many rows a statement changed.
+    fn rows_affected(result: &<Self::Db as Database>::QueryResult) -> u64;
 
     fn options(database: &config::Database) -> Self::Options;
     /// Where the database is, in words.
@@ -68,6 +74,15 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         async { Ok(()) }
     }
 
+    /// Whether somebody else holds the row of a key, or is making it in a transaction of his own. Asks without waiting.
+    fn is_held(
+        connection: &mut <Self::Db as Database>::Connection,
+        key: &str,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = (connection, key);
+        async { Ok(false) }
+    }
+
     /// Gives tables made by PolicydRateGuard what they lack, before the migrations run; says what it did. With `slowly` also
     /// what takes long on a large table.
     fn adopt(
@@ -76,6 +91,23 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
         let _ = (connection, slowly);
         async { Ok(Vec::new()) }
+    }
+
+    /// Waits until no other process changes the tables' structure, and keeps all others from it until [`Dialect::unlock`].
+    fn lock(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::migrate::MigrateError>> + Send;
+    /// Lets others change the tables' structure.
+    fn unlock(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::migrate::MigrateError>> + Send;
+
+    /// Whether `messages` can be searched by time without reading all of it.
+    fn finds_messages_by_time(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<bool, sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(true) }
     }
 
     /// The migrations of this database.
@@ -110,11 +142,12 @@ pub fn failure<D: Dialect>(error: &sqlx::Error) -> Failure {
     }
 }
 
-/// Sorts an error of COMMIT: what the database itself answered is certain, a lost connection leaves the outcome open.
+/// Sorts an error of COMMIT. Only a deadlock, a failed certification or a refused value mean that nothing was written; after
+/// anything else (a lost connection, a server that ends, a statement that was interrupted) the outcome is open.
 pub fn commit_failure<D: Dialect>(error: &sqlx::Error) -> Failure {
-    match error {
-        sqlx::Error::Database(_) => failure::<D>(error),
-        other => Failure::Unknown(describe(other)),
+    match failure::<D>(error) {
+        certain @ (Failure::Transient(_) | Failure::Refused(_)) => certain,
+        Failure::Locked(words) | Failure::Away(words) | Failure::Unknown(words) => Failure::Unknown(words),
     }
 }
 

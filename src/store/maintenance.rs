@@ -6,12 +6,16 @@ use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBui
 use super::Failure;
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect, failure};
+use crate::limiter::window::minute_of;
 
 /// Rows changed or deleted by one statement: a few milliseconds' work, for which nobody waits long.
 const ROWS: i64 = 1000;
 
 /// The time of the last reset of all counters, in `meta`.
 const LAST_RESET: &str = "last_reset";
+
+/// The time at which this program first counted here, in `meta`.
+const COUNTING_SINCE: &str = "counting_since";
 
 /// A kind of work that is done in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,39 @@ pub enum Chunk {
     Messages { before: i64 },
     /// Rows of senders without a login that were last used before a time are deleted.
     Idle { before: i64 },
+}
+
+/// What is kept by its age alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aged {
+    /// History, per minute.
+    Usage,
+    /// Networks, by when a sender was last seen there.
+    Networks,
+}
+
+impl Aged {
+    fn table<D: Dialect>(self) -> &'static str {
+        match self {
+            Aged::Usage => D::USAGE,
+            Aged::Networks => "networks",
+        }
+    }
+
+    fn column(self) -> &'static str {
+        match self {
+            Aged::Usage => "minute",
+            Aged::Networks => "last_seen",
+        }
+    }
+
+    /// A time, in seconds since 1970, in the column's unit.
+    fn units(self, time: i64) -> i64 {
+        match self {
+            Aged::Usage => minute_of(time),
+            Aged::Networks => time,
+        }
+    }
 }
 
 /// What one chunk did.
@@ -119,9 +156,26 @@ where
         self.set_meta(LAST_RESET, &previous.to_string()).await
     }
 
-    /// When all counters were last reset, in seconds since 1970; none if never.
+    /// Proves that the database takes writes, and notes when counting began here.
+    pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
+        self.run(async |connection| {
+            set_meta::<D>(connection, "heartbeat", &now.to_string()).await?;
+            if meta::<D>(connection, COUNTING_SINCE).await?.is_none() {
+                set_meta::<D>(connection, COUNTING_SINCE, &now.to_string()).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
-        Ok(self.meta(LAST_RESET).await?.and_then(|text| text.parse().ok()).filter(|&at| at > 0))
+        self.run(async |connection| {
+            let reset = meta::<D>(connection, LAST_RESET).await?;
+            let began = meta::<D>(connection, COUNTING_SINCE).await?;
+            Ok([reset, began].into_iter().flatten().filter_map(|text| text.parse().ok()).max())
+        })
+        .await
     }
 
     /// Does the next [`ROWS`] rows of a work, beyond the row `after`; none when nothing is left.
@@ -146,11 +200,28 @@ where
         })
         .await
     }
+
+    /// Deletes the oldest of what is from before a time (seconds since 1970): [`ROWS`], and what is of the same age as the
+    /// youngest of these. None when nothing is left.
+    pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<u64>, Failure> {
+        self.run(async |connection| {
+            let (table, column, before) = (aged.table::<D>(), aged.column(), aged.units(before));
+            let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT {column} FROM {table} WHERE {column} < "));
+            sql.push_bind(before).push(format_args!(" ORDER BY {column} LIMIT 1 OFFSET {}", ROWS - 1));
+            let full = connection.fetch_optional(sql.build()).await?;
+            let last = full.map(|row| row.try_get::<i64, _>(0)).transpose()?.unwrap_or(before.saturating_sub(1));
+            let mut sql = QueryBuilder::<D::Db>::new(format!("DELETE FROM {table} WHERE {column} <= "));
+            sql.push_bind(last);
+            let deleted = D::rows_affected(&connection.execute(sql.build()).await?);
+            Ok((deleted > 0).then_some(deleted))
+        })
+        .await
+    }
 }
 
 impl<D: Dialect> Backend<D> {
     /// Does something on the connection, and keeps the connection if it is still good.
-    async fn run<T>(
+    pub(super) async fn run<T>(
         &mut self,
         work: impl AsyncFnOnce(&mut ConnectionOf<D>) -> Result<T, sqlx::Error>,
     ) -> Result<T, Failure> {
@@ -161,7 +232,10 @@ impl<D: Dialect> Backend<D> {
     }
 }
 
-async fn meta<D: Dialect>(connection: &mut ConnectionOf<D>, name: &str) -> Result<Option<String>, sqlx::Error>
+pub(super) async fn meta<D: Dialect>(
+    connection: &mut ConnectionOf<D>,
+    name: &str,
+) -> Result<Option<String>, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
@@ -172,7 +246,11 @@ where
     connection.fetch_optional(sql.build()).await?.map(|row| row.try_get(0)).transpose()
 }
 
-async fn set_meta<D: Dialect>(connection: &mut ConnectionOf<D>, name: &str, value: &str) -> Result<(), sqlx::Error>
+pub(super) async fn set_meta<D: Dialect>(
+    connection: &mut ConnectionOf<D>,
+    name: &str,
+    value: &str,
+) -> Result<(), sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> String: Encode<'q, D::Db> + Type<D::Db>,

@@ -3,13 +3,14 @@
 use sqlx::{Encode, Executor, QueryBuilder, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
-use super::{AuditRow, in_statement_sizes};
+use super::script::Script;
+use super::{AuditRow, in_statements};
 use crate::limiter::subject::{Charset, narrow_text};
 
 /// Writes the rows, many in a statement. Texts are cut to their columns and to what `charset` can hold: an audit row never
 /// fails for its values.
 pub async fn insert<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
+    script: &mut Script<'_, D>,
     rows: &[AuditRow],
     now: i64,
     charset: Charset,
@@ -21,26 +22,28 @@ where
 {
     let text = |text: &str, most: usize| narrow_text(cut(text, most), charset).into_owned();
     let (open, close) = D::FROM_EPOCH;
-    for slice in in_statement_sizes(rows) {
-        let mut sql = QueryBuilder::<D::Db>::new(
-            "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, to_addr, \
+    for slice in in_statements(rows) {
+        let write = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push(
+                "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, to_addr, \
              client_address, client_name, action, reason, created_at) ",
-        );
-        sql.push_values(slice, |mut values, row| {
-            values.push_bind(row.ratelimit_id);
-            values.push_bind(text(&row.queue_id, 255));
-            values.push_bind(text(&row.sender, 255));
-            values.push_bind(i64::from(row.recipients));
-            values.push_bind(i64::from(row.blocked));
-            values.push_bind(text(&row.from, 255));
-            values.push_bind(text(&row.to, 512));
-            values.push_bind(text(&row.client_address, 45));
-            values.push_bind(text(&row.client_name, 255));
-            values.push_bind(text(&row.action, 32));
-            values.push_bind(text(&row.reason, 255));
-            values.push(open).push_bind_unseparated(now).push_unseparated(close);
-        });
-        connection.execute(sql.build()).await?;
+            );
+            sql.push_values(slice, |mut values, row| {
+                values.push_bind(row.ratelimit_id);
+                values.push_bind(text(&row.queue_id, 255));
+                values.push_bind(text(&row.sender, 255));
+                values.push_bind(i64::from(row.recipients));
+                values.push_bind(i64::from(row.blocked));
+                values.push_bind(text(&row.from, 255));
+                values.push_bind(text(&row.to, 512));
+                values.push_bind(text(&row.client_address, 45));
+                values.push_bind(text(&row.client_name, 255));
+                values.push_bind(text(&row.action, 32));
+                values.push_bind(text(&row.reason, 255));
+                values.push(open).push_bind_unseparated(now).push_unseparated(close);
+            });
+        };
+        script.run(write).await?;
     }
     Ok(())
 }

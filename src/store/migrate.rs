@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::migrate::Migrate;
+use sqlx::{AssertSqlSafe, Executor};
 
 use super::Failure;
 use super::backend::Backend;
@@ -28,11 +29,6 @@ pub enum MigrateError {
     Newer(i64, i64),
     #[error("migration {0} was changed after the database had it. Install an unchanged release of policyd-rate-guard")]
     Changed(i64),
-    #[error(
-        "migration {0} was interrupted half-way. Look at the table it makes, then delete its row: \
-         DELETE FROM _sqlx_migrations WHERE version = {0}, and run `policyd-rate-guard migrate`"
-    )]
-    HalfDone(i64),
     #[error("migration {step} failed: {failure}")]
     Step { step: String, failure: Failure },
 }
@@ -43,6 +39,7 @@ const TABLE: &str = "_sqlx_migrations";
 impl<D: Dialect> Backend<D>
 where
     ConnectionOf<D>: Migrate,
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
 {
     pub async fn migrations(&mut self) -> Result<Vec<Step>, MigrateError> {
         let mut connection = self.take_connection().await?;
@@ -52,22 +49,25 @@ where
     }
 
     pub async fn migrate(&mut self, slowly: bool) -> Result<Vec<Step>, MigrateError> {
-        // Two daemons that start together wait for each other: by a lock where the database has one. SQLite has none across
-        // statements, so there the slower one fails on the row that the faster one wrote, and finds nothing to do next time.
-        const TRIES: usize = 5;
-        let mut last = Ok(Vec::new());
-        for attempt in 1..=TRIES {
+        // Processes that start together wait for each other: by a lock where the database has one. PostgreSQL's gives up
+        // after `lock_timeout`. SQLite has none across statements, so there the slower one fails on the row that the faster
+        // one wrote, and finds nothing to do next time.
+        const TRIES: usize = 50;
+        let mut tries = 0;
+        loop {
             let mut connection = self.take_connection().await?;
-            last = run::<D>(&mut connection, slowly).await;
-            self.keep(connection, &last);
-            match &last {
-                Err(MigrateError::Step { .. } | MigrateError::Database(Failure::Transient(_))) if attempt < TRIES => {
+            let result = run::<D>(&mut connection, slowly).await;
+            self.keep(connection, &result);
+            match &result {
+                Err(MigrateError::Step { failure, .. } | MigrateError::Database(failure))
+                    if failure.rolled_back() && tries < TRIES =>
+                {
+                    tries += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                _ => break,
+                _ => return result,
             }
         }
-        last
     }
 
     fn keep<T>(&mut self, connection: ConnectionOf<D>, result: &Result<T, MigrateError>) {
@@ -81,10 +81,18 @@ where
 async fn run<D: Dialect>(connection: &mut ConnectionOf<D>, slowly: bool) -> Result<Vec<Step>, MigrateError>
 where
     ConnectionOf<D>: Migrate,
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
 {
-    connection.lock().await.map_err(database_error::<D>)?;
+    D::lock(connection).await.map_err(database_error::<D>)?;
     for done in D::adopt(connection, slowly).await.map_err(|error| failure::<D>(&error))? {
         log::info!("adopted tables: {done}");
+    }
+    connection.ensure_migrations_table(TABLE).await.map_err(database_error::<D>)?;
+    if let Some(version) = connection.dirty_version(TABLE).await.map_err(database_error::<D>)? {
+        // MySQL has no transaction around what makes tables, so a migration may have been cut short. Each of them is one
+        // statement that may be run again.
+        let forget = format!("DELETE FROM {TABLE} WHERE version = {version}");
+        connection.execute(AssertSqlSafe(forget)).await.map_err(|error| failure::<D>(&error))?;
     }
     let mut ran = Vec::new();
     for step in steps::<D>(connection).await? {
@@ -99,7 +107,7 @@ where
             ran.push(Step { applied: true, ..step });
         }
     }
-    connection.unlock().await.map_err(database_error::<D>)?;
+    D::unlock(connection).await.map_err(database_error::<D>)?;
     Ok(ran)
 }
 
@@ -107,11 +115,10 @@ where
 async fn steps<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Vec<Step>, MigrateError>
 where
     ConnectionOf<D>: Migrate,
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
 {
     connection.ensure_migrations_table(TABLE).await.map_err(database_error::<D>)?;
-    if let Some(version) = connection.dirty_version(TABLE).await.map_err(database_error::<D>)? {
-        return Err(MigrateError::HalfDone(version));
-    }
+    let half_done = connection.dirty_version(TABLE).await.map_err(database_error::<D>)?;
     let applied = connection.list_applied_migrations(TABLE).await.map_err(database_error::<D>)?;
     let newest = D::migrator().iter().map(|migration| migration.version).max().unwrap_or(0);
     if let Some(beyond) = applied.iter().map(|migration| migration.version).filter(|&version| version > newest).max() {
@@ -124,7 +131,8 @@ where
             if there.is_some_and(|there| there.checksum != migration.checksum) {
                 return Err(MigrateError::Changed(migration.version));
             }
-            Ok(Step { version: migration.version, name: migration.description.to_string(), applied: there.is_some() })
+            let applied = there.is_some() && half_done != Some(migration.version);
+            Ok(Step { version: migration.version, name: migration.description.to_string(), applied })
         })
         .collect()
 }

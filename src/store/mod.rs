@@ -9,20 +9,29 @@
 //! - Keys are compared by the database. What it folds together (an adopted table keeps its collation) shares a row.
 
 pub mod backend;
+pub mod backfill;
 mod counters;
 pub mod dialect;
 pub mod maintenance;
 mod messages;
 pub mod migrate;
 mod mysql;
+pub mod notices;
 mod patience;
 mod postgres;
+pub mod report;
+mod script;
+pub mod senders;
 mod sqlite;
 mod usage;
 
 use crate::config;
 use backend::Backend;
-use maintenance::{Chunk, Worked};
+use backfill::Filled;
+use maintenance::{Aged, Chunk, Worked};
+use notices::{Claim, Claimed};
+use report::{By, Logged, Part, Top, Totals};
+use senders::{Change, Listed, Listing, SenderRow};
 
 /// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
 pub const COUNTER_MAX: i64 = u32::MAX as i64;
@@ -32,6 +41,8 @@ pub const COUNTER_MAX: i64 = u32::MAX as i64;
 pub struct Sum {
     /// The key as `limiter::subject` made it.
     pub sender: String,
+    /// The key of the row whose quota a row made for this sender begins with, if that one exists.
+    pub domain: Option<String>,
     pub messages: u32,
     pub recipients: u32,
     /// False only looks: no row is made and none is changed.
@@ -49,7 +60,7 @@ pub struct Row {
     /// Never reset: they tell whether anybody else has charged this sender.
     pub total_messages: u32,
     pub total_recipients: u32,
-    /// Where `sender reset` begins anew, in seconds since 1970; 0 where it never did.
+    /// Where `sender reset` begins anew, in seconds since 1970; 0 or less where it never did.
     pub window_from: i64,
 }
 
@@ -146,6 +157,13 @@ pub enum Failure {
     Unknown(String),
 }
 
+impl Failure {
+    /// Whether the database itself undid the work, and is there.
+    pub fn rolled_back(&self) -> bool {
+        matches!(self, Failure::Transient(_) | Failure::Locked(_) | Failure::Refused(_))
+    }
+}
+
 /// The store of the chosen database.
 pub enum Store {
     Sqlite(Backend<sqlite::Sqlite>),
@@ -224,9 +242,9 @@ impl Store {
         with_backend!(self, backend => backend.migrations().await)
     }
 
-    /// Proves that the database takes writes: stores `now` under `meta.heartbeat`.
+    /// Proves that the database takes writes: stores `now`, in seconds since 1970, under `meta.heartbeat`.
     pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
-        with_backend!(self, backend => backend.set_meta("heartbeat", &now.to_string()).await)
+        with_backend!(self, backend => backend.heartbeat(now).await)
     }
 
     /// Claims the reset of all counters for this process, unless somebody did after `before` (seconds since 1970) and not
@@ -240,9 +258,101 @@ impl Store {
         with_backend!(self, backend => backend.unclaim_reset(previous).await)
     }
 
-    /// When all counters were last reset, in seconds since 1970; none if never.
+    /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
         with_backend!(self, backend => backend.last_reset().await)
+    }
+
+    /// Deletes the next of what is from before a time (seconds since 1970); gives how many, or none when nothing is left.
+    pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<u64>, Failure> {
+        with_backend!(self, backend => backend.expire(aged, before).await)
+    }
+
+    /// Fills `usage` from the messages since a time (seconds since 1970), once in a database's life; what takes long only
+    /// `slowly`.
+    pub async fn fill_usage(&mut self, since: i64, slowly: bool) -> Result<Filled, Failure> {
+        with_backend!(self, backend => backend.fill_usage(since, slowly).await)
+    }
+
+    /// The row that the database finds for a sender's key.
+    pub async fn sender(&mut self, key: &str) -> Result<Option<SenderRow>, Failure> {
+        with_backend!(self, backend => backend.sender(key).await)
+    }
+
+    /// Lists senders.
+    pub async fn list(&mut self, listing: &Listing) -> Result<Vec<Listed>, Failure> {
+        with_backend!(self, backend => backend.list(listing).await)
+    }
+
+    /// Changes a sender's row or makes it, and gives it as it was and as it is. See [`Backend::set`].
+    pub async fn set(
+        &mut self,
+        key: &str,
+        change: Change,
+        new_quota: u32,
+        now: i64,
+    ) -> Result<(Option<SenderRow>, Option<SenderRow>), Failure> {
+        with_backend!(self, backend => backend.set(key, change, new_quota, now).await)
+    }
+
+    /// Gives the next logins of a domain, beyond the row `after`, their `@domain` row's quotas; none when none is left.
+    pub async fn apply_domain(&mut self, domain: &str, once: bool, after: i64) -> Result<Option<Worked>, Failure> {
+        with_backend!(self, backend => backend.apply_domain(domain, once, after).await)
+    }
+
+    /// Frees a sender at once; history stays. None if there is no such row.
+    pub async fn free(&mut self, key: &str, now: i64) -> Result<Option<SenderRow>, Failure> {
+        with_backend!(self, backend => backend.free(key, now).await)
+    }
+
+    /// Parts the next messages from a sender's row, or deletes them; gives how many, 0 when none is left.
+    pub async fn part_messages(&mut self, id: i64, delete: bool) -> Result<u64, Failure> {
+        with_backend!(self, backend => backend.part_messages(id, delete).await)
+    }
+
+    /// Deletes a sender's row and history.
+    pub async fn delete_sender(&mut self, id: i64) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.delete_sender(id).await)
+    }
+
+    /// The histories of some senders.
+    pub async fn histories(&mut self, since: Since) -> Result<HistoryRows, Failure> {
+        with_backend!(self, backend => backend.histories(since).await)
+    }
+
+    /// The senders who sent most since a time (seconds since 1970).
+    pub async fn top(&mut self, by: By, since: i64, most: u32) -> Result<Vec<Top>, Failure> {
+        with_backend!(self, backend => backend.top(by, since, most).await)
+    }
+
+    /// All that was let through since a time (seconds since 1970).
+    pub async fn totals(&mut self, since: i64) -> Result<Totals, Failure> {
+        with_backend!(self, backend => backend.totals(since).await)
+    }
+
+    /// What some senders had let through, in parts of `minutes` minutes since the minute `first`.
+    pub async fn parts(&mut self, ids: &[i64], first: i64, minutes: i64) -> Result<Vec<Part>, Failure> {
+        with_backend!(self, backend => backend.parts(ids, first, minutes).await)
+    }
+
+    /// A sender's last messages that were held or refused, the latest first.
+    pub async fn blocked(&mut self, id: i64, most: u32) -> Result<Vec<Logged>, Failure> {
+        with_backend!(self, backend => backend.blocked(id, most).await)
+    }
+
+    /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.
+    pub async fn held(&mut self, id: i64, since: i64, most: u32) -> Result<Vec<String>, Failure> {
+        with_backend!(self, backend => backend.held(id, since, most).await)
+    }
+
+    /// Claims notices (sorted by sender) for this daemon, in one transaction: what another has told is not told again.
+    pub async fn claim_notices(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, Failure> {
+        with_backend!(self, backend => backend.claim_notices(claims).await)
+    }
+
+    /// Forgets what was told in periods that began before a time, in seconds since 1970.
+    pub async fn forget_notices(&mut self, before: i64) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.forget_notices(before).await)
     }
 
     /// Does the next rows of a maintenance work, beyond the row `after`; none when nothing is left.
@@ -251,30 +361,14 @@ impl Store {
     }
 }
 
-/// The statement sizes in use are powers of two, so that a few prepared statements serve every batch.
-/// Splits `items` into slices of such sizes, the greatest first.
-fn in_statement_sizes<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
-    const MOST: usize = 128;
-    std::iter::from_fn(move || {
-        let size = (items.len().min(MOST) + 1).next_power_of_two() / 2;
-        let (slice, rest) = items.split_at_checked(size)?;
-        items = rest;
-        (!slice.is_empty()).then_some(slice)
-    })
-}
+/// The most rows in one statement. Each number of rows is a statement of its own, prepared once per connection; so many of
+/// each kind are worth keeping, and a batch of the usual size is one round trip.
+const MOST_ROWS: usize = 64;
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// Prepared statements kept per connection: [`MOST_ROWS`] of each of the five kinds on the hot path.
+pub(crate) const STATEMENTS_KEPT: usize = 5 * MOST_ROWS;
 
-    proptest! {
-        #[test]
-        fn statement_sizes_are_powers_of_two_and_lose_nothing(count in 0usize..1000) {
-            let items: Vec<usize> = (0..count).collect();
-            let slices: Vec<&[usize]> = in_statement_sizes(&items).collect();
-            prop_assert!(slices.iter().all(|slice| slice.len().is_power_of_two() && slice.len() <= 128));
-            prop_assert_eq!(slices.concat(), items);
-        }
-    }
+/// Splits `items` into slices for one statement each.
+fn in_statements<T>(items: &[T]) -> std::slice::Chunks<'_, T> {
+    items.chunks(MOST_ROWS)
 }

@@ -4,19 +4,35 @@ mod adopt;
 
 use std::time::Duration;
 
+use sqlx::migrate::MigrateError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::Failure;
-use super::dialect::{Dialect, Session};
+use super::dialect::{Dialect, Session, failure};
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 use crate::limiter::subject::Charset;
 
 /// The least that both servers take. [`super::dialect::LOCK_PATIENCE`] is shorter; this is the belt.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
+/// A lock's name holds for the whole server and has at the most 64 characters.
+const MIGRATION_LOCK: &str = "CONCAT('policyd-rate-guard ', MD5(DATABASE()))";
+const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub struct Mysql;
+
+/// MySQL 8 logs in by `caching_sha2_password`, which sends the password itself when it is not in the server's cache: only
+/// over TLS. The driver's word on that is for programmers.
+fn explain_login(error: sqlx::Error) -> sqlx::Error {
+    if error.to_string().contains("RSA auth backend") {
+        let advice = "the server asks for the password itself (caching_sha2_password), which is sent over TLS only. Turn TLS \
+                      on in the server and set DB_TLS=require, or give the user another way to log in";
+        return sqlx::Error::Configuration(advice.into());
+    }
+    error
+}
 
 impl Dialect for Mysql {
     type Db = sqlx::MySql;
@@ -29,7 +45,8 @@ impl Dialect for Mysql {
     const SENDER: &'static str = "sender";
     const USAGE: &'static str = "`usage`";
     const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");
-    const SKIP_LOCKED: &'static str = " FOR UPDATE SKIP LOCKED";
+    // IGNORE would turn other errors into warnings too, but the one that can happen here is a sender who has gone.
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT IGNORE", "");
 
     fn on_conflict(_key: &str) -> String {
         " ON DUPLICATE KEY UPDATE ".to_owned()
@@ -40,10 +57,24 @@ impl Dialect for Mysql {
         format!("VALUES({column})")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(UNIX_TIMESTAMP({column}) AS SIGNED)")
+    }
+
+    fn rows_affected(result: &sqlx::mysql::MySqlQueryResult) -> u64 {
+        result.rows_affected()
+    }
+
     fn options(database: &config::Database) -> MySqlConnectOptions {
-        let mut options =
-            MySqlConnectOptions::new().username(&database.user).database(&database.name).ssl_mode(match database.tls {
+        let mut options = MySqlConnectOptions::new()
+            .statement_cache_capacity(STATEMENTS_KEPT)
+            .username(&database.user)
+            .database(&database.name)
+            .ssl_mode(match database.tls {
                 config::Tls::Off => MySqlSslMode::Disabled,
+                // A unix socket ends on this machine: whose certificate it is does not matter. Some ways to log in ask
+                // for TLS all the same.
+                _ if database.socket.is_some() => MySqlSslMode::Preferred,
                 config::Tls::Prefer => MySqlSslMode::Preferred,
                 config::Tls::Require => MySqlSslMode::Required,
                 config::Tls::Verify => MySqlSslMode::VerifyIdentity,
@@ -71,7 +102,7 @@ impl Dialect for Mysql {
     }
 
     async fn connect(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = options.connect().await.map_err(explain_login)?;
         let wait = LOCK_WAIT.as_secs();
         connection
             .execute(sqlx::AssertSqlSafe(format!(
@@ -105,8 +136,39 @@ impl Dialect for Mysql {
         connection.close().await
     }
 
+    async fn is_held(connection: &mut MySqlConnection, key: &str) -> Result<bool, sqlx::Error> {
+        // Meets rows that are not committed too. Without a transaction around it the lock is let go at once.
+        let found = sqlx::query("SELECT 1 FROM ratelimits WHERE sender = ? FOR UPDATE NOWAIT").bind(key);
+        match found.fetch_optional(connection).await {
+            Ok(_) => Ok(false),
+            Err(error) if matches!(failure::<Mysql>(&error), Failure::Locked(_)) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec<String>, sqlx::Error> {
         adopt::adopt(connection, slowly).await
+    }
+
+    // Not sqlx's own lock: it waits for -1 seconds, which MariaDB takes for an error.
+    async fn lock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
+        let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {})", MIGRATION_LOCK_WAIT.as_secs());
+        let got: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(connection).await?;
+        match got {
+            Some(1) => Ok(()),
+            _ => {
+                Err(MigrateError::Execute(sqlx::Error::Protocol("another process is migrating the tables".to_owned())))
+            }
+        }
+    }
+
+    async fn unlock(connection: &mut MySqlConnection) -> Result<(), MigrateError> {
+        connection.execute(sqlx::AssertSqlSafe(format!("DO RELEASE_LOCK({MIGRATION_LOCK})"))).await?;
+        Ok(())
+    }
+
+    async fn finds_messages_by_time(connection: &mut MySqlConnection) -> Result<bool, sqlx::Error> {
+        adopt::is_indexed(connection, "messages", "created_at").await
     }
 
     fn classify(error: &dyn DatabaseError) -> Option<Failure> {
@@ -118,7 +180,7 @@ impl Dialect for Mysql {
             // Lock wait time-out, NOWAIT, a statement interrupted by us.
             1205 | 1317 | 3572 => Failure::Locked(words),
             // Too long, not of the column's character set, out of range, wrong value, constraint, packet too large.
-            1048 | 1153 | 1264 | 1265 | 1267 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
+            1048 | 1153 | 1264 | 1265 | 1267 | 1270 | 1271 | 1292 | 1300 | 1366 | 1406 | 1452 | 1062 | 3988 => {
                 Failure::Refused(words)
             }
             _ => Failure::Away(words),

@@ -1,9 +1,10 @@
 //! Patience with rows that somebody else holds.
 
-use std::future::Future;
 use std::pin::pin;
 
-use super::dialect::{Dialect, LOCK_PATIENCE};
+use sqlx::{Executor, QueryBuilder};
+
+use super::dialect::{ConnectionOf, Dialect, LOCK_PATIENCE};
 
 /// Bounds how long a statement waits for locks, on servers that cannot be told so finely themselves.
 pub struct Patience<'a, D: Dialect> {
@@ -12,23 +13,37 @@ pub struct Patience<'a, D: Dialect> {
     pub session: Option<i64>,
 }
 
-impl<D: Dialect> Patience<'_, D> {
+impl<D: Dialect> Patience<'_, D>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+{
     /// Runs a statement. If it takes longer than [`LOCK_PATIENCE`], the server is asked to interrupt it, and its own word on
     /// that is the result: the transaction's end is never guessed at.
-    pub async fn wait_for<T>(&self, statement: impl Future<Output = T>) -> T {
-        let mut statement = pin!(statement);
-        let Some(session) = self.session else { return statement.await };
-        tokio::select! {
-            done = &mut statement => return done,
-            () = tokio::time::sleep(LOCK_PATIENCE) => {}
-        }
-        let interrupted = D::interrupt(self.options, session);
-        tokio::select! {
-            done = &mut statement => return done,
-            interrupted = interrupted => if let Err(error) = interrupted {
+    pub async fn execute(
+        &self,
+        connection: &mut ConnectionOf<D>,
+        mut sql: QueryBuilder<D::Db>,
+    ) -> Result<(), sqlx::Error> {
+        let done = {
+            let mut statement = pin!(connection.execute(sql.build()));
+            let Some(session) = self.session else { return statement.await.map(drop) };
+            tokio::select! {
+                done = &mut statement => return done.map(drop),
+                () = tokio::time::sleep(LOCK_PATIENCE) => {}
+            }
+            // Both to their end: an interruption that is still under way would hit the next statement.
+            let (done, interrupted) = tokio::join!(statement, D::interrupt(self.options, session));
+            if let Err(error) = interrupted {
                 log::debug!("interrupting a statement that waits for a lock: {error}");
-            },
+            }
+            done
+        };
+        if done.is_ok() {
+            // It came too late. If it left a mark on the session, this takes it away.
+            if let Err(error) = connection.execute("SELECT 1").await {
+                log::debug!("a late interruption: {error}");
+            }
         }
-        statement.await
+        done.map(drop)
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, error::DatabaseError};
 
-use super::Failure;
 use super::dialect::Dialect;
+use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 
 /// How long a statement waits for another process (`cleanup`, `sender set`) that is writing.
@@ -19,6 +20,7 @@ impl Dialect for Sqlite {
     type Db = sqlx::Sqlite;
     type Options = SqliteConnectOptions;
 
+    const IN_PROCESS: bool = true;
     // Takes the write lock at once: a transaction that begins by reading could not get it later.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const INTEGER: &'static str = "BIGINT";
@@ -27,7 +29,7 @@ impl Dialect for Sqlite {
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
     const FROM_EPOCH: (&'static str, &'static str) = ("datetime(", ", 'unixepoch')");
-    const SKIP_LOCKED: &'static str = "";
+    const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
     fn on_conflict(key: &str) -> String {
         format!(" ON CONFLICT ({key}) DO UPDATE SET ")
@@ -37,6 +39,14 @@ impl Dialect for Sqlite {
         format!("excluded.{column}")
     }
 
+    fn epoch(column: &str) -> String {
+        format!("CAST(strftime('%s', {column}) AS BIGINT)")
+    }
+
+    fn rows_affected(result: &sqlx::sqlite::SqliteQueryResult) -> u64 {
+        result.rows_affected()
+    }
+
     fn options(database: &config::Database) -> SqliteConnectOptions {
         let options = SqliteConnectOptions::new()
             .create_if_missing(true)
@@ -44,7 +54,8 @@ impl Dialect for Sqlite {
             // An answer that was sent must survive a loss of power.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true);
+            .foreign_keys(true)
+            .statement_cache_capacity(STATEMENTS_KEPT);
         match database.name.as_str() {
             ":memory:" => options.in_memory(true),
             path => options.filename(path),
@@ -68,6 +79,14 @@ impl Dialect for Sqlite {
             18 | 19 | 20 | 25 => Failure::Refused(words), // TOOBIG, CONSTRAINT, MISMATCH, RANGE
             _ => Failure::Away(words),
         })
+    }
+
+    async fn lock(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+        Migrate::lock(connection).await
+    }
+
+    async fn unlock(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+        Migrate::unlock(connection).await
     }
 
     fn migrator() -> &'static sqlx::migrate::Migrator {

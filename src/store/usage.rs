@@ -3,13 +3,14 @@
 use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
-use super::{HistoryRows, SeenRow, Since, UsageRow, in_statement_sizes};
+use super::script::Script;
+use super::{HistoryRows, SeenRow, Since, UsageRow, in_statements};
 
 /// The most networks read of one sender: whoever has more is over any sensible limit.
 const MOST_NETWORKS: i64 = 10_000;
 
 /// Reads the histories that a judgement needs.
-pub async fn read<D: Dialect>(connection: &mut ConnectionOf<D>, since: Since) -> Result<HistoryRows, sqlx::Error>
+pub async fn read<D: Dialect>(script: &mut Script<'_, D>, since: Since) -> Result<HistoryRows, sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
@@ -18,14 +19,16 @@ where
 {
     let mut read = HistoryRows::default();
     let integer = D::INTEGER;
-    for slice in in_statement_sizes(&since.rows) {
-        let mut sql = QueryBuilder::<D::Db>::new(format!(
-            "SELECT CAST(ratelimit_id AS {integer}), minute, messages, recipients, bytes FROM {} WHERE minute >= ",
-            D::USAGE
-        ));
-        sql.push_bind(since.time.div_euclid(60));
-        push_rows(&mut sql, slice);
-        for row in connection.fetch_all(sql.build()).await? {
+    for slice in in_statements(&since.rows) {
+        let write = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push(format_args!(
+                "SELECT CAST(ratelimit_id AS {integer}), minute, messages, recipients, bytes FROM {} WHERE minute >= ",
+                D::USAGE
+            ));
+            sql.push_bind(since.time.div_euclid(60));
+            push_rows(sql, slice);
+        };
+        for row in script.rows(write).await? {
             read.usage.push(UsageRow {
                 ratelimit_id: row.try_get(0)?,
                 minute: row.try_get(1)?,
@@ -35,13 +38,15 @@ where
             });
         }
         if since.networks {
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
-                "SELECT CAST(ratelimit_id AS {integer}), network, last_seen FROM networks WHERE last_seen >= "
-            ));
-            sql.push_bind(since.time);
-            push_rows(&mut sql, slice);
-            sql.push(" ORDER BY last_seen DESC LIMIT ").push(MOST_NETWORKS);
-            for row in connection.fetch_all(sql.build()).await? {
+            let write = |sql: &mut QueryBuilder<D::Db>| {
+                sql.push(format_args!(
+                    "SELECT CAST(ratelimit_id AS {integer}), network, last_seen FROM networks WHERE last_seen >= "
+                ));
+                sql.push_bind(since.time);
+                push_rows(sql, slice);
+                sql.push(" ORDER BY last_seen DESC LIMIT ").push(MOST_NETWORKS);
+            };
+            for row in script.rows(write).await? {
                 read.seen.push(SeenRow {
                     ratelimit_id: row.try_get(0)?,
                     network: row.try_get(1)?,
@@ -55,47 +60,49 @@ where
 }
 
 /// Adds to the minutes of each row.
-pub async fn add<D: Dialect>(connection: &mut ConnectionOf<D>, rows: &[UsageRow]) -> Result<(), sqlx::Error>
+pub async fn add<D: Dialect>(script: &mut Script<'_, D>, rows: &[UsageRow]) -> Result<(), sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
 {
-    for slice in in_statement_sizes(rows) {
+    for slice in in_statements(rows) {
         let table = D::USAGE;
-        let mut sql = QueryBuilder::<D::Db>::new(format!(
-            "INSERT INTO {table} (ratelimit_id, minute, messages, recipients, bytes) "
-        ));
-        sql.push_values(slice, |mut values, row| {
-            for number in [row.ratelimit_id, row.minute, row.messages, row.recipients, row.bytes] {
-                values.push_bind(number);
+        let write = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push(format_args!("INSERT INTO {table} (ratelimit_id, minute, messages, recipients, bytes) "));
+            sql.push_values(slice, |mut values, row| {
+                for number in [row.ratelimit_id, row.minute, row.messages, row.recipients, row.bytes] {
+                    values.push_bind(number);
+                }
+            });
+            sql.push(D::on_conflict("ratelimit_id, minute"));
+            let mut columns = sql.separated(", ");
+            for column in ["messages", "recipients", "bytes"] {
+                columns.push(format_args!("{column} = {table}.{column} + {}", D::brought(column)));
             }
-        });
-        sql.push(D::on_conflict("ratelimit_id, minute"));
-        let mut columns = sql.separated(", ");
-        for column in ["messages", "recipients", "bytes"] {
-            columns.push(format_args!("{column} = {table}.{column} + {}", D::brought(column)));
-        }
-        connection.execute(sql.build()).await?;
+        };
+        script.run(write).await?;
     }
     Ok(())
 }
 
 /// Notes where senders were seen. Nothing is ever seen earlier than it was before.
-pub async fn see<D: Dialect>(connection: &mut ConnectionOf<D>, rows: &[SeenRow]) -> Result<(), sqlx::Error>
+pub async fn see<D: Dialect>(script: &mut Script<'_, D>, rows: &[SeenRow]) -> Result<(), sqlx::Error>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
     for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
     for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
 {
-    for slice in in_statement_sizes(rows) {
-        let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO networks (ratelimit_id, network, last_seen) ");
-        sql.push_values(slice, |mut values, row| {
-            values.push_bind(row.ratelimit_id).push_bind(row.network.clone()).push_bind(row.last_seen);
-        });
-        let brought = D::brought("last_seen");
-        sql.push(D::on_conflict("ratelimit_id, network"));
-        sql.push(format_args!("last_seen = {}(networks.last_seen, {brought})", D::GREATEST));
-        connection.execute(sql.build()).await?;
+    for slice in in_statements(rows) {
+        let write = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push("INSERT INTO networks (ratelimit_id, network, last_seen) ");
+            sql.push_values(slice, |mut values, row| {
+                values.push_bind(row.ratelimit_id).push_bind(row.network.clone()).push_bind(row.last_seen);
+            });
+            let brought = D::brought("last_seen");
+            sql.push(D::on_conflict("ratelimit_id, network"));
+            sql.push(format_args!("last_seen = {}(networks.last_seen, {brought})", D::GREATEST));
+        };
+        script.run(write).await?;
     }
     Ok(())
 }

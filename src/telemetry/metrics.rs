@@ -56,6 +56,11 @@ pub enum Channel {
 
 impl Channel {
     const NAMES: [&str; 3] = ["webhook", "mail", "sender_mail"];
+
+    /// In metrics and in the log.
+    pub fn name(self) -> &'static str {
+        Channel::NAMES.get(self as usize).copied().unwrap_or_default()
+    }
 }
 
 /// What became of one notification, or of one attempt.
@@ -345,6 +350,9 @@ impl fmt::Display for Metrics {
             outcome(Outcome::Blocked),
             outcome(Outcome::NotCounted),
         )?;
+        if self.database_up.get() == 0 {
+            f.write_str("; the database is away, counting in memory")?;
+        }
         if self.from_memory.get() > 0 {
             write!(f, "; {} judged from memory", self.from_memory.get())?;
         }

@@ -18,6 +18,7 @@ use super::database::Database;
 use super::process::Process;
 use super::scratch::{Account, Scratch};
 use super::stream::{self, Address};
+use super::wait;
 
 /// How long a start or an orderly end may take on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -103,6 +104,15 @@ impl Setup {
         self
     }
 
+    /// What a line of the settings file says.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The private folder, for files that a setting names.
     pub fn folder(&self) -> &Path {
         self.scratch.path()
@@ -127,8 +137,11 @@ impl Setup {
         daemon
     }
 
-    pub fn database(&self) -> &Database {
-        &self.database
+    /// Starts the daemon on tables that are there, so that it counts from the first request on, however slow the machine is.
+    pub fn start_on_tables(self) -> Daemon {
+        let output = self.run("migrate", &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.start()
     }
 
     /// Runs a command that ends by itself: its exit status and what it printed.
@@ -241,6 +254,13 @@ impl Daemon {
             assert!(started.elapsed() < LIMIT, "the daemon's log never said {text:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until the log holds `text` so many times, at the most for `limit`.
+    pub fn await_log_times(&self, text: &str, times: usize, limit: Duration) {
+        wait::until(limit, &format!("the log says {text:?} {times} times"), || {
+            (self.log().matches(text).count() >= times).then_some(())
+        });
     }
 
     /// The next message to systemd, if one comes at once.

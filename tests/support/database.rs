@@ -333,7 +333,7 @@ fn server_settings(driver: &str, credentials: Credentials<'_>, place: &[(&str, &
 }
 
 /// A text literal. All three databases double the quote; MariaDB also takes backslashes, so a test's value has none.
-fn quoted(value: &str) -> String {
+pub fn quoted(value: &str) -> String {
     assert!(!value.contains('\\'), "a backslash is not the same in all databases: {value}");
     format!("'{}'", value.replace('\'', "''"))
 }

@@ -13,7 +13,9 @@
 //! - `process`   a child process that never outlives the test binary
 //! - `root`      tests that need to be root
 //! - `scratch`   a private folder, owned by whom the process in it runs as
+//! - `server`    what tests do with a database server, whichever it is
 //! - `stream`    one name for TCP and unix connections
+//! - `traffic`   connections that ask until they are stopped, and remember what they were told
 //! - `wait`      waiting for something with a bound
 
 // Each test binary uses its own part of this.
@@ -32,5 +34,7 @@ pub mod process;
 pub mod proxy;
 pub mod root;
 pub mod scratch;
+pub mod server;
 pub mod stream;
+pub mod traffic;
 pub mod wait;

@@ -86,9 +86,14 @@ impl Postgres {
 
     /// A new, empty database that belongs to the daemon's user.
     pub fn database(&self) -> Database {
+        self.database_with("")
+    }
+
+    /// The same, with more words for CREATE DATABASE.
+    pub fn database_with(&self, words: &str) -> Database {
         static DATABASES: AtomicU32 = AtomicU32::new(1);
         let name = format!("policyd_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        self.administer(&format!("CREATE DATABASE {name} OWNER {USER}"));
+        self.administer(&format!("CREATE DATABASE {name} OWNER {USER} {words}"));
         Database::postgres(self.folder(), self.port, Credentials { user: USER, password: PASSWORD, database: &name })
     }
 

@@ -19,6 +19,8 @@ enum Mode {
     Refuse,
     /// When a client sends these bytes they reach the server, but its connection is cut before the reply.
     LoseReplyTo(Vec<u8>),
+    /// When a client sends these bytes they never reach the server: the connection is cut on both sides.
+    CutAt(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -115,7 +117,13 @@ impl Proxy {
         self.set(Mode::LoseReplyTo(bytes.to_owned()));
     }
 
-    /// How many replies were lost in that way.
+    /// The next time a client sends something that holds `bytes`, the connection is cut before the server gets it. Each
+    /// connection from then on does the same, until [`Proxy::resume`].
+    pub fn cut_at(&self, bytes: &[u8]) {
+        self.set(Mode::CutAt(bytes.to_owned()));
+    }
+
+    /// How many replies or requests were lost in that way.
     pub fn lost(&self) -> u32 {
         self.shared.state().lost
     }
@@ -176,7 +184,11 @@ impl Shared {
                     let _ = self.lose_reply(&from, &mut to, bytes);
                     break;
                 }
-                Mode::Forward | Mode::LoseReplyTo(_) if to.write_all(bytes).is_ok() => {}
+                Mode::CutAt(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted) => {
+                    self.state().lost += 1;
+                    break;
+                }
+                Mode::Forward | Mode::LoseReplyTo(_) | Mode::CutAt(_) if to.write_all(bytes).is_ok() => {}
                 _ => break,
             }
         }

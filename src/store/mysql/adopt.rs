@@ -50,7 +50,8 @@ pub async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec
     Ok(done)
 }
 
-async fn is_indexed(connection: &mut MySqlConnection, table: &str, column: &str) -> Result<bool, sqlx::Error> {
+/// Whether a column is the first of an index.
+pub async fn is_indexed(connection: &mut MySqlConnection, table: &str, column: &str) -> Result<bool, sqlx::Error> {
     let found: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM information_schema.statistics \
          WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ? AND seq_in_index = 1",

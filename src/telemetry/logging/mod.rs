@@ -77,6 +77,11 @@ impl Logging {
         Ok(())
     }
 
+    /// Has each error seen as it is logged, by whoever logs it; once only, and a second observer is ignored.
+    pub fn on_error(&self, observer: impl Fn(&log::Record<'_>) + Send + Sync + 'static) {
+        self.router.on_error(Box::new(observer));
+    }
+
     /// Waits until every line is written, but no longer than `most`; says whether all are.
     pub fn flush(&self, most: Duration) -> bool {
         self.router.flush(most)

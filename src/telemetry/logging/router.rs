@@ -1,10 +1,10 @@
 //! The global logger: which lines are logged, in what form, to which queues.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::{Duration, Instant};
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::LogError;
 use super::console::Console;
@@ -19,12 +19,20 @@ use crate::telemetry::DECISION;
 /// How our own modules begin; other crates are heard from `Warn` on, unless everything is wanted.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
+/// Crates of which nothing below `Warn` is logged: the HTTP client, as it begins.
+const SECRETIVE: [&str; 1] = ["ureq"];
+
 pub(super) struct Router {
     routes: RwLock<Routes>,
     under_systemd: bool,
     /// How many bytes may wait for a sink.
     room: usize,
+    /// Sees each error.
+    observer: OnceLock<Observer>,
 }
+
+/// See [`super::Logging::on_error`].
+pub(super) type Observer = Box<dyn Fn(&Record<'_>) + Send + Sync>;
 
 struct Routes {
     level: LevelFilter,
@@ -50,7 +58,7 @@ enum Target {
 impl Router {
     pub fn new(under_systemd: bool, room: usize) -> Arc<Router> {
         let routes = Routes { level: LevelFilter::Off, prefix: false, outlets: Vec::new() };
-        Arc::new(Router { routes: RwLock::new(routes), under_systemd, room })
+        Arc::new(Router { routes: RwLock::new(routes), under_systemd, room, observer: OnceLock::new() })
     }
 
     /// Takes on level, prefix and sinks. Sinks that stay keep their queue, connection and file.
@@ -76,6 +84,10 @@ impl Router {
             outlet.queue.close();
         }
         Ok(())
+    }
+
+    pub fn on_error(&self, observer: Observer) {
+        let _already = self.observer.set(observer);
     }
 
     pub fn reopen(&self) {
@@ -139,8 +151,10 @@ impl Routes {
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let ours = metadata.target() == DECISION
             || metadata.target().strip_prefix(OURS).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
-        let level =
-            if ours || self.level >= LevelFilter::Debug { self.level } else { self.level.min(LevelFilter::Warn) };
+        // It would log URLs and headers, with the webhook's token in them.
+        let secretive = SECRETIVE.iter().any(|name| metadata.target().starts_with(name));
+        let all = ours || self.level >= LevelFilter::Debug && !secretive;
+        let level = if all { self.level } else { self.level.min(LevelFilter::Warn) };
         metadata.level() <= level
     }
 }
@@ -166,6 +180,11 @@ impl Log for Router {
         };
         let line = Arc::new(line);
         routes.outlets.iter().for_each(|outlet| outlet.queue.push(line.clone()));
+        // Whoever observes may log, too.
+        drop(routes);
+        if let Some(observer) = self.observer.get().filter(|_| record.level() == Level::Error) {
+            observer(record);
+        }
     }
 
     fn flush(&self) {
@@ -191,7 +210,6 @@ fn place<'a>(record: &Record<'a>) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use log::Level;
 
     fn routes(level: LevelFilter) -> Routes {
         Routes { level, prefix: true, outlets: Vec::new() }
@@ -212,6 +230,10 @@ mod tests {
             assert!(wants(LevelFilter::Info, other, Level::Warn), "{other}");
             assert!(!wants(LevelFilter::Error, other, Level::Warn), "{other}");
             assert!(wants(LevelFilter::Debug, other, Level::Debug), "{other}");
+        }
+        for secretive in ["ureq::run", "ureq_proto::client"] {
+            assert!(!wants(LevelFilter::Trace, secretive, Level::Debug), "{secretive}");
+            assert!(wants(LevelFilter::Trace, secretive, Level::Warn), "{secretive}");
         }
     }
 

@@ -7,7 +7,7 @@ inside systemctl start mariadb.service
 tar -C "$e2e/policydrateguard" --owner=0 --group=0 -cf - etc opt | inside tar -C / --no-overwrite-dir -xf -
 inside_sh 'mysql < /opt/policyd-rate-guard/tables.sql
     install -d -o postfix -g postfix -m 0750 /var/log/policyd-rate-guard
-    echo "a line of the old program" > /var/log/policyd-rate-guard/policyd-rate-guard.log
+    runuser -u postfix -- sh -c "echo a line of the old program > /var/log/policyd-rate-guard/policyd-rate-guard.log"
     systemctl daemon-reload'
 inside systemctl --quiet enable --now $old_units
 set_main_cf 'smtpd_data_restrictions = check_policy_service { inet:127.0.0.1:10033, default_action=DUNNO }'

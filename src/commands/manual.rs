@@ -1,0 +1,157 @@
+//! `manual`: writes the manual pages, made from the command line's definitions and the table of settings, so that they cannot
+//! differ from the program. For the packages; hidden from the help.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use clap::{Arg, Command, CommandFactory};
+
+use crate::cli::Cli;
+use crate::config::settings::{SECTIONS, Setting};
+use crate::exit::{Exit, Failed};
+
+const PROSE_8: &str = include_str!("../../docs/man/policyd-rate-guard.8.in");
+const PROSE_5: &str = include_str!("../../docs/man/policyd-rate-guard.env.5.in");
+/// Where the commands stand in [`PROSE_8`].
+const COMMANDS_HERE: &str = ".\\\" ---- commands ----\n";
+
+pub fn run(folder: &Path) -> Result<Exit, Failed> {
+    for (name, page) in [("policyd-rate-guard.8", commands_page()), ("policyd-rate-guard.env.5", settings_page())] {
+        let path = folder.join(name);
+        fs::write(&path, page)
+            .map_err(|error| Failed::new(Exit::IoError, format_args!("cannot write {}: {error}", path.display())))?;
+    }
+    Ok(Exit::Ok)
+}
+
+/// policyd-rate-guard(8).
+pub fn commands_page() -> String {
+    let mut program = Cli::command();
+    program.build();
+    let about = program.get_about().map(ToString::to_string).unwrap_or_default();
+    let mut page = heading("POLICYD-RATE-GUARD", 8, "policyd-rate-guard", &about);
+    page.push_str(".SH SYNOPSIS\n.B policyd-rate-guard\n[\\fB\\-\\-config\\fR \\fIFILE\\fR] \\fICOMMAND\\fR [\\fIOPTION\\fR...]\n");
+    let (before, after) = PROSE_8.split_once(COMMANDS_HERE).unwrap_or((PROSE_8, ""));
+    page.push_str(before);
+    page.push_str(".SH OPTIONS\n");
+    options(&mut page, &program, &[]);
+    page.push_str(".SH COMMANDS\n");
+    commands(&mut page, &program, "");
+    page.push_str(after);
+    page
+}
+
+/// policyd-rate-guard.env(5).
+pub fn settings_page() -> String {
+    let mut page = heading("POLICYD-RATE-GUARD.ENV", 5, "policyd-rate-guard.env", "settings of policyd-rate-guard");
+    page.push_str(PROSE_5);
+    for section in SECTIONS {
+        let _ = writeln!(page, ".SH {}", escaped(&section.title.to_uppercase()));
+        for setting in section.settings {
+            settings_entry(&mut page, setting);
+        }
+    }
+    page.push_str(".SH SEE ALSO\n.BR policyd-rate-guard (8)\n");
+    page
+}
+
+fn heading(title: &str, section: u8, name: &str, about: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        ".TH {title} {section} \"\" \"policyd-rate-guard {version}\" \"System Administration\"\n.SH NAME\n{} \\- {}\n",
+        escaped(name),
+        escaped(about)
+    )
+}
+
+/// Every command that the help shows, with its options; those of commands within commands too.
+fn commands(page: &mut String, parent: &Command, prefix: &str) {
+    for command in parent.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help") {
+        let name = format!("{prefix}{}", command.get_name());
+        let positionals: String = command.get_positionals().map(|arg| format!(" {}", shown_value(arg))).collect();
+        let _ = writeln!(page, ".SS {}{}", escaped(&name), escaped(&positionals));
+        let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
+        paragraphs(page, &about);
+        options(page, command, &["config"]);
+        commands(page, command, &format!("{name} "));
+    }
+}
+
+fn options(page: &mut String, command: &Command, leave_out: &[&str]) {
+    let shown = |arg: &&Arg| {
+        let id = arg.get_id().as_str();
+        !arg.is_hide_set() && !["help", "version"].contains(&id) && !leave_out.contains(&id)
+    };
+    for arg in command.get_arguments().filter(shown) {
+        let name = match arg.get_long() {
+            Some(long) if arg.get_action().takes_values() => {
+                format!("\\fB\\-\\-{}\\fR {}", escaped(long), shown_value(arg))
+            }
+            Some(long) => format!("\\fB\\-\\-{}\\fR", escaped(long)),
+            None => shown_value(arg),
+        };
+        let short = arg.get_short().map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
+        let _ = writeln!(page, ".TP\n{short}{name}");
+        let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
+        paragraphs(page, &help);
+    }
+}
+
+fn shown_value(arg: &Arg) -> String {
+    let names = arg.get_value_names().map(|names| names.join(" "));
+    format!("\\fI{}\\fR", escaped(&names.unwrap_or_else(|| arg.get_id().as_str().to_uppercase())))
+}
+
+fn settings_entry(page: &mut String, setting: &Setting) {
+    let _ = writeln!(page, ".TP\n.B {}", escaped(setting.name));
+    paragraphs(page, setting.help);
+    let default = if setting.default.is_empty() { "none" } else { setting.default };
+    let restart = if setting.reload { "" } else { " A change takes a restart." };
+    let facts = format!("Allowed: {}. Default: {default}.{restart}", setting.kind.allowed());
+    let _ = writeln!(page, ".IP\n{}", line(&facts));
+}
+
+fn paragraphs(page: &mut String, text: &str) {
+    for (number, paragraph) in text.split("\n\n").enumerate() {
+        if number > 0 {
+            page.push_str(".IP\n");
+        }
+        let _ = writeln!(page, "{}", line(paragraph));
+    }
+}
+
+/// A text as one input line, which roff fills by itself.
+fn line(text: &str) -> String {
+    let text = escaped(&text.replace('\n', " "));
+    // A dot or a quote at the begin of a line would be a request.
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings;
+
+    #[test]
+    fn every_command_option_and_setting_has_an_entry() {
+        let page = commands_page();
+        let mut program = Cli::command();
+        program.build();
+        for command in
+            program.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
+        {
+            assert!(page.contains(&format!(".SS {}", command.get_name())), "{}", command.get_name());
+            for long in command.get_arguments().filter_map(Arg::get_long).filter(|long| *long != "help") {
+                assert!(page.contains(&escaped(&format!("--{long}"))) || long == "version", "{long}");
+            }
+        }
+        for setting in settings::all() {
+            assert!(settings_page().contains(&format!(".B {}\n", escaped(setting.name))), "{}", setting.name);
+        }
+    }
+}

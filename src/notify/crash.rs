@@ -1,0 +1,138 @@
+//! Reports of the program's own errors and panics to Sentry: what is logged as an error is sent, at most once a minute each.
+//!
+//! The addresses of senders and recipients are taken out first; the host's name and the settings are never put in. The
+//! transport has a bounded queue and a thread of its own, so a Sentry that hangs costs nothing.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sentry::protocol::{Event, Level};
+use sentry::transports::UreqHttpTransportOptions;
+use sentry::types::Dsn;
+use sentry::{Client, ClientOptions, Transport, TransportFactory, TransportOptions};
+use ureq::Agent;
+
+use super::https;
+use crate::config;
+use crate::telemetry::throttle::{Throttle, Verdict};
+
+/// For one report.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same error is reported once in this time.
+const PERIOD: Duration = Duration::from_secs(60);
+/// The most different errors that are told apart.
+const MOST: usize = 256;
+
+/// Whether this is what SENTRY_DSN needs.
+pub fn is_dsn(written: &str) -> bool {
+    written.parse::<Dsn>().is_ok()
+}
+
+/// Where errors are reported.
+pub struct Reporter {
+    client: Client,
+    throttle: Mutex<Throttle<String>>,
+}
+
+impl Reporter {
+    /// Starts the transport's thread; none when SENTRY_DSN is not set.
+    pub fn start(notify: &config::Notify) -> Option<Reporter> {
+        let dsn = notify.sentry_dsn.as_ref()?.reveal().parse().ok()?;
+        let agent = https::agent(None, PATIENCE).ok()?;
+        let mut options = ClientOptions::default();
+        options.dsn = Some(dsn);
+        options.release = Some(concat!(env!("CARGO_PKG_NAME"), "@", env!("CARGO_PKG_VERSION")).into());
+        options.environment = Some(notify.sentry_environment.clone().into());
+        options.default_integrations = false;
+        options.transport = Some(Arc::new(Factory(agent)));
+        Some(Reporter { client: Client::with_options(options), throttle: Mutex::new(Throttle::new(1, PERIOD, MOST)) })
+    }
+
+    /// Reports an error. Never waits.
+    pub fn report(&self, place: &str, message: impl fmt::Display) {
+        let message = scrubbed(&message.to_string());
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(throttle.admit(&message, Instant::now()), Verdict::Pass { .. }) {
+            drop(throttle);
+            let event = Event {
+                level: Level::Error,
+                logger: Some(place.to_owned()),
+                message: Some(message),
+                ..Event::default()
+            };
+            self.client.capture_event(event, None);
+        }
+    }
+
+    /// Waits until all is sent, at the most for `patience`.
+    pub fn flush(&self, patience: Duration) {
+        self.client.flush(Some(patience));
+    }
+}
+
+impl fmt::Debug for Reporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reporter")
+    }
+}
+
+/// Makes the transport over our own client.
+struct Factory(Agent);
+
+impl TransportFactory for Factory {
+    fn create_transport_with_options(&self, options: TransportOptions) -> Arc<dyn Transport> {
+        Arc::new(UreqHttpTransportOptions::from(options).with_agent(self.0.clone()).build())
+    }
+}
+
+/// The message without mail addresses: everything around an `@`, up to what cannot belong to an address.
+fn scrubbed(message: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '(' | ')' | ',' | ';' | '"' | '\'' | '`');
+    let mut clean = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(at) = rest.find('@') {
+        let (before, after) = rest.split_at(at);
+        let begin = before
+            .rfind(is_end)
+            .map_or(0, |end| before.get(end..).map_or(0, |tail| end + tail.chars().next().map_or(0, char::len_utf8)));
+        clean.push_str(before.get(..begin).unwrap_or_default());
+        clean.push_str("[address]");
+        rest = after.find(is_end).and_then(|end| after.get(end..)).unwrap_or_default();
+    }
+    clean.push_str(rest);
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_are_taken_out_wherever_they_are() {
+        for (message, clean) in [
+            ("nothing to hide", "nothing to hide"),
+            ("alice@example.com: refused", "[address] refused"),
+            ("row 'alice@example.com' of <bob@example.org>, x", "row '[address]' of <[address]>, x"),
+            ("a@b@c d@e", "[address] [address]"),
+            ("jürgen@müller.example ist da", "[address] ist da"),
+            ("@example.com and alice@", "[address] and [address]"),
+        ] {
+            assert_eq!(scrubbed(message), clean, "{message}");
+        }
+    }
+
+    #[test]
+    fn a_dsn_is_known() {
+        assert!(is_dsn("https://key@sentry.example.com/1"));
+        assert!(!is_dsn("https://sentry.example.com/1") && !is_dsn("key"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_address_stays(words in proptest::collection::vec("[a-zé.@<>(), ']{0,12}", 0..6)) {
+            prop_assert!(!scrubbed(&words.concat()).contains('@'));
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The task between the mail path and the couriers: it asks the database what was told already, and hands out the rest.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::courier::Courier;
+use super::event::{Event, Kind, Notice};
+use super::mail::{self, Addressee, Postman};
+use super::retry::Schedule;
+use super::webhook::Caller;
+use super::{Notifier, Settings, period};
+use crate::commit::breaker;
+use crate::config::{self, Config, Window};
+use crate::store::notices::{Claim, Claimed};
+use crate::store::{Failure, Store};
+use crate::telemetry::limited::warn_limited;
+use crate::telemetry::metrics::{Channel, Heard, Metrics};
+
+/// The most notices claimed in one transaction: it holds rows that the committer may need, so it is to be short.
+const MOST_IN_BATCH: usize = 32;
+/// For one transaction.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Attempts at one transaction, and the pause between two. Then people are told without asking: better twice than never.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+/// Longer than any window: what was told so long ago is of no account.
+const KEPT: i64 = 62 * 24 * 3600;
+/// Between two times that old notices are forgotten.
+const FORGET_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// The task and the threads that tell people. They end when the last [`Notifier`] has gone.
+#[derive(Debug)]
+pub struct Notifications {
+    settings: watch::Sender<Arc<Settings>>,
+    wanted: Arc<AtomicBool>,
+    /// Notices that the couriers have not settled.
+    open: Vec<Arc<AtomicUsize>>,
+    dispatching: JoinHandle<()>,
+}
+
+impl Notifications {
+    /// Starts the task and the threads. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(config: &Config, metrics: Arc<Metrics>) -> io::Result<(Notifier, Notifications)> {
+        let (settings, settings_now) = watch::channel(Arc::new(Settings::from(config)));
+        let wanted = Arc::new(AtomicBool::new(settings_now.borrow().is_anything_wanted()));
+        let (notifier, events) = Notifier::new(wanted.clone(), metrics.clone());
+        let courier = |channel, carrier| Courier::start(channel, carrier, Schedule::NORMAL, metrics.clone());
+        let webhook =
+            Courier::start(Channel::Webhook, Caller::new(settings_now.clone()), Schedule::NORMAL, metrics.clone())?;
+        let mail = courier(Channel::Mail, Postman::new(Addressee::Admin, settings_now.clone()))?;
+        let sender_mail = courier(Channel::SenderMail, Postman::new(Addressee::Sender, settings_now.clone()))?;
+        let open = [&webhook, &mail, &sender_mail].map(Courier::open).to_vec();
+        let dispatcher = Dispatcher {
+            ledger: Ledger::new(&config.database),
+            settings: settings_now,
+            webhook,
+            mail,
+            sender_mail,
+            metrics,
+        };
+        let dispatching = tokio::spawn(dispatcher.run(events));
+        Ok((notifier, Notifications { settings, wanted, open, dispatching }))
+    }
+
+    /// Takes on new settings; what waits already is told by them too.
+    pub fn reconfigure(&self, config: &Config) {
+        let settings = Settings::from(config);
+        self.wanted.store(settings.is_anything_wanted(), Ordering::Relaxed);
+        self.settings.send_replace(Arc::new(settings));
+    }
+
+    /// Waits until everybody is told, at the most for `patience`. To be called when the last [`Notifier`] has gone.
+    pub async fn drain(self, patience: Duration) {
+        if tokio::time::timeout(patience, self.dispatching).await.is_err() {
+            let open: usize = self.open.iter().map(|open| open.load(Ordering::Relaxed)).sum();
+            log::warn!("{open} notifications were not delivered before the end");
+        }
+    }
+}
+
+struct Dispatcher {
+    ledger: Ledger,
+    settings: watch::Receiver<Arc<Settings>>,
+    webhook: Courier,
+    mail: Courier,
+    sender_mail: Courier,
+    metrics: Arc<Metrics>,
+}
+
+impl Dispatcher {
+    /// Until the queue is closed and empty, and the couriers have settled all they were given.
+    async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut batch = Vec::with_capacity(MOST_IN_BATCH);
+        while events.recv_many(&mut batch, MOST_IN_BATCH).await > 0 {
+            let began = Instant::now();
+            let settings = self.settings.borrow().clone();
+            for (event, claimed) in self.ledger.claim(std::mem::take(&mut batch), settings.window).await {
+                self.hand_out(event, claimed, &settings.notify);
+            }
+            // The database is the mail's: at most half of the time it works for us.
+            if !events.is_closed() {
+                tokio::time::sleep(began.elapsed().min(PATIENCE)).await;
+            }
+        }
+        let ends: Vec<oneshot::Receiver<()>> =
+            [self.webhook, self.mail, self.sender_mail].map(Courier::close).into_iter().collect();
+        for end in ends {
+            let _ = end.await;
+        }
+    }
+
+    fn hand_out(&self, event: Event, claimed: Claimed, notify: &config::Notify) {
+        let quota_reset = match claimed {
+            Claimed::Told => return self.metrics.event(Heard::AlreadyTold),
+            Claimed::Ours { quota_reset } => quota_reset,
+            Claimed::NoRow => event.quota,
+        };
+        self.metrics.event(Heard::Told);
+        let notice = Arc::new(Notice { event, quota_reset });
+        if notify.webhook.is_some() {
+            self.webhook.send(&notice);
+        }
+        if notify.mail_to.is_some() {
+            self.mail.send(&notice);
+        }
+        if notify.mail_sender && mail::address_of(&notice.event).is_some() {
+            self.sender_mail.send(&notice);
+        }
+    }
+}
+
+/// What the database knows about who was told what.
+struct Ledger {
+    /// None for a database that lives in this process's memory only, on another connection.
+    store: Option<Store>,
+    forgotten: Option<Instant>,
+}
+
+impl Ledger {
+    fn new(database: &config::Database) -> Ledger {
+        let shared = database.driver != config::Driver::Sqlite || database.name != ":memory:";
+        Ledger { store: shared.then(|| Store::new(database)), forgotten: None }
+    }
+
+    /// Which of these events are to be told. In doubt, all.
+    async fn claim(&mut self, events: Vec<Event>, window: Window) -> Vec<(Event, Claimed)> {
+        let untold = |events: Vec<Event>| events.into_iter().map(|event| (event, Claimed::NoRow)).collect();
+        let Some(store) = &mut self.store else { return untold(events) };
+        for _ in 0..TRIES {
+            match tokio::time::timeout(PATIENCE, claim_all(store, &events, window)).await {
+                Ok(Ok(claimed)) => {
+                    self.forget_old().await;
+                    return events.into_iter().zip(claimed).collect();
+                }
+                Ok(Err(failure)) => log::debug!("notices: {failure}"),
+                Err(_) => {
+                    store.abandon();
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        warn_limited("notices", "the database does not say who was told what already: some may be told twice");
+        untold(events)
+    }
+
+    async fn forget_old(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        if self.forgotten.is_some_and(|at| at.elapsed() < FORGET_INTERVAL) {
+            return;
+        }
+        self.forgotten = Some(Instant::now());
+        match tokio::time::timeout(PATIENCE, store.forget_notices(breaker::now() - KEPT)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => log::debug!("notices: {failure}"),
+            Err(_) => {
+                store.abandon();
+            }
+        }
+    }
+}
+
+/// Claims each event's notice; gives the outcomes in the order of the events.
+async fn claim_all(store: &mut Store, events: &[Event], window: Window) -> Result<Vec<Claimed>, Failure> {
+    let last_reset = match window {
+        Window::Reset => store.last_reset().await?,
+        Window::Sliding(_) => None,
+    };
+    let zone = TimeZone::system();
+    // Sorted, and each notice once: two events of one batch may be the same.
+    let mut claims: BTreeMap<(&str, String, i64), Vec<usize>> = BTreeMap::new();
+    for (number, event) in events.iter().enumerate() {
+        let period = match event.kind {
+            Kind::QuotaReached | Kind::QuotaNotice(_) => period::of_quota(window, event.at, last_reset, &zone),
+            Kind::LimitExceeded(_) => period::of_limit(event.at),
+        };
+        claims.entry((&event.sender, event.kind.notice(), period)).or_default().push(number);
+    }
+    let asked: Vec<Claim> = claims
+        .keys()
+        .map(|(sender, notice, period)| Claim { sender: (*sender).to_owned(), notice: notice.clone(), period: *period })
+        .collect();
+    let mut outcomes = vec![Claimed::Told; events.len()];
+    for (numbers, claimed) in claims.values().zip(store.claim_notices(&asked).await?) {
+        if let Some(outcome) = numbers.first().and_then(|&number| outcomes.get_mut(number)) {
+            *outcome = claimed;
+        }
+    }
+    Ok(outcomes)
+}

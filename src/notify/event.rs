@@ -1,0 +1,167 @@
+//! What people are told: something that happened to a sender, with the request that it happened with. Pure.
+
+use std::fmt;
+
+use sha2::{Digest, Sha256};
+
+use crate::limiter::decide::Ruling;
+use crate::protocol::request::Request;
+
+/// The longest text that is kept of a request's values, in characters: that of PolicydRateGuard's columns.
+const MOST: usize = 255;
+/// The longest name of a notice, in bytes: that of the column `notices.event`.
+const MOST_NOTICE: usize = 64;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A sender passed from not blocked to blocked, by the quota.
+    QuotaReached,
+    /// A step of QUOTA_STEPS that only tells was reached: its factor, as written.
+    QuotaNotice(String),
+    /// A sender passed from not blocked to blocked by one of LIMITS: its text, as written.
+    LimitExceeded(String),
+}
+
+/// Something that people want to hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub kind: Kind,
+    /// When, in seconds since 1970.
+    pub at: i64,
+    /// The key of the sender's row.
+    pub sender: String,
+    /// Whether the sender logged in; else the key is what a stranger wrote, or an address.
+    pub logged_in: bool,
+    pub queue_id: String,
+    pub client_address: String,
+    pub client_name: String,
+    /// The envelope sender.
+    pub from: String,
+    /// The recipient; empty when there are several.
+    pub to: String,
+    pub recipients: u32,
+    /// What is used of the quota.
+    pub used: u64,
+    pub quota: u32,
+}
+
+/// An event that is to be told now, with what the database knows of the sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    pub event: Event,
+    /// What the sender's quota is after the next reset.
+    pub quota_reset: u32,
+}
+
+impl Kind {
+    /// The payload's `event`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::QuotaReached => "quota_reached",
+            Kind::QuotaNotice(_) => "quota_notice",
+            Kind::LimitExceeded(_) => "limit_exceeded",
+        }
+    }
+
+    /// The payload's `limit`: which step or limit it was.
+    pub fn limit(&self) -> &str {
+        match self {
+            Kind::QuotaReached => "",
+            Kind::QuotaNotice(step) => step,
+            Kind::LimitExceeded(limit) => limit,
+        }
+    }
+
+    /// What it is called in the table `notices`: each step and each limit is told for itself.
+    pub fn notice(&self) -> String {
+        let whole = format!("{} {}", self.name(), self.limit());
+        let whole = whole.trim_end();
+        if whole.len() <= MOST_NOTICE {
+            return whole.to_owned();
+        }
+        let digest: String = Sha256::digest(whole).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        format!("{} #{digest}", self.name())
+    }
+}
+
+impl Event {
+    /// The events of a ruling, most often none.
+    pub fn of(sender: &str, request: &Request, ruling: &Ruling, at: i64) -> Vec<Event> {
+        let notices = ruling.reached.iter().map(|step| Kind::QuotaNotice(step.clone()));
+        let block = ruling.first_block.then(|| match (&ruling.reason, ruling.over_quota) {
+            (Some(reason), false) => {
+                Kind::LimitExceeded(reason.rsplit_once(": ").map_or(reason.as_str(), |(limit, _)| limit).to_owned())
+            }
+            _ => Kind::QuotaReached,
+        });
+        notices
+            .chain(block)
+            .map(|kind| Event {
+                kind,
+                at,
+                sender: sender.to_owned(),
+                logged_in: !request.sasl_username.is_empty(),
+                queue_id: cut(&request.queue_id),
+                client_address: cut(&request.client_address),
+                client_name: cut(&request.client_name),
+                from: cut(&request.sender),
+                to: cut(&request.recipient),
+                recipients: request.recipient_count,
+                used: ruling.used,
+                quota: ruling.quota,
+            })
+            .collect()
+    }
+
+    /// Whether a ruling has anything that people want to hear of.
+    pub fn is_in(ruling: &Ruling) -> bool {
+        ruling.first_block || !ruling.reached.is_empty()
+    }
+}
+
+/// `the quota is reached`, as the end of a sentence.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::QuotaReached => f.write_str("the quota is reached"),
+            Kind::QuotaNotice(step) => write!(f, "{step} of the quota is reached"),
+            Kind::LimitExceeded(limit) => write!(f, "the limit of {limit} is exceeded"),
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MOST).collect()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    pub fn event(kind: Kind, sender: &str) -> Event {
+        Event {
+            kind,
+            at: 1_800_014_400, // 2027-01-15 12:00 UTC
+            sender: sender.to_owned(),
+            logged_in: true,
+            queue_id: "4XyZ12abcd".to_owned(),
+            client_address: "2001:db8::1".to_owned(),
+            client_name: "client.example.net".to_owned(),
+            from: "info@example.com".to_owned(),
+            to: "bob@example.org".to_owned(),
+            recipients: 3,
+            used: 1003,
+            quota: 1000,
+        }
+    }
+
+    #[test]
+    fn each_step_and_limit_has_a_notice_of_its_own_that_fits() {
+        assert_eq!(Kind::QuotaReached.notice(), "quota_reached");
+        assert_eq!(Kind::QuotaNotice("0.8x".into()).notice(), "quota_notice 0.8x");
+        assert_eq!(Kind::LimitExceeded("30 recipients/5m".into()).notice(), "limit_exceeded 30 recipients/5m");
+        let long = |end: &str| Kind::LimitExceeded(format!("{}{end}", "é".repeat(200))).notice();
+        assert!(long("a").len() <= MOST_NOTICE && long("a") != long("b"), "{}", long("a"));
+    }
+}

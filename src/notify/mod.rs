@@ -1,0 +1,110 @@
+//! Telling people, off the mail path: a webhook, mail, and error reports.
+//!
+//! Whoever answers Postfix calls [`Notifier::tell`] after the reply is sent, which never waits: a full queue loses the event
+//! and counts it. One task, the [`dispatcher`], asks the database whether this was told in the same [`period`] already, by any
+//! daemon, and hands what was not to the channels. Each channel is a [`courier`], a thread with a bounded queue of its own
+//! that tries again by the schedule of [`retry`]; so a receiver that hangs holds up neither mail nor the other channels.
+//!
+//! [`webhook`] and [`mail`] are what the couriers carry; [`token`] and [`template`] are the pure parts of the webhook, and
+//! [`https`] is its connection. [`crash`] reports the program's own errors to Sentry, and stands beside all this.
+
+pub mod courier;
+pub mod crash;
+pub mod dispatcher;
+pub mod event;
+pub mod https;
+pub mod mail;
+pub mod period;
+pub mod retry;
+pub mod template;
+pub mod token;
+pub mod webhook;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc::{self, error::TrySendError};
+
+use crate::config::{self, Config, Window};
+use crate::telemetry::limited::warn_limited;
+use crate::telemetry::metrics::{Heard, Metrics};
+use event::Event;
+
+/// The most events that wait for the database. One takes about a kilobyte.
+const ROOM: usize = 4096;
+
+/// What people want to be told, and how. A reload makes a new one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub notify: config::Notify,
+    /// The time that a quota is for.
+    pub window: Window,
+}
+
+impl Settings {
+    fn is_anything_wanted(&self) -> bool {
+        self.notify.webhook.is_some() || self.notify.mail_to.is_some() || self.notify.mail_sender
+    }
+}
+
+impl From<&Config> for Settings {
+    fn from(config: &Config) -> Settings {
+        Settings { notify: config.notify.clone(), window: config.quota.window }
+    }
+}
+
+/// The mail path's end of the queue.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    events: mpsc::Sender<Event>,
+    wanted: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+}
+
+impl Notifier {
+    fn new(wanted: Arc<AtomicBool>, metrics: Arc<Metrics>) -> (Notifier, mpsc::Receiver<Event>) {
+        let (events, queue) = mpsc::channel(ROOM);
+        (Notifier { events, wanted, metrics }, queue)
+    }
+
+    /// One that tells nobody.
+    pub fn silent(metrics: Arc<Metrics>) -> Notifier {
+        Notifier::new(Arc::default(), metrics).0
+    }
+
+    /// Has people told, if any want to be. Never waits; the event is made only if it is needed.
+    pub fn tell(&self, event: impl FnOnce() -> Event) {
+        if !self.wanted.load(Ordering::Relaxed) {
+            return;
+        }
+        match self.events.try_send(event()) {
+            Ok(()) => {}
+            Err(TrySendError::Full(event)) => {
+                self.metrics.event(Heard::Dropped);
+                warn_limited("events", format_args!("{}: nobody is told that {event}: too much at once", event.sender));
+            }
+            Err(TrySendError::Closed(_)) => self.metrics.event(Heard::Dropped),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notify::event::Kind;
+
+    #[tokio::test]
+    async fn what_nobody_wants_is_not_even_made_and_a_full_queue_loses_and_counts() {
+        let (wanted, metrics) = (Arc::new(AtomicBool::new(false)), Arc::new(Metrics::default()));
+        let (notifier, mut queue) = Notifier::new(wanted.clone(), metrics.clone());
+        notifier.tell(|| panic!("nobody wants it"));
+        wanted.store(true, Ordering::Relaxed);
+        for number in 0..ROOM + 50 {
+            notifier.tell(|| event::tests::event(Kind::QuotaReached, &format!("sender{number}")));
+        }
+        assert_eq!(queue.len(), ROOM, "memory is bounded");
+        assert_eq!(queue.recv().await.unwrap().sender, "sender0");
+        let text = metrics.prometheus_text();
+        assert!(text.contains("policyd_rate_guard_notification_events_total{outcome=\"dropped\"} 50\n"), "{text}");
+    }
+}

@@ -1,0 +1,269 @@
+//! The webhook: PolicydRateGuard's call, with `event` and `limit` added.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+use tokio::sync::watch;
+use ureq::Agent;
+
+use super::courier::{Carrier, Undelivered};
+use super::event::Notice;
+use super::token::{self, NotBase64};
+use super::{Settings, https, template};
+use crate::config;
+
+/// What may stand in braces in WEBHOOK_URL beside the keys of the payload.
+pub const TOKEN: &str = "token";
+
+/// The body, with PolicydRateGuard's keys in its order, and then ours.
+#[derive(Debug, Serialize)]
+pub struct Payload<'a> {
+    msgid: &'a str,
+    sender: &'a str,
+    client_address: &'a str,
+    client_name: &'a str,
+    rcpt_count: u32,
+    from_addr: &'a str,
+    to_addr: &'a str,
+    /// Local time, `YYYY-MM-DD HH:MM:SS`.
+    timestamp: String,
+    quota: u32,
+    quota_reset: u32,
+    used: u64,
+    event: &'static str,
+    /// The step or the limit, as written; empty for the quota itself.
+    limit: &'a str,
+}
+
+impl<'a> Payload<'a> {
+    /// The names of [`Payload::value`].
+    pub const KEYS: [&'static str; 13] = [
+        "msgid",
+        "sender",
+        "client_address",
+        "client_name",
+        "rcpt_count",
+        "from_addr",
+        "to_addr",
+        "timestamp",
+        "quota",
+        "quota_reset",
+        "used",
+        "event",
+        "limit",
+    ];
+
+    fn new(notice: &'a Notice, zone: &TimeZone) -> Payload<'a> {
+        let event = &notice.event;
+        let local = Timestamp::from_second(event.at).unwrap_or_default().to_zoned(zone.clone());
+        Payload {
+            msgid: &event.queue_id,
+            sender: &event.sender,
+            client_address: &event.client_address,
+            client_name: &event.client_name,
+            rcpt_count: event.recipients,
+            from_addr: &event.from,
+            to_addr: &event.to,
+            timestamp: local.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            quota: event.quota,
+            quota_reset: notice.quota_reset,
+            used: event.used,
+            event: event.kind.name(),
+            limit: event.kind.limit(),
+        }
+    }
+
+    /// The value of a key, as text.
+    fn value(&self, key: &str) -> Option<String> {
+        Some(match key {
+            "msgid" => self.msgid.to_owned(),
+            "sender" => self.sender.to_owned(),
+            "client_address" => self.client_address.to_owned(),
+            "client_name" => self.client_name.to_owned(),
+            "rcpt_count" => self.rcpt_count.to_string(),
+            "from_addr" => self.from_addr.to_owned(),
+            "to_addr" => self.to_addr.to_owned(),
+            "timestamp" => self.timestamp.clone(),
+            "quota" => self.quota.to_string(),
+            "quota_reset" => self.quota_reset.to_string(),
+            "used" => self.used.to_string(),
+            "event" => self.event.to_owned(),
+            "limit" => self.limit.to_owned(),
+            _ => return None,
+        })
+    }
+}
+
+/// A call, ready to be made.
+#[derive(PartialEq, Eq)]
+struct Call {
+    url: String,
+    /// `Authorization`, where the URL has no place for the token.
+    bearer: Option<String>,
+    body: String,
+}
+
+impl Call {
+    /// `now`, in seconds since 1970, goes into a JSON web token.
+    fn new(webhook: &config::Webhook, notice: &Notice, zone: &TimeZone, now: i64) -> Result<Call, NotBase64> {
+        let payload = Payload::new(notice, zone);
+        let token = match &webhook.secret {
+            None => None,
+            Some(secret) if webhook.jwt => Some(token::jwt(secret.reveal(), payload.sender, now)?),
+            Some(secret) => Some(token::simple(secret.reveal(), payload.sender)),
+        };
+        let in_url = template::names(&webhook.url).any(|name| name == TOKEN);
+        let url = template::fill(&webhook.url, |name| match name {
+            TOKEN => token.clone(),
+            key => payload.value(key),
+        });
+        let bearer = token.filter(|_| !in_url).map(|token| format!("Bearer {token}"));
+        // Only a map with keys that are no text would fail.
+        let body = serde_json::to_string(&payload).unwrap_or_default();
+        Ok(Call { url, bearer, body })
+    }
+}
+
+/// Makes the calls, by the settings as they are at the time.
+#[derive(Debug)]
+pub struct Caller {
+    settings: watch::Receiver<Arc<Settings>>,
+    /// The client, with what it was made for.
+    agent: Option<(config::Webhook, Agent)>,
+}
+
+impl Caller {
+    pub fn new(settings: watch::Receiver<Arc<Settings>>) -> Caller {
+        Caller { settings, agent: None }
+    }
+
+    fn agent(&mut self, webhook: &config::Webhook) -> Result<Agent, Undelivered> {
+        if let Some((made_for, agent)) = &self.agent
+            && made_for == webhook
+        {
+            return Ok(agent.clone());
+        }
+        let agent = https::agent(webhook.ca_file.as_deref(), webhook.timeout)
+            .map_err(|error| Undelivered::Later(format!("WEBHOOK_CA_FILE: {error}")))?;
+        self.agent = Some((webhook.clone(), agent.clone()));
+        Ok(agent)
+    }
+}
+
+impl Carrier for Caller {
+    fn carry(&mut self, notice: &Notice) -> Result<(), Undelivered> {
+        let settings = self.settings.borrow().clone();
+        let Some(webhook) = &settings.notify.webhook else {
+            return Err(Undelivered::Never("it was switched off meanwhile".to_owned()));
+        };
+        let call = Call::new(webhook, notice, &TimeZone::system(), Timestamp::now().as_second())
+            .map_err(|error| Undelivered::Never(format!("WEBHOOK_SECRET: {error}")))?;
+        let mut request = self
+            .agent(webhook)?
+            .post(&call.url)
+            .header("Content-Type", "application/json")
+            .header("Accept", "application/json");
+        if let Some(bearer) = &call.bearer {
+            request = request.header("Authorization", bearer);
+        }
+        match request.send(&call.body) {
+            Ok(response) => judge(response.status().as_u16()),
+            Err(error) => Err(undelivered(&error)),
+        }
+    }
+}
+
+/// What a status means: 5xx is the receiver's trouble, which passes; what it refuses it would refuse again.
+fn judge(status: u16) -> Result<(), Undelivered> {
+    match status {
+        200..=299 => Ok(()),
+        300..=399 => Err(Undelivered::Never(format!("the receiver answered {status}; redirections are not followed"))),
+        500..=599 => Err(Undelivered::Later(format!("the receiver answered {status}"))),
+        _ => Err(Undelivered::Never(format!("the receiver answered {status}"))),
+    }
+}
+
+/// An error without the URL, which may hold the token.
+fn undelivered(error: &ureq::Error) -> Undelivered {
+    match error {
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => Undelivered::Never("WEBHOOK_URL is no URL".to_owned()),
+        ureq::Error::Timeout(_) => Undelivered::Later("no answer in time (WEBHOOK_TIMEOUT)".to_owned()),
+        error => Undelivered::Later(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::notify::event::{Kind, tests::event};
+    use std::time::Duration;
+
+    fn webhook(url: &str, secret: Option<&str>, jwt: bool) -> config::Webhook {
+        let secret = secret.map(|secret| Secret::new(secret.to_owned()));
+        config::Webhook { url: url.to_owned(), secret, jwt, ca_file: None, timeout: Duration::from_secs(10) }
+    }
+
+    fn notice() -> Notice {
+        Notice { event: event(Kind::QuotaReached, "alice@example.com"), quota_reset: 900 }
+    }
+
+    fn call(url: &str, secret: Option<&str>, jwt: bool) -> Call {
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        Call::new(&webhook(url, secret, jwt), &notice(), &zone, 1_800_014_500).unwrap()
+    }
+
+    #[test]
+    fn the_payload_has_policyd_rate_guards_keys_in_its_order() {
+        assert_eq!(
+            call("https://h/", None, false).body,
+            r#"{"msgid":"4XyZ12abcd","sender":"alice@example.com","client_address":"2001:db8::1","#.to_owned()
+                + r#""client_name":"client.example.net","rcpt_count":3,"from_addr":"info@example.com","#
+                + r#""to_addr":"bob@example.org","timestamp":"2027-01-15 14:00:00","quota":1000,"quota_reset":900,"#
+                + r#""used":1003,"event":"quota_reached","limit":""}"#
+        );
+    }
+
+    #[test]
+    fn every_key_of_the_payload_is_a_placeholder() {
+        let notice = notice();
+        let payload = Payload::new(&notice, &TimeZone::UTC);
+        let json = serde_json::to_value(&payload).unwrap();
+        let json = json.as_object().unwrap();
+        assert_eq!(json.len(), Payload::KEYS.len());
+        for key in Payload::KEYS {
+            let value = json[key].as_str().map_or_else(|| json[key].to_string(), str::to_owned);
+            assert_eq!(payload.value(key), Some(value), "{key}");
+        }
+        assert_eq!(payload.value("secret"), None);
+    }
+
+    #[test]
+    fn the_token_is_in_the_url_where_it_has_a_place_there() {
+        let token = token::simple("secret", "alice@example.com");
+        let in_url = call("https://h/{sender}?token={token}", Some("secret"), false);
+        assert_eq!(in_url.url, format!("https://h/alice%40example.com?token={token}"));
+        assert_eq!(in_url.bearer, None);
+        let in_header = call("https://h/{event}", Some("secret"), false);
+        assert_eq!(
+            (in_header.url.as_str(), in_header.bearer),
+            ("https://h/quota_reached", Some(format!("Bearer {token}")))
+        );
+        assert_eq!(call("https://h/", None, false).bearer, None);
+        let jwt = call("https://h/", Some("c2VjcmV0"), true).bearer.unwrap();
+        assert_eq!(jwt, format!("Bearer {}", token::jwt("c2VjcmV0", "alice@example.com", 1_800_014_500).unwrap()));
+    }
+
+    #[test]
+    fn what_a_status_means() {
+        assert_eq!(judge(204), Ok(()));
+        for never in [301, 302, 307, 400, 401, 404, 429] {
+            assert!(matches!(judge(never), Err(Undelivered::Never(_))), "{never}");
+        }
+        for later in [500, 502, 503, 599] {
+            assert!(matches!(judge(later), Err(Undelivered::Later(_))), "{later}");
+        }
+    }
+}

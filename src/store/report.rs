@@ -1,0 +1,285 @@
+//! What is told about senders: who sent most, when, and what was blocked. Only reads, by the indexes of time and of senders,
+//! and never more than was asked for.
+
+use std::collections::HashMap;
+
+use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
+
+use super::backend::Backend;
+use super::dialect::{ConnectionOf, Dialect};
+use super::script::Script;
+use super::{Failure, HistoryRows, Since, usage};
+use crate::limiter::window::minute_of;
+
+/// How many of a sender's last messages are looked through for those that were blocked.
+const LOOKED_THROUGH: i64 = 10_000;
+
+/// What the senders who sent most are told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Recipients,
+    Messages,
+    /// Messages that were held or refused.
+    Blocked,
+    /// Different networks.
+    Networks,
+}
+
+/// One of the senders who sent most. What was refused is in `blocked` alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Top {
+    pub id: i64,
+    pub sender: String,
+    /// Let through.
+    pub messages: i64,
+    /// Let through.
+    pub recipients: i64,
+    /// All messages in the audit log, and those of them that were held or refused.
+    pub logged: i64,
+    pub blocked: i64,
+    pub networks: i64,
+}
+
+/// All senders together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub senders: i64,
+    pub messages: i64,
+    pub recipients: i64,
+}
+
+/// What a sender had let through in one part of the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    pub id: i64,
+    /// Counted from the first.
+    pub part: i64,
+    pub messages: i64,
+    pub recipients: i64,
+}
+
+/// A message in the audit log. Times are in seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    pub at: i64,
+    pub queue_id: String,
+    pub recipients: i64,
+    pub from: String,
+    pub client_address: String,
+    pub client_name: String,
+    pub action: String,
+    pub reason: String,
+}
+
+impl<D: Dialect> Backend<D>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    /// The histories of some senders.
+    pub async fn histories(&mut self, since: Since) -> Result<HistoryRows, Failure> {
+        self.run(async |connection| usage::read(&mut Script::<D>::patient(connection), since).await).await
+    }
+
+    /// The `most` senders who sent most since a time (seconds since 1970), the first first.
+    pub async fn top(&mut self, by: By, since: i64, most: u32) -> Result<Vec<Top>, Failure> {
+        self.run(async |connection| {
+            let mut sql = ranking::<D>(by, since);
+            sql.push(" GROUP BY ratelimit_id ORDER BY 2 DESC, 1 LIMIT ").push(most);
+            let ranked = connection.fetch_all(sql.build()).await?;
+            let ids: Vec<i64> = ranked.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            let mut tops: HashMap<i64, Top> = ids.iter().map(|&id| (id, Top { id, ..Top::default() })).collect();
+            for slice in ids.chunks(500) {
+                tell::<D>(connection, slice, since, &mut tops).await?;
+            }
+            // A sender who was deleted meanwhile has no name.
+            Ok(ids.iter().filter_map(|id| tops.remove(id)).filter(|top| !top.sender.is_empty()).collect())
+        })
+        .await
+    }
+
+    /// All that was let through since a time (seconds since 1970).
+    pub async fn totals(&mut self, since: i64) -> Result<Totals, Failure> {
+        self.run(async |connection| {
+            let integer = D::INTEGER;
+            let mut sql = QueryBuilder::<D::Db>::new(format!(
+                "SELECT COUNT(DISTINCT ratelimit_id), CAST(COALESCE(SUM(messages), 0) AS {integer}), \
+                 CAST(COALESCE(SUM(recipients), 0) AS {integer}) FROM {} WHERE minute >= ",
+                D::USAGE
+            ));
+            sql.push_bind(minute_of(since));
+            let row = connection.fetch_one(sql.build()).await?;
+            Ok(Totals { senders: row.try_get(0)?, messages: row.try_get(1)?, recipients: row.try_get(2)? })
+        })
+        .await
+    }
+
+    /// What some senders had let through, in parts of `minutes` minutes since the minute `first`.
+    pub async fn parts(&mut self, ids: &[i64], first: i64, minutes: i64) -> Result<Vec<Part>, Failure> {
+        self.run(async |connection| {
+            let integer = D::INTEGER;
+            let mut parts = Vec::new();
+            for slice in ids.chunks(500) {
+                let mut sql = QueryBuilder::<D::Db>::new(format!(
+                    "SELECT CAST(ratelimit_id AS {integer}), \
+                     CAST((minute - {first} - (minute - {first}) % {minutes}) / {minutes} AS {integer}), \
+                     CAST(SUM(messages) AS {integer}), CAST(SUM(recipients) AS {integer}) FROM {} WHERE minute >= ",
+                    D::USAGE
+                ));
+                sql.push_bind(first).push(" AND ratelimit_id IN (");
+                push_ids(&mut sql, slice);
+                sql.push(" GROUP BY 1, 2");
+                for row in connection.fetch_all(sql.build()).await? {
+                    parts.push(Part {
+                        id: row.try_get(0)?,
+                        part: row.try_get(1)?,
+                        messages: row.try_get(2)?,
+                        recipients: row.try_get(3)?,
+                    });
+                }
+            }
+            Ok(parts)
+        })
+        .await
+    }
+
+    /// A sender's last messages that were held or refused, the latest first.
+    pub async fn blocked(&mut self, id: i64, most: u32) -> Result<Vec<Logged>, Failure> {
+        self.run(async |connection| {
+            let text = |column: &str| format!("COALESCE({column}, '')");
+            let mut sql = QueryBuilder::<D::Db>::new(format!(
+                "SELECT {}, {}, CAST(rcpt_count AS {}), {}, {}, {}, action, reason \
+                 FROM (SELECT * FROM messages WHERE ratelimit_id = ",
+                D::epoch("created_at"),
+                text("msgid"),
+                D::INTEGER,
+                text("from_addr"),
+                text("client_address"),
+                text("client_name"),
+            ));
+            sql.push_bind(id).push(format_args!(
+                " ORDER BY id DESC LIMIT {LOOKED_THROUGH}) recent WHERE blocked = 1 ORDER BY id DESC LIMIT {most}"
+            ));
+            let rows = connection.fetch_all(sql.build()).await?;
+            rows.iter()
+                .map(|row| {
+                    Ok(Logged {
+                        at: row.try_get(0)?,
+                        queue_id: row.try_get(1)?,
+                        recipients: row.try_get(2)?,
+                        from: row.try_get(3)?,
+                        client_address: row.try_get(4)?,
+                        client_name: row.try_get(5)?,
+                        action: row.try_get(6)?,
+                        reason: row.try_get(7)?,
+                    })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.
+    pub async fn held(&mut self, id: i64, since: i64, most: u32) -> Result<Vec<String>, Failure> {
+        self.run(async |connection| {
+            let (open, close) = D::FROM_EPOCH;
+            let mut sql = QueryBuilder::<D::Db>::new("SELECT msgid FROM messages WHERE ratelimit_id = ");
+            sql.push_bind(id).push(" AND action = 'HOLD' AND msgid IS NOT NULL AND created_at >= ");
+            sql.push(open).push_bind(since).push(close).push(" ORDER BY id LIMIT ").push(most);
+            connection.fetch_all(sql.build()).await?.iter().map(|row| row.try_get(0)).collect()
+        })
+        .await
+    }
+}
+
+/// The statement that gives each sender a number to be ranked by, up to its GROUP BY.
+fn ranking<D: Dialect>(by: By, since: i64) -> QueryBuilder<D::Db>
+where
+    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
+{
+    let integer = D::INTEGER;
+    let (open, close) = D::FROM_EPOCH;
+    let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT CAST(ratelimit_id AS {integer}), "));
+    match by {
+        By::Recipients | By::Messages => {
+            let measure = if by == By::Recipients { "recipients" } else { "messages" };
+            sql.push(format_args!("SUM({measure}) FROM {} WHERE minute >= ", D::USAGE)).push_bind(minute_of(since));
+        }
+        By::Blocked => {
+            sql.push("COUNT(*) FROM messages WHERE blocked = 1 AND ratelimit_id IS NOT NULL AND created_at >= ");
+            sql.push(open).push_bind(since).push(close);
+        }
+        By::Networks => {
+            sql.push("COUNT(*) FROM networks WHERE last_seen >= ").push_bind(since);
+        }
+    }
+    sql
+}
+
+/// Fills in all that is told of the ranked senders.
+async fn tell<D: Dialect>(
+    connection: &mut ConnectionOf<D>,
+    ids: &[i64],
+    since: i64,
+    tops: &mut HashMap<i64, Top>,
+) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    let integer = D::INTEGER;
+    let (open, close) = D::FROM_EPOCH;
+    let mut sql =
+        QueryBuilder::<D::Db>::new(format!("SELECT CAST(id AS {integer}), sender FROM ratelimits WHERE id IN ("));
+    push_ids(&mut sql, ids);
+    for row in connection.fetch_all(sql.build()).await? {
+        if let Some(top) = tops.get_mut(&row.try_get(0)?) {
+            top.sender = row.try_get(1)?;
+        }
+    }
+    let sums = |what: &str, table: &str| {
+        QueryBuilder::<D::Db>::new(format!(
+            "SELECT CAST(ratelimit_id AS {integer}), {what} FROM {table} WHERE ratelimit_id IN ("
+        ))
+    };
+    let two = format!("CAST(SUM(messages) AS {integer}), CAST(SUM(recipients) AS {integer})");
+    let mut sql = sums(&two, D::USAGE);
+    push_ids(&mut sql, ids);
+    sql.push(" AND minute >= ").push_bind(minute_of(since)).push(" GROUP BY ratelimit_id");
+    for row in connection.fetch_all(sql.build()).await? {
+        if let Some(top) = tops.get_mut(&row.try_get(0)?) {
+            (top.messages, top.recipients) = (row.try_get(1)?, row.try_get(2)?);
+        }
+    }
+    let two = format!("COUNT(*), CAST(SUM(CASE WHEN blocked = 1 THEN 1 ELSE 0 END) AS {integer})");
+    let mut sql = sums(&two, "messages");
+    push_ids(&mut sql, ids);
+    sql.push(" AND created_at >= ").push(open).push_bind(since).push(close).push(" GROUP BY ratelimit_id");
+    for row in connection.fetch_all(sql.build()).await? {
+        if let Some(top) = tops.get_mut(&row.try_get(0)?) {
+            (top.logged, top.blocked) = (row.try_get(1)?, row.try_get(2)?);
+        }
+    }
+    let mut sql = sums("COUNT(*)", "networks");
+    push_ids(&mut sql, ids);
+    sql.push(" AND last_seen >= ").push_bind(since).push(" GROUP BY ratelimit_id");
+    for row in connection.fetch_all(sql.build()).await? {
+        if let Some(top) = tops.get_mut(&row.try_get(0)?) {
+            top.networks = row.try_get(1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends a list that was opened. The numbers are ours, and too many to be bound.
+fn push_ids<DB: Database>(sql: &mut QueryBuilder<DB>, ids: &[i64]) {
+    let mut list = sql.separated(", ");
+    for id in ids {
+        list.push(*id);
+    }
+    sql.push(")");
+}

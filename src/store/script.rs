@@ -1,0 +1,96 @@
+//! The statements of a transaction on their way to the database.
+//!
+//! A database in this process takes several in one call: a call is a change of threads there, which costs more than most
+//! statements. To a server each goes by itself.
+
+use sqlx::{Database, Executor, QueryBuilder};
+
+use super::dialect::{ConnectionOf, Dialect};
+use super::patience::Patience;
+
+pub struct Script<'a, D: Dialect> {
+    connection: &'a mut ConnectionOf<D>,
+    /// None for what may wait as long as the server lets it.
+    patience: Option<Patience<'a, D>>,
+    waiting: QueryBuilder<D::Db>,
+}
+
+impl<'a, D: Dialect> Script<'a, D>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+{
+    pub fn new(connection: &'a mut ConnectionOf<D>, patience: Patience<'a, D>) -> Script<'a, D> {
+        Script { connection, patience: Some(patience), waiting: QueryBuilder::new("") }
+    }
+
+    /// For statements that are in nobody's way.
+    pub fn patient(connection: &'a mut ConnectionOf<D>) -> Script<'a, D> {
+        Script { connection, patience: None, waiting: QueryBuilder::new("") }
+    }
+
+    pub async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        self.command(D::BEGIN).await
+    }
+
+    /// Commits, with all that waits before it.
+    pub async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        self.command("COMMIT").await?;
+        self.send().await
+    }
+
+    /// Rolls back. What waits is forgotten.
+    pub async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
+        self.waiting.reset();
+        match self.connection.execute(sqlx::raw_sql("ROLLBACK")).await {
+            // SQLite has rolled back by itself where an error left it nothing else; to be told so again is an error.
+            Err(sqlx::Error::Database(_)) if D::IN_PROCESS => Ok(()),
+            rolled_back => rolled_back.map(drop),
+        }
+    }
+
+    /// A statement whose rows nobody wants. It may wait for the next one.
+    pub async fn run(&mut self, write: impl FnOnce(&mut QueryBuilder<D::Db>)) -> Result<(), sqlx::Error> {
+        self.append(write);
+        if D::IN_PROCESS { Ok(()) } else { self.send().await }
+    }
+
+    /// A statement, and its rows.
+    pub async fn rows(
+        &mut self,
+        write: impl FnOnce(&mut QueryBuilder<D::Db>),
+    ) -> Result<Vec<<D::Db as Database>::Row>, sqlx::Error> {
+        self.append(write);
+        let mut sql = std::mem::replace(&mut self.waiting, QueryBuilder::new(""));
+        self.connection.fetch_all(sql.build()).await
+    }
+
+    /// Sends what waits.
+    pub async fn send(&mut self) -> Result<(), sqlx::Error> {
+        let mut sql = std::mem::replace(&mut self.waiting, QueryBuilder::new(""));
+        if sql.sql().as_str().is_empty() {
+            return Ok(());
+        }
+        match &self.patience {
+            Some(patience) => patience.execute(self.connection, sql).await,
+            None => self.connection.execute(sql.build()).await.map(drop),
+        }
+    }
+
+    /// A statement without values. Servers take these in another way than those with values.
+    async fn command(&mut self, words: &'static str) -> Result<(), sqlx::Error> {
+        if D::IN_PROCESS {
+            self.append(|sql| {
+                sql.push(words);
+            });
+            return Ok(());
+        }
+        self.connection.execute(sqlx::raw_sql(words)).await.map(drop)
+    }
+
+    fn append(&mut self, write: impl FnOnce(&mut QueryBuilder<D::Db>)) {
+        if !self.waiting.sql().as_str().is_empty() {
+            self.waiting.push("; ");
+        }
+        write(&mut self.waiting);
+    }
+}

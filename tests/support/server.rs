@@ -1,0 +1,196 @@
+//! What the tests do with a database server, whichever it is.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::database::Database;
+use super::mariadb::MariaDb;
+use super::postgres::Postgres;
+use super::scratch::Account;
+
+pub trait Server: Sized + 'static {
+    /// Options by which it serves few connections.
+    const FEW_CONNECTIONS: &'static [&'static str];
+    /// Options by which it finds a deadlock at once.
+    const QUICK_DEADLOCKS: &'static [&'static str];
+
+    /// The server that all tests of a binary share.
+    fn shared() -> &'static Self;
+    /// A server of one's own, to be killed.
+    fn start() -> Self;
+    /// The same, with more command line options.
+    fn start_with(arguments: &[&str]) -> Self;
+    /// A server that takes connections over TCP with TLS only.
+    fn start_with_tls(certificate: &Path, key: &Path) -> Self;
+    fn start_without_tls() -> Self;
+    /// Whom it runs as when the tests run as root.
+    fn account() -> Option<Account>;
+    fn start_again(&self);
+    fn kill9(&self);
+    fn database(&self) -> Database;
+    fn administer(&self, sql: &str);
+    fn address(&self) -> SocketAddr;
+    /// What DB_SOCKET is to say.
+    fn socket_setting(&self) -> PathBuf;
+    /// Makes a user with the rights of the daemon's, or gives him another password.
+    fn let_in(&self, user: &str, password: &str);
+    /// Takes no writes from the daemon's user any more.
+    fn refuse_writes(&self);
+    /// Takes writes again.
+    fn take_writes(&self);
+    /// How many deadlocks it has resolved.
+    fn deadlocks(&self, database: &Database) -> i64;
+}
+
+/// What the servers' own types have by the same names.
+macro_rules! alike {
+    ($server:ident, $socket:ident) => {
+        fn shared() -> &'static $server {
+            $server::shared()
+        }
+
+        fn start() -> $server {
+            $server::start()
+        }
+
+        fn start_with(arguments: &[&str]) -> $server {
+            $server::start_with(arguments)
+        }
+
+        fn start_again(&self) {
+            $server::start_again(self);
+        }
+
+        fn kill9(&self) {
+            $server::kill9(self);
+        }
+
+        fn database(&self) -> Database {
+            $server::database(self)
+        }
+
+        fn administer(&self, sql: &str) {
+            $server::administer(self, sql);
+        }
+
+        fn address(&self) -> SocketAddr {
+            $server::address(self)
+        }
+
+        fn socket_setting(&self) -> PathBuf {
+            self.$socket().to_owned()
+        }
+    };
+}
+
+impl Server for MariaDb {
+    alike!(MariaDb, socket);
+
+    const FEW_CONNECTIONS: &'static [&'static str] = &["--max-connections=10"];
+    const QUICK_DEADLOCKS: &'static [&'static str] = &[];
+
+    fn let_in(&self, user: &str, password: &str) {
+        self.administer(&format!(
+            "CREATE OR REPLACE USER {user} IDENTIFIED BY '{password}'; GRANT ALL PRIVILEGES ON *.* TO {user}"
+        ));
+    }
+
+    fn refuse_writes(&self) {
+        // Does not bind who may do everything, as the tests' user otherwise may. Rights of sessions stay as they were.
+        self.administer("REVOKE SUPER, READ_ONLY ADMIN ON *.* FROM policyd; SET GLOBAL read_only = 1");
+        self.administer("KILL USER policyd");
+    }
+
+    fn take_writes(&self) {
+        self.administer("SET GLOBAL read_only = 0");
+    }
+
+    fn start_with_tls(certificate: &Path, key: &Path) -> MariaDb {
+        MariaDb::start_with(&[
+            &format!("--ssl-cert={}", certificate.display()),
+            &format!("--ssl-key={}", key.display()),
+            "--require-secure-transport",
+        ])
+    }
+
+    fn start_without_tls() -> MariaDb {
+        MariaDb::start_with(&["--skip-ssl"])
+    }
+
+    fn account() -> Option<Account> {
+        Account::when_root("mysql")
+    }
+
+    fn deadlocks(&self, database: &Database) -> i64 {
+        database.number(
+            "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
+             WHERE variable_name = 'Innodb_deadlocks'",
+        )
+    }
+}
+
+impl Server for Postgres {
+    alike!(Postgres, folder);
+
+    const FEW_CONNECTIONS: &'static [&'static str] = &["-c", "max_connections=10", "-c", "max_wal_senders=0"];
+    const QUICK_DEADLOCKS: &'static [&'static str] = &["-c", "deadlock_timeout=5ms"];
+
+    fn let_in(&self, user: &str, password: &str) {
+        self.administer(&format!(
+            "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{user}') THEN
+                CREATE ROLE {user} LOGIN IN ROLE policyd; ALTER ROLE {user} SET role = policyd; END IF; END $$;
+             ALTER ROLE {user} PASSWORD '{password}'"
+        ));
+    }
+
+    fn refuse_writes(&self) {
+        self.administer("ALTER ROLE policyd SET default_transaction_read_only = on");
+        self.administer("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'policyd'");
+    }
+
+    fn take_writes(&self) {
+        // A session keeps what it began with.
+        self.administer("ALTER ROLE policyd SET default_transaction_read_only = off");
+    }
+
+    fn start_with_tls(certificate: &Path, key: &Path) -> Postgres {
+        let rules = certificate.with_file_name("pg_hba.conf");
+        fs::write(&rules, "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n").expect("the rules");
+        Postgres::start_with(&[
+            "-c",
+            "ssl=on",
+            "-c",
+            &format!("ssl_cert_file={}", certificate.display()),
+            "-c",
+            &format!("ssl_key_file={}", key.display()),
+            "-c",
+            &format!("hba_file={}", rules.display()),
+        ])
+    }
+
+    fn start_without_tls() -> Postgres {
+        Postgres::start()
+    }
+
+    fn account() -> Option<Account> {
+        Account::when_root("postgres")
+    }
+
+    fn deadlocks(&self, database: &Database) -> i64 {
+        database.number("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+    }
+}
+
+/// A test for each server out of each function that is generic over [`Server`], in modules named like the servers.
+#[macro_export]
+macro_rules! on_both_servers {
+    ($($test:ident)*) => {
+        mod mariadb {
+            $(#[test] fn $test() { super::$test::<super::support::mariadb::MariaDb>(); })*
+        }
+        mod postgres {
+            $(#[test] fn $test() { super::$test::<super::support::postgres::Postgres>(); })*
+        }
+    };
+}
