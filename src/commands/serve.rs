@@ -54,6 +54,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     if let Some(identity) = &identity {
         privileges::drop_to(identity).map_err(|error| os_error(&error))?;
     }
+    privileges::close_umask();
     privileges::not_dumpable().map_err(|error| os_error(&error))?;
     let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
         .map_err(|error| Failed::new(Exit::IoError, error))?;
