@@ -287,11 +287,10 @@ mod panics {
     use policyd_rate_guard::commit::committer::Committer;
     use policyd_rate_guard::commit::queue::queue;
     use policyd_rate_guard::server::answer::Answerer;
-    use policyd_rate_guard::server::listener::Acceptor;
+    use policyd_rate_guard::server::listener::{Acceptor, Ending};
     use policyd_rate_guard::system::sockets;
     use policyd_rate_guard::telemetry::DECISION;
     use tokio::sync::{Semaphore, watch};
-    use tokio_util::sync::CancellationToken;
     use tokio_util::task::TaskTracker;
 
     const UNLUCKY: &str = "unlucky@example.com";
@@ -322,7 +321,7 @@ mod panics {
         let bound = sockets::listen(&config.sockets, None).unwrap();
 
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let stop = CancellationToken::new();
+        let ending = Ending::default();
         let (answerer, committing) = runtime.block_on(async {
             let (queue, waiting) = queue(64);
             let metrics = Arc::default();
@@ -337,7 +336,7 @@ mod panics {
             let (room, tasks) = (Arc::new(Semaphore::new(8)), TaskTracker::new());
             for bound in &bound {
                 let acceptor = Acceptor::new(bound).unwrap();
-                tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), stop.clone()));
+                tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), ending.clone()));
             }
             (answerer, committing)
         });
@@ -355,7 +354,7 @@ mod panics {
         let tally = answerer.metrics.to_string();
         assert!(tally.contains("connections; 27 accepted, 0 blocked"), "{tally}");
         assert!(!committing.is_finished());
-        stop.cancel();
+        ending.cut.cancel();
         runtime.shutdown_timeout(RECOVERY);
     }
 }

@@ -96,14 +96,23 @@ mod the_end {
     }
 
     #[test]
-    fn a_client_that_never_ends_its_request_delays_the_end_for_a_bounded_time() {
+    fn clients_that_never_end_a_request_or_read_a_reply_delay_the_end_for_a_bounded_time() {
         let mut daemon = Setup::sqlite().setting("DECISION_TIMEOUT", "100ms").start();
-        let mut half = daemon.connect();
+        let (mut half, mut deaf) = (daemon.connect(), daemon.connect());
         assert_eq!(half.ask(&Request::data(ALICE, 1)), ACCEPTED);
         half.send_raw(b"request=smtpd_access_policy\n");
+        // This one asks until nothing more is taken, and reads no reply.
+        deaf.set_limit(Duration::from_millis(100));
+        while deaf.try_send_raw(&b"\n".repeat(1000)).is_ok() {}
         let begun = Instant::now();
         assert_eq!(daemon.term().code(), Some(0));
         assert!(begun.elapsed() < DRAIN, "{:?}", begun.elapsed());
+        let log = daemon.log();
+        assert!(log.contains("2 connections did not end within 2.1s"), "{log}");
+        assert!(
+            !log.contains("did not end in time") && !log.contains("not delivered"),
+            "all else ended in order: {log}"
+        );
     }
 }
 

@@ -371,7 +371,7 @@ mod bad_input {
     }
 
     #[test]
-    fn a_second_round_of_all_of_it_takes_no_more_memory() {
+    fn another_round_of_all_of_it_takes_less_than_2_megabytes_more() {
         room_for_connections();
         let mut daemon = Setup::sqlite().setting("ACTION_ON_ERROR", IN_DOUBT).setting("QUOTA", "unlimited").start();
         let round = |daemon: &Daemon| {
@@ -395,12 +395,13 @@ mod bad_input {
             daemon.resident()
         };
         round(&daemon);
-        let first = settled(&mut daemon);
-        // The allocator gives or takes a megabyte or two from round to round; what is leaked stays in each of them.
-        let later = [(); 3].map(|()| {
+        let mut sizes = vec![settled(&mut daemon)];
+        // The allocator takes and gives back a few megabytes in the first rounds. What is lost in a round is lost in each.
+        let steady = (0..5).any(|_| {
             round(&daemon);
-            settled(&mut daemon)
+            sizes.push(settled(&mut daemon));
+            sizes.windows(2).any(|pair| pair[1] < pair[0] + (2 << 20))
         });
-        assert!(later.iter().any(|later| *later < first + (2 << 20)), "{first} bytes after one round, then {later:?}");
+        assert!(steady, "bytes after each round: {sizes:?}");
     }
 }

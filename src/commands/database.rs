@@ -27,6 +27,7 @@ where
 {
     let config = load(sources)?;
     privileges::become_user(&config.sockets).map_err(|error| Failed::new(Exit::OsError, error))?;
+    privileges::close_umask();
     privileges::not_dumpable().map_err(|error| Failed::new(Exit::OsError, error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

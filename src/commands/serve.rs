@@ -19,7 +19,7 @@ use crate::limiter::terms::Terms;
 use crate::notify::crash::Reporter;
 use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
-use crate::server::listener::{self, Acceptor};
+use crate::server::listener::{self, Acceptor, Ending};
 use crate::server::signals::{Signals, Wish};
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
@@ -54,6 +54,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     if let Some(identity) = &identity {
         privileges::drop_to(identity).map_err(|error| os_error(&error))?;
     }
+    privileges::close_umask();
     privileges::not_dumpable().map_err(|error| os_error(&error))?;
     let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
         .map_err(|error| Failed::new(Exit::IoError, error))?;
@@ -113,14 +114,14 @@ async fn serve(
         Failed::new(Exit::OsError, format_args!("cannot start a thread for notifications: {error}"))
     })?;
     let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, notifier));
-    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (tasks, ending) = (TaskTracker::new(), Ending::default());
     if let Some(address) = config.status.listen {
-        show_status(address, &answerer, stop.clone()).await?;
+        show_status(address, &answerer, ending.stop.clone()).await?;
     }
     let room = Arc::new(Semaphore::new(connections));
     for bound in bound {
         let acceptor = Acceptor::new(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
-        tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), stop.clone()));
+        tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), ending.clone()));
     }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
     log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
@@ -137,9 +138,9 @@ async fn serve(
     }
     let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
     let deadline = tokio::time::Instant::now() + patience;
-    stop.cancel();
-    if !listener::drain(&tasks, tokio::time::sleep_until(deadline)).await {
-        log::warn!("{} connections did not end within {patience:?} and are dropped", tasks.len());
+    let cut = listener::drain(&tasks, &ending, tokio::time::sleep_until(deadline)).await;
+    if cut > 0 {
+        log::warn!("{cut} connections did not end within {patience:?} and were cut off");
     }
     log::info!("{}", answerer.metrics);
     if let Some(failed) = ended {

@@ -204,9 +204,13 @@ impl Answer {
                     log::warn!("{sender} has reached {step} of the quota: {} of {}", ruling.used, ruling.quota);
                 }
                 let word = ruling.action.word();
-                let reason = if from_memory { Some("counted in memory") } else { ruling.reason.as_deref() };
-                // PolicydRateGuard's line, where it says it all.
+                // PolicydRateGuard's line, where it says it all: its own answers, over the quota alone.
                 let plain = ruling.action.severity() == Severity::Pass || word == "DEFER_IF_PERMIT";
+                let reason = match &ruling.reason {
+                    _ if from_memory => Some("counted in memory"),
+                    Some(_) if plain && ruling.over_quota => None,
+                    reason => reason.as_deref(),
+                };
                 log_decision(
                     &sender,
                     &Decision {

@@ -24,6 +24,15 @@ enum Listener {
     Unix(UnixListener),
 }
 
+/// How the network side is told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Ending {
+    /// Take nothing new, answer what was asked, and end.
+    pub stop: CancellationToken,
+    /// End now, whatever is unanswered.
+    pub cut: CancellationToken,
+}
+
 /// A socket that the runtime watches.
 pub struct Acceptor {
     listener: Listener,
@@ -40,23 +49,19 @@ impl Acceptor {
         Ok(Acceptor { listener, name: bound.name.clone() })
     }
 
-    /// Accepts until `stop`; at that point it takes what waits in the backlog, so that nobody who connected goes unanswered.
+    /// Accepts until it is to stop; at that point it takes what waits in the backlog, so that nobody who connected goes
+    /// unanswered.
     ///
     /// Each connection is a task of its own in `tasks`: a panic there harms no other. At most `room` are open at once;
     /// beyond that, clients wait in the backlog.
-    pub async fn accept(
-        self,
-        answerer: Arc<Answerer>,
-        room: Arc<Semaphore>,
-        tasks: TaskTracker,
-        stop: CancellationToken,
-    ) {
+    pub async fn accept(self, answerer: Arc<Answerer>, room: Arc<Semaphore>, tasks: TaskTracker, ending: Ending) {
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let Some(Ok(permit)) = ending.cut.run_until_cancelled(room.clone().acquire_owned()).await else { return };
             let accepted = tokio::select! {
                 biased;
+                () = ending.cut.cancelled() => return,
                 accepted = self.next() => accepted,
-                () = stop.cancelled() => return,
+                () = ending.stop.cancelled() => return,
             };
             let stream = match accepted {
                 Ok(stream) => stream,
@@ -70,11 +75,12 @@ impl Acceptor {
                     continue;
                 }
             };
-            let (answerer, stop) = (answerer.clone(), stop.clone());
+            let (answerer, ending) = (answerer.clone(), ending.clone());
             tasks.spawn(async move {
-                let end = converse(stream, &answerer, &stop).await;
-                if end != End::Closed {
-                    log::debug!("a connection ended: {end:?}");
+                match ending.cut.run_until_cancelled(converse(stream, &answerer, &ending.stop)).await {
+                    Some(End::Closed) => {}
+                    Some(end) => log::debug!("a connection ended: {end:?}"),
+                    None => log::debug!("a connection was cut off"),
                 }
                 drop(permit);
             });
@@ -93,11 +99,17 @@ impl Acceptor {
     }
 }
 
-/// Waits for every task, at most `patience`. Says whether all ended.
-pub async fn drain(tasks: &TaskTracker, patience: impl Future<Output = ()>) -> bool {
+/// Tells every task to stop, and waits for them at most `patience`; those left are cut off. Says how many that were.
+pub async fn drain(tasks: &TaskTracker, ending: &Ending, patience: impl Future<Output = ()>) -> usize {
     tasks.close();
+    ending.stop.cancel();
     tokio::select! {
-        () = tasks.wait() => true,
-        () = patience => false,
+        () = tasks.wait() => 0,
+        () = patience => {
+            let left = tasks.len();
+            ending.cut.cancel();
+            tasks.wait().await;
+            left
+        }
     }
 }

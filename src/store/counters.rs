@@ -187,36 +187,27 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    let integer = D::INTEGER;
-    let write = |sql: &mut QueryBuilder<D::Db>| {
-        sql.push(format_args!(
-            "SELECT {}, CAST(id AS {integer}), CAST(quota AS {integer}), CAST(msg_counter AS {integer}), \
-         CAST(rcpt_counter AS {integer}), CAST(msg_total AS {integer}), CAST(rcpt_total AS {integer}), window_from \
-         FROM ratelimits WHERE {} IN ",
-            D::SENDER,
-            D::SENDER,
-        ));
+    const NUMBERS: [&str; 7] = ["id", "quota", "msg_counter", "rcpt_counter", "msg_total", "rcpt_total", "window_from"];
+    let rest = |sql: &mut QueryBuilder<D::Db>| {
+        sql.push(format_args!("FROM ratelimits WHERE {} IN ", D::SENDER));
         push_list(sql, senders);
     };
-    let rows = script.rows(write).await?;
-    rows.iter()
-        .map(|row| {
-            // A panel may have written what does not fit: the nearest value that does is meant.
-            let counter = |column: usize| -> Result<u32, sqlx::Error> {
-                Ok(u32::try_from(row.try_get::<i64, _>(column)?.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX))
-            };
-            let standing = Row {
-                id: row.try_get(1)?,
-                quota: counter(2)?,
-                messages: counter(3)?,
-                recipients: counter(4)?,
-                total_messages: counter(5)?,
-                total_recipients: counter(6)?,
-                window_from: row.try_get(7)?,
-            };
-            Ok((row.try_get(0)?, standing))
-        })
-        .collect()
+    let rows = script.read(D::SENDER, &NUMBERS, rest).await?;
+    // A panel may have written what does not fit: the nearest value that does is meant.
+    let counter = |number: i64| u32::try_from(number.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX);
+    let row = |numbers: &[i64]| match *numbers {
+        [id, quota, messages, recipients, total_messages, total_recipients, window_from] => Some(Row {
+            id,
+            quota: counter(quota),
+            messages: counter(messages),
+            recipients: counter(recipients),
+            total_messages: counter(total_messages),
+            total_recipients: counter(total_recipients),
+            window_from,
+        }),
+        _ => None,
+    };
+    Ok(rows.into_iter().filter_map(|(sender, numbers)| Some((sender, row(&numbers)?))).collect())
 }
 
 /// The senders whose rows somebody else holds, or is making. Each comes with its key.

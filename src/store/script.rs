@@ -3,7 +3,8 @@
 //! A database in this process takes several in one call: a call is a change of threads there, which costs more than most
 //! statements. To a server each goes by itself.
 
-use sqlx::{Database, Executor, QueryBuilder};
+use serde_json::Value;
+use sqlx::{ColumnIndex, Database, Decode, Executor, QueryBuilder, Row as _, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
 use super::patience::Patience;
@@ -13,6 +14,16 @@ pub struct Script<'a, D: Dialect> {
     /// None for what may wait as long as the server lets it.
     patience: Option<Patience<'a, D>>,
     waiting: QueryBuilder<D::Db>,
+}
+
+/// A packed row: a text, then numbers.
+fn unpack(row: Vec<Value>) -> (String, Vec<i64>) {
+    let mut cells = row.into_iter();
+    let text = match cells.next() {
+        Some(Value::String(text)) => text,
+        _ => String::new(),
+    };
+    (text, cells.map(|cell| cell.as_i64().unwrap_or(0)).collect())
 }
 
 impl<'a, D: Dialect> Script<'a, D>
@@ -92,5 +103,50 @@ where
             self.waiting.push("; ");
         }
         write(&mut self.waiting);
+    }
+}
+
+impl<D: Dialect> Script<'_, D>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
+    for<'q> String: Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    /// A SELECT of one text and some whole numbers, `rest` being all that follows the columns.
+    ///
+    /// From a database in this process the rows come packed in one: each row by itself would be a message between two
+    /// threads, and waking one up costs more than reading the row.
+    pub async fn read(
+        &mut self,
+        text: &str,
+        numbers: &[&str],
+        rest: impl FnOnce(&mut QueryBuilder<D::Db>),
+    ) -> Result<Vec<(String, Vec<i64>)>, sqlx::Error> {
+        let columns: Vec<String> = numbers.iter().map(|number| format!("CAST({number} AS {})", D::INTEGER)).collect();
+        let columns = columns.join(", ");
+        if D::IN_PROCESS {
+            let write = |sql: &mut QueryBuilder<D::Db>| {
+                sql.push(format_args!("SELECT json_group_array(json_array({text}, {columns})) "));
+                rest(sql);
+            };
+            let packed: Option<String> = self.rows(write).await?.first().map(|row| row.try_get(0)).transpose()?;
+            let unpacked: Vec<Vec<Value>> = match packed {
+                Some(packed) => serde_json::from_str(&packed).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+                None => Vec::new(),
+            };
+            return Ok(unpacked.into_iter().map(unpack).collect());
+        }
+        let write = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push(format_args!("SELECT {text}, {columns} "));
+            rest(sql);
+        };
+        let rows = self.rows(write).await?;
+        rows.iter()
+            .map(|row| {
+                let read = (1..=numbers.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>()?;
+                Ok((row.try_get(0)?, read))
+            })
+            .collect()
     }
 }

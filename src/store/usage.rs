@@ -1,6 +1,6 @@
 //! What was let through per minute (`usage`), and where senders were seen (`networks`).
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
+use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
 use super::script::Script;
@@ -18,41 +18,30 @@ where
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
     let mut read = HistoryRows::default();
-    let integer = D::INTEGER;
     for slice in in_statements(&since.rows) {
-        let write = |sql: &mut QueryBuilder<D::Db>| {
-            sql.push(format_args!(
-                "SELECT CAST(ratelimit_id AS {integer}), minute, messages, recipients, bytes FROM {} WHERE minute >= ",
-                D::USAGE
-            ));
-            sql.push_bind(since.time.div_euclid(60));
+        let rest = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push(format_args!("FROM {} WHERE minute >= ", D::USAGE)).push_bind(since.time.div_euclid(60));
             push_rows(sql, slice);
         };
-        for row in script.rows(write).await? {
-            read.usage.push(UsageRow {
-                ratelimit_id: row.try_get(0)?,
-                minute: row.try_get(1)?,
-                messages: row.try_get(2)?,
-                recipients: row.try_get(3)?,
-                bytes: row.try_get(4)?,
-            });
-        }
-        if since.networks {
-            let write = |sql: &mut QueryBuilder<D::Db>| {
-                sql.push(format_args!(
-                    "SELECT CAST(ratelimit_id AS {integer}), network, last_seen FROM networks WHERE last_seen >= "
-                ));
-                sql.push_bind(since.time);
-                push_rows(sql, slice);
-                sql.push(" ORDER BY last_seen DESC LIMIT ").push(MOST_NETWORKS);
-            };
-            for row in script.rows(write).await? {
-                read.seen.push(SeenRow {
-                    ratelimit_id: row.try_get(0)?,
-                    network: row.try_get(1)?,
-                    last_seen: row.try_get(2)?,
-                });
+        let numbers = ["ratelimit_id", "minute", "messages", "recipients", "bytes"];
+        let rows = script.read("''", &numbers, rest).await?;
+        read.usage.extend(rows.iter().filter_map(|(_, numbers)| match *numbers.as_slice() {
+            [ratelimit_id, minute, messages, recipients, bytes] => {
+                Some(UsageRow { ratelimit_id, minute, messages, recipients, bytes })
             }
+            _ => None,
+        }));
+        if since.networks {
+            let rest = |sql: &mut QueryBuilder<D::Db>| {
+                sql.push("FROM (SELECT * FROM networks WHERE last_seen >= ").push_bind(since.time);
+                push_rows(sql, slice);
+                sql.push(" ORDER BY last_seen DESC LIMIT ").push(MOST_NETWORKS).push(") AS latest");
+            };
+            let rows = script.read("network", &["ratelimit_id", "last_seen"], rest).await?;
+            read.seen.extend(rows.into_iter().filter_map(|(network, numbers)| match *numbers.as_slice() {
+                [ratelimit_id, last_seen] => Some(SeenRow { ratelimit_id, network, last_seen }),
+                _ => None,
+            }));
         }
     }
     read.rows = since.rows;

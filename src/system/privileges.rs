@@ -10,6 +10,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{
     Gid, Group, Uid, User, getgrouplist, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid, setuid,
 };
@@ -128,6 +129,11 @@ pub fn drop_to(identity: &Identity) -> Result<(), Error> {
 /// passwords and tokens. Belongs after [`drop_to`]: a change of user resets it.
 pub fn not_dumpable() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
+}
+
+/// What this process makes from here on is not for everybody: the database says who writes to whom.
+pub fn close_umask() {
+    umask(Mode::S_IWGRP | Mode::S_IRWXO);
 }
 
 /// Raises the limit of open files as far as the process may, and returns the limit that now holds: under a sandbox that
