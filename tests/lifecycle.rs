@@ -182,6 +182,23 @@ mod reload {
     }
 
     #[test]
+    fn a_log_file_that_cannot_be_opened_stops_no_answer_and_is_tried_again_on_reload() {
+        let setup = Setup::sqlite();
+        let path = setup.folder().join("missing/guard.log");
+        let mut daemon = setup.setting("LOG_FILE", &path.display().to_string()).start();
+        daemon.await_log(&format!("cannot open the log file {}", path.display()));
+        let mut client = daemon.connect();
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        daemon.hup();
+        daemon.await_log("the settings were read again");
+        client.ask(&Request::data("after@example.com", 1));
+        wait::until(DRAIN, "lines are in the file", || {
+            fs::read_to_string(&path).is_ok_and(|log| log.contains("after@example.com")).then_some(())
+        });
+    }
+
+    #[test]
     fn sigusr1_reopens_the_log_file_after_it_was_renamed() {
         let setup = Setup::sqlite();
         let (path, rotated) = (setup.folder().join("guard.log"), setup.folder().join("guard.log.1"));

@@ -23,14 +23,16 @@ use crate::system::privileges;
 
 /// For one socket, and for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// PolicydRateGuard's files that bear our names, and what in them tells.
-const PREDECESSOR: [&str; 4] = [
+/// Where units of PolicydRateGuard shadow ours of the same names.
+const SHADOWING_UNITS: [&str; 3] = [
     "/etc/systemd/system/policyd-rate-guard.service",
     "/etc/systemd/system/policyd-rate-guard-cleanup.service",
     "/etc/systemd/system/policyd-rate-guard-cleanup.timer",
-    "/etc/logrotate.d/policyd-rate-guard",
 ];
-const PREDECESSOR_FOLDER: &str = "/opt/policyd-rate-guard";
+/// Where its logrotate file stands in the place of ours.
+const SHADOWING_LOGROTATE: &str = "/etc/logrotate.d/policyd-rate-guard";
+/// What each unit of ours has among its `Documentation=`.
+const MANUAL_PAGE: &str = "man:policyd-rate-guard";
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -54,11 +56,10 @@ pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
     predecessor(&mut findings);
     if let Some(config) = &config {
         // What follows is seen as the daemon and Postfix see it: as USER, not as root.
-        privileges::become_user(&config.sockets).map_err(|error| Failed::new(Exit::OsError, error))?;
-        if let Err(error) = config::load_lists(config) {
-            findings.extend(error.findings.iter().map(|found| setting(Severity::Problem, found.to_string())));
+        match privileges::become_user(&config.sockets) {
+            Ok(_) => look_at(config, postfix.as_ref(), &mut findings)?,
+            Err(error) => findings.push(setting(Severity::Problem, error.to_string())),
         }
-        look_at(config, postfix.as_ref(), &mut findings)?;
     }
     findings.sort_by_key(|finding| finding.severity);
     let ok = findings.iter().all(|finding| finding.severity != Severity::Problem);
@@ -79,29 +80,28 @@ pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
 }
 
 fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Finding>) -> Result<(), Failed> {
-    let mut sockets: Vec<ListenAddress> = config.sockets.listen.clone();
-    if !config.sockets.explicit && Path::new(PACKAGED_SOCKET).exists() {
-        sockets = vec![ListenAddress::Unix(PACKAGED_SOCKET.into())];
+    if let Err(error) = config::load_lists(config) {
+        findings.extend(error.findings.iter().map(|found| setting(Severity::Problem, found.to_string())));
+    }
+    // Where the daemon listens. Sockets that systemd hands over replace the default, but none that was written.
+    let own = match !config.sockets.explicit && is_there(Path::new(PACKAGED_SOCKET)) {
+        true => vec![ListenAddress::Unix(PACKAGED_SOCKET.into())],
+        false => config.sockets.listen.clone(),
+    };
+    let mut asked_by_postfix = Vec::new();
+    if let Some(postfix) = postfix {
+        // The default stays an address of ours: main.cf asks there in PolicydRateGuard's set-up.
+        let ours: Vec<ListenAddress> = own.iter().chain(&config.sockets.listen).cloned().collect();
+        findings.extend(checks::configuration(postfix, &ours, config.answers.decision_timeout));
+        asked_by_postfix.extend(checks::targets(postfix, &ours).into_iter().filter_map(|target| match target {
+            Target::Unix(path) => Some(ListenAddress::Unix(path)),
+            Target::Tcp(written) => query::named(&written).ok(),
+        }));
     }
     let mut asked: BTreeSet<String> = BTreeSet::new();
-    if let Some(postfix) = postfix {
-        findings.extend(checks::configuration(postfix, &sockets, config.answers.decision_timeout));
-        let queue = postfix.main.get("queue_directory").map_or("/var/spool/postfix", String::as_str);
-        for check in postfix.policy_checks() {
-            let target = checks::target(&check.address, queue);
-            if !checks::is_ours(&target, &sockets) && !check.address.contains("rateguard") {
-                continue;
-            }
-            let address = match target {
-                Target::Unix(path) => Some(ListenAddress::Unix(path)),
-                Target::Tcp(written) => query::named(&written).ok(),
-            };
-            sockets.extend(address);
-        }
-    }
-    for socket in &sockets {
+    for socket in own.iter().chain(&asked_by_postfix) {
         if asked.insert(query::shown(socket)) {
-            one_socket(socket, findings);
+            one_socket(socket, &own, findings);
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -112,8 +112,13 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
     Ok(())
 }
 
-/// A test request, which is not counted.
-fn one_socket(socket: &ListenAddress, findings: &mut Vec<Finding>) {
+/// Also where the directory may not be entered: what cannot be seen may be there.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
+}
+
+/// A test request, which is not counted. `own` is where the daemon listens.
+fn one_socket(socket: &ListenAddress, own: &[ListenAddress], findings: &mut Vec<Finding>) {
     let name = query::shown(socket);
     let Err(error) = query::ask(socket, &query::test_request(), PATIENCE) else { return };
     let (id, mend) = match error.kind() {
@@ -123,8 +128,19 @@ fn one_socket(socket: &ListenAddress, findings: &mut Vec<Finding>) {
              0755 and socket postfix:postfix 0660 (run doctor as root to see it as that user)"
                 .to_owned(),
         ),
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused if own.contains(socket) => (
+            "nobody-listens",
+            // systemd does not start a socket whose service runs already.
+            "systemctl stop policyd-rate-guard.service; \
+             systemctl start policyd-rate-guard.socket policyd-rate-guard.service"
+                .to_owned(),
+        ),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            ("nobody-listens", "systemctl start policyd-rate-guard.socket policyd-rate-guard.service".to_owned())
+            let own: Vec<String> = own.iter().map(query::shown).collect();
+            (
+                "nobody-listens",
+                format!("in main.cf, ask where the daemon listens ({}); or name this socket in SOCKET", own.join(", ")),
+            )
         }
         _ => ("no-answer", "systemctl status policyd-rate-guard.service; then restart it".to_owned()),
     };
@@ -210,19 +226,22 @@ fn find_postconf() -> PathBuf {
     known.into_iter().map(PathBuf::from).find(|path| path.exists()).unwrap_or_else(|| PathBuf::from("postconf"))
 }
 
-/// PolicydRateGuard's files, which shadow the packages'.
+/// PolicydRateGuard's files, which shadow the packages'. Judges as /usr/libexec/policyd-rate-guard/predecessor does.
 fn predecessor(findings: &mut Vec<Finding>) {
-    for path in PREDECESSOR {
-        let tells = std::fs::read_to_string(path).is_ok_and(|text| text.contains(PREDECESSOR_FOLDER));
-        if tells {
-            findings.push(Finding::problem(
-                "predecessor",
-                format!("{path} is PolicydRateGuard's"),
-                "It has the name of ours and wins over it.",
-                "follow docs/migrating.md (/usr/share/doc/policyd-rate-guard/docs/migrating.md)".to_owned(),
-            ));
-        }
-    }
+    let has = |path: &str, text: &str| std::fs::read_to_string(path).is_ok_and(|content| content.contains(text));
+    // A unit of ours names our manual page, also as an edited copy; a masked one is no file.
+    let units = SHADOWING_UNITS.into_iter().filter(|path| Path::new(path).is_file() && !has(path, MANUAL_PAGE));
+    // Ours sends a signal; its own restarts the service.
+    let logrotate = Some(SHADOWING_LOGROTATE).filter(|path| has(path, "restart policyd-rate-guard"));
+    findings.extend(units.chain(logrotate).map(|path| {
+        Finding::problem(
+            "predecessor",
+            format!("{path} is PolicydRateGuard's"),
+            "It has the name of ours and wins over it.",
+            "/usr/libexec/policyd-rate-guard/predecessor report prints the commands to switch over; see docs/migrating.md"
+                .to_owned(),
+        )
+    }));
 }
 
 fn setting(severity: Severity, what: String) -> Finding {

@@ -1,6 +1,7 @@
 //! The checks of Postfix's configuration: is the daemon asked, at the right stage, before anything that ends the list, and so
 //! that its absence refuses nothing?
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,15 +27,31 @@ pub enum Target {
 }
 
 /// Resolves a check's address as smtpd does: unix paths are relative to the queue directory.
-pub fn target(address: &str, queue_directory: &str) -> Target {
+fn target(address: &str, queue_directory: &str) -> Target {
     match address.strip_prefix("unix:") {
         Some(path) => Target::Unix(Path::new(queue_directory).join(path)),
         None => Target::Tcp(address.strip_prefix("inet:").unwrap_or(address).to_owned()),
     }
 }
 
+/// Where the checks lead that are meant for us.
+pub fn targets(postfix: &Postfix, sockets: &[ListenAddress]) -> Vec<Target> {
+    let queue = queue_directory(postfix);
+    let checks = postfix.policy_checks().into_iter().filter(|check| is_meant(check, queue, sockets));
+    checks.map(|check| target(&check.address, queue)).collect()
+}
+
+fn queue_directory(postfix: &Postfix) -> &str {
+    postfix.main.get("queue_directory").map_or("/var/spool/postfix", String::as_str)
+}
+
+/// A check at our socket's usual place is meant for us, also when the daemon is told to listen elsewhere.
+fn is_meant(check: &PolicyCheck, queue: &str, sockets: &[ListenAddress]) -> bool {
+    is_ours(&target(&check.address, queue), sockets) || check.address.contains("rateguard")
+}
+
 /// Whether a check leads to one of these sockets of ours.
-pub fn is_ours(target: &Target, sockets: &[ListenAddress]) -> bool {
+fn is_ours(target: &Target, sockets: &[ListenAddress]) -> bool {
     sockets.iter().any(|socket| match (target, socket) {
         (Target::Unix(path), ListenAddress::Unix(ours)) => path == ours,
         (Target::Tcp(written), ListenAddress::Tcp(ours)) => {
@@ -47,12 +64,9 @@ pub fn is_ours(target: &Target, sockets: &[ListenAddress]) -> bool {
 
 /// Everything that can be said from the configuration alone. `decision_timeout` is the daemon's.
 pub fn configuration(postfix: &Postfix, sockets: &[ListenAddress], decision_timeout: Duration) -> Vec<Finding> {
-    let queue = postfix.main.get("queue_directory").map_or("/var/spool/postfix", String::as_str);
+    let queue = queue_directory(postfix);
     let checks = postfix.policy_checks();
-    // A check at our socket's usual place is meant for us, also when the daemon is told to listen elsewhere.
-    let meant =
-        |check: &&PolicyCheck| is_ours(&target(&check.address, queue), sockets) || check.address.contains("rateguard");
-    let ours: Vec<&PolicyCheck> = checks.iter().filter(meant).collect();
+    let ours: Vec<&PolicyCheck> = checks.iter().filter(|check| is_meant(check, queue, sockets)).collect();
     let mut findings = Vec::new();
     if postfix.services.is_empty() {
         findings.push(Finding::problem(
@@ -64,7 +78,7 @@ pub fn configuration(postfix: &Postfix, sockets: &[ListenAddress], decision_time
     } else if ours.is_empty() {
         findings.push(Finding::problem(
             "not-asked",
-            "no restriction list of any smtpd service asks this daemon".to_owned(),
+            format!("no restriction list of any smtpd service asks this daemon{}", others(&checks)),
             "Nothing is limited.",
             GOOD.to_owned(),
         ));
@@ -75,6 +89,15 @@ pub fn configuration(postfix: &Postfix, sockets: &[ListenAddress], decision_time
     findings.sort_by_key(|finding| finding.severity);
     findings.dedup();
     findings
+}
+
+/// A slip in the address is easier to see beside what is asked.
+fn others(checks: &[PolicyCheck]) -> String {
+    let addresses: BTreeSet<&str> = checks.iter().map(|check| check.address.as_str()).collect();
+    if addresses.is_empty() {
+        return String::new();
+    }
+    format!(", but {}", Vec::from_iter(addresses).join(", "))
 }
 
 fn one_check(

@@ -38,7 +38,8 @@ pub struct Logging {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     #[error(
-        "cannot open the log file {}: {source}; make its directory writable for the daemon's user, or change LOG_FILE",
+        "cannot open the log file {}: {source}; its lines go to the other logs, or to standard error; make its directory \
+         writable for the daemon's user and reload, or change LOG_FILE and restart",
         path.display()
     )]
     File { path: PathBuf, source: io::Error },
@@ -204,12 +205,25 @@ mod tests {
     }
 
     #[test]
-    fn a_log_file_that_cannot_be_opened_says_which_and_what_to_do() {
-        let problem = Logging::open(&config(Path::new("/nonexistent/guard.log")), false, ROOM).unwrap_err().to_string();
-        assert_eq!(
-            problem,
-            "cannot open the log file /nonexistent/guard.log: No such file or directory (os error 2); make its \
-             directory writable for the daemon's user, or change LOG_FILE"
-        );
+    fn a_log_file_that_cannot_be_opened_is_told_on_the_other_sinks_and_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, socket) = (dir.path().join("missing/log"), dir.path().join("dev-log"));
+        let daemon = UnixDatagram::bind(&socket).unwrap();
+        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        let config = config::Logging { syslog: Some(socket), ..config(&path) };
+        let logging = open(&config);
+        let mut datagram = [0; 1000];
+        let length = daemon.recv(&mut datagram).unwrap();
+        let told = std::str::from_utf8(&datagram[..length]).unwrap();
+        let problem = format!("cannot open the log file {}: No such file or directory", path.display());
+        assert!(told.starts_with("<19>") && told.contains(&problem), "{told}");
+        say(&logging, DECISION, "one");
+        let length = daemon.recv(&mut datagram).unwrap();
+        assert!(datagram[..length].ends_with(b"]: one"));
+
+        fs::create_dir(dir.path().join("missing")).unwrap();
+        logging.reconfigure(&config).unwrap();
+        say(&logging, DECISION, "two");
+        assert_eq!(lines(&logging, &path), ["INFO two"]);
     }
 }

@@ -62,6 +62,9 @@ impl Router {
     }
 
     /// Takes on level, prefix and sinks. Sinks that stay keep their queue, connection and file.
+    ///
+    /// A log file that cannot be opened is left out and told on the other sinks, or on standard error if there is none: a
+    /// daemon that does not start for its sake would let all mail pass unchecked. The next call tries again.
     pub fn configure(self: &Arc<Router>, config: &config::Logging, file: Option<&Path>) -> Result<(), LogError> {
         let mut wanted = Vec::new();
         wanted.extend(file.map(|path| Target::File(path.to_owned())));
@@ -70,18 +73,30 @@ impl Router {
             wanted.push(Target::Console);
         }
         let present = self.outlets();
+        let outlet = |target: Target| match present.iter().find(|outlet| outlet.target == target) {
+            Some(outlet) => Ok(outlet.clone()),
+            None => self.open(target),
+        };
         let mut outlets = Vec::with_capacity(wanted.len());
+        let mut unopened = None;
         for target in wanted {
-            match present.iter().find(|outlet| outlet.target == target) {
-                Some(outlet) => outlets.push(outlet.clone()),
-                None => outlets.push(self.open(target)?),
+            match outlet(target.clone()) {
+                Ok(outlet) => outlets.push(outlet),
+                Err(error @ LogError::File { .. }) => unopened = Some((target, error)),
+                Err(error) => return Err(error),
             }
+        }
+        if outlets.is_empty() {
+            outlets.push(outlet(Target::Console)?);
         }
         let kept: Vec<Target> = outlets.iter().map(|outlet| outlet.target.clone()).collect();
         let routes = Routes { level: config.level, prefix: config.message_prefix, outlets };
         *self.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
         for outlet in present.iter().filter(|outlet| !kept.contains(&outlet.target)) {
             outlet.queue.close();
+        }
+        if let Some((target, error)) = unopened {
+            tell_others(Arc::downgrade(self), target)(Level::Error, error.to_string());
         }
         Ok(())
     }
