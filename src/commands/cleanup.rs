@@ -55,7 +55,7 @@ pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
             None => "counters were reset recently and stay".to_owned(),
         };
         print(&format!(
-            "{reset}; {} messages, {} idle rows and {} rows of history deleted\n",
+            "{reset}; {} messages deleted; {} idle rows deleted; {} rows of history deleted\n",
             report.messages_deleted, report.idle_rows_deleted, report.history_deleted
         ))?;
     }
