@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::thread;
 
+use policyd_rate_guard::config::{self, Sources};
 use support::client::{ACCEPTED, BLOCKED, Client, Request};
 use support::daemon::{Daemon, Setup};
 use support::database::Database;
@@ -179,6 +180,27 @@ fn bytes_are_limited_where_the_size_is_known() {
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 549)), "DEFER too much");
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 548)), ACCEPTED);
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 1)), "DEFER too much");
+}
+
+/// Whoever copies a recipe gets settings that are good.
+#[test]
+fn every_recipe_in_the_manual_can_be_used() {
+    let manual = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/policies.md")).unwrap();
+    let is_setting = |line: &str| {
+        line.split_once('=')
+            .is_some_and(|(name, _)| !name.is_empty() && name.bytes().all(|b| b == b'_' || b.is_ascii_uppercase()))
+    };
+    let blocks = manual.split("```").skip(1).step_by(2).map(str::trim).filter(|block| block.lines().all(is_setting));
+    let mut tried = 0;
+    for block in blocks {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), block).unwrap();
+        let loaded = config::load(&Sources::new(Some(file.path().to_owned()), [("LC_ALL", "C")], false));
+        let loaded = loaded.unwrap_or_else(|error| panic!("{block}\n{error}"));
+        assert!(loaded.warnings.is_empty(), "{block}\n{:?}", loaded.warnings);
+        tried += 1;
+    }
+    assert_eq!(tried, 5, "recipes");
 }
 
 /// Each of these on SQLite and on both servers.

@@ -42,11 +42,13 @@ where
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
     /// Fills `usage` with what was let through since a time (seconds since 1970), unless that was done before. What takes
-    /// long is only done `slowly`, by then beside daemons that count.
+    /// long is only done `slowly`, which is for after a daemon's first start and beside daemons that count.
     pub async fn fill_usage(&mut self, since: i64, now: i64, slowly: bool) -> Result<Filled, Failure> {
         self.run(async |connection| {
             let progress = match read_progress::<D>(connection).await? {
                 Some(progress) => progress,
+                // PolicydRateGuard may go on for hours after `migrate`; the first start of a daemon ends its time.
+                None if slowly => return Ok(Filled::Already),
                 None => begin::<D>(connection, now).await?,
             };
             if progress == Progress::Done {
