@@ -189,7 +189,10 @@ mod reload {
         daemon.await_log(&format!("cannot open the log file {}", path.display()));
         let mut client = daemon.connect();
         assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
-        fs::create_dir(path.parent().unwrap()).unwrap();
+        let folder = path.parent().unwrap();
+        fs::create_dir(folder).unwrap();
+        // Started as root, the daemon is somebody else by now.
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).unwrap();
         daemon.hup();
         daemon.await_log("the settings were read again");
         client.ask(&Request::data("after@example.com", 1));

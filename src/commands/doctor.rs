@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::unistd::User;
 use serde::Serialize;
 
 use super::query::{self, PACKAGED_SOCKET};
@@ -14,6 +16,7 @@ use crate::cli;
 use crate::commit::breaker;
 use crate::commit::committer::RESET_OVERDUE;
 use crate::config::{self, Config, ListenAddress, Sources, Window};
+use crate::doctor::access;
 use crate::doctor::checks::{self, GOOD, Target};
 use crate::doctor::postfix::Postfix;
 use crate::doctor::{Finding, Severity};
@@ -102,6 +105,11 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
     for socket in own.iter().chain(&asked_by_postfix) {
         if asked.insert(query::shown(socket)) {
             one_socket(socket, &own, findings);
+            if let (Some(postfix), ListenAddress::Unix(path)) = (postfix, socket)
+                && asked_by_postfix.contains(socket)
+            {
+                for_postfix(path, postfix, config, findings);
+            }
         }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -150,6 +158,27 @@ fn one_socket(socket: &ListenAddress, own: &[ListenAddress], findings: &mut Vec<
         "Postfix gets no answer here, and lets mail pass or refuses it by its default_action.",
         mend,
     ));
+}
+
+/// smtpd connects as Postfix's own user, which USER need not be.
+fn for_postfix(path: &Path, postfix: &Postfix, config: &Config, findings: &mut Vec<Finding>) {
+    let owner = postfix.main.get("mail_owner").map_or("postfix", String::as_str);
+    let Some(user) = User::from_name(owner).ok().flatten().filter(|_| owner != config.sockets.user) else { return };
+    let permissions = |path: &Path| {
+        let metadata = path.metadata().ok()?;
+        Some(access::Permissions { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() })
+    };
+    // What cannot be looked at was a finding of its own.
+    let Some(socket) = permissions(path) else { return };
+    let directories = path.ancestors().skip(1).filter_map(permissions);
+    if !access::may_connect(access::User { uid: user.uid.as_raw(), gid: user.gid.as_raw() }, socket, directories) {
+        findings.push(Finding::problem(
+            "no-permission",
+            format!("unix:{}: user {owner} may not connect", path.display()),
+            "smtpd runs as that user, with its own group alone.",
+            format!("set GROUP to the group of user {owner}, or listen on the socket that systemd hands over"),
+        ));
+    }
 }
 
 async fn database(config: &Config, findings: &mut Vec<Finding>) {

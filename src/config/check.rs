@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::finding::{ConfigError, Finding, Origin, Severity, shown};
 use super::settings::{self, Available, Setting};
-use super::sources::{Given, Sources, Values, is_world_readable, read_bounded};
+use super::sources::{Given, SYSTEM_FILE, Sources, Values, is_world_readable, read_bounded};
 use super::values::{self, Parsed};
 use super::{
     Answers, Audit, Config, Database, Driver, Lists, Logging, Notify, Quota, Secret, Sockets, Status, Subject, Tls,
@@ -181,7 +181,10 @@ impl Checker<'_> {
         let state = self.values.environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next());
         match state.filter(|folder| !folder.is_empty()) {
             Some(folder) => format!("{folder}/{DATABASE_FILE}"),
-            None if is_root => format!("/var/lib/policyd-rate-guard/{DATABASE_FILE}"),
+            // With the system's settings, whoever reads them means the system's database.
+            None if is_root || self.values.file.as_deref() == Some(Path::new(SYSTEM_FILE)) => {
+                format!("/var/lib/policyd-rate-guard/{DATABASE_FILE}")
+            }
             None => format!("./{DATABASE_FILE}"),
         }
     }

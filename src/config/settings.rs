@@ -218,7 +218,7 @@ pub const SECTIONS: &[Section] = &[
                 reload: false,
                 help: "The database's name; when not set, policyd-rate-guard. For SQLite the path of its file, or :memory:; \
                        when not set, policyd-rate-guard.db in systemd's state directory, in /var/lib/policyd-rate-guard \
-                       for root, else in the current folder.",
+                       for root and with the packaged settings file, else in the current folder.",
                 ..ROW
             },
             Setting {

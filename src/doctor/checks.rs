@@ -132,11 +132,12 @@ fn one_check(
         set.or_else(|| service.map(|service| postfix.value(service, parameter).to_owned())).unwrap_or_default()
     };
     let default_action = parameter("default_action", "smtpd_policy_service_default_action");
-    if !default_action.to_ascii_uppercase().starts_with("DUNNO") {
+    let action = default_action.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    if !["DUNNO", "OK", "PERMIT"].contains(&action.as_str()) {
         findings.push(Finding::problem(
             "no-default-action",
-            format!("{place}: without default_action=DUNNO"),
-            "When the daemon does not run, Postfix refuses all mail with 451 4.3.5.",
+            format!("{place}: without default_action=DUNNO, with {default_action:?}"),
+            "When the daemon does not run, Postfix refuses all mail.",
             GOOD.to_owned(),
         ));
     }
@@ -189,7 +190,8 @@ fn one_check(
 /// Is it asked at a stage where there is something to count?
 fn stage(postfix: &Postfix, check: &PolicyCheck, place: &str, findings: &mut Vec<Finding>) {
     let early = ["smtpd_client_restrictions", "smtpd_helo_restrictions", "smtpd_sender_restrictions"];
-    let delayed = postfix.main.get("smtpd_delay_reject").is_none_or(|value| value == "yes");
+    let service = postfix.services.iter().find(|service| service.name == check.service);
+    let delayed = service.is_none_or(|service| postfix.value(service, "smtpd_delay_reject") != "no");
     if check.list == "smtpd_etrn_restrictions" || early.contains(&check.list) && !delayed {
         findings.push(Finding::problem(
             "wrong-stage",

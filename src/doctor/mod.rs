@@ -1,5 +1,7 @@
-//! What `doctor` knows about a good set-up. Pure: `postfix` reads what postconf(1) printed, `checks` judges it.
+//! What `doctor` knows about a good set-up. Pure: `postfix` reads what postconf(1) printed, `checks` judges it, `access`
+//! says who may connect to a socket.
 
+pub mod access;
 pub mod checks;
 pub mod postfix;
 

@@ -96,6 +96,9 @@ inside chmod 0755 "$(dirname "$socket")"
 inside chown root:root "$socket"
 check "the socket is root's" finds '1 problem:no-permission'
 mend
+inside_sh "printf 'USER=www-data\nDB_DATABASE=:memory:\n' >> $settings; chown www-data:www-data $socket"
+check "the socket is another user's, who can connect" says 'user postfix may not connect'
+mend
 inside systemctl stop policyd-rate-guard.socket policyd-rate-guard.service
 check "nobody listens" finds '1 problem:nobody-listens'
 mend
