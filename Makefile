@@ -21,6 +21,9 @@ run: run-dependencies ## run the daemon: SQLite, 127.0.0.1 port 10033, log on th
 	@echo "Settings: $(RUN)/settings.env, database: $(DATA)/policyd-rate-guard.db"
 	exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
 
+# A test that starts a database server bears the server's name, in its own name or its module's.
+SERVERS := mariadb postgres
+
 test: test-dependencies test-fast test-servers ## all tests; as root, installs what they need
 
 test-fast: lint ## formatting, lints, and the tests that need no database server
