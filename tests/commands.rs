@@ -261,7 +261,7 @@ mod cleanup {
         let touched = daemon.database().select(&["sender", "updated_at"], "FROM ratelimits ORDER BY sender");
         assert_eq!(
             prints(daemon.setup(), "cleanup", &[]),
-            "5 senders reset; 1 messages deleted; 2 idle rows deleted\n"
+            "5 senders reset; 1 messages deleted; 2 idle rows deleted; 0 rows of history deleted\n"
         );
         for (sender, quota) in [("raised@example.com", 10), ("locked@example.com", 40)] {
             let row = daemon.database().counters(sender).unwrap();
@@ -278,7 +278,10 @@ mod cleanup {
     fn messages_are_deleted_by_age_and_rows_of_who_has_no_login_when_idle() {
         let daemon = daemon();
         let report = prints_json(daemon.setup(), "cleanup", &[]);
-        assert_eq!(report, json!({"senders_reset": 5, "messages_deleted": 1, "idle_rows_deleted": 2}));
+        assert_eq!(
+            report,
+            json!({"senders_reset": 5, "messages_deleted": 1, "idle_rows_deleted": 2, "history_deleted": 0})
+        );
         assert_eq!(daemon.database().select(&["sender"], "FROM messages"), [["young"]]);
         let left = daemon.database().select(&["sender"], "FROM ratelimits ORDER BY sender");
         assert_eq!(left, [["<here@example.com>"], ["locked@example.com"], ["raised@example.com"]]);

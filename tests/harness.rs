@@ -125,8 +125,8 @@ fn a_process_is_gone_with_its_folder_when_the_test_binary_is() {
     let scratch = Scratch::new(None);
     let mut process = Process::spawn(Command::new("sleep").arg("1000"), Signal::SIGQUIT, scratch.path());
     process.abandon();
-    assert_eq!(process.wait(Duration::from_secs(5)).signal(), Some(Signal::SIGQUIT as i32));
-    wait::until(Duration::from_secs(5), "the guard removes the folder", || (!scratch.path().exists()).then_some(()));
+    assert_eq!(process.wait(Duration::from_secs(30)).signal(), Some(Signal::SIGQUIT as i32));
+    wait::until(Duration::from_secs(30), "the guard removes the folder", || (!scratch.path().exists()).then_some(()));
 }
 
 /// What every database must let the tests do.
