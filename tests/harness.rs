@@ -123,9 +123,9 @@ fn a_proxy_cuts_and_refuses_connections_on_unix_sockets_too() {
 #[test]
 fn a_process_is_gone_with_its_folder_when_the_test_binary_is() {
     let scratch = Scratch::new(None);
-    let mut process = Process::spawn(Command::new("sleep").arg("1000"), Signal::SIGQUIT, scratch.path());
+    let mut process = Process::spawn(Command::new("sleep").arg("1000"), Signal::SIGTERM, scratch.path());
     process.abandon();
-    assert_eq!(process.wait(Duration::from_secs(30)).signal(), Some(Signal::SIGQUIT as i32));
+    assert_eq!(process.wait(Duration::from_secs(30)).signal(), Some(Signal::SIGTERM as i32));
     wait::until(Duration::from_secs(30), "the guard removes the folder", || (!scratch.path().exists()).then_some(()));
 }
 
