@@ -102,9 +102,6 @@ mend
 inside systemctl stop policyd-rate-guard.socket policyd-rate-guard.service
 check "nobody listens" finds '1 problem:nobody-listens'
 mend
-inside_sh "kill -STOP $(main_pid)"
-check "the daemon hangs" finds '1 problem:no-answer'
-inside_sh "kill -CONT $(main_pid)"
 
 # The settings and the database
 inside_sh "echo QUOTA=many >> $settings"
