@@ -22,6 +22,7 @@ main_cf() { inside postconf -e "$@"; }
 mend() {
     inside_sh "cp -p /root/main.cf /etc/postfix/main.cf; cp -p /root/settings $settings
         systemctl stop policyd-rate-guard.service
+        systemctl reset-failed policyd-rate-guard.socket
         systemctl restart policyd-rate-guard.socket
         systemctl start policyd-rate-guard.service"
 }
