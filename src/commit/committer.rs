@@ -74,7 +74,7 @@ impl Committer {
     /// Connects within a second if that can be; a database that is merely away is no error.
     ///
     /// # Errors
-    /// The database must not be used by this program (made by a newer one, or half-migrated).
+    /// The database must not be used by this program (made by a newer one, or a migration was changed).
     pub async fn start(
         settings: config::Database,
         waiting: mpsc::Receiver<Charge>,
