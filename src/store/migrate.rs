@@ -54,10 +54,17 @@ where
         // one wrote, and finds nothing to do next time.
         const TRIES: usize = 50;
         let mut tries = 0;
+        // What a try that failed half-way has done stays done.
+        let mut ran = Vec::new();
         loop {
-            let mut connection = self.take_connection().await?;
-            let result = run::<D>(&mut connection, slowly).await;
-            self.keep(connection, &result);
+            let result = match self.take_connection().await {
+                Ok(mut connection) => {
+                    let result = run::<D>(&mut connection, slowly, &mut ran).await;
+                    self.keep(connection, &result);
+                    result
+                }
+                Err(failure) => Err(failure.into()),
+            };
             match &result {
                 Err(MigrateError::Step { failure, .. } | MigrateError::Database(failure))
                     if failure.rolled_back() && tries < TRIES =>
@@ -65,7 +72,7 @@ where
                     tries += 1;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
-                _ => return result,
+                _ => return result.map(|()| ran),
             }
         }
     }
@@ -78,7 +85,12 @@ where
     }
 }
 
-async fn run<D: Dialect>(connection: &mut ConnectionOf<D>, slowly: bool) -> Result<Vec<Step>, MigrateError>
+/// Runs what is missing, and adds each step to `ran` as it is done.
+async fn run<D: Dialect>(
+    connection: &mut ConnectionOf<D>,
+    slowly: bool,
+    ran: &mut Vec<Step>,
+) -> Result<(), MigrateError>
 where
     ConnectionOf<D>: Migrate,
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
@@ -94,7 +106,6 @@ where
         let forget = format!("DELETE FROM {TABLE} WHERE version = {version}");
         connection.execute(AssertSqlSafe(forget)).await.map_err(|error| failure::<D>(&error))?;
     }
-    let mut ran = Vec::new();
     for step in steps::<D>(connection).await? {
         let Some(migration) = D::migrator().iter().find(|migration| migration.version == step.version) else {
             continue;
@@ -107,8 +118,7 @@ where
             ran.push(Step { applied: true, ..step });
         }
     }
-    D::unlock(connection).await.map_err(database_error::<D>)?;
-    Ok(ran)
+    D::unlock(connection).await.map_err(database_error::<D>)
 }
 
 /// Every migration of the program, and whether the database has it; an error if the database has others.
