@@ -5,7 +5,6 @@ mod list;
 mod reset;
 mod set;
 mod show;
-mod standing;
 
 use serde::Serialize;
 

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::standing;
 use crate::cli;
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::commands::{database, print, print_json};
@@ -18,6 +17,7 @@ use crate::limiter::decide::{Policy, shown_time};
 use crate::limiter::explain::{Explained, blocking, explain};
 use crate::limiter::lists::Lists;
 use crate::limiter::terms::Terms;
+use crate::status::standing;
 use crate::store::report::{Logged, Part};
 use crate::store::senders::SenderRow;
 use crate::store::{Failure, Store};
