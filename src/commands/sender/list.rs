@@ -13,6 +13,7 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::explain::{blocking, explain, quota_used};
 use crate::limiter::lists::Lists;
 use crate::limiter::terms::Terms;
+use crate::status::about::Row;
 use crate::status::standing;
 use crate::store::senders::{Listing, Order};
 
@@ -24,7 +25,7 @@ const CANDIDATES: u32 = 10_000;
 #[derive(Serialize)]
 struct Line {
     #[serde(flatten)]
-    row: super::Row,
+    row: Row,
     /// Of the quota in the present window: of messages and recipients the greater.
     used: u64,
     /// What the next message would be told, if it would be held or refused.
