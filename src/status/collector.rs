@@ -24,6 +24,8 @@ use crate::store::{Failure, Store};
 pub const MOST_SENDERS: u32 = 10_000;
 /// A look that took a second is followed by so many seconds without one.
 pub const REST: u32 = 50;
+/// However long a look took.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Senders read again since they are sending.
 const MOST_ACTIVE: u32 = 2_000;
 /// Refused messages that are shown.
@@ -45,14 +47,23 @@ pub struct Collector {
     totals: Totals,
     /// Of the quota that was kept.
     window: Option<Window>,
-    /// When everybody was last looked at, until when; and when that may be done again.
+    /// When the last look was.
     looked: i64,
+    /// When everybody may be looked at again.
     rested: Option<Instant>,
+    /// What the last look took, without what is rested for already.
+    took: Duration,
 }
 
 impl Collector {
     pub fn new(sort: Sort) -> Collector {
-        Collector { sort, kept: HashMap::new(), totals: Totals::default(), window: None, looked: 0, rested: None }
+        let (kept, totals) = (HashMap::new(), Totals::default());
+        Collector { sort, kept, totals, window: None, looked: 0, rested: None, took: Duration::ZERO }
+    }
+
+    /// How long to wait after a look, so that all looks together take little of the database's time.
+    pub fn rest(&self) -> Duration {
+        (self.took * REST).min(LONGEST_REST)
     }
 
     /// One look. `now` is in seconds since 1970. `message_log` is MESSAGE_LOG.
@@ -63,13 +74,17 @@ impl Collector {
         message_log: bool,
         now: i64,
     ) -> Result<Snapshot, Failure> {
-        let day = now.saturating_sub(DAY);
+        let begun = Instant::now();
+        let mut rested_for = Duration::ZERO;
+        // Whole minutes: what changes with every second would be news to every viewer.
+        let day = now.saturating_sub(DAY).div_euclid(60) * 60;
         let refusals = if message_log { store.refusals(day, LAST_REFUSALS).await? } else { Refusals::default() };
         let may_look = self.rested.is_none_or(|rested| Instant::now() >= rested);
         if may_look || self.window != Some(policy.window) {
             let begun = Instant::now();
             self.look_at_all(store, policy, now).await?;
-            self.rested = Instant::now().checked_add(begun.elapsed() * REST);
+            rested_for = begun.elapsed();
+            self.rested = Instant::now().checked_add(rested_for * REST);
         } else {
             self.look_at_busy(store, policy, &refusals, now).await?;
         }
@@ -90,6 +105,7 @@ impl Collector {
             }
             self.sort.sort(&mut senders);
         }
+        self.took = begun.elapsed().saturating_sub(rested_for);
         let sum = |number: fn(&Count) -> i64| refusals.counts.iter().map(number).sum();
         Ok(Snapshot {
             at: now,

@@ -27,6 +27,19 @@ pub struct Snapshot {
     pub refused: Refused,
 }
 
+impl Snapshot {
+    /// Whether nothing but the time is another.
+    pub fn says_the_same(&self, other: &Snapshot) -> bool {
+        let totals = |snapshot: &Snapshot| Totals { at: 0, ..snapshot.totals };
+        let refused = |snapshot: &Snapshot| (snapshot.refused.known, snapshot.refused.blocked, snapshot.refused.held);
+        self.senders == other.senders
+            && totals(self) == totals(other)
+            && refused(self) == refused(other)
+            && self.refused.last == other.refused.last
+            && (&self.policy, self.hours_from) == (&other.policy, other.hours_from)
+    }
+}
+
 /// What is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyShown {
@@ -96,6 +109,7 @@ pub struct Refused {
     pub last: Vec<Refusal>,
 }
 
+/// What is left out of the JSON is 0, null or empty: there may be ten thousand of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sender {
     pub id: i64,
@@ -109,12 +123,16 @@ pub struct Sender {
     /// When it last sent something.
     pub last: i64,
     /// Messages held or refused, as far back as [`Refused::from`]; held ones among them.
+    #[serde(skip_serializing_if = "is_zero")]
     pub blocked: i64,
+    #[serde(skip_serializing_if = "is_zero")]
     pub held: i64,
     /// What the next message would be told, if it would be held or refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Next>,
     /// Recipients let through in each of the last 24 hours of the clock, the present one last; empty where they were not
     /// read, which is so beyond the first senders.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hours: Vec<u64>,
 }
 
@@ -195,6 +213,10 @@ impl Sort {
 /// The greatest first, equal ones by name.
 fn by<K: Ord>(senders: &mut [Sender], key: impl Fn(&Sender) -> K) {
     senders.sort_by(|one, other| key(other).cmp(&key(one)).then_with(|| one.sender.cmp(&other.sender)));
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// A quota for programs: none for unlimited.

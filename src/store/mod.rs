@@ -301,6 +301,11 @@ impl Store {
         with_backend!(self, backend => backend.sender(key).await)
     }
 
+    /// The sender's row of this number.
+    pub async fn sender_by_id(&mut self, id: i64) -> Result<Option<SenderRow>, Failure> {
+        with_backend!(self, backend => backend.sender_by_id(id).await)
+    }
+
     /// Lists senders.
     pub async fn list(&mut self, listing: &Listing) -> Result<Vec<Listed>, Failure> {
         with_backend!(self, backend => backend.list(listing).await)

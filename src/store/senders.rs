@@ -90,6 +90,16 @@ where
         self.run(async |connection| find::<D>(connection, &key).await).await
     }
 
+    /// The row of this number.
+    pub async fn sender_by_id(&mut self, id: i64) -> Result<Option<SenderRow>, Failure> {
+        self.run(async |connection| {
+            let mut sql = QueryBuilder::<D::Db>::new("SELECT ");
+            sql.push(columns::<D>()).push(" FROM ratelimits WHERE id = ").push_bind(id);
+            connection.fetch_optional(sql.build()).await?.map(|row| sender_row::<D>(&row)).transpose()
+        })
+        .await
+    }
+
     pub async fn list(&mut self, listing: &Listing) -> Result<Vec<Listed>, Failure> {
         self.run(async |connection| list::<D>(connection, listing).await).await
     }
