@@ -28,7 +28,7 @@ pub const REST: u32 = 50;
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Senders read again since they are sending.
 const MOST_ACTIVE: u32 = 2_000;
-/// Refused messages that are shown.
+/// Refusals that are shown.
 const LAST_REFUSALS: u32 = 50;
 /// Senders whose hours and limits are read: the first ones in order, and those who were refused most.
 const CLOSELY: usize = 50;

@@ -105,7 +105,7 @@ pub struct Refused {
     /// Held ones among them.
     pub blocked: i64,
     pub held: i64,
-    /// The latest first.
+    /// The latest of each sender and action, the latest first; not bound to those 24 hours.
     pub last: Vec<Refusal>,
 }
 

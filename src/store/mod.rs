@@ -367,7 +367,7 @@ impl Store {
         with_backend!(self, backend => backend.blocked(id, most).await)
     }
 
-    /// What was held or refused since a time (seconds since 1970), of the newest messages; the `most` last ones in full.
+    /// What was held or refused since a time (seconds since 1970), of the newest messages.
     pub async fn refusals(&mut self, since: i64, most: u32) -> Result<Refusals, Failure> {
         with_backend!(self, backend => backend.refusals(since, most).await)
     }

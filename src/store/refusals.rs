@@ -20,7 +20,7 @@ pub struct Refusals {
     pub cut: bool,
     /// Per sender, those with the most first.
     pub counts: Vec<Count>,
-    /// The latest first.
+    /// The latest of each sender and action: who keeps trying would hide all others. The latest first.
     pub last: Vec<Refusal>,
 }
 
@@ -33,7 +33,7 @@ pub struct Count {
     pub held: i64,
 }
 
-/// A message that was held or refused.
+/// A message that was held or refused, and how many more of the same sender were by the same action.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Refusal {
     /// In seconds since 1970.
@@ -47,6 +47,10 @@ pub struct Refusal {
     pub client_address: String,
     pub action: String,
     pub reason: String,
+    /// This one among them.
+    pub count: i64,
+    /// When the first of them came.
+    pub first: i64,
 }
 
 impl<D: Dialect> Backend<D>
@@ -56,7 +60,7 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    /// What was held or refused since a time (seconds since 1970), of the newest messages; the `most` last ones in full.
+    /// What was held or refused since a time (seconds since 1970), of the newest messages, and the last ones in full, `most` at the most.
     pub async fn refusals(&mut self, since: i64, most: u32) -> Result<Refusals, Failure> {
         self.run(async |connection| {
             let (integer, (open, close)) = (D::INTEGER, D::FROM_EPOCH);
@@ -86,14 +90,16 @@ where
             // First the numbers alone: the rows' texts are long.
             let mut sql = QueryBuilder::<D::Db>::new(format!(
                 "SELECT {at}, CAST(COALESCE(ratelimit_id, -1) AS {integer}), sender, {}, CAST(rcpt_count AS {integer}), \
-                 {}, {}, action, reason FROM messages JOIN (SELECT id AS found ",
+                 {}, {}, action, reason, refused.number, refused.first \
+                 FROM messages JOIN (SELECT MAX(id) AS found, COUNT(*) AS number, MIN(moment) AS first ",
                 text("msgid"),
                 text("from_addr"),
                 text("client_address"),
             ));
-            sql.push(newest("id, blocked"));
+            sql.push(newest(&format!("id, ratelimit_id, action, blocked, {at} AS moment")));
             sql.push(format_args!(
-                " WHERE blocked = 1 ORDER BY id DESC LIMIT {most}) refused ON refused.found = messages.id ORDER BY id DESC"
+                " WHERE blocked = 1 GROUP BY ratelimit_id, action ORDER BY 1 DESC LIMIT {most}) refused \
+                 ON refused.found = messages.id ORDER BY id DESC"
             ));
             let rows = connection.fetch_all(sql.build()).await?;
             let last = rows
@@ -109,6 +115,8 @@ where
                         client_address: row.try_get(6)?,
                         action: row.try_get(7)?,
                         reason: row.try_get(8)?,
+                        count: row.try_get(9)?,
+                        first: row.try_get(10)?,
                     })
                 })
                 .collect::<Result<_, sqlx::Error>>()?;

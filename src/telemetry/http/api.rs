@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::header::{self, HeaderMap, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Request, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
@@ -65,7 +65,7 @@ impl Api {
         match self.lookout.ask(question).await {
             // The page shows it in its place; as an error it would be one more line in the browser's console each time.
             Err(unavailable) => json(StatusCode::OK, &unavailable),
-            Ok(seen) => shown(&seen, request.headers(), request.method() == Method::HEAD),
+            Ok(seen) => shown(&seen, request.headers()),
         }
     }
 }
@@ -84,14 +84,14 @@ fn question(path: &str, uri: &Uri) -> Option<Question> {
     }
 }
 
-fn shown(seen: &Seen, asked: &HeaderMap, head: bool) -> Reply {
+fn shown(seen: &Seen, asked: &HeaderMap) -> Reply {
     let says = |name, what: &str| {
         asked.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.contains(what))
     };
     let mut response = if says(header::IF_NONE_MATCH, &seen.tag) {
         reply(StatusCode::NOT_MODIFIED, JSON, "")
     } else {
-        match seen.packed.as_ref().filter(|_| !head && says(header::ACCEPT_ENCODING, "gzip")) {
+        match seen.packed.as_ref().filter(|_| says(header::ACCEPT_ENCODING, "gzip")) {
             Some(packed) => {
                 let mut response = reply(StatusCode::OK, JSON, packed.clone());
                 response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
