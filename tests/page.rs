@@ -4,8 +4,7 @@
 
 mod support;
 
-use std::fmt::Write as _;
-use std::io::{Read, Write as _};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 use support::client::Request;
 use support::daemon::{Daemon, Setup};
+use support::examples;
 use support::http::{self, Message, ask_as};
 use support::mariadb::MariaDb;
 use support::proxy::Proxy;
@@ -335,25 +335,10 @@ fn what_is_not_news_is_not_sent() {
     assert_ne!(news.header("etag"), Some(tag.as_str()));
 }
 
-/// Ten thousand and some senders, the last ones with the most mail.
-fn crowd(daemon: &Daemon, count: usize) {
-    let mut sql = String::from("BEGIN;");
-    for number in 1..=count {
-        write!(
-            sql,
-            "INSERT INTO ratelimits (id, sender, quota, msg_counter, rcpt_counter) \
-             VALUES ({number}, 'user{number:05}@example.com', 100000, {number}, {number});"
-        )
-        .unwrap();
-    }
-    sql.push_str("COMMIT;");
-    daemon.database().execute(&sql);
-}
-
 #[test]
 fn a_crowd_is_bounded_packed_and_can_be_searched() {
     let daemon = start(Setup::sqlite());
-    crowd(&daemon, 10_500);
+    examples::crowd(daemon.database(), 10_500);
     let before = daemon.resident();
     let snapshot = await_status(&daemon, |snapshot| snapshot["totals"]["known"] == 10_500);
     let senders = snapshot["senders"].as_array().unwrap();
@@ -389,7 +374,7 @@ fn a_crowd_is_bounded_packed_and_can_be_searched() {
 #[test]
 fn many_viewers_are_one_look() {
     let daemon = start(Setup::sqlite());
-    crowd(&daemon, 2_000);
+    examples::crowd(daemon.database(), 2_000);
     let address = address(&daemon);
     let tags: Vec<String> = thread::scope(|scope| {
         let viewers: Vec<_> = (0..30)

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::process::{Process, program};
 use super::scratch::{Account, Scratch};
-use super::wait;
 
 /// How long the browser may take for anything on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,10 +34,15 @@ pub struct Chromium {
     calls: u64,
     session: Option<String>,
     _scratch: Scratch,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One browser at a time: it takes a machine for itself.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Chromium {
     pub fn start() -> Chromium {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = Scratch::new(Account::when_root("nobody"));
         let (socket, theirs) = UnixStream::pair().expect("a pair of sockets");
         socket.set_read_timeout(Some(LIMIT)).expect("a time-out");
@@ -85,6 +89,7 @@ impl Chromium {
             calls: 0,
             session: None,
             _scratch: scratch,
+            _turn: turn,
         };
         let target = chromium.call("Target.createTarget", json!({ "url": "about:blank" }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
@@ -210,6 +215,7 @@ impl Chromium {
             "Enter" => 13,
             "End" => 35,
             "Home" => 36,
+            "ArrowUp" => 38,
             "ArrowDown" => 40,
             _ => 0,
         };
@@ -217,15 +223,5 @@ impl Chromium {
             let event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code });
             self.call("Input.dispatchKeyEvent", event);
         }
-    }
-
-    /// Waits for what the page does by itself.
-    pub fn await_events(&mut self, method: &str, count: usize) -> Vec<Value> {
-        let mut events = Vec::new();
-        wait::until(LIMIT, &format!("{count} times {method}"), || {
-            events.extend(self.events(&[method]));
-            (events.len() >= count).then_some(())
-        });
-        events
     }
 }

@@ -1,5 +1,5 @@
 //! A mail server's ordinary day, for pictures: senders as a hoster has them, office hours, a newsletter, an account that
-//! somebody has phished, and what was refused of it.
+//! somebody has phished, and what was refused of it. And a crowd, for bounds.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -147,6 +147,21 @@ pub fn write(database: &Database) {
         if number % 6 == 0 && number > 10 {
             refuse(3, 2500 - number * 52 - 13, 9, 61, "HOLD", "1x quota 1500");
         }
+    }
+    sql.push_str("COMMIT;");
+    database.execute(&sql);
+}
+
+/// So many senders in empty tables; each has sent one more than the one before.
+pub fn crowd(database: &Database, count: usize) {
+    let mut sql = String::from("BEGIN;");
+    for number in 1..=count {
+        write!(
+            sql,
+            "INSERT INTO ratelimits (id, sender, quota, msg_counter, rcpt_counter) \
+             VALUES ({number}, 'user{number:05}@example.com', 100000, {number}, {number});"
+        )
+        .unwrap();
     }
     sql.push_str("COMMIT;");
     database.execute(&sql);
