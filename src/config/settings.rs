@@ -600,7 +600,8 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Secret,
                 example: "32 characters from: openssl rand -hex 16",
                 secret: true,
-                help: "What a browser must show to see senders' names on the page. Unset, the page shows no names.",
+                help: "What a browser must show to see senders' names on the page: 16 characters of ASCII or more. Unset, the page \
+                       shows no names.",
                 ..ROW
             },
         ],
