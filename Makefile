@@ -3,7 +3,7 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-fast test-servers lint bench
+.PHONY: help run test test-fast test-servers lint screenshots bench
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,21 +21,24 @@ run: run-dependencies ## run the daemon: SQLite, 127.0.0.1 port 10033, log on th
 	@echo "Settings: $(RUN)/settings.env, database: $(DATA)/policyd-rate-guard.db"
 	exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
 
-# A test that starts a database server bears the server's name, in its own name or its module's.
-SERVERS := mariadb postgres
+# A test that starts a database server or a browser bears its name, in its own name or its module's.
+SERVERS := mariadb postgres chromium
 
 test: test-dependencies test-fast test-servers ## all tests; as root, installs what they need
 
-test-fast: lint ## formatting, lints, and the tests that need no database server
+test-fast: lint ## formatting, lints, and the tests that need no database server and no browser
 	$(CARGO) test --locked --no-fail-fast -- $(SERVERS:%=--skip %)
 
-test-servers: test-dependencies ## the tests on real MariaDB and PostgreSQL servers
+test-servers: test-dependencies ## the tests on real MariaDB and PostgreSQL servers and in a real browser
 	$(CARGO) test --locked --no-fail-fast --tests -- $(SERVERS)
 
 lint: lint-dependencies ## rustfmt, clippy and shellcheck, no warning allowed
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	shellcheck $$(git grep -lIE '^#!(/usr)?/bin/(env )?(ba)?sh')
+
+screenshots: test-dependencies ## the pictures of the page in docs/images, with three minutes of example mail
+	SCREENSHOTS=docs/images SCREENSHOTS_AFTER=170 $(CARGO) test --locked --test browser pictures
 
 bench: run-dependencies ## rate, latency and memory beside a server that does nothing; BENCH="--help" for options
 	$(CARGO) bench --locked --bench decisions -- $(BENCH)

@@ -21,6 +21,7 @@
 //! - [`server`]: sockets, connections, signals.
 //! - [`notify`]: telling people, off the mail path.
 //! - [`telemetry`]: the log and the figures.
+//! - [`status`]: senders and the daemon at a glance, for the page and the live screen.
 //! - [`system`]: the kernel and systemd; the only place with `unsafe`.
 
 pub mod cli;
@@ -33,6 +34,7 @@ pub mod limiter;
 pub mod notify;
 pub mod protocol;
 pub mod server;
+pub mod status;
 pub mod store;
 pub mod system;
 pub mod telemetry;

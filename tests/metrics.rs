@@ -148,8 +148,9 @@ fn only_what_there_is_is_answered() {
     let health = get(address, "/healthz");
     assert_eq!((health.status(), health.body.as_str()), (200, "ok\n"));
     assert_eq!(http::ask(address, "HEAD", "/metrics", "").status(), 200);
-    assert_eq!(get(address, "/").status(), 404);
-    assert_eq!(get(address, "/metrics/../../etc/passwd").status(), 404);
+    for path in ["/nothing", "/metrics/../../etc/passwd", "/api/", "/api/metrics"] {
+        assert_eq!(http::ask_as("localhost", address, "GET", path, "").status(), 404, "{path}");
+    }
     let refused = http::ask(address, "POST", "/metrics", "Content-Length: 0\r\n");
     assert_eq!((refused.status(), refused.header("allow")), (405, Some("GET, HEAD")));
     let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5\r\n";

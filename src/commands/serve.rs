@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::commit::committer::{Committer, CommitterError};
 use crate::commit::queue;
-use crate::config::{self, Config, Finding, Severity, Sources};
+use crate::config::{self, Config, Finding, Secret, Severity, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::terms::Terms;
 use crate::notify::crash::Reporter;
@@ -113,10 +113,11 @@ async fn serve(
     let (notifier, notifications) = Notifications::start(&config, metrics.clone()).map_err(|error| {
         Failed::new(Exit::OsError, format_args!("cannot start a thread for notifications: {error}"))
     })?;
-    let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, notifier));
+    let (token, token_now) = watch::channel(config.status.token.clone());
+    let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), metrics, notifier));
     let (tasks, ending) = (TaskTracker::new(), Ending::default());
     if let Some(address) = config.status.listen {
-        show_status(address, &answerer, ending.stop.clone()).await?;
+        show_status(address, &config, &answerer, ending.stop.clone(), terms_now, token_now).await?;
     }
     let room = Arc::new(Semaphore::new(connections));
     for bound in bound {
@@ -127,7 +128,7 @@ async fn serve(
     log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
     systemd::ready(&answerer.metrics.to_string());
 
-    let mut running = Running { sources, config, terms, logging, notifications: &notifications };
+    let mut running = Running { sources, config, terms, token, logging, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
 
     systemd::stopping();
@@ -160,7 +161,14 @@ async fn serve(
 }
 
 /// Shows the figures at METRICS_LISTEN until the process ends.
-async fn show_status(address: SocketAddr, answerer: &Arc<Answerer>, stopping: CancellationToken) -> Result<(), Failed> {
+async fn show_status(
+    address: SocketAddr,
+    config: &Config,
+    answerer: &Arc<Answerer>,
+    stopping: CancellationToken,
+    terms: watch::Receiver<Arc<Terms>>,
+    token: watch::Receiver<Option<Secret>>,
+) -> Result<(), Failed> {
     let listener = StatusListener::bind(address).await.map_err(|error| {
         Failed::new(Exit::OsError, format_args!("METRICS_LISTEN: cannot listen on {address}: {error}"))
     })?;
@@ -175,8 +183,10 @@ async fn show_status(address: SocketAddr, answerer: &Arc<Answerer>, stopping: Ca
         "Log lines that came faster than they could be written",
         logging::lost_lines,
     );
-    log::info!("metrics are on http://{address}/metrics");
-    tokio::spawn(listener.serve(Arc::new(Site { metrics, stopping })));
+    let site = Site::new(metrics, stopping, config.status.name.clone(), config.database.clone(), terms, token)
+        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start a thread for the page: {error}")))?;
+    log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
+    tokio::spawn(listener.serve(Arc::new(site)));
     Ok(())
 }
 
@@ -185,6 +195,8 @@ struct Running<'a> {
     sources: &'a Sources,
     config: Config,
     terms: watch::Sender<Arc<Terms>>,
+    /// STATUS_TOKEN.
+    token: watch::Sender<Option<Secret>>,
     logging: &'a Logging,
     notifications: &'a Notifications,
 }
@@ -245,6 +257,7 @@ impl Running<'_> {
             log::error!("{error}");
         }
         self.notifications.reconfigure(&loaded.config);
+        self.token.send_replace(loaded.config.status.token.clone());
         self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
         // What needs a restart is still in effect as it was at the start.
         self.config =

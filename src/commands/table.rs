@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use terminal_size::Width;
 
 use crate::config::UNLIMITED;
+pub use crate::status::about::utc;
 use crate::telemetry::escape::is_unprintable;
 
 /// Between two columns.
@@ -152,11 +153,6 @@ pub fn quota(quota: u32) -> String {
 pub fn local_time(at: i64, zone: &TimeZone) -> String {
     let local = Timestamp::from_second(at).map(|at| at.to_zoned(zone.clone()));
     local.map_or_else(|_| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M").to_string())
-}
-
-/// A time in seconds since 1970, for programs: RFC 3339, UTC.
-pub fn utc(at: i64) -> String {
-    Timestamp::from_second(at).map_or_else(|_| String::new(), |at| at.to_string())
 }
 
 #[cfg(test)]

@@ -27,6 +27,9 @@ const MAX_PASSWORD_FILE: usize = 4096;
 
 const DATABASE_FILE: &str = "policyd-rate-guard.db";
 
+/// A STATUS_TOKEN that nobody guesses has so many characters.
+const LONG_ENOUGH: usize = 16;
+
 /// Settings that can be used, and what is to be said about them.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -399,7 +402,38 @@ impl Checker<'_> {
     fn status(&mut self) -> Checked<Status> {
         let listen = self.optional("METRICS_LISTEN", values::socket_address);
         let token = self.optional("STATUS_TOKEN", values::secret);
-        Ok(Status { listen: listen?, token: token? })
+        let (listen, token) = (listen?, token?);
+        let name = self.given("METRICS_LISTEN").and_then(|given| values::host_name(&given.text));
+        if let Some(token) = &token {
+            let token = token.reveal();
+            let is_sendable = token.bytes().all(|byte| matches!(byte, b' '..=b'~')) && token.trim() == token;
+            if !is_sendable {
+                return self.fail(
+                    "STATUS_TOKEN",
+                    "may have only letters without accents, digits, signs, and blanks between them: a browser sends it in a header",
+                );
+            }
+            if settings::find("STATUS_TOKEN").is_some_and(|setting| setting.example == token) {
+                self.warn("STATUS_TOKEN", "is the example that everybody knows");
+            } else if token.len() < LONG_ENOUGH {
+                self.warn(
+                    "STATUS_TOKEN",
+                    format!(
+                        "is short enough to be guessed; take {LONG_ENOUGH} characters or more, as `openssl rand -hex 16` makes them"
+                    ),
+                );
+            }
+            match listen {
+                None => self.warn("STATUS_TOKEN", "has no effect without METRICS_LISTEN"),
+                Some(address) if !address.ip().is_loopback() => self.warn(
+                    "METRICS_LISTEN",
+                    "is no loopback address, and there is no TLS: STATUS_TOKEN and names cross the network for all to read; \
+                     see docs/page.md for safer ways",
+                ),
+                Some(_) => {}
+            }
+        }
+        Ok(Status { listen, name, token })
     }
 
     fn warn_of_readable_secrets(&mut self) {

@@ -202,6 +202,9 @@ pub struct Webhook {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     pub listen: Option<SocketAddr>,
+    /// The host as METRICS_LISTEN has it, where that is a name.
+    pub name: Option<String>,
+    /// What a browser must show to see names.
     pub token: Option<Secret>,
 }
 

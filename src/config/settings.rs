@@ -592,16 +592,16 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::SocketAddress,
                 example: "127.0.0.1:9464",
                 reload: false,
-                help: "Where Prometheus reads /metrics and a load balancer /healthz.",
+                help: "Where Prometheus reads /metrics, a load balancer /healthz, and a browser the page.",
                 ..ROW
             },
             Setting {
                 name: "STATUS_TOKEN",
                 kind: Kind::Secret,
-                example: "a long random word",
+                example: "32 characters from: openssl rand -hex 16",
                 secret: true,
-                available: Available::No,
-                help: "What a browser has to show before it sees names of senders.",
+                help: "What a browser must show to see senders' names on the page: 16 characters of ASCII or more. Unset, the page \
+                       shows no names.",
                 ..ROW
             },
         ],

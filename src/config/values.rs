@@ -167,6 +167,13 @@ pub fn socket_address(written: &str, setting: &Setting) -> Parsed<SocketAddr> {
     found.first().copied().map_or_else(|| must_be(setting), Ok)
 }
 
+/// The host of an address as it was written, where that is a name.
+pub fn host_name(written: &str) -> Option<String> {
+    let (host, _) = written.rsplit_once([':', ','])?;
+    let is_name = !host.is_empty() && !host.contains(['[', ':', '*']) && host.parse::<IpAddr>().is_err();
+    is_name.then(|| host.to_owned())
+}
+
 pub fn mode(written: &str, setting: &Setting) -> Parsed<u32> {
     let octal = written.strip_prefix("0o").unwrap_or(written);
     let mode = digits(octal).and_then(|_| u32::from_str_radix(octal, 8).ok()).filter(|mode| *mode <= 0o777);

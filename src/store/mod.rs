@@ -20,6 +20,7 @@ pub mod notices;
 mod patience;
 pub mod policyd;
 mod postgres;
+pub mod refusals;
 pub mod report;
 mod script;
 pub mod senders;
@@ -32,6 +33,7 @@ use backend::Backend;
 use backfill::Filled;
 use maintenance::{Aged, Chunk, Worked};
 use notices::{Claim, Claimed};
+use refusals::Refusals;
 use report::{By, Logged, Part, Top, Totals};
 use senders::{Change, Listed, Listing, SenderRow};
 use takeover::Taken;
@@ -195,6 +197,15 @@ impl Store {
         }
     }
 
+    /// The same for whoever only looks: makes no file, and writes nothing.
+    pub fn reading(database: &config::Database) -> Store {
+        match database.driver {
+            config::Driver::Sqlite => Store::Sqlite(Backend::reading(database)),
+            config::Driver::Mysql => Store::Mysql(Backend::reading(database)),
+            config::Driver::Postgres => Store::Postgres(Backend::reading(database)),
+        }
+    }
+
     /// Where the database is, for messages.
     pub fn place(&self) -> String {
         with_backend!(self, backend => backend.place())
@@ -299,6 +310,11 @@ impl Store {
         with_backend!(self, backend => backend.sender(key).await)
     }
 
+    /// The sender's row of this number.
+    pub async fn sender_by_id(&mut self, id: i64) -> Result<Option<SenderRow>, Failure> {
+        with_backend!(self, backend => backend.sender_by_id(id).await)
+    }
+
     /// Lists senders.
     pub async fn list(&mut self, listing: &Listing) -> Result<Vec<Listed>, Failure> {
         with_backend!(self, backend => backend.list(listing).await)
@@ -358,6 +374,21 @@ impl Store {
     /// A sender's last messages that were held or refused, the latest first.
     pub async fn blocked(&mut self, id: i64, most: u32) -> Result<Vec<Logged>, Failure> {
         with_backend!(self, backend => backend.blocked(id, most).await)
+    }
+
+    /// What was held or refused since a time (seconds since 1970), of the newest messages.
+    pub async fn refusals(&mut self, since: i64, most: u32) -> Result<Refusals, Failure> {
+        with_backend!(self, backend => backend.refusals(since, most).await)
+    }
+
+    /// The senders, `most` at the most, who had mail let through since a minute (counted from 1970).
+    pub async fn active(&mut self, since_minute: i64, most: u32) -> Result<Vec<i64>, Failure> {
+        with_backend!(self, backend => backend.active(since_minute, most).await)
+    }
+
+    /// How many senders there are.
+    pub async fn count_senders(&mut self) -> Result<i64, Failure> {
+        with_backend!(self, backend => backend.count_senders().await)
     }
 
     /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.

@@ -56,6 +56,8 @@ pub enum Order {
 /// Which senders are to be listed.
 #[derive(Debug, Clone)]
 pub struct Listing {
+    /// Only these rows; none for all there are.
+    pub only: Option<Vec<i64>>,
     /// Only names that contain this.
     pub filter: Option<String>,
     /// Only who has used up his quota, or had mail held or refused since this time.
@@ -86,6 +88,16 @@ where
     pub async fn sender(&mut self, key: &str) -> Result<Option<SenderRow>, Failure> {
         let key = self.narrowed(key).await?;
         self.run(async |connection| find::<D>(connection, &key).await).await
+    }
+
+    /// The row of this number.
+    pub async fn sender_by_id(&mut self, id: i64) -> Result<Option<SenderRow>, Failure> {
+        self.run(async |connection| {
+            let mut sql = QueryBuilder::<D::Db>::new("SELECT ");
+            sql.push(columns::<D>()).push(" FROM ratelimits WHERE id = ").push_bind(id);
+            connection.fetch_optional(sql.build()).await?.map(|row| sender_row::<D>(&row)).transpose()
+        })
+        .await
     }
 
     pub async fn list(&mut self, listing: &Listing) -> Result<Vec<Listed>, Failure> {
@@ -270,6 +282,9 @@ where
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
     let (integer, greatest, key) = (D::INTEGER, D::GREATEST, D::SENDER);
+    if listing.only.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
     let (messages, recipients) = match listing.window_since {
         None => (format!("CAST(msg_counter AS {integer})"), format!("CAST(rcpt_counter AS {integer})")),
         Some(_) => ("COALESCE(held.messages, 0)".to_owned(), "COALESCE(held.recipients, 0)".to_owned()),
@@ -283,9 +298,18 @@ where
              JOIN ratelimits r ON r.id = u.ratelimit_id AND (u.minute + 1) * 60 > r.window_from WHERE u.minute >= ",
             D::USAGE
         ));
-        sql.push_bind(minute_of(since)).push(" GROUP BY u.ratelimit_id) held ON held.ratelimit_id = ratelimits.id");
+        sql.push_bind(minute_of(since));
+        if let Some(ids) = &listing.only {
+            sql.push(" AND u.ratelimit_id IN (");
+            push_ids(&mut sql, ids);
+        }
+        sql.push(" GROUP BY u.ratelimit_id) held ON held.ratelimit_id = ratelimits.id");
     }
     sql.push(" WHERE 1 = 1");
+    if let Some(ids) = &listing.only {
+        sql.push(" AND ratelimits.id IN (");
+        push_ids(&mut sql, ids);
+    }
     if let Some(filter) = &listing.filter {
         sql.push(format_args!(" AND {key} LIKE ")).push_bind(format!("%{}%", escaped(&filter.to_lowercase())));
         sql.push(" ESCAPE '!'");

@@ -66,6 +66,11 @@ impl Dialect for Sqlite {
         }
     }
 
+    fn reading(options: SqliteConnectOptions) -> SqliteConnectOptions {
+        // Not opened read-only: that would need the files that a daemon which does not run has taken away.
+        options.create_if_missing(false).pragma("query_only", "ON")
+    }
+
     fn place(options: &SqliteConnectOptions) -> String {
         format!("SQLite file {}", options.get_filename().display())
     }

@@ -105,6 +105,7 @@ pub struct Metrics {
     batch_requests: Histogram,
     transaction_seconds: Histogram,
     database_up: Gauge,
+    database_since: Gauge<f64, AtomicU64>,
     events: [Counter; Heard::NAMES.len()],
     notifications: [[Counter; Delivery::NAMES.len()]; Channel::NAMES.len()],
 }
@@ -115,9 +116,16 @@ impl Default for Metrics {
         let r = &mut registry;
         let build = add(r, "build_info", "The running version", Family::<Vec<Label>, Gauge>::default());
         build.get_or_create_owned(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let start = Gauge::<f64, AtomicU64>::default();
-        start.set(started.as_secs_f64());
+        start.set(since_1970());
+        let database_since = Gauge::<f64, AtomicU64>::default();
+        database_since.set(since_1970());
+        r.register_with_unit(
+            "database_since",
+            "When the database last came or went, since 1970",
+            Unit::Seconds,
+            database_since.clone(),
+        );
         r.register_with_unit("start_time", "When the daemon started, since 1970", Unit::Seconds, start);
 
         let decisions = family(r, "decisions", "Requests answered, by outcome and by what Postfix was told");
@@ -156,6 +164,7 @@ impl Default for Metrics {
                 "1 while counts go into the database, 0 while they are kept in memory",
                 Gauge::default(),
             ),
+            database_since,
             events: Heard::NAMES.map(|outcome| events.get_or_create_owned(&vec![("outcome", outcome)])),
             notifications: Channel::NAMES.map(|channel| {
                 Delivery::NAMES
@@ -164,6 +173,10 @@ impl Default for Metrics {
             registry: Mutex::new(registry),
         }
     }
+}
+
+fn since_1970() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
 type Label = (&'static str, &'static str);
@@ -223,7 +236,9 @@ impl Metrics {
 
     /// Whether counts go into the database.
     pub fn database_is_up(&self, up: bool) {
-        self.database_up.set(i64::from(up));
+        if self.database_up.set(i64::from(up)) != i64::from(up) {
+            self.database_since.set(since_1970());
+        }
     }
 
     /// See [`Metrics::database_is_up`].

@@ -160,6 +160,13 @@ impl Setup {
         Output { status, stdout: read(&mut stdout), stderr: read(&mut stderr) }
     }
 
+    /// A command as it is typed into a shell.
+    pub fn typed(&self, arguments: &str) -> String {
+        self.write_settings();
+        let program = env!("CARGO_BIN_EXE_policyd-rate-guard");
+        format!("{program} --config {} {arguments}", self.settings_path().display())
+    }
+
     fn set(&mut self, name: &str, value: &str) {
         assert!(!value.contains(['\'', '\n']), "the value of {name} cannot be written between single quotes");
         self.settings.retain(|(known, _)| known != name);

@@ -84,10 +84,15 @@ fn read_chunks(mut message: Message, mut reader: impl BufRead) -> io::Result<Mes
 
 /// Sends one request and reads the response.
 pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> Message {
+    ask_as("test", address, method, path, headers)
+}
+
+/// Sends one request under a name of the server's.
+pub fn ask_as(host: &str, address: SocketAddr, method: &str, path: &str, headers: &str) -> Message {
     let mut stream = TcpStream::connect_timeout(&address, LIMIT).expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
     stream
-        .write_all(format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n").as_bytes())
+        .write_all(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").as_bytes())
         .expect("sending a request");
     Message::read(&stream, method != "HEAD").expect("a response")
 }

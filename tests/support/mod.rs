@@ -2,9 +2,11 @@
 //! as Postfix does. Everything lives in private folders and on private sockets, and is gone when the test binary is,
 //! however that ended.
 //!
+//! - `chromium`  a real browser without a screen
 //! - `client`    a policy client that sends what Postfix 3.7 sends, in its order
 //! - `daemon`    the daemon under test: settings, start until READY=1, signals, log, memory
 //! - `database`  a test database of any kind: the settings to reach it, and its rows
+//! - `examples`  a day of a mail server, for pictures
 //! - `http`      asking the daemon's status page, and a receiver of its webhook
 //! - `load`      many connections that ask at once
 //! - `mariadb`   a private MariaDB server
@@ -15,6 +17,7 @@
 //! - `scratch`   a private folder, owned by whom the process in it runs as
 //! - `server`    what tests do with a database server, whichever it is
 //! - `stream`    one name for TCP and unix connections
+//! - `terminal`  a real terminal, whose screen is read as text
 //! - `traffic`   connections that ask until they are stopped, and remember what they were told
 //! - `wait`      waiting for something with a bound
 
@@ -23,9 +26,11 @@
 // A tool that fails is a test that fails. Clippy knows `#[test]` functions as tests, but not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+pub mod chromium;
 pub mod client;
 pub mod daemon;
 pub mod database;
+pub mod examples;
 pub mod http;
 pub mod load;
 pub mod mariadb;
@@ -36,5 +41,6 @@ pub mod root;
 pub mod scratch;
 pub mod server;
 pub mod stream;
+pub mod terminal;
 pub mod traffic;
 pub mod wait;

@@ -3,7 +3,6 @@
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::standing;
 use crate::cli;
 use crate::cli::SenderOrder;
 use crate::commands::table::{self, Align, Table};
@@ -14,6 +13,8 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::explain::{blocking, explain, quota_used};
 use crate::limiter::lists::Lists;
 use crate::limiter::terms::Terms;
+use crate::status::about::Row;
+use crate::status::standing;
 use crate::store::senders::{Listing, Order};
 
 /// Histories read at a time: some 150,000 minutes at the most.
@@ -24,7 +25,7 @@ const CANDIDATES: u32 = 10_000;
 #[derive(Serialize)]
 struct Line {
     #[serde(flatten)]
-    row: super::Row,
+    row: Row,
     /// Of the quota in the present window: of messages and recipients the greater.
     used: u64,
     /// What the next message would be told, if it would be held or refused.
@@ -38,6 +39,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         let seconds = |window: std::time::Duration| i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
         let longest = policy.longest_window().map_or(24 * 3600, seconds);
         let listing = Listing {
+            only: None,
             filter: options.filter.clone(),
             blocked_since: options.blocked.then(|| now.saturating_sub(longest)),
             window_since: match policy.window {

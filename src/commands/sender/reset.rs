@@ -6,6 +6,7 @@ use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::status::about::Row;
 
 pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
     let row = database::with_tables(sources, async |config, store| {
@@ -15,7 +16,7 @@ pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed>
         row.ok_or_else(|| super::no_such_sender(&key))
     })?;
     if options.output.json {
-        print_json(&super::Row::from(&row))?;
+        print_json(&Row::from(&row))?;
         return Ok(Exit::Ok);
     }
     print(&format!("{}: counted from zero again, quota {}\n", table::clean(&row.sender), table::quota(row.quota)))?;

@@ -8,13 +8,14 @@ use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::status::about::Row;
 use crate::store::Store;
 use crate::store::senders::{Change, SenderRow};
 
 #[derive(Serialize)]
 struct Report {
     #[serde(flatten)]
-    row: super::Row,
+    row: Row,
     /// Whether the row was made now.
     made: bool,
     /// With --existing, how many of the domain's logins were changed.

@@ -1,0 +1,169 @@
+//! All about one sender, for people and for programs: his row, each limit with what is used of it, his last day hour by hour,
+//! and his last messages that were held or refused, and why.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::collector::{HOURS, first_hour};
+use super::snapshot::limited;
+use super::standing;
+use crate::limiter::decide::Policy;
+use crate::limiter::explain::{Explained, blocking, explain};
+use crate::store::report::{Logged, Part};
+use crate::store::senders::SenderRow;
+use crate::store::{Failure, Store};
+
+/// Blocked messages that are shown.
+const BLOCKED: u32 = 10;
+
+#[derive(Debug, Clone)]
+pub struct About {
+    pub row: SenderRow,
+    /// Empty for an `@domain` row, which nobody is charged to.
+    pub explained: Vec<Explained>,
+    /// What was let through in each of the last hours of the clock, and when it began; the present one last.
+    pub hours: Vec<(i64, Part)>,
+    /// The latest first.
+    pub blocked: Vec<Logged>,
+}
+
+/// Reads what there is about a sender. `now` is in seconds since 1970.
+pub async fn read(store: &mut Store, policy: &Policy, row: &SenderRow, now: i64) -> Result<About, Failure> {
+    let standings = standing::of(store, policy, &[row], now).await?;
+    let is_domain = row.sender.starts_with('@');
+    let explained = match standings.get(&row.id) {
+        Some(standing) if !is_domain => explain(policy, standing, now),
+        _ => Vec::new(),
+    };
+    let first = first_hour(now, &policy.zone);
+    let parts = store.parts(&[row.id], first / 60, 60).await?;
+    let hour = |number: i64| {
+        let part = parts.iter().find(|part| part.part == number).copied();
+        (first + number * 3600, part.unwrap_or(Part { id: row.id, part: number, messages: 0, recipients: 0 }))
+    };
+    Ok(About {
+        row: row.clone(),
+        explained,
+        hours: (0..HOURS).map(hour).collect(),
+        blocked: store.blocked(row.id, BLOCKED).await?,
+    })
+}
+
+/// A sender's row, for programs. A quota of null is unlimited; times are RFC 3339 in UTC.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    sender: String,
+    quota: Option<u32>,
+    quota_reset: Option<u32>,
+    quota_locked: bool,
+    /// Since the last cleanup, also what was refused.
+    msg_counter: u32,
+    rcpt_counter: u32,
+    msg_total: u32,
+    rcpt_total: u32,
+    created_at: String,
+    updated_at: String,
+}
+
+impl From<&SenderRow> for Row {
+    fn from(row: &SenderRow) -> Row {
+        Row {
+            sender: row.sender.clone(),
+            quota: limited(row.quota),
+            quota_reset: limited(row.quota_reset),
+            quota_locked: row.locked,
+            msg_counter: row.messages,
+            rcpt_counter: row.recipients,
+            msg_total: row.total_messages,
+            rcpt_total: row.total_recipients,
+            created_at: utc(row.created_at),
+            updated_at: utc(row.updated_at),
+        }
+    }
+}
+
+/// [`About`], for programs; what `sender show --json` prints.
+#[derive(Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    row: Row,
+    /// What the next message to one recipient would be told.
+    next: String,
+    limits: Vec<LimitReport>,
+    hours: Vec<HourReport>,
+    blocked: Vec<BlockedReport>,
+}
+
+#[derive(Serialize)]
+struct LimitReport {
+    limit: String,
+    per: String,
+    used: u64,
+    /// Null where there is no such limit for this sender.
+    allowed: Option<u64>,
+    action: String,
+    exceeded: bool,
+    /// Null where it is not exceeded, and where it always will be.
+    free_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct HourReport {
+    from: String,
+    messages: i64,
+    recipients: i64,
+}
+
+#[derive(Serialize)]
+struct BlockedReport {
+    at: String,
+    queue_id: String,
+    recipients: i64,
+    from: String,
+    client_address: String,
+    client_name: String,
+    action: String,
+    reason: String,
+}
+
+impl Report {
+    pub fn new(shown: &About, policy: &Policy) -> Report {
+        let next = blocking(&shown.explained).and_then(|one| one.action.clone());
+        let limit = |one: &Explained| LimitReport {
+            limit: one.limit.clone(),
+            per: one.per.clone(),
+            used: one.used,
+            allowed: one.allowed,
+            action: one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), ToString::to_string),
+            exceeded: one.exceeded,
+            free_at: one.free_at.map(utc),
+        };
+        let hour = |(at, part): &(i64, Part)| HourReport {
+            from: utc(*at),
+            messages: part.messages,
+            recipients: part.recipients,
+        };
+        let blocked = |one: &Logged| BlockedReport {
+            at: utc(one.at),
+            queue_id: one.queue_id.clone(),
+            recipients: one.recipients,
+            from: one.from.clone(),
+            client_address: one.client_address.clone(),
+            client_name: one.client_name.clone(),
+            action: one.action.clone(),
+            reason: one.reason.clone(),
+        };
+        Report {
+            row: (&shown.row).into(),
+            next: next.as_ref().unwrap_or(&policy.accepted).to_string(),
+            limits: shown.explained.iter().map(limit).collect(),
+            hours: shown.hours.iter().map(hour).collect(),
+            blocked: shown.blocked.iter().map(blocked).collect(),
+        }
+    }
+}
+
+/// A time in seconds since 1970 as programs read it.
+pub fn utc(at: i64) -> String {
+    Timestamp::from_second(at).map_or_else(|_| String::new(), |at| at.to_string())
+}

@@ -1,0 +1,225 @@
+//! What one look at the database tells. Pure. All times are in seconds since 1970.
+
+use serde::Serialize;
+
+use crate::config::{UNLIMITED, Window};
+use crate::limiter::decide::Policy;
+use crate::limiter::duration;
+use crate::limiter::explain::{Explained, blocking};
+use crate::limiter::steps::{Step, StepAction};
+use crate::protocol::reply::Severity;
+use crate::store::refusals::Refusal;
+
+/// All senders, the policy that they are under, and what was refused of late.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Snapshot {
+    pub at: i64,
+    pub policy: PolicyShown,
+    pub totals: Totals,
+    /// In the order of the collector; at most as many as it was told.
+    pub senders: Vec<Sender>,
+    /// Whether these are all there are.
+    pub complete: bool,
+    /// How many of these senders are blocked now.
+    pub blocked_now: usize,
+    /// Where [`Sender::hours`] begin.
+    pub hours_from: i64,
+    pub refused: Refused,
+}
+
+impl Snapshot {
+    /// Whether nothing but the time is another.
+    pub fn says_the_same(&self, other: &Snapshot) -> bool {
+        let totals = |snapshot: &Snapshot| Totals { at: 0, ..snapshot.totals };
+        let refused = |snapshot: &Snapshot| (snapshot.refused.known, snapshot.refused.blocked, snapshot.refused.held);
+        self.senders == other.senders
+            && totals(self) == totals(other)
+            && refused(self) == refused(other)
+            && self.refused.last == other.refused.last
+            && (&self.policy, self.hours_from) == (&other.policy, other.hours_from)
+    }
+}
+
+/// What is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PolicyShown {
+    /// `24h`, or `reset`.
+    pub window: String,
+    /// Of a sender without a row of his own; none for unlimited.
+    pub quota: Option<u32>,
+    /// QUOTA_STEPS, lowest first.
+    pub steps: Vec<StepShown>,
+    /// LIMITS as written, with what happens beyond each.
+    pub limits: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepShown {
+    /// `1x`.
+    pub factor: String,
+    /// `NOTIFY`, or what Postfix is told.
+    pub action: String,
+}
+
+impl PolicyShown {
+    pub fn new(policy: &Policy) -> PolicyShown {
+        let step = |step: &Step| StepShown {
+            factor: step.factor_written(),
+            action: match &step.action {
+                StepAction::Notify => "NOTIFY".to_owned(),
+                StepAction::Act(action) => action.to_string(),
+            },
+        };
+        PolicyShown {
+            window: match policy.window {
+                Window::Reset => "reset".to_owned(),
+                Window::Sliding(window) => duration::show(window),
+            },
+            quota: limited(policy.new_quota),
+            steps: policy.steps.iter().map(step).collect(),
+            limits: policy.limits.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// Of all senders together, in the last 24 hours.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// When they were counted: on a large database that is seldom.
+    pub at: i64,
+    /// Rows in `ratelimits`.
+    pub known: i64,
+    /// Who had mail let through.
+    pub active: i64,
+    pub messages: i64,
+    pub recipients: i64,
+}
+
+/// What was held or refused in the last 24 hours, as far as the newest messages tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// Whether MESSAGE_LOG is on; if not, nothing of this is known.
+    pub known: bool,
+    /// How far back the numbers reach.
+    pub from: i64,
+    /// Held ones among them.
+    pub blocked: i64,
+    pub held: i64,
+    /// The latest of each sender and action, the latest first; not bound to those 24 hours.
+    pub last: Vec<Refusal>,
+}
+
+/// What is left out of the JSON is 0, null or empty: there may be ten thousand of these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sender {
+    pub id: i64,
+    /// The key: a login, or `<sender>` or `[address]`. It is a stranger's text.
+    pub sender: String,
+    /// None for unlimited.
+    pub quota: Option<u32>,
+    /// In the present window, what the quota counts.
+    pub messages: u64,
+    pub recipients: u64,
+    /// When it last sent something.
+    pub last: i64,
+    /// Messages held or refused, as far back as [`Refused::from`]; held ones among them.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub blocked: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub held: i64,
+    /// What the next message would be told, if it would be held or refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Next>,
+    /// Recipients let through in each of the last 24 hours of the clock, the present one last; empty where they were not
+    /// read, which is so beyond the first senders.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hours: Vec<u64>,
+}
+
+/// Why the next message would be held or refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Next {
+    /// `HOLD`, `DEFER_IF_PERMIT`, `554`, ….
+    pub action: String,
+    /// `1x quota 1000`, `30 recipients/5m`, ….
+    pub limit: String,
+    /// None where it is not known, and where it never will be free by itself.
+    pub free_at: Option<i64>,
+}
+
+impl Next {
+    /// By all limits that a sender has.
+    pub fn of(explained: &[Explained]) -> Option<Next> {
+        let one = blocking(explained)?;
+        Some(Next { action: one.action.as_ref()?.word(), limit: one.limit.clone(), free_at: one.free_at })
+    }
+
+    /// By the quota alone, for who has used so much of it. LIMITS need the sender's history.
+    pub fn by_quota(policy: &Policy, used: u64, quota: u32) -> Option<Next> {
+        let (step, action) = policy.steps.acting(used.saturating_add(1), quota)?;
+        (action.severity() >= Severity::Hold).then(|| Next {
+            action: action.word(),
+            limit: format!("{} quota {quota}", step.factor_written()),
+            free_at: None,
+        })
+    }
+}
+
+/// What senders are sorted by; equal ones by name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// Of the quota, what is used; the greatest first.
+    #[default]
+    Share,
+    /// The most first.
+    Recipients,
+    /// The most first.
+    Messages,
+    /// Who is blocked now, then by the number of blocked messages.
+    Blocked,
+    /// The latest first.
+    Last,
+    Name,
+}
+
+impl Sender {
+    /// Of messages and recipients the greater: what is compared with the quota.
+    pub fn used(&self) -> u64 {
+        self.messages.max(self.recipients)
+    }
+
+    /// What is used of the quota, in thousandths; none where there is no quota. Who may not send is at its end.
+    pub fn share(&self) -> Option<u64> {
+        match self.quota? {
+            0 => Some(if self.used() == 0 { 0 } else { 1000 }),
+            quota => Some(self.used().saturating_mul(1000) / u64::from(quota)),
+        }
+    }
+}
+
+impl Sort {
+    pub fn sort(self, senders: &mut [Sender]) {
+        match self {
+            Sort::Share => by(senders, |sender| (sender.share(), sender.used())),
+            Sort::Recipients => by(senders, |sender| sender.recipients),
+            Sort::Messages => by(senders, |sender| sender.messages),
+            Sort::Blocked => by(senders, |sender| (sender.next.is_some(), sender.blocked)),
+            Sort::Last => by(senders, |sender| sender.last),
+            Sort::Name => senders.sort_by(|one, other| one.sender.cmp(&other.sender)),
+        }
+    }
+}
+
+/// The greatest first, equal ones by name.
+fn by<K: Ord>(senders: &mut [Sender], key: impl Fn(&Sender) -> K) {
+    senders.sort_by(|one, other| key(other).cmp(&key(one)).then_with(|| one.sender.cmp(&other.sender)));
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// A quota for programs: none for unlimited.
+pub fn limited(quota: u32) -> Option<u32> {
+    (quota != UNLIMITED).then_some(quota)
+}

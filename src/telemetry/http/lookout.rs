@@ -1,0 +1,267 @@
+//! Looks at the database for the page, once for all who watch.
+//!
+//! A thread of its own, with a connection of its own: not even encoding ten thousand senders takes a turn from the mail path.
+//! What was seen is kept and given to everybody until it is time to look again; when nobody has asked for a while, the
+//! connection is closed.
+
+use std::collections::HashMap;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use hyper::body::Bytes;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout};
+
+use crate::commit::breaker;
+use crate::config;
+use crate::limiter::terms::Terms;
+use crate::status::about::{self, Report};
+use crate::status::{Collector, Sender, Snapshot, Sort};
+use crate::store::{Failure, Store};
+
+/// Between two looks, at least.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an asker waits for a look; then he gets the last one.
+const ASKERS_PATIENCE: Duration = Duration::from_secs(3);
+/// When nobody has asked for so long, the connection is closed and what was kept is forgotten.
+const UNWATCHED: Duration = Duration::from_secs(15);
+/// Askers who may wait at once.
+const MOST_WAITING: usize = 64;
+/// Answers about single senders and searches that are kept for [`INTERVAL`].
+const MOST_KEPT: usize = 64;
+/// Senders that a search finds at the most.
+const MOST_FOUND: u32 = 200;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// All senders.
+    Everybody,
+    /// One sender, by the number of his row.
+    Sender(i64),
+    /// Senders whose name contains this.
+    Find(String),
+}
+
+/// An answer in JSON.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub json: Bytes,
+    /// The same, packed; for large ones.
+    pub packed: Option<Bytes>,
+    /// Differs when the content does.
+    pub tag: String,
+    pub at: Instant,
+}
+
+/// Why there is no answer, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unavailable {
+    pub unavailable: String,
+}
+
+type Answer = Result<Arc<Seen>, Unavailable>;
+
+/// Where answers are to be had. The thread ends when the last one of these has gone.
+#[derive(Debug, Clone)]
+pub struct Lookout {
+    questions: mpsc::Sender<(Question, oneshot::Sender<Answer>)>,
+    last: watch::Receiver<Option<Arc<Seen>>>,
+}
+
+impl Lookout {
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(database: config::Database, terms: watch::Receiver<Arc<Terms>>) -> io::Result<Lookout> {
+        let (questions, asked) = mpsc::channel(MOST_WAITING);
+        let (last, last_now) = watch::channel(None);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("page".to_owned()).spawn(move || {
+            let in_memory = database.driver == config::Driver::Sqlite && database.name == ":memory:";
+            let watcher = Watcher {
+                store: Store::new(&database),
+                in_memory,
+                terms,
+                collector: Collector::new(Sort::Share),
+                everybody: None,
+                before: None,
+                others: HashMap::new(),
+                // A tag of an earlier process must not be taken for one of this.
+                tags: fastrand::u64(..),
+                last,
+            };
+            runtime.block_on(watcher.run(asked));
+        })?;
+        Ok(Lookout { questions, last: last_now })
+    }
+
+    /// Asks, and waits for the answer for a bounded time.
+    pub async fn ask(&self, question: Question) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let wants_everybody = question == Question::Everybody;
+        let answered = async {
+            self.questions.try_send((question, reply)).ok()?;
+            timeout(ASKERS_PATIENCE, answer).await.ok()?.ok()
+        };
+        match answered.await {
+            Some(answer) => answer,
+            None => {
+                let last = self.last.borrow().clone().filter(|_| wants_everybody);
+                last.ok_or_else(|| Unavailable { unavailable: "the database takes its time to answer".to_owned() })
+            }
+        }
+    }
+}
+
+/// A look, and when it may be repeated.
+#[derive(Debug, Clone)]
+struct Kept {
+    answer: Answer,
+    until: Instant,
+}
+
+struct Watcher {
+    store: Store,
+    /// Nobody but the committer's connection sees such a database.
+    in_memory: bool,
+    terms: watch::Receiver<Arc<Terms>>,
+    collector: Collector,
+    everybody: Option<Kept>,
+    /// What was seen last, to find what is new.
+    before: Option<(Snapshot, Arc<Seen>)>,
+    others: HashMap<Question, Kept>,
+    tags: u64,
+    last: watch::Sender<Option<Arc<Seen>>>,
+}
+
+impl Watcher {
+    async fn run(mut self, mut asked: mpsc::Receiver<(Question, oneshot::Sender<Answer>)>) {
+        loop {
+            match timeout(UNWATCHED, asked.recv()).await {
+                Ok(Some((question, reply))) => {
+                    let answer = self.answer(question).await;
+                    // Whoever asked may have gone.
+                    let _ = reply.send(answer);
+                }
+                Ok(None) => return self.store.close().await,
+                Err(_) => self.rest().await,
+            }
+        }
+    }
+
+    async fn rest(&mut self) {
+        self.store.close().await;
+        self.collector = Collector::new(Sort::Share);
+        self.everybody = None;
+        self.before = None;
+        self.others.clear();
+        self.last.send_replace(None);
+    }
+
+    async fn answer(&mut self, question: Question) -> Answer {
+        if self.in_memory {
+            let why = "the database is in the daemon's memory (DB_DATABASE=:memory:), where only the daemon sees it";
+            return Err(Unavailable { unavailable: why.to_owned() });
+        }
+        let now = Instant::now();
+        self.others.retain(|_, kept| kept.until > now);
+        let kept = match question {
+            Question::Everybody => self.everybody.as_ref(),
+            _ => self.others.get(&question),
+        };
+        if let Some(kept) = kept.filter(|kept| kept.until > now) {
+            return kept.answer.clone();
+        }
+        if question == Question::Everybody {
+            return self.look_at_everybody().await;
+        }
+        let answer = self.look(&question).await;
+        if self.others.len() < MOST_KEPT {
+            self.others.insert(question, Kept { answer: answer.clone(), until: Instant::now() + INTERVAL });
+        }
+        answer
+    }
+
+    async fn look_at_everybody(&mut self) -> Answer {
+        let terms = self.terms.borrow().clone();
+        let looked = {
+            let look = self.collector.collect(&mut self.store, &terms.policy, terms.message_log, breaker::now());
+            timeout(PATIENCE, look).await
+        };
+        let until = Instant::now() + self.collector.rest().max(INTERVAL);
+        let answer = self.found(looked).and_then(|snapshot| {
+            let seen = match &self.before {
+                Some((before, seen)) if before.says_the_same(&snapshot) => {
+                    Arc::new(Seen { at: Instant::now(), ..(**seen).clone() })
+                }
+                _ => self.seen(&snapshot)?,
+            };
+            self.before = Some((snapshot, seen.clone()));
+            self.last.send_replace(Some(seen.clone()));
+            Ok(seen)
+        });
+        self.everybody = Some(Kept { answer: answer.clone(), until });
+        answer
+    }
+
+    async fn look(&mut self, question: &Question) -> Answer {
+        let terms = self.terms.borrow().clone();
+        let (policy, now) = (&terms.policy, breaker::now());
+        match question {
+            Question::Everybody => self.look_at_everybody().await,
+            Question::Sender(id) => {
+                let look = async {
+                    let Some(row) = self.store.sender_by_id(*id).await? else { return Ok(None) };
+                    Ok(Some(about::read(&mut self.store, policy, &row, now).await?))
+                };
+                let looked = timeout(PATIENCE, look).await;
+                let about = self.found(looked)?;
+                self.seen(&about.map(|about| Report::new(&about, policy)))
+            }
+            Question::Find(text) => {
+                let look = self.collector.find(&mut self.store, policy, text, MOST_FOUND, now);
+                let looked = timeout(PATIENCE, look).await;
+                let senders = self.found(looked)?;
+                self.seen(&Found { senders })
+            }
+        }
+    }
+
+    fn found<T>(&mut self, looked: Result<Result<T, Failure>, tokio::time::error::Elapsed>) -> Result<T, Unavailable> {
+        let why = match looked {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => format!("no answer within {PATIENCE:?}"),
+        };
+        self.store.abandon();
+        Err(Unavailable { unavailable: format!("{}: {why}", self.store.place()) })
+    }
+
+    fn seen(&mut self, value: &impl Serialize) -> Answer {
+        self.tags = self.tags.wrapping_add(1);
+        let tag = format!("\"{:x}\"", self.tags);
+        let encoded = serde_json::to_vec(value).map_err(io::Error::from).and_then(|json| {
+            let packed = if json.len() > 4096 { Some(pack(&json)?.into()) } else { None };
+            Ok(Arc::new(Seen { json: json.into(), packed, tag, at: Instant::now() }))
+        });
+        encoded.map_err(|error| Unavailable { unavailable: format!("this is a bug: {error}") })
+    }
+}
+
+#[derive(Serialize)]
+struct Found {
+    senders: Vec<Sender>,
+}
+
+fn pack(json: &[u8]) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(json)?;
+    encoder.finish()
+}
