@@ -1,5 +1,6 @@
 //! One set-up beside another: what a policy, full tables or telling people costs, as ratios of the same run.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,7 +9,9 @@ use crate::report::{Comparison, median, microseconds};
 use crate::servers::{Server, plain};
 use crate::support::daemon::Setup;
 use crate::support::http::Receiver;
+use crate::support::stream::free_port;
 use crate::tables;
+use crate::viewers::{self, Viewers};
 
 const CONNECTIONS: usize = 64;
 
@@ -164,6 +167,28 @@ pub fn surge(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Resul
         ),
         Comparison::of("memory after it, with a webhook beside without", "MB", "bounded", memory.last().copied()),
     ])
+}
+
+/// With `watch` and the page open, beside nobody looking.
+pub fn watched(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<Comparison> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let setup = plain(setup())
+        .setting("MESSAGE_LOG", "True")
+        .setting("METRICS_LISTEN", &address.to_string())
+        .setting("STATUS_TOKEN", viewers::TOKEN);
+    let mut server = Server::daemon("a daemon with a page", setup);
+    let traffic = Arc::new(Traffic::of(crate::load::SENDERS));
+    let mut rates = Vec::new();
+    for round in 1..=rounds.rounds {
+        eprintln!("round {round} of {}: unseen, then with watch and the page open", rounds.rounds);
+        let unseen = server.load(load, &traffic, CONNECTIONS, rounds.length)?.0.rate;
+        let viewers = server.setup().map(|setup| Viewers::open(setup, address));
+        let seen = server.load(load, &traffic, CONNECTIONS, rounds.length)?.0.rate;
+        drop(viewers);
+        rates.push([unseen, seen]);
+    }
+    server.verify()?;
+    Ok(Comparison::of("with watch and the page open, beside unseen", "requests/s", "at least 0.95", rates))
 }
 
 impl Comparison {

@@ -8,6 +8,7 @@
 //! - `servers`      what is measured: the null server, and the daemon in several set-ups
 //! - `comparisons`  one set-up of the daemon beside another
 //! - `tables`       tables as they are on a large installation
+//! - `viewers`      people who look at the daemon meanwhile
 //! - `report`       the table and the JSON
 
 // A benchmark that fails is to stop and say where.
@@ -23,6 +24,7 @@ mod servers;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod tables;
+mod viewers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -100,6 +102,8 @@ enum Part {
     History,
     /// Ten thousand blocked senders with a webhook beside without.
     Surge,
+    /// With `watch` and the page open beside unseen.
+    Watched,
     /// A million senders and five million messages in the tables beside none. Takes minutes.
     Flat,
 }
@@ -147,6 +151,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Surge) {
         report.comparisons.extend(comparisons::surge(&load, setup, rounds)?);
+    }
+    if wanted(Part::Watched) {
+        report.comparisons.push(comparisons::watched(&load, setup, rounds)?);
     }
     if wanted(Part::Flat) {
         report.comparisons.push(comparisons::flat(&load, setup, rounds)?);

@@ -123,13 +123,19 @@ impl Server {
     }
 
     /// None of the null server.
-    pub fn database(&self) -> Option<&Database> {
+    pub fn setup(&self) -> Option<&Setup> {
         match &self.kind {
             Kind::Null { .. } => None,
-            Kind::Daemon(daemon) => Some(daemon.database()),
+            Kind::Daemon(daemon) => Some(daemon.setup()),
         }
     }
 
+    /// None of the null server.
+    pub fn database(&self) -> Option<&Database> {
+        self.setup().map(Setup::database)
+    }
+
+    /// A client of its own.
     pub fn connect(&self) -> Client {
         Client::unix(&self.socket)
     }
