@@ -64,6 +64,12 @@ pub enum Command {
     /// Show who sent most.
     Top(Top),
 
+    /// Show live who sends how much, who is blocked and why, and how the daemon and its database do.
+    ///
+    /// Needs a terminal. `?` lists the keys: they sort, filter, and open a sender. `q` quits. Only reads, and never keeps mail
+    /// waiting. NO_COLOR and CLICOLOR=0 in the environment leave the colours out.
+    Watch(Watch),
+
     /// Take over from another program.
     #[command(subcommand)]
     Import(Import),
@@ -302,6 +308,17 @@ pub enum TopBy {
     Networks,
 }
 
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// How often to look: from 1s to 1h. A database that takes long to answer is asked less often.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_interval)]
+    pub interval: Duration,
+
+    /// No colours.
+    #[arg(long)]
+    pub no_color: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Import {
     /// Take over settings, lists and the last 24 hours from policyd (thc2cat/go-policyd).
@@ -342,6 +359,12 @@ fn parse_quota(written: &str) -> Result<u32, String> {
 
 fn parse_duration(written: &str) -> Result<Duration, String> {
     duration::parse(written).ok_or_else(|| "write a number and a unit: 90s, 5m, 20h, 7d".to_owned())
+}
+
+fn parse_interval(written: &str) -> Result<Duration, String> {
+    let interval = parse_duration(written)?;
+    let allowed = Duration::from_secs(1)..=Duration::from_secs(3600);
+    if allowed.contains(&interval) { Ok(interval) } else { Err("write a time from 1s to 1h".to_owned()) }
 }
 
 fn parse_attribute(written: &str) -> Result<(String, String), String> {

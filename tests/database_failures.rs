@@ -84,12 +84,19 @@ fn is_queue_id(word: &str) -> bool {
     word.starts_with("4bX") && word.ends_with(':')
 }
 
-/// While the breaker is open nobody waits.
+/// While the breaker is open nobody waits: 99 of 100 answers come within 50 ms. What a loaded machine adds to that is
+/// measured in the same moments, by requests that nobody is charged for and that need no database.
 fn assert_quick(daemon: &Daemon) {
     let mut client = daemon.connect();
-    let mut took: Vec<Duration> = (0..100).map(|_| timed(&mut client, &Request::data(ALICE, 1)).1).collect();
+    let pairs = (0..300).map(|_| [ALICE, ""].map(|login| timed(&mut client, &Request::data(login, 1)).1));
+    let (counted, free): (Vec<_>, Vec<_>) = pairs.map(|[counted, free]| (counted, free)).unzip();
+    let (counted, free) = (percentile_99(counted), percentile_99(free));
+    assert!(counted < free + Duration::from_millis(50), "p99 {counted:?}; of what needs no database {free:?}");
+}
+
+fn percentile_99(mut took: Vec<Duration>) -> Duration {
     took.sort_unstable();
-    assert!(took[90] < Duration::from_millis(50), "{took:?}");
+    took[took.len() * 99 / 100]
 }
 
 fn killed_ten_times_under_load<S: Server>() {
@@ -101,9 +108,7 @@ fn killed_ten_times_under_load<S: Server>() {
         traffic.await_answers(20);
         server.kill9();
         daemon.await_log_times(AWAY, time, DECISION_TIMEOUT + SLACK);
-        if time == 1 {
-            assert_quick(&daemon);
-        }
+        assert_quick(&daemon);
         traffic.await_answers(20);
         server.start_again();
         daemon.await_log_times(BACK, time, BACK_WITHIN);

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 use std::time::Duration;
 
@@ -69,6 +71,7 @@ on_every_database! {
     lists_are_sorted_filtered_and_know_who_is_blocked
     delete_takes_the_history_and_on_demand_the_messages
     three_daemons_give_new_logins_their_domains_quota_exactly
+    while_64_connections_send_every_command_works_and_no_mail_is_answered_otherwise
 }
 
 mod run {
@@ -279,40 +282,68 @@ mod run {
             assert_eq!(quotas(first.database(), login), (7, 7, false), "{login}");
         }
     }
-}
 
-#[test]
-fn while_64_connections_send_every_command_works_and_no_mail_is_answered_otherwise() {
-    let limits = "1000000 recipients/1h; 5 networks/1h";
-    let daemon = Setup::sqlite()
-        .setting("QUOTA", "unlimited")
-        .setting("QUOTA_WINDOW", "24h")
-        .setting("LIMITS", limits)
-        .setting("LOG_LEVEL", "WARNING")
-        .start_on_tables();
-    let traffic = Traffic::start(&daemon.unix_address(), &senders(64), Duration::ZERO);
-    traffic.await_answers(500);
-    let setup = daemon.setup();
-    for arguments in [
-        &["list"][..],
-        &["list", "--blocked"],
-        &["show", "sender01@example.com"],
-        &["show", "sender01@example.com", "--held"],
-        &["set", "sender02@example.com", "--quota", "1000000"],
-        &["set", "@example.com", "--quota", "900000", "--existing"],
-        &["reset", "sender03@example.com"],
-        &["delete", "sender04@example.com", "--yes", "--messages"],
-    ] {
-        told(setup, arguments);
-        traffic.await_answers(200);
+    pub fn while_64_connections_send_every_command_works_and_no_mail_is_answered_otherwise(setup: Setup) {
+        let daemon = setup
+            .setting("QUOTA", "unlimited")
+            .setting("QUOTA_WINDOW", "24h")
+            .setting("LIMITS", "1000000 recipients/1h; 5 networks/1h")
+            .setting("MESSAGE_RETENTION", "30")
+            .setting("LOG_LEVEL", "WARNING")
+            .start_on_tables();
+        let setup = daemon.setup();
+        let postconf = postconf(setup);
+        let traffic = Traffic::start(&daemon.unix_address(), &senders(64), Duration::ZERO);
+        traffic.await_answers(500);
+        for line in [
+            "sender list",
+            "sender list --blocked",
+            "sender show sender01@example.com",
+            "sender show sender01@example.com --held",
+            "sender set sender02@example.com --quota 1000000",
+            "sender set @example.com --quota 900000 --existing",
+            "sender reset sender03@example.com",
+            "sender delete sender04@example.com --yes --messages",
+            "top",
+            "top --by blocked",
+            "top --by networks",
+            "query --sasl-username sender05@example.com",
+            "query --sasl-username sender05@example.com --dry-run",
+            "check",
+            "migrate",
+            "migrate --status",
+            "cleanup",
+            &format!("doctor --postconf {postconf}"),
+        ] {
+            let words: Vec<&str> = line.split(' ').collect();
+            let output = setup.run(words[0], &words[1..]);
+            let said = [output.stdout, output.stderr].concat();
+            assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&said));
+            traffic.await_answers(200);
+        }
+        let answers = traffic.stop();
+        assert!(answers.iter().all(|answer| answer.action == ACCEPTED));
+        assert!(!daemon.log().contains("let through without being counted"), "{}", daemon.log());
+        for sender in ["sender00@example.com", "sender01@example.com", "sender03@example.com", "sender63@example.com"] {
+            let asked = answers.iter().filter(|answer| answer.sender == sender).count();
+            let row = daemon.database().counters(sender).unwrap();
+            assert_eq!(row.msg_total, i64::try_from(asked).unwrap(), "{sender}: none lost and none twice");
+        }
     }
-    for (command, arguments) in [("top", &[][..]), ("top", &["--by", "blocked"]), ("cleanup", &[]), ("migrate", &[])] {
-        let output = setup.run(command, arguments);
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+
+    /// Stands in for the program of a Postfix that asks this daemon, and is written as its documentation says.
+    fn postconf(setup: &Setup) -> String {
+        let path = setup.folder().join("postconf");
+        let script = format!(
+            "#!/bin/sh\ncase $1 in\n-x) cat <<'X'\nqueue_directory = {}\nmail_owner = nobody\nsmtpd_data_restrictions = \
+             check_policy_service {{ unix:policy, timeout=5s, default_action=DUNNO }}\nX\n;;\n\
+             -Mx) echo 'smtp inet n - y - - smtpd' ;;\nesac\n",
+            setup.folder().display()
+        );
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
     }
-    let answers = traffic.stop();
-    assert!(answers.iter().all(|answer| answer.action == ACCEPTED));
-    assert!(!daemon.log().contains("let through without being counted"), "{}", daemon.log());
 }
 
 #[test]

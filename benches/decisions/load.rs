@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,49 @@ use tokio::task::JoinSet;
 
 use crate::support::client::Request;
 
-/// So many senders share the load evenly.
+/// So many senders share the usual load evenly.
 pub const SENDERS: usize = 50;
 
 const WARM_UP: Duration = Duration::from_millis(400);
 /// A connection whose reply takes longer fails the benchmark.
 const REPLY_LIMIT: Duration = Duration::from_secs(10);
-const REPLY: &[u8] = b"action=DUNNO\n\n";
+/// Stands in a request where its instance's number goes.
+const NUMBER: &str = "0000000000000000";
+
+/// Messages with one recipient each, of all senders in turn.
+#[derive(Debug)]
+pub struct Traffic {
+    /// A request of each sender, and where in it the instance's number stands.
+    templates: Vec<(Vec<u8>, usize)>,
+    /// How every reply begins; another one fails the benchmark.
+    reply: &'static [u8],
+}
+
+impl Traffic {
+    /// Of so many senders, each let through.
+    pub fn of(senders: usize) -> Traffic {
+        Traffic::by(&(0..senders).map(sender).collect::<Vec<_>>())
+    }
+
+    pub fn by(senders: &[String]) -> Traffic {
+        let template = |login: &String| {
+            let bytes = Request::data(login, 1).instance(format_args!("1f3a.6560a1b2.{NUMBER}.0")).to_bytes();
+            let found = bytes.windows(NUMBER.len()).position(|part| part == NUMBER.as_bytes());
+            (bytes, found.expect("the instance"))
+        };
+        Traffic { templates: senders.iter().map(template).collect(), reply: b"action=DUNNO\n\n" }
+    }
+
+    /// Each deferred.
+    pub fn deferred(self) -> Traffic {
+        Traffic { reply: b"action=DEFER_IF_PERMIT ", ..self }
+    }
+}
+
+/// The login of the sender of this number.
+pub fn sender(number: usize) -> String {
+    format!("sender{number:02}@example.com")
+}
 
 /// What a run over some connections measured.
 #[derive(Debug, Clone, Copy)]
@@ -47,14 +84,21 @@ impl Load {
     }
 
     /// Loads the server at `socket` for `length` after a warm-up. Also gives the number of all replies, warm-up included.
-    pub fn run(&self, socket: &Path, connections: usize, length: Duration) -> io::Result<(Measured, u64)> {
+    pub fn run(
+        &self,
+        socket: &Path,
+        traffic: &Arc<Traffic>,
+        connections: usize,
+        length: Duration,
+    ) -> io::Result<(Measured, u64)> {
         let begin = Instant::now() + WARM_UP;
         let end = begin + length;
         let seen = self.runtime.block_on(async {
             let mut tasks = JoinSet::new();
-            for _ in 0..connections {
+            for connection in 0..connections {
                 let stream = UnixStream::connect(socket).await?;
-                tasks.spawn(ask_until(stream, begin, end));
+                let requests = Requests::new(traffic.clone(), connection, connections);
+                tasks.spawn(ask_until(stream, requests, begin, end));
             }
             tasks.join_all().await.into_iter().collect::<io::Result<Vec<Seen>>>()
         })?;
@@ -70,8 +114,7 @@ impl Load {
     }
 }
 
-async fn ask_until(mut stream: UnixStream, begin: Instant, end: Instant) -> io::Result<Seen> {
-    let mut requests = Requests::new();
+async fn ask_until(mut stream: UnixStream, mut requests: Requests, begin: Instant, end: Instant) -> io::Result<Seen> {
     let mut seen = Seen { latencies: histogram(), replies: 0 };
     let mut reply = Vec::with_capacity(256);
     loop {
@@ -87,7 +130,7 @@ async fn ask_until(mut stream: UnixStream, begin: Instant, end: Instant) -> io::
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server closed a connection"));
             }
         }
-        if reply != REPLY {
+        if !reply.starts_with(requests.traffic.reply) {
             return Err(io::Error::other(format!("the server answered {:?}", String::from_utf8_lossy(&reply))));
         }
         let answered = Instant::now();
@@ -104,35 +147,36 @@ fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, 100_000_000_000, 3).expect("bounds in order")
 }
 
-/// One connection's messages, one recipient each, of all senders in turn.
+/// One connection's share of the messages.
 struct Requests {
-    /// A request of each sender, and where in it the instance's number stands.
-    templates: Vec<(Vec<u8>, usize)>,
+    traffic: Arc<Traffic>,
+    /// Where it stands in the senders, and how far it goes each time: all connections together take all in turn.
+    next: usize,
+    step: usize,
+    /// Of its own among all connections ever made, since no two messages may have the same instance, or they would be one
+    /// message asked about twice.
     connection: u32,
     sent: u32,
+    bytes: Vec<u8>,
 }
 
 impl Requests {
-    fn new() -> Requests {
+    fn new(traffic: Arc<Traffic>, next: usize, step: usize) -> Requests {
         static CONNECTIONS: AtomicU32 = AtomicU32::new(0);
-        const NUMBER: &str = "0000000000000000";
-        let template = |sender| {
-            let login = format!("sender{sender:02}@example.com");
-            let bytes = Request::data(&login, 1).instance(format_args!("1f3a.6560a1b2.{NUMBER}.0")).to_bytes();
-            let found = bytes.windows(NUMBER.len()).position(|part| part == NUMBER.as_bytes());
-            (bytes, found.expect("the instance"))
-        };
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        Requests { templates: (0..SENDERS).map(template).collect(), connection, sent: 0 }
+        Requests { traffic, next, step, connection, sent: 0, bytes: Vec::new() }
     }
 
-    /// The next message; no two have the same instance, or they would be one message asked about twice.
     fn next(&mut self) -> &[u8] {
-        let sender = (self.connection as usize + self.sent as usize) % SENDERS;
-        let number = format!("{:08x}{:08x}", self.connection, self.sent);
+        let senders = self.traffic.templates.len();
+        // A step that divides their number would leave most of them out: each time around begins one further.
+        let (turn, place) = (self.next / senders, self.next % senders);
+        let (template, number) = &self.traffic.templates[(place + turn) % senders];
+        self.bytes.clone_from(template);
+        let text = format!("{:08x}{:08x}", self.connection, self.sent);
+        self.bytes[*number..*number + text.len()].copy_from_slice(text.as_bytes());
+        self.next += self.step;
         self.sent += 1;
-        let (bytes, place) = &mut self.templates[sender];
-        bytes[*place..*place + number.len()].copy_from_slice(number.as_bytes());
-        bytes
+        &self.bytes
     }
 }

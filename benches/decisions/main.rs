@@ -6,12 +6,15 @@
 //! - `commit`       the yardstick for a lone request
 //! - `log_reader`   takes the log lines
 //! - `servers`      what is measured: the null server, and the daemon in several set-ups
+//! - `comparisons`  one set-up of the daemon beside another
+//! - `tables`       tables as they are on a large installation
 //! - `report`       the table and the JSON
 
 // A benchmark that fails is to stop and say where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod commit;
+mod comparisons;
 mod load;
 mod log_reader;
 mod null_server;
@@ -19,8 +22,10 @@ mod report;
 mod servers;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod tables;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, thread};
 
@@ -29,7 +34,8 @@ use clap::{Parser, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use commit::Commits;
-use load::{Load, Measured};
+use comparisons::Rounds;
+use load::{Load, Measured, Traffic, sender};
 use report::{Lone, Memory, Rate, Report, median, microseconds};
 use servers::{Server, plain};
 use support::client::{Client, Request};
@@ -88,6 +94,14 @@ enum Part {
     Memory,
     /// Time from start to READY=1 on an existing database.
     Ready,
+    /// Ten limits beside one quota.
+    Limits,
+    /// A sender with a million messages in the window beside a new one.
+    History,
+    /// Ten thousand blocked senders with a webhook beside without.
+    Surge,
+    /// A million senders and five million messages in the tables beside none. Takes minutes.
+    Flat,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -118,6 +132,25 @@ fn main() -> anyhow::Result<()> {
     if wanted(Part::Ready) {
         report.ready_milliseconds = Some(ready(options.database));
     }
+    let rounds = Rounds { rounds: options.rounds, length: Duration::from_secs_f64(options.seconds) };
+    let load = Load::new()?;
+    let setup: fn() -> Setup = match options.database {
+        Kind::Sqlite => || setup(Kind::Sqlite),
+        Kind::Mariadb => || setup(Kind::Mariadb),
+        Kind::Postgres => || setup(Kind::Postgres),
+    };
+    if wanted(Part::Limits) {
+        report.comparisons.push(comparisons::limits(&load, setup, rounds)?);
+    }
+    if wanted(Part::History) {
+        report.comparisons.extend(comparisons::history(&load, setup, rounds)?);
+    }
+    if wanted(Part::Surge) {
+        report.comparisons.extend(comparisons::surge(&load, setup, rounds)?);
+    }
+    if wanted(Part::Flat) {
+        report.comparisons.push(comparisons::flat(&load, setup, rounds)?);
+    }
     println!("{}", report.table());
     if let Some(file) = &options.json {
         fs::write(file, serde_json::to_vec_pretty(&report)?).with_context(|| format!("writing {}", file.display()))?;
@@ -135,21 +168,24 @@ fn rates(options: &Options) -> anyhow::Result<Vec<Rate>> {
     servers.push(Server::daemon(&name, plain(setup(options.database))));
     servers.push(Server::everything_on(&format!("{name}, all on"), setup(options.database))?);
     let load = Load::new()?;
+    let traffic = Arc::new(Traffic::of(load::SENDERS));
     let length = Duration::from_secs_f64(options.seconds);
     // By server, then by number of connections, then by round.
-    let mut measured = vec![vec![Vec::<Measured>::new(); options.connections.len()]; servers.len()];
+    let mut measured = vec![vec![Vec::<(Measured, Duration)>::new(); options.connections.len()]; servers.len()];
     for round in 1..=options.rounds {
         for (server, columns) in servers.iter_mut().zip(&mut measured) {
             eprintln!("round {round} of {}: {}", options.rounds, server.name());
             for (&connections, rounds) in options.connections.iter().zip(columns) {
-                rounds.push(server.load(&load, connections, length)?);
+                rounds.push(server.load(&load, &traffic, connections, length)?);
             }
         }
     }
     for server in &servers {
         server.verify()?;
     }
-    let ratio = |of: &[Measured], to: &[Measured]| median(of.iter().zip(to).map(|(of, to)| of.rate / to.rate));
+    let ratio = |of: &[(Measured, Duration)], to: &[(Measured, Duration)]| {
+        median(of.iter().zip(to).map(|((of, _), (to, _))| of.rate / to.rate))
+    };
     let mut rows = Vec::new();
     for (column, &connections) in options.connections.iter().enumerate() {
         for (server, columns) in servers.iter().zip(&measured) {
@@ -157,9 +193,10 @@ fn rates(options: &Options) -> anyhow::Result<Vec<Rate>> {
             rows.push(Rate {
                 server: server.name().to_owned(),
                 connections,
-                requests_per_second: median(rounds.iter().map(|one| one.rate)),
-                p50_microseconds: median(rounds.iter().map(|one| microseconds(one.p50))),
-                p99_microseconds: median(rounds.iter().map(|one| microseconds(one.p99))),
+                requests_per_second: median(rounds.iter().map(|(one, _)| one.rate)),
+                p50_microseconds: median(rounds.iter().map(|(one, _)| microseconds(one.p50))),
+                p99_microseconds: median(rounds.iter().map(|(one, _)| microseconds(one.p99))),
+                processor_microseconds: median(rounds.iter().map(|(_, taken)| microseconds(*taken))),
                 of_null: ratio(rounds, &measured[0][column]),
                 of_sqlite: server.name().starts_with(&name).then(|| ratio(rounds, &measured[1][column])),
             });
@@ -177,11 +214,12 @@ fn lone(options: &Options) -> anyhow::Result<Lone> {
     let mut commits = Commits::new(&scratch.join("commits.db"))?;
     let mut server = Server::daemon("sqlite", plain(Setup::sqlite()));
     let load = Load::new()?;
+    let traffic = Arc::new(Traffic::of(load::SENDERS));
     let length = Duration::from_secs_f64(options.seconds / 2.0);
     let mut pairs = Vec::new();
     for _ in 0..options.rounds + 2 {
         let commit = microseconds(commits.p50(length)?);
-        let request = microseconds(server.load(&load, 1, length)?.p50);
+        let request = microseconds(server.load(&load, &traffic, 1, length)?.0.p50);
         pairs.push((request, commit));
     }
     server.verify()?;
@@ -200,7 +238,7 @@ fn memory(kind: Kind) -> anyhow::Result<Memory> {
     let mut clients = Vec::with_capacity(CONNECTIONS);
     for number in 0..CONNECTIONS {
         let mut client: Client = daemon.connect();
-        let reply = client.ask(&Request::data(&format!("sender{:02}@example.com", number % load::SENDERS), 1));
+        let reply = client.ask(&Request::data(&sender(number % load::SENDERS), 1));
         anyhow::ensure!(reply == "DUNNO", "the daemon answered {reply}");
         clients.push(client);
     }
@@ -218,7 +256,7 @@ fn ready(kind: Kind) -> f64 {
     eprintln!("start-up");
     let mut daemon = plain(setup(kind)).start();
     for number in 0..load::SENDERS {
-        daemon.connect().ask(&Request::data(&format!("sender{number:02}@example.com"), 1));
+        daemon.connect().ask(&Request::data(&sender(number), 1));
     }
     let mut start = || {
         daemon.term();

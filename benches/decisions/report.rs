@@ -19,6 +19,20 @@ pub struct Report {
     pub memory: Option<Memory>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_milliseconds: Option<f64>,
+    pub comparisons: Vec<Comparison>,
+}
+
+/// One set-up beside another: medians over the rounds.
+#[derive(Debug, Serialize)]
+pub struct Comparison {
+    pub what: String,
+    pub unit: &'static str,
+    pub base: f64,
+    pub measured: f64,
+    /// Measured divided by base, round by round.
+    pub ratio: f64,
+    /// What the ratio should be.
+    pub aim: &'static str,
 }
 
 /// One server at one number of connections: medians over the rounds.
@@ -29,6 +43,8 @@ pub struct Rate {
     pub requests_per_second: f64,
     pub p50_microseconds: f64,
     pub p99_microseconds: f64,
+    /// What the server's process took of the processors for one request; a database server's share is not in it.
+    pub processor_microseconds: f64,
     /// The rate divided by the null server's of the same round.
     pub of_null: f64,
     /// The rate divided by SQLite's of the same round, for another database.
@@ -63,12 +79,13 @@ impl Report {
             let width = self.rates.iter().map(|row| row.server.len()).max().unwrap_or(0);
             let _ = writeln!(
                 text,
-                "\n{:width$}  {:>11}  {:>10}  {:>9}  {:>9}  {:>7}{}",
+                "\n{:width$}  {:>11}  {:>10}  {:>9}  {:>9}  {:>9}  {:>7}{}",
                 "server",
                 "connections",
                 "requests/s",
                 "p50",
                 "p99",
+                "processor",
                 "of null",
                 if self.rates.iter().any(|row| row.of_sqlite.is_some()) { "  of SQLite" } else { "" }
             );
@@ -76,12 +93,13 @@ impl Report {
                 let of_sqlite = row.of_sqlite.map_or_else(String::new, |ratio| format!("  {ratio:>9.2}"));
                 let _ = writeln!(
                     text,
-                    "{:width$}  {:>11}  {:>10.0}  {:>6.0} µs  {:>6.0} µs  {:>7.2}{}",
+                    "{:width$}  {:>11}  {:>10.0}  {:>6.0} µs  {:>6.0} µs  {:>6.1} µs  {:>7.2}{}",
                     row.server,
                     row.connections,
                     row.requests_per_second,
                     row.p50_microseconds,
                     row.p99_microseconds,
+                    row.processor_microseconds,
                     row.of_null,
                     of_sqlite
                 );
@@ -103,6 +121,9 @@ impl Report {
         }
         if let Some(ready) = self.ready_milliseconds {
             let _ = writeln!(text, "ready {ready:.1} ms after the start, on an existing database");
+        }
+        for Comparison { what, unit, base, measured, ratio, aim } in &self.comparisons {
+            let _ = writeln!(text, "{what}: {measured:.0} {unit} beside {base:.0} {unit}: {ratio:.2} (aim: {aim})");
         }
         text
     }

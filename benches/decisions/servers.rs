@@ -1,15 +1,18 @@
 //! What is measured: the null server, and the daemon in several set-ups.
 
-use std::env;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, fs};
 
-use anyhow::ensure;
+use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
 
-use crate::load::{Load, Measured};
+use crate::load::{Load, Measured, Traffic};
+use crate::support::client::{Client, Request};
 use crate::support::daemon::{Daemon, Setup};
+use crate::support::database::Database;
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::wait;
@@ -28,14 +31,14 @@ pub struct Server {
 
 #[derive(Debug)]
 enum Kind {
-    Null { _process: Helper },
+    Null { process: Helper },
     Daemon(Box<Daemon>),
 }
 
 /// This program again in one of its hidden modes, on a socket in a folder of its own.
 #[derive(Debug)]
 struct Helper {
-    _process: Process,
+    process: Process,
     scratch: Scratch,
 }
 
@@ -45,7 +48,7 @@ impl Helper {
         let mut command = Command::new(env::current_exe()?);
         command.arg(mode).arg(scratch.join("socket"));
         let process = Process::spawn(&mut command, Signal::SIGKILL, scratch.path());
-        let helper = Helper { _process: process, scratch };
+        let helper = Helper { process, scratch };
         wait::until(Duration::from_secs(5), mode, || helper.socket().exists().then_some(()));
         Ok(helper)
     }
@@ -71,7 +74,7 @@ impl Server {
         Ok(Server {
             name: "null server".to_owned(),
             socket: process.socket(),
-            kind: Kind::Null { _process: process },
+            kind: Kind::Null { process },
             replies: 0,
             _log_reader: None,
         })
@@ -104,10 +107,63 @@ impl Server {
         &self.name
     }
 
-    pub fn load(&mut self, load: &Load, connections: usize, length: Duration) -> anyhow::Result<Measured> {
-        let (measured, replies) = load.run(&self.socket, connections, length)?;
+    /// Also gives the processor time that the server took for a request.
+    pub fn load(
+        &mut self,
+        load: &Load,
+        traffic: &Arc<Traffic>,
+        connections: usize,
+        length: Duration,
+    ) -> anyhow::Result<(Measured, Duration)> {
+        let before = self.processor_time()?;
+        let (measured, replies) = load.run(&self.socket, traffic, connections, length)?;
+        let taken = self.processor_time()? - before;
         self.replies += replies;
-        Ok(measured)
+        Ok((measured, taken.div_f64(replies as f64)))
+    }
+
+    /// None of the null server.
+    pub fn database(&self) -> Option<&Database> {
+        match &self.kind {
+            Kind::Null { .. } => None,
+            Kind::Daemon(daemon) => Some(daemon.database()),
+        }
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::unix(&self.socket)
+    }
+
+    /// Has a client ask about one message, and gives the time it took.
+    pub fn ask(&mut self, client: &mut Client, login: &str) -> Duration {
+        let asked = Instant::now();
+        let reply = client.ask(&Request::data(login, 1));
+        let taken = asked.elapsed();
+        assert_eq!(reply, "DUNNO", "{}", self.name);
+        self.replies += 1;
+        taken
+    }
+
+    /// Resident memory in megabytes (10^6 bytes).
+    pub fn resident(&self) -> anyhow::Result<f64> {
+        let Kind::Daemon(daemon) = &self.kind else { bail!("only a daemon's memory is measured") };
+        #[expect(clippy::cast_precision_loss, reason = "a memory size is far below 2^52")]
+        Ok(daemon.resident() as f64 / 1e6)
+    }
+
+    /// All that the server's threads have taken so far, of user and system time.
+    fn processor_time(&self) -> anyhow::Result<Duration> {
+        let id = match &self.kind {
+            Kind::Null { process } => process.process.id(),
+            Kind::Daemon(daemon) => daemon.id(),
+        };
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{id}/task"))? {
+            // proc(5): its first number is the time spent on a processor.
+            let times = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds += times.split(' ').next().context("schedstat is empty")?.parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
     }
 
     /// A fast server that forgets is no server: the database must hold every message that was answered.

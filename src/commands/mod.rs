@@ -13,6 +13,7 @@ mod sender;
 mod serve;
 mod table;
 mod top;
+pub mod watch;
 
 use std::io::{self, Write};
 
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Query(options) => query::run(&sources, &options),
         Command::Sender(sender) => sender::run(&sources, &sender),
         Command::Top(options) => top::run(&sources, &options),
+        Command::Watch(options) => watch::run(&sources, &options),
         Command::Import(Import::Policyd(options)) => import::run(&options),
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),

@@ -1,7 +1,6 @@
 //! `serve`: the start-up checklist, the wait, the drain.
 
 use std::net::SocketAddr;
-use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,10 +57,10 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     privileges::not_dumpable().map_err(|error| os_error(&error))?;
     let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
         .map_err(|error| Failed::new(Exit::IoError, error))?;
-    log_panics();
+    logging::log_panics();
     let reporter = Reporter::start(&config.notify).map(Arc::new);
-    if let Some(reporter) = reporter.clone() {
-        logging.on_error(move |record| reporter.report(record.target(), record.args()));
+    if let Some(reporter) = &reporter {
+        reporter.watch(&logging);
     }
     loaded.warnings.iter().for_each(log_finding);
 
@@ -280,13 +279,6 @@ fn log_finding(finding: &Finding) {
         Severity::Error => log::error!("{finding}"),
         Severity::Warning => log::warn!("{finding}"),
     }
-}
-
-/// A panic ends the task it happens in and is logged like any other error. Its message is ours, never the network's.
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        log::error!("this is a bug, please report it: process {}: {panic}", process::id());
-    }));
 }
 
 #[cfg(test)]

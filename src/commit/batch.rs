@@ -2,6 +2,7 @@
 //! the rows are read. Knows no clock and no SQL.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -179,7 +180,7 @@ impl Judge for Ruler<'_> {
             let (true, Some((id, walked))) = (due.counts(), walked) else {
                 let known = id.and_then(|id| self.standings.get(&id)).map(|walked| walked.standing.clone());
                 let mut standing = known.unwrap_or_else(|| Standing::new(policy.new_quota));
-                verdicts.push(Verdict::Looked(decide(policy, &mut standing, &facts)));
+                verdicts.push(Verdict::Looked(Arc::new(decide(policy, &mut standing, &facts))));
                 continue;
             };
             let ruling = decide(policy, &mut walked.standing, &facts);
@@ -195,7 +196,7 @@ impl Judge for Ruler<'_> {
             if self.terms.message_log && (charges || ruling.blocked) {
                 writes.audit.push(audit_row(due, id, &ruling));
             }
-            verdicts.push(Verdict::Counted(ruling));
+            verdicts.push(Verdict::Counted(Arc::new(ruling)));
         }
         writes.seen = seen
             .into_iter()

@@ -315,7 +315,8 @@ impl Committer {
             .iter()
             .map(|due| {
                 let facts = due.facts(&terms.policy, breaker::now());
-                Verdict::Remembered(open.standin.rule(&terms.policy, &facts, due.charge.request.dry_run))
+                let ruling = open.standin.rule(&terms.policy, &facts, due.charge.request.dry_run);
+                Verdict::Remembered(Arc::new(ruling))
             })
             .collect();
         self.answer_all(part, verdicts);

@@ -13,18 +13,20 @@ pub mod queue;
 pub mod repeats;
 pub mod standin;
 
+use std::sync::Arc;
+
 use crate::limiter::decide::Ruling;
 use crate::protocol::reply::Action;
 
-/// The answer to a charge.
+/// The answer to a charge. Its ruling is shared: the connection shows it, and [`repeats`] keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Counted in the database, and ruled by it.
-    Counted(Ruling),
+    Counted(Arc<Ruling>),
     /// Ruled by the database, but not counted: a dry run.
-    Looked(Ruling),
+    Looked(Arc<Ruling>),
     /// The database is away: ruled by the daemon's own memory.
-    Remembered(Ruling),
+    Remembered(Arc<Ruling>),
     /// Nothing could be said in time; Postfix is told ACTION_ON_ERROR.
     FailOpen(FailOpen, Action),
 }

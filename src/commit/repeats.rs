@@ -12,7 +12,7 @@ use crate::protocol::request::{Request, Stage};
 
 /// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
 pub const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// The most messages remembered; the oldest are forgotten first. About 30 MB if ever full.
+/// The most messages remembered; the oldest are forgotten first. About 20 MB if ever full.
 pub const MOST: usize = 100_000;
 /// The most recipients of one message that are told apart. Later ones count each time they are asked about.
 const MOST_RECIPIENTS: usize = 1000;
@@ -22,13 +22,21 @@ const MOST_RECIPIENTS: usize = 1000;
 struct Charged {
     message: bool,
     recipients: u32,
-    /// Hashes of the recipients seen at RCPT, and how many came after the set was full.
-    seen: HashSet<u64>,
-    uncounted: u32,
     bytes: u64,
+    /// None unless it was asked about at RCPT.
+    at_rcpt: Option<Box<AtRcpt>>,
     verdict: Option<Verdict>,
     /// When it was last asked about, as time since start.
     at: Duration,
+}
+
+/// The recipients of one message, as they came at RCPT.
+#[derive(Debug, Default)]
+struct AtRcpt {
+    /// Hashes.
+    seen: HashSet<u64>,
+    /// How many came after the set was full.
+    untold: u32,
 }
 
 /// What is known about the messages of the last hour.
@@ -115,13 +123,12 @@ impl Repeats {
         self.forget(now);
         let charged = self.messages.entry(key).or_default();
         let recipients = charged.with(asked.what);
-        if let What::Recipient(hash) = asked.what
-            && !charged.seen.contains(&hash)
-        {
-            if charged.seen.len() < MOST_RECIPIENTS {
-                charged.seen.insert(hash);
-            } else {
-                charged.uncounted = charged.uncounted.saturating_add(1);
+        if let What::Recipient(hash) = asked.what {
+            let at_rcpt = charged.at_rcpt.get_or_insert_default();
+            if at_rcpt.seen.len() < MOST_RECIPIENTS {
+                at_rcpt.seen.insert(hash);
+            } else if !at_rcpt.seen.contains(&hash) {
+                at_rcpt.untold = at_rcpt.untold.saturating_add(1);
             }
         }
         charged.message = true;
@@ -161,11 +168,11 @@ impl Charged {
     fn with(&self, what: What) -> u32 {
         match what {
             What::Recipients(all) => all,
-            What::Recipient(hash) => {
-                let new = !self.seen.contains(&hash);
-                let seen = u32::try_from(self.seen.len()).unwrap_or(u32::MAX);
-                seen.saturating_add(self.uncounted).saturating_add(u32::from(new))
-            }
+            What::Recipient(hash) => self.at_rcpt.as_ref().map_or(1, |at_rcpt| {
+                let new = !at_rcpt.seen.contains(&hash);
+                let seen = u32::try_from(at_rcpt.seen.len()).unwrap_or(u32::MAX);
+                seen.saturating_add(at_rcpt.untold).saturating_add(u32::from(new))
+            }),
         }
     }
 }
@@ -257,6 +264,9 @@ mod tests {
         }
         let asked = repeats.asked("alice", &request("RCPT", "0@x", 0, "long"));
         let charged = &repeats.messages[&asked.key.unwrap()];
-        assert_eq!((charged.seen.len(), charged.recipients), (MOST_RECIPIENTS, MOST_RECIPIENTS as u32 + 50));
+        assert_eq!(
+            (charged.at_rcpt.as_ref().unwrap().seen.len(), charged.recipients),
+            (MOST_RECIPIENTS, MOST_RECIPIENTS as u32 + 50)
+        );
     }
 }

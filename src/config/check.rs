@@ -368,7 +368,7 @@ impl Checker<'_> {
 
     fn webhook(&mut self) -> Checked<Option<Webhook>> {
         let enabled = self.get("WEBHOOK_ENABLED", values::flag);
-        let url = self.optional("WEBHOOK_URL", values::url);
+        let url = self.optional("WEBHOOK_URL", values::secret_url);
         let secret = self.optional("WEBHOOK_SECRET", values::secret);
         let jwt = self.get("WEBHOOK_USE_JWT", values::flag);
         let ca_file = self.optional("WEBHOOK_CA_FILE", values::path);
@@ -380,17 +380,18 @@ impl Checker<'_> {
         let Some(url) = url else {
             return self.fail("WEBHOOK_ENABLED", "needs WEBHOOK_URL, which is not set");
         };
-        if url.starts_with("http:") {
+        let written = url.reveal();
+        if written.starts_with("http:") {
             self.warn("WEBHOOK_URL", "is not https, so senders and the token can be read on the way");
         }
-        if template::names_host(&url) {
+        if template::names_host(written) {
             return self.fail("WEBHOOK_URL", "has a placeholder in the host's name, which a sender must not choose");
         }
         let known = |name: &&str| *name == webhook::TOKEN || webhook::Payload::KEYS.contains(name);
-        if let Some(unknown) = template::names(&url).find(|name| !known(name)) {
+        if let Some(unknown) = template::names(written).find(|name| !known(name)) {
             self.warn("WEBHOOK_URL", format!("has {{{unknown}}}, which is no key of the payload and stays as it is"));
         }
-        if secret.is_none() && (jwt || template::names(&url).any(|name| name == webhook::TOKEN)) {
+        if secret.is_none() && (jwt || template::names(written).any(|name| name == webhook::TOKEN)) {
             return self.fail("WEBHOOK_SECRET", "is not set, and the token is made with it");
         }
         if jwt && secret.as_ref().is_some_and(|secret| !token::is_key(secret.reveal())) {
@@ -601,7 +602,7 @@ mod tests {
             "SENTRY_DSN" => &secret(notify.sentry_dsn.as_ref()),
             "SENTRY_ENVIRONMENT" => &notify.sentry_environment,
             "WEBHOOK_ENABLED" => &webhook.is_some(),
-            "WEBHOOK_URL" => &webhook.map(|webhook| &webhook.url),
+            "WEBHOOK_URL" => &webhook.map(|webhook| webhook.url.reveal()),
             "WEBHOOK_SECRET" => &webhook.map(|webhook| secret(webhook.secret.as_ref())),
             "WEBHOOK_USE_JWT" => &webhook.map(|webhook| webhook.jwt),
             "WEBHOOK_CA_FILE" => &webhook.map(|webhook| &webhook.ca_file),

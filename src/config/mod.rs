@@ -190,7 +190,7 @@ pub struct Notify {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Webhook {
-    pub url: String,
+    pub url: Secret,
     pub secret: Option<Secret>,
     pub jwt: bool,
     pub ca_file: Option<PathBuf>,

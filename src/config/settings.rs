@@ -521,6 +521,8 @@ pub const SECTIONS: &[Section] = &[
                 name: "WEBHOOK_URL",
                 kind: Kind::Url,
                 example: "https://example.com/api/policyd/{sender}?token={token}",
+                // Many receivers know who calls by a word in the path.
+                secret: true,
                 help: "The URL. Any key of the payload in braces is filled in, and {token}; without {token} the token is \
                        sent as a Bearer header.",
                 ..ROW

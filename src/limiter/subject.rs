@@ -145,7 +145,11 @@ fn client_key(client_address: &str) -> Option<String> {
 pub(super) fn folded(text: &str) -> String {
     let seen = |character: &char| !character.is_control();
     let lower = |character: char| character.to_lowercase().map(|small| if small == 'ς' { 'σ' } else { small });
-    let mut text: String = text.chars().filter(seen).flat_map(lower).collect();
+    let mut text: String = if text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        text.to_ascii_lowercase()
+    } else {
+        text.chars().filter(seen).flat_map(lower).collect()
+    };
     text.truncate(text.trim_end().len());
     if text.starts_with(char::is_whitespace) { text.trim_start().to_owned() } else { text }
 }

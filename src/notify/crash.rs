@@ -1,7 +1,8 @@
 //! Reports of the program's own errors and panics to Sentry: what is logged as an error is sent, at most once a minute each.
 //!
-//! The addresses of senders and recipients are taken out first; the host's name and the settings are never put in. The
-//! transport has a bounded queue and a thread of its own, so a Sentry that hangs costs nothing.
+//! Mail addresses are taken out first, and all that stands in quotes: a login may be without a domain, and a database, or a
+//! panic, quotes the text that it could not digest. The log has it whole. The host's name and the settings are never put in.
+//! The transport has a bounded queue and a thread of its own, so a Sentry that hangs costs nothing.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,6 +16,7 @@ use ureq::Agent;
 
 use super::https;
 use crate::config;
+use crate::telemetry::logging::Logging;
 use crate::telemetry::throttle::{Throttle, Verdict};
 
 /// For one report.
@@ -49,9 +51,15 @@ impl Reporter {
         Some(Reporter { client: Client::with_options(options), throttle: Mutex::new(Throttle::new(1, PERIOD, MOST)) })
     }
 
+    /// Reports every error that is logged from now on, panics among them.
+    pub fn watch(self: &Arc<Reporter>, logging: &Logging) {
+        let reporter = self.clone();
+        logging.on_error(move |record| reporter.report(record.target(), record.args()));
+    }
+
     /// Reports an error. Never waits.
     pub fn report(&self, place: &str, message: impl fmt::Display) {
-        let message = scrubbed(&message.to_string());
+        let message = without_quotes(&without_addresses(&message.to_string()));
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(throttle.admit(&message, Instant::now()), Verdict::Pass { .. }) {
             drop(throttle);
@@ -87,7 +95,7 @@ impl TransportFactory for Factory {
 }
 
 /// The message without mail addresses: everything around an `@`, up to what cannot belong to an address.
-fn scrubbed(message: &str) -> String {
+fn without_addresses(message: &str) -> String {
     let is_end = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '(' | ')' | ',' | ';' | '"' | '\'' | '`');
     let mut clean = String::with_capacity(message.len());
     let mut rest = message;
@@ -99,6 +107,32 @@ fn scrubbed(message: &str) -> String {
         clean.push_str(before.get(..begin).unwrap_or_default());
         clean.push_str("[address]");
         rest = after.find(is_end).and_then(|end| after.get(end..)).unwrap_or_default();
+    }
+    clean.push_str(rest);
+    clean
+}
+
+/// The message without what stands in quotes, as databases and Rust quote values. An apostrophe begins none.
+fn without_quotes(message: &str) -> String {
+    let mut clean = String::with_capacity(message.len());
+    let mut rest = message;
+    while let Some(begin) = rest.find(['\'', '"', '`']) {
+        let (before, from) = rest.split_at(begin);
+        let mut inside = from.chars();
+        let quote = inside.next().unwrap_or_default();
+        clean.push_str(before);
+        clean.push(quote);
+        rest = inside.as_str();
+        if quote == '\'' && before.ends_with(char::is_alphanumeric) {
+            continue;
+        }
+        // One that is cut off hides all that follows.
+        clean.push('…');
+        rest = rest.find(quote).and_then(|end| rest.get(end..)).unwrap_or_default();
+        if let Some(after) = rest.strip_prefix(quote) {
+            clean.push(quote);
+            rest = after;
+        }
     }
     clean.push_str(rest);
     clean
@@ -119,7 +153,21 @@ mod tests {
             ("jürgen@müller.example ist da", "[address] ist da"),
             ("@example.com and alice@", "[address] and [address]"),
         ] {
-            assert_eq!(scrubbed(message), clean, "{message}");
+            assert_eq!(without_addresses(message), clean, "{message}");
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_is_taken_out() {
+        for (message, clean) in [
+            ("nothing quoted, or so the sender's log says", "nothing quoted, or so the sender's log says"),
+            ("Duplicate entry 'alice' for key 'sender'", "Duplicate entry '…' for key '…'"),
+            ("inside 'é' (bytes 4..6) of `alicé`", "inside '…' (bytes 4..6) of `…`"),
+            (r#"left: "alice", right: "bob""#, r#"left: "…", right: "…""#),
+            ("near 'alice", "near '…"),
+            ("'' and \"\"", "'…' and \"…\""),
+        ] {
+            assert_eq!(without_quotes(message), clean, "{message}");
         }
     }
 
@@ -132,7 +180,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_address_stays(words in proptest::collection::vec("[a-zé.@<>(), ']{0,12}", 0..6)) {
-            prop_assert!(!scrubbed(&words.concat()).contains('@'));
+            prop_assert!(!without_addresses(&words.concat()).contains('@'));
+        }
+
+        #[test]
+        fn no_quoted_login_stays(before in "[a-z .]{0,9}", login in "[A-Z]{1,9}", quote in "['\"`]", after in "[a-z' .]{0,9}") {
+            let message = format!("{before} {quote}{login}{quote}{after}");
+            prop_assert!(!without_quotes(&message).contains(&login));
         }
     }
 }

@@ -114,8 +114,9 @@ impl Call {
             Some(secret) if webhook.jwt => Some(token::jwt(secret.reveal(), payload.sender, now)?),
             Some(secret) => Some(token::simple(secret.reveal(), payload.sender)),
         };
-        let in_url = template::names(&webhook.url).any(|name| name == TOKEN);
-        let url = template::fill(&webhook.url, |name| match name {
+        let written = webhook.url.reveal();
+        let in_url = template::names(written).any(|name| name == TOKEN);
+        let url = template::fill(written, |name| match name {
             TOKEN => token.clone(),
             key => payload.value(key),
         });
@@ -203,7 +204,13 @@ mod tests {
 
     fn webhook(url: &str, secret: Option<&str>, jwt: bool) -> config::Webhook {
         let secret = secret.map(|secret| Secret::new(secret.to_owned()));
-        config::Webhook { url: url.to_owned(), secret, jwt, ca_file: None, timeout: Duration::from_secs(10) }
+        config::Webhook {
+            url: Secret::new(url.to_owned()),
+            secret,
+            jwt,
+            ca_file: None,
+            timeout: Duration::from_secs(10),
+        }
     }
 
     fn notice() -> Notice {

@@ -100,7 +100,7 @@ impl Parser {
             let newline = memchr(b'\n', rest);
             let piece = rest.get(..newline.unwrap_or(rest.len())).unwrap_or(rest);
             let room = MAX_LINE.saturating_sub(self.line.len());
-            self.line.extend_from_slice(piece.get(..room).unwrap_or(piece));
+            let kept = piece.get(..room).unwrap_or(piece);
             let step = piece.len() + usize::from(newline.is_some());
             taken += step;
             self.seen += step;
@@ -108,7 +108,20 @@ impl Parser {
             if self.seen > MAX_REQUEST {
                 return (taken, Some(Event::Endless));
             }
-            if newline.is_some() && self.end_line() {
+            let ends_request = match newline {
+                None => {
+                    self.line.extend_from_slice(kept);
+                    false
+                }
+                // Almost every line comes in one piece, and is read where it is.
+                Some(_) if self.line.is_empty() => self.end_line(kept),
+                Some(_) => {
+                    self.line.extend_from_slice(kept);
+                    let line = std::mem::take(&mut self.line);
+                    self.end_line(&line)
+                }
+            };
+            if ends_request {
                 return (taken, Some(Event::Request(self.end_request())));
             }
         }
@@ -120,11 +133,10 @@ impl Parser {
         self.seen > 0
     }
 
-    /// Takes in the line just ended; true if it was the empty one that ends the request.
-    fn end_line(&mut self) -> bool {
-        let line = std::mem::take(&mut self.line);
+    /// Takes in a line that ended; true if it was the empty one that ends the request.
+    fn end_line(&mut self, line: &[u8]) -> bool {
         // Postfix ends lines with a newline alone; somebody who types a request by hand may send CR as well.
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             return true;
         }
@@ -235,15 +247,14 @@ impl Draft {
 
 /// An empty value counts as 0, like a missing attribute.
 fn number(name: &'static str, value: &[u8], most: u64) -> Result<u64, Nonsense> {
-    let text = clean(value, 64);
-    if text.is_empty() {
+    if value.is_empty() {
         return Ok(0);
     }
     // `parse` alone would take "+5".
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse::<u64>() {
-        Ok(number) if digits && number <= most => Ok(number),
-        _ => Err(Nonsense::NotANumber { name, value: text, most }),
+    let digits = value.iter().all(u8::is_ascii_digit);
+    match str::from_utf8(value).map(str::parse::<u64>) {
+        Ok(Ok(number)) if digits && number <= most => Ok(number),
+        _ => Err(Nonsense::NotANumber { name, value: clean(value, 64), most }),
     }
 }
 
@@ -251,7 +262,9 @@ fn number(name: &'static str, value: &[u8], most: u64) -> Result<u64, Nonsense> 
 fn clean(value: &[u8], most: usize) -> String {
     let kept = value.get(..most).unwrap_or(value);
     let mut text = String::from_utf8_lossy(kept).into_owned();
-    if text.contains(char::is_control) {
+    // Most values are plain ASCII, where a look at the bytes is enough.
+    let plain = |byte: u8| matches!(byte, b' '..=b'~');
+    if !text.bytes().all(plain) && text.contains(char::is_control) {
         text = text.replace(char::is_control, "?");
     }
     text

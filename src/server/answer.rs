@@ -49,7 +49,7 @@ struct Record {
 
 #[derive(Debug)]
 enum Recorded {
-    Ruled { sender: String, ruling: Ruling, from_memory: bool },
+    Ruled { sender: String, ruling: Arc<Ruling>, from_memory: bool },
     Listed(Hit, Action),
 }
 
@@ -118,7 +118,9 @@ impl Answerer {
                         let record = Some(Record { request, what });
                         (outcome, Answer { action, record })
                     }
-                    Verdict::Looked(ruling) => (Outcome::NotCounted, Answer { action: ruling.action, record: None }),
+                    Verdict::Looked(ruling) => {
+                        (Outcome::NotCounted, Answer { action: ruling.action.clone(), record: None })
+                    }
                     Verdict::FailOpen(reason, action) => {
                         say_in_doubt(reason, &subject.key);
                         self.in_doubt(reason, &action)

@@ -2,6 +2,7 @@
 //! idle, since Postfix would wait a second before it asked again.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,8 +17,6 @@ use crate::telemetry::limited::warn_limited;
 pub const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 /// A client must take its reply within this time. One that sends and never reads is let go.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes read at once: several requests of Postfix's size.
-const CHUNK: usize = 4096;
 
 /// Why a conversation ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,38 +40,35 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
     let _connected = answerer.metrics.connection();
     let mut parser = Parser::default();
     let mut begun = Instant::now();
+    let mut stopped = pin!(stop.cancelled());
+    let mut stopping = false;
     loop {
-        // What a stopping daemon finds unread was asked of it: it is answered before the end.
-        let stopping = stop.is_cancelled();
-        if !stopping || parser.is_midway() {
-            let readable = stream.readable();
-            let patience = async {
-                match parser.is_midway() {
-                    true => tokio::time::sleep_until(begun + REQUEST_PATIENCE).await,
-                    false => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                ready = readable => if ready.is_err() { return End::Lost },
-                () = patience => {
-                    warn_limited("endless", "a policy request was begun and not ended; the connection is closed");
-                    return End::Endless;
-                }
-                () = stop.cancelled(), if !stopping => continue,
+        let patience = async {
+            match parser.is_midway() {
+                true => tokio::time::sleep_until(begun + REQUEST_PATIENCE).await,
+                false => std::future::pending().await,
             }
-        }
-        // Held only while there is something in it: an idle connection costs no buffer.
-        let mut chunk = Vec::with_capacity(CHUNK);
-        match stream.try_read(&mut chunk) {
-            Ok(0) if parser.is_midway() => return End::Torn,
-            Ok(0) => return End::Closed,
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && stopping && !parser.is_midway() => {
-                return End::Stopping;
+        };
+        let read = tokio::select! {
+            // What a stopping daemon finds unread was asked of it: it is answered before the end.
+            biased;
+            read = stream.read_chunk() => read,
+            () = patience => {
+                warn_limited("endless", "a policy request was begun and not ended; the connection is closed");
+                return End::Endless;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            () = &mut stopped, if !stopping => {
+                stopping = true;
+                continue;
+            }
+            () = tokio::task::yield_now(), if stopping && !parser.is_midway() => return End::Stopping,
+        };
+        let chunk = match read {
+            Ok(chunk) if chunk.is_empty() && parser.is_midway() => return End::Torn,
+            Ok(chunk) if chunk.is_empty() => return End::Closed,
+            Ok(chunk) => chunk,
             Err(_) => return End::Lost,
-        }
+        };
         let mut rest = chunk.as_slice();
         while !rest.is_empty() {
             if !parser.is_midway() {

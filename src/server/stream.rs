@@ -1,9 +1,15 @@
 //! A connection from Postfix, over TCP or a unix socket.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+
+/// Bytes read at once: several requests of Postfix's size.
+const CHUNK: usize = 4096;
 
 /// Both kinds read and write the same way; only this file tells them apart.
 #[derive(Debug)]
@@ -13,20 +19,19 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// Waits until there is something to read, or the peer has closed.
-    pub async fn readable(&self) -> io::Result<()> {
-        match self {
-            Stream::Tcp(stream) => stream.readable().await,
-            Stream::Unix(stream) => stream.readable().await,
-        }
-    }
-
-    /// Reads what is there, up to the capacity of `buffer`; 0 at the end of the stream.
-    pub fn try_read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        match self {
-            Stream::Tcp(stream) => stream.try_read_buf(buffer),
-            Stream::Unix(stream) => stream.try_read_buf(buffer),
-        }
+    /// Waits until there is something to read, and reads what is there: at the end of the stream nothing. A connection
+    /// that waits costs no buffer. To drop the future loses nothing.
+    pub async fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
+        poll_fn(|context| {
+            let mut space = [MaybeUninit::uninit(); CHUNK];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            let read = match self {
+                Stream::Tcp(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+                Stream::Unix(stream) => Pin::new(stream).poll_read(context, &mut buffer),
+            };
+            read.map_ok(|()| buffer.filled().to_vec())
+        })
+        .await
     }
 
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -21,8 +21,17 @@ pub struct Backend<D: Dialect> {
 
 impl<D: Dialect> Backend<D> {
     pub fn new(database: &config::Database) -> Backend<D> {
+        Backend::with(D::options(database))
+    }
+
+    /// One that only reads.
+    pub fn reading(database: &config::Database) -> Backend<D> {
+        Backend::with(D::reading(D::options(database)))
+    }
+
+    fn with(options: D::Options) -> Backend<D> {
         // The driver would log each statement that takes long, which is all of them while somebody else has the database.
-        let options = D::options(database).disable_statement_logging();
+        let options = options.disable_statement_logging();
         Backend { options, connection: None, session: Session::default(), committing: false }
     }
 

@@ -51,6 +51,10 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn rows_affected(result: &<Self::Db as Database>::QueryResult) -> u64;
 
     fn options(database: &config::Database) -> Self::Options;
+    /// The same for a connection that only reads.
+    fn reading(options: Self::Options) -> Self::Options {
+        options
+    }
     /// Where the database is, in words.
     fn place(options: &Self::Options) -> String;
     /// Connects and sets the session up: time-outs, isolation, UTC.

@@ -197,6 +197,15 @@ impl Store {
         }
     }
 
+    /// The same for whoever only looks: makes no file, and writes nothing.
+    pub fn reading(database: &config::Database) -> Store {
+        match database.driver {
+            config::Driver::Sqlite => Store::Sqlite(Backend::reading(database)),
+            config::Driver::Mysql => Store::Mysql(Backend::reading(database)),
+            config::Driver::Postgres => Store::Postgres(Backend::reading(database)),
+        }
+    }
+
     /// Where the database is, for messages.
     pub fn place(&self) -> String {
         with_backend!(self, backend => backend.place())

@@ -75,6 +75,10 @@ impl Dialect for Postgres {
         }
     }
 
+    fn reading(options: PgConnectOptions) -> PgConnectOptions {
+        options.options([("default_transaction_read_only", "on")])
+    }
+
     fn place(options: &PgConnectOptions) -> String {
         let at = match options.get_socket() {
             Some(socket) => socket.display().to_string(),

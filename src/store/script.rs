@@ -3,7 +3,6 @@
 //! A database in this process takes several in one call: a call is a change of threads there, which costs more than most
 //! statements. To a server each goes by itself.
 
-use serde_json::Value;
 use sqlx::{ColumnIndex, Database, Decode, Executor, QueryBuilder, Row as _, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
@@ -14,16 +13,6 @@ pub struct Script<'a, D: Dialect> {
     /// None for what may wait as long as the server lets it.
     patience: Option<Patience<'a, D>>,
     waiting: QueryBuilder<D::Db>,
-}
-
-/// A packed row: a text, then numbers.
-fn unpack(row: Vec<Value>) -> (String, Vec<i64>) {
-    let mut cells = row.into_iter();
-    let text = match cells.next() {
-        Some(Value::String(text)) => text,
-        _ => String::new(),
-    };
-    (text, cells.map(|cell| cell.as_i64().unwrap_or(0)).collect())
 }
 
 impl<'a, D: Dialect> Script<'a, D>
@@ -127,15 +116,14 @@ where
         let columns = columns.join(", ");
         if D::IN_PROCESS {
             let write = |sql: &mut QueryBuilder<D::Db>| {
-                sql.push(format_args!("SELECT json_group_array(json_array({text}, {columns})) "));
+                sql.push(format_args!("SELECT json_group_array(json_array({text}, json_array({columns}))) "));
                 rest(sql);
             };
             let packed: Option<String> = self.rows(write).await?.first().map(|row| row.try_get(0)).transpose()?;
-            let unpacked: Vec<Vec<Value>> = match packed {
-                Some(packed) => serde_json::from_str(&packed).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
-                None => Vec::new(),
+            return match packed {
+                Some(packed) => serde_json::from_str(&packed).map_err(|error| sqlx::Error::Decode(Box::new(error))),
+                None => Ok(Vec::new()),
             };
-            return Ok(unpacked.into_iter().map(unpack).collect());
         }
         let write = |sql: &mut QueryBuilder<D::Db>| {
             sql.push(format_args!("SELECT {text}, {columns} "));

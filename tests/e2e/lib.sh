@@ -133,6 +133,7 @@ mark_log() { log_mark=$(wc -l < "$RIG_ROOT/var/log/mail.log"); }
 since_mark() { tail -n "+$((log_mark + 1))" "$RIG_ROOT/var/log/mail.log"; }
 unanswered() { since_mark | grep -c 'problem talking to server' || :; }
 logged() { since_mark | grep -E "policyd-rate-guard(\[[0-9]+\])?: .*$1"; }
+logged_by_postfix() { since_mark | grep -E "postfix/[^ ]+: .*$1"; }
 
 # counted SENDER: messages and recipients, as the database has them.
 counted() {

@@ -146,18 +146,30 @@ impl Setup {
 
     /// Runs a command that ends by itself: its exit status and what it printed.
     pub fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        self.run_within(LIMIT, command, arguments)
+    }
+
+    /// The same for one that has much to do.
+    pub fn run_within(&self, limit: Duration, command: &str, arguments: &[&str]) -> Output {
         self.write_settings();
         let (mut stdout, mut stderr) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
         let mut command = self.command(command);
         command.args(arguments);
         command.stdout(stdout.try_clone().expect("the file")).stderr(stderr.try_clone().expect("the file"));
-        let status = Process::spawn(&mut command, Signal::SIGKILL, self.scratch.path()).wait(LIMIT);
+        let status = Process::spawn(&mut command, Signal::SIGKILL, self.scratch.path()).wait(limit);
         let read = |file: &mut File| {
             let mut bytes = Vec::new();
             file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("reading what was printed");
             bytes
         };
         Output { status, stdout: read(&mut stdout), stderr: read(&mut stderr) }
+    }
+
+    /// A command as it is typed into a shell.
+    pub fn typed(&self, arguments: &str) -> String {
+        self.write_settings();
+        let program = env!("CARGO_BIN_EXE_policyd-rate-guard");
+        format!("{program} --config {} {arguments}", self.settings_path().display())
     }
 
     fn set(&mut self, name: &str, value: &str) {

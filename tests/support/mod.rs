@@ -17,6 +17,7 @@
 //! - `scratch`   a private folder, owned by whom the process in it runs as
 //! - `server`    what tests do with a database server, whichever it is
 //! - `stream`    one name for TCP and unix connections
+//! - `terminal`  a real terminal, whose screen is read as text
 //! - `traffic`   connections that ask until they are stopped, and remember what they were told
 //! - `wait`      waiting for something with a bound
 
@@ -40,5 +41,6 @@ pub mod root;
 pub mod scratch;
 pub mod server;
 pub mod stream;
+pub mod terminal;
 pub mod traffic;
 pub mod wait;

@@ -14,6 +14,8 @@ pub trait Server: Sized + 'static {
     const FEW_CONNECTIONS: &'static [&'static str];
     /// Options by which it finds a deadlock at once.
     const QUICK_DEADLOCKS: &'static [&'static str];
+    /// What has it look at how the tables are filled, for its plans.
+    const GATHER_STATISTICS: &'static str;
 
     /// The server that all tests of a binary share.
     fn shared() -> &'static Self;
@@ -89,6 +91,7 @@ impl Server for MariaDb {
 
     const FEW_CONNECTIONS: &'static [&'static str] = &["--max-connections=10"];
     const QUICK_DEADLOCKS: &'static [&'static str] = &[];
+    const GATHER_STATISTICS: &'static str = "ANALYZE TABLE messages, ratelimits";
 
     fn let_in(&self, user: &str, password: &str) {
         self.administer(&format!(
@@ -135,6 +138,7 @@ impl Server for Postgres {
 
     const FEW_CONNECTIONS: &'static [&'static str] = &["-c", "max_connections=10", "-c", "max_wal_senders=0"];
     const QUICK_DEADLOCKS: &'static [&'static str] = &["-c", "deadlock_timeout=5ms"];
+    const GATHER_STATISTICS: &'static str = "ANALYZE messages, ratelimits";
 
     fn let_in(&self, user: &str, password: &str) {
         self.administer(&format!(

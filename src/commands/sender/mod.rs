@@ -4,7 +4,7 @@ mod delete;
 mod list;
 mod reset;
 mod set;
-mod show;
+pub(super) mod show;
 
 use super::table;
 use crate::cli::Sender;
@@ -23,7 +23,7 @@ pub fn run(sources: &Sources, sender: &Sender) -> Result<Exit, Failed> {
 }
 
 /// The key of a sender as it was named.
-fn key(config: &Config, name: &str) -> Result<String, Failed> {
+pub(super) fn key(config: &Config, name: &str) -> Result<String, Failed> {
     named_key(name, &config.subject).ok_or_else(|| {
         Failed::new(Exit::Usage, "NAME is empty; name a login, or @domain, or a name that `sender list` shows")
     })

@@ -70,37 +70,48 @@ async fn period_begin(config: &Config, store: &mut Store, now: i64) -> Result<i6
     })
 }
 
-fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
-    let About { row, explained, hours, blocked } = shown;
+/// What is told of a sender in words: names, and what there is to say. A sender that nobody is charged to has fewer.
+pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
+    let About { row, explained, .. } = about;
     let zone = &policy.zone;
-    let mut text = format!("{}\n", table::clean(&row.sender));
-    let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<10} {value}\n"));
     let mut quota = table::quota(row.quota);
     match (row.locked, row.quota == row.quota_reset) {
         (true, _) => quota.push_str(", locked: cleanup leaves it"),
         (false, true) => {}
         (false, false) => quota.push_str(&format!(", until cleanup makes it {}", table::quota(row.quota_reset))),
     }
-    line("quota", quota);
+    let mut facts = vec![("quota", quota)];
     if row.sender.starts_with('@') {
-        line("", "the quota that new logins of this domain begin with; nobody is charged to it".to_owned());
-        return text;
+        let meaning = "the quota that new logins of this domain begin with; nobody is charged to it";
+        facts.push(("", meaning.to_owned()));
+        return facts;
     }
-    line(
-        "next mail",
-        match blocking(explained) {
-            None => policy.accepted.to_string(),
-            Some(one) => {
-                let action = one.action.as_ref().map(crate::protocol::reply::Action::word).unwrap_or_default();
-                let free = one.free_at.and_then(|at| shown_time(at, zone));
-                format!("{action} ({}); free again {}", one.limit, free.as_deref().unwrap_or("never"))
-            }
-        },
-    );
-    line("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages));
-    line("last sent", table::local_time(row.updated_at, zone));
+    let next = match blocking(explained) {
+        None => policy.accepted.to_string(),
+        Some(one) => {
+            let action = one.action.as_ref().map(crate::protocol::reply::Action::word).unwrap_or_default();
+            let free = one.free_at.and_then(|at| shown_time(at, zone));
+            format!("{action} ({}); free again {}", one.limit, free.as_deref().unwrap_or("never"))
+        }
+    };
+    facts.push(("next mail", next));
+    facts.push(("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages)));
+    facts.push(("last sent", table::local_time(row.updated_at, zone)));
     if row.window_from > 0 {
-        line("reset", format!("{} by hand", table::local_time(row.window_from, zone)));
+        facts.push(("reset", format!("{} by hand", table::local_time(row.window_from, zone))));
+    }
+    facts
+}
+
+fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
+    let About { row, explained, hours, blocked } = shown;
+    let zone = &policy.zone;
+    let mut text = format!("{}\n", table::clean(&row.sender));
+    for (name, value) in facts(shown, policy) {
+        text.push_str(&format!("  {name:<10} {value}\n"));
+    }
+    if row.sender.starts_with('@') {
+        return text;
     }
     let mut limits = Table::new(&[
         ("LIMIT", Align::Left),

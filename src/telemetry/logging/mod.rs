@@ -14,6 +14,7 @@ mod writer;
 
 use std::io;
 use std::path::PathBuf;
+use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,13 @@ const ROOM: usize = 8 << 20;
 /// Lines that reached no sink since the process started, because they came faster than they could be written.
 pub fn lost_lines() -> u64 {
     queue::lost()
+}
+
+/// Has every panic logged like any other error, with the place it happened at. It ends the task it happens in, no other.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("this is a bug, please report it: process {}: {panic}", process::id());
+    }));
 }
 
 /// The running log. It goes on when this is dropped; only [`Logging::flush`] waits for it.

@@ -103,6 +103,11 @@ mend
 inside systemctl stop policyd-rate-guard.socket policyd-rate-guard.service
 check "nobody listens" finds '1 problem:nobody-listens'
 mend
+# Within the 30 seconds after which systemd ends a daemon that hangs.
+inside systemctl kill --signal=SIGSTOP policyd-rate-guard.service
+check "the daemon hangs" finds '1 problem:no-answer'
+inside systemctl kill --signal=SIGCONT policyd-rate-guard.service
+check "once it goes on all is well" finds 0
 
 # The settings and the database
 inside_sh "echo QUOTA=many >> $settings"

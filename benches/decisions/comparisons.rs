@@ -1,0 +1,181 @@
+//! One set-up beside another: what a policy, full tables or telling people costs, as ratios of the same run.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::load::{Load, Measured, Traffic, sender};
+use crate::report::{Comparison, median, microseconds};
+use crate::servers::{Server, plain};
+use crate::support::daemon::Setup;
+use crate::support::http::Receiver;
+use crate::tables;
+
+const CONNECTIONS: usize = 64;
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy)]
+pub struct Rounds {
+    pub rounds: u16,
+    pub length: Duration,
+}
+
+/// Two daemons under the same load in turn.
+struct Pair {
+    servers: [Server; 2],
+    traffic: Arc<Traffic>,
+    connections: usize,
+}
+
+impl Pair {
+    /// What each measured, round by round, the first daemon first.
+    fn measure(&mut self, load: &Load, rounds: Rounds) -> anyhow::Result<Vec<[Measured; 2]>> {
+        let mut measured = Vec::new();
+        for round in 1..=rounds.rounds {
+            let [first, second] = &mut self.servers;
+            eprintln!("round {round} of {}: {}, then {}", rounds.rounds, first.name(), second.name());
+            let one = |server: &mut Server| {
+                server.load(load, &self.traffic, self.connections, rounds.length).map(|(measured, _)| measured)
+            };
+            measured.push([one(first)?, one(second)?]);
+        }
+        for server in &self.servers {
+            server.verify()?;
+        }
+        Ok(measured)
+    }
+
+    /// The second's rate beside the first's.
+    fn rates(mut self, load: &Load, rounds: Rounds, what: &str, aim: &'static str) -> anyhow::Result<Comparison> {
+        let measured = self.measure(load, rounds)?;
+        Ok(Comparison::of(what, "requests/s", aim, measured.iter().map(|pair| pair.map(|one| one.rate))))
+    }
+
+    /// The second's latency beside the first's, at some quantile.
+    fn latencies(
+        mut self,
+        load: &Load,
+        rounds: Rounds,
+        what: &str,
+        aim: &'static str,
+        quantile: fn(Measured) -> Duration,
+    ) -> anyhow::Result<Comparison> {
+        let measured = self.measure(load, rounds)?;
+        Ok(Comparison::of(what, "µs", aim, measured.iter().map(|pair| pair.map(|one| microseconds(quantile(one))))))
+    }
+}
+
+/// Ten limits at once, beside the quota alone.
+pub fn limits(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<Comparison> {
+    const TEN: &str = "4G bytes/5m; 900000000 recipients/1m; 900000000 recipients/5m; 900000000 recipients/1h; \
+         900000000 recipients/24h; 900000000 messages/10m; 900000000 messages/1h; 1000 networks/1h; \
+         1000 recipients/message; 100% recipients/10m";
+    let servers = [
+        Server::daemon("one quota", plain(setup())),
+        Server::daemon("ten limits", plain(setup()).setting("LIMITS", TEN)),
+    ];
+    let pair = Pair { servers, traffic: Arc::new(Traffic::of(crate::load::SENDERS)), connections: CONNECTIONS };
+    pair.rates(load, rounds, "ten limits beside one quota", "at least 0.40")
+}
+
+/// A million senders and five million messages in the tables, beside empty ones; the same thousand senders are active.
+pub fn flat(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<Comparison> {
+    const SENDERS: u64 = 1_000_000;
+    const MESSAGES: u64 = 5_000_000;
+    let daemon = |name| Server::daemon(name, plain(setup()).setting("MESSAGE_LOG", "True"));
+    let servers = [daemon("empty tables"), daemon("full tables")];
+    eprintln!("filling tables with {SENDERS} senders and {MESSAGES} messages");
+    if let Some(database) = servers[1].database() {
+        tables::fill(database, SENDERS, MESSAGES);
+    }
+    let active: Vec<String> = (1..=1000).map(|number| sender(number * 997)).collect();
+    let pair = Pair { servers, traffic: Arc::new(Traffic::by(&active)), connections: CONNECTIONS };
+    pair.rates(load, rounds, "full tables beside empty ones", "at least 0.80")
+}
+
+/// A sender with a million messages in the last day, beside one with none, under a sliding day: when he is decided about
+/// again and again, and when the daemon has not seen him before.
+pub fn history(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<[Comparison; 2]> {
+    const MESSAGES: u64 = 1_000_000;
+    const AIM: &str = "at most 1.5, on a server 2";
+    let daemon = |name| Server::daemon(name, plain(setup()).setting("QUOTA_WINDOW", "24h"));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    let busy: Vec<String> = (0..101).map(|number| format!("busy{number}@example.com")).collect();
+    let mut servers = [daemon("a new sender"), daemon("a sender with a million messages")];
+    for server in &servers {
+        if let Some(database) = server.database() {
+            // The sender of the steady load has the same name on both, and the same row but for his usage.
+            let sent = if server.name() == "a new sender" { 0 } else { MESSAGES };
+            tables::fill_day(database, &busy[..1], sent, now());
+        }
+    }
+    let first = {
+        eprintln!("first decisions about senders with and without a million messages");
+        if let Some(database) = servers[1].database() {
+            tables::fill_day(database, &busy[1..], MESSAGES, now());
+        }
+        let mut client = servers[1].connect();
+        let mut time = |login: &str| microseconds(servers[1].ask(&mut client, login));
+        let pairs: Vec<[f64; 2]> = busy[1..].iter().map(|login| [time(&format!("new-{login}")), time(login)]).collect();
+        Comparison::of("first decision about a sender with 1,000,000 messages, beside a new one", "µs", AIM, pairs)
+    };
+    let traffic = Arc::new(Traffic::by(&busy[..1]));
+    let pair = Pair { servers, traffic, connections: 1 };
+    let again = pair.latencies(
+        load,
+        rounds,
+        "next decisions about a sender with 1,000,000 messages, beside a new one",
+        AIM,
+        |one| one.p50,
+    )?;
+    Ok([first, again])
+}
+
+/// Ten thousand blocked senders at once, with a webhook to call for each, beside none.
+pub fn surge(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<[Comparison; 2]> {
+    const SENDERS: usize = 10_000;
+    let receiver = Receiver::start();
+    let blocking = || plain(setup()).setting("QUOTA", "0");
+    let told = blocking().setting("WEBHOOK_ENABLED", "True").setting("WEBHOOK_URL", &receiver.url("/hook"));
+    let mut servers = [Server::daemon("nobody is told", blocking()), Server::daemon("a webhook is called", told)];
+    let mut latencies = Vec::new();
+    let mut memory = Vec::new();
+    for round in 1..=rounds.rounds {
+        eprintln!("round {round} of {}: {SENDERS} blocked senders", rounds.rounds);
+        // New senders each time: each is told about once.
+        let surge: Vec<String> = (0..SENDERS).map(|number| format!("surge{round}-{number}@example.com")).collect();
+        let traffic = Arc::new(Traffic::by(&surge).deferred());
+        let mut pair = Vec::new();
+        for server in &mut servers {
+            pair.push(server.load(load, &traffic, CONNECTIONS, rounds.length)?.0.p99);
+        }
+        latencies.push([microseconds(pair[0]), microseconds(pair[1])]);
+        memory.push([servers[0].resident()?, servers[1].resident()?]);
+    }
+    for server in &servers {
+        server.verify()?;
+    }
+    anyhow::ensure!(!receiver.received().is_empty(), "the webhook was never called");
+    Ok([
+        Comparison::of(
+            "p99 while 10,000 senders are blocked, with a webhook beside without",
+            "µs",
+            "about 1",
+            latencies,
+        ),
+        Comparison::of("memory after it, with a webhook beside without", "MB", "bounded", memory.last().copied()),
+    ])
+}
+
+impl Comparison {
+    fn of(what: &str, unit: &'static str, aim: &'static str, pairs: impl IntoIterator<Item = [f64; 2]>) -> Comparison {
+        let pairs: Vec<[f64; 2]> = pairs.into_iter().collect();
+        Comparison {
+            what: what.to_owned(),
+            unit,
+            aim,
+            base: median(pairs.iter().map(|pair| pair[0])),
+            measured: median(pairs.iter().map(|pair| pair[1])),
+            ratio: median(pairs.iter().map(|pair| pair[1] / pair[0])),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Looks at the database for the screen: beside the drawing, on a connection of its own that only reads, and never for more
+//! than a small part of the time.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::Report;
+use super::screen::figures::Asked;
+use crate::commit::breaker;
+use crate::limiter::decide::Policy;
+use crate::limiter::window::minute_of;
+use crate::status::about;
+use crate::status::snapshot::{Sender, Snapshot, Sort};
+use crate::status::{Collector, collector};
+use crate::store::{Failure, Store};
+
+/// For one look. A statement that hangs is given up, and its connection with it.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// After a look that took a second there is none for so many seconds, unless the operator asks for one.
+pub const REST: u32 = 9;
+/// Between two looks for which the operator asks, as fast as keys may come.
+const LEAST_REST: Duration = Duration::from_millis(50);
+/// Minutes whose sums are read for the pace.
+const MOST_MINUTES: i64 = 10;
+/// Senders that are found by a part of their name, beyond those in the snapshot.
+const MOST_FOUND: u32 = 500;
+
+/// What the operator wants to see.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub sort: Sort,
+    /// A part of a name, or nothing.
+    pub filter: String,
+    /// The sender whose page is open.
+    pub opened: Option<String>,
+}
+
+/// What a look brought.
+#[derive(Debug)]
+pub struct Look {
+    pub snapshot: Snapshot,
+    pub asked: Option<Asked>,
+    /// What had been let through at some times: seconds since 1970, messages, recipients.
+    pub sums: Vec<(i64, i64, i64)>,
+    pub took: Duration,
+}
+
+/// Looks again and again, until nobody wants the reports.
+pub async fn look(
+    mut store: Store,
+    policy: Policy,
+    message_log: bool,
+    interval: Duration,
+    mut wanted: watch::Receiver<Wanted>,
+    reports: mpsc::Sender<Report>,
+) {
+    let mut looker = Looker { collector: Collector::new(Sort::Share), meter: Meter::default(), found: None };
+    loop {
+        let asked = wanted.borrow_and_update().clone();
+        let begun = Instant::now();
+        let looked = looker.look(&mut store, &policy, message_log, &asked);
+        let looked = match tokio::time::timeout(PATIENCE, looked).await {
+            Ok(Ok(look)) => Ok(Look { took: begun.elapsed(), ..look }),
+            Ok(Err(failure)) => Err(failure.to_string()),
+            Err(_) => {
+                store.abandon();
+                Err(format!("no answer within {} s", PATIENCE.as_secs()))
+            }
+        };
+        if reports.send(Report::Database(Box::new(looked))).await.is_err() {
+            return;
+        }
+        let took = begun.elapsed();
+        let rest = async {
+            tokio::select! {
+                () = tokio::time::sleep(interval.max(took * REST)) => {}
+                changed = wanted.changed() => {
+                    // Half of the time at the most, however fast somebody types.
+                    tokio::time::sleep(took.max(LEAST_REST)).await;
+                    return changed.is_ok();
+                }
+            }
+            true
+        };
+        if !rest.await {
+            return;
+        }
+    }
+}
+
+struct Looker {
+    collector: Collector,
+    meter: Meter,
+    found: Option<Found>,
+}
+
+/// Senders whose name contains a text, and until when that is good enough.
+struct Found {
+    text: String,
+    senders: Vec<Sender>,
+    until: Instant,
+}
+
+impl Looker {
+    async fn look(
+        &mut self,
+        store: &mut Store,
+        policy: &Policy,
+        message_log: bool,
+        wanted: &Wanted,
+    ) -> Result<Look, Failure> {
+        let now = breaker::now();
+        self.collector.sort = wanted.sort;
+        let mut snapshot = self.collector.collect(store, policy, message_log, now).await?;
+        if !snapshot.complete && !wanted.filter.is_empty() {
+            self.find(store, policy, &wanted.filter, now).await?;
+            let found = self.found.iter().flat_map(|found| &found.senders);
+            let known: std::collections::HashSet<i64> = snapshot.senders.iter().map(|sender| sender.id).collect();
+            snapshot.senders.extend(found.filter(|sender| !known.contains(&sender.id)).cloned());
+            wanted.sort.sort(&mut snapshot.senders);
+        }
+        let asked = match &wanted.opened {
+            None => None,
+            Some(name) => {
+                let about = match store.sender(name).await? {
+                    Some(row) => Some(about::read(store, policy, &row, now).await?),
+                    None => None,
+                };
+                Some(Asked { name: name.clone(), about })
+            }
+        };
+        let sums = self.meter.read(store, now).await?;
+        Ok(Look { snapshot, asked, sums, took: Duration::ZERO })
+    }
+
+    /// Looks among all senders, which may take long, so not for every look.
+    async fn find(&mut self, store: &mut Store, policy: &Policy, text: &str, now: i64) -> Result<(), Failure> {
+        if self.found.as_ref().is_some_and(|found| found.text == text && Instant::now() < found.until) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let senders = self.collector.find(store, policy, text, MOST_FOUND, now).await?;
+        let until = Instant::now() + begun.elapsed() * collector::REST;
+        self.found = Some(Found { text: text.to_owned(), senders, until });
+        Ok(())
+    }
+}
+
+/// Reads what has been let through since the screen was opened, from the last minutes alone.
+#[derive(Default)]
+struct Meter {
+    /// The minute (counted from 1970) from which sums are read.
+    from: Option<i64>,
+    /// Messages and recipients of the minutes before that.
+    before: (i64, i64),
+}
+
+impl Meter {
+    async fn read(&mut self, store: &mut Store, now: i64) -> Result<Vec<(i64, i64, i64)>, Failure> {
+        let minute = minute_of(now);
+        let mut sums = Vec::new();
+        let from = match self.from {
+            // A clock that was set back begins anew.
+            Some(from) if from <= minute => from,
+            _ => {
+                let from = minute - 1;
+                *self = Meter { from: Some(from), before: (0, 0) };
+                // By definition: then there was nothing yet.
+                sums.push((from * 60, 0, 0));
+                from
+            }
+        };
+        let totals = store.totals(from * 60).await?;
+        let (messages, recipients) = self.before;
+        let (messages, recipients) =
+            (messages.saturating_add(totals.messages), recipients.saturating_add(totals.recipients));
+        sums.push((now, messages, recipients));
+        if minute - from > MOST_MINUTES {
+            let rest = store.totals((minute - 1) * 60).await?;
+            self.from = Some(minute - 1);
+            self.before = (messages.saturating_sub(rest.messages), recipients.saturating_sub(rest.recipients));
+        }
+        Ok(sums)
+    }
+}

@@ -1,0 +1,257 @@
+//! `watch`: a live screen. [`screen`] draws it; [`database`] and [`daemon`] look, each beside the drawing, so that a key is
+//! answered at once whatever they wait for; [`terminal`] takes the terminal and gives it back.
+
+mod daemon;
+mod database;
+pub mod screen;
+pub mod terminal;
+
+use std::future::pending;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::table;
+use crate::cli;
+use crate::commit::breaker;
+use crate::config::{Config, Driver, Sources};
+use crate::exit::{Exit, Failed};
+use crate::limiter::decide::Policy;
+use crate::limiter::lists::Lists;
+use crate::limiter::terms::Terms;
+use crate::store::Store;
+use crate::system::privileges;
+use database::{Look, Wanted};
+use screen::draw::View;
+use screen::figures::{Contact, Figures, Own, Told};
+use screen::look::Look as Style;
+use screen::state::{Effect, Seen, State};
+use terminal::{Input, Terminal};
+
+/// The screen is drawn anew at least so often: it has a clock.
+const TICK: Duration = Duration::from_secs(1);
+/// How long the terminal may take to be given back once a signal came. It may hang, at the other end of a connection.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was found out beside the drawing.
+#[derive(Debug)]
+enum Report {
+    Database(Box<Result<Look, String>>),
+    Daemon(Result<Box<Told>, String>),
+}
+
+pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
+    if let Some(obstacle) = terminal::obstacle() {
+        return Err(Failed::new(
+            Exit::Usage,
+            format_args!(
+                "{obstacle}, and `watch` draws on one. Elsewhere use `policyd-rate-guard top` or \
+                 `policyd-rate-guard sender list --json`"
+            ),
+        ));
+    }
+    let config = super::database::load(sources)?;
+    if config.database.driver == Driver::Sqlite && config.database.name == ":memory:" {
+        let why = "DB_DATABASE is :memory:, which nobody sees but the daemon; METRICS_LISTEN shows its counters";
+        return Err(Failed::new(Exit::Unavailable, why));
+    }
+    // Before there is a second thread.
+    let system = |error: privileges::Error| Failed::new(Exit::OsError, error);
+    privileges::become_user(&config.sockets).map_err(system)?;
+    privileges::close_umask();
+    privileges::not_dumpable().map_err(|error| Failed::new(Exit::OsError, error))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
+    let done = runtime.block_on(watch(&config, options));
+    // Whatever still waits for a database or the daemon waits in vain.
+    runtime.shutdown_background();
+    done
+}
+
+async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
+    let terms = Terms::new(config, Lists::default(), TimeZone::system());
+    let store = Store::reading(&config.database);
+    let asked = config.status.listen.map(daemon::address);
+    let figures = Figures { place: store.place(), daemon: own(asked), ..Figures::default() };
+    let (wanted, wishes) = watch::channel(Wanted::default());
+    let (sender, reports) = mpsc::channel(4);
+    let interval = options.interval;
+    let signalled = signalled()?;
+    let lost = |error: std::io::Error| Failed::new(Exit::IoError, format_args!("the terminal: {error}"));
+    let terminal = Terminal::take().map_err(lost)?;
+    let inputs = terminal::inputs().map_err(lost)?;
+    let look = database::look(store, terms.policy.clone(), terms.message_log, interval, wishes, sender.clone());
+    let mut lookers = vec![tokio::spawn(look)];
+    lookers.extend(asked.map(|address| tokio::spawn(daemon::ask(address, interval, sender))));
+    let style = Style {
+        colour: Style::wants_colour(options.no_color, |name| std::env::var(name).ok()),
+        unicode: table::Screen::of_process().is_some_and(|screen| screen.blocks),
+    };
+    let app =
+        App { figures, state: State::default(), seen: Seen::default(), policy: terms.policy, interval, style, wanted };
+    app.run(terminal, inputs, reports, signalled, lookers).await
+}
+
+/// What is known of the daemon at first.
+fn own(address: Option<SocketAddr>) -> Own {
+    address.map_or(Own::NotAsked, |address| Own::Asked {
+        address: address.to_string(),
+        contact: Contact::Asking,
+        told: None,
+    })
+}
+
+/// Is told of the first signal to end.
+fn signalled() -> Result<mpsc::Receiver<()>, Failed> {
+    let (sender, receiver) = mpsc::channel(1);
+    for kind in [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()] {
+        let mut signals = signal(kind)
+            .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot wait for signals: {error}")))?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            let _ = sender.try_send(());
+            tokio::time::sleep(PATIENCE).await;
+            terminal::abandon();
+            std::process::exit(Exit::IoError as i32);
+        });
+    }
+    Ok(receiver)
+}
+
+/// What there is while the screen is open.
+struct App {
+    figures: Figures,
+    state: State,
+    seen: Seen,
+    policy: Policy,
+    interval: Duration,
+    style: Style,
+    wanted: watch::Sender<Wanted>,
+}
+
+impl App {
+    async fn run(
+        mut self,
+        mut terminal: Terminal,
+        mut inputs: mpsc::Receiver<Input>,
+        mut reports: mpsc::Receiver<Report>,
+        mut signalled: mpsc::Receiver<()>,
+        mut lookers: Vec<JoinHandle<()>>,
+    ) -> Result<Exit, Failed> {
+        let lost = |error: std::io::Error| Failed::new(Exit::IoError, format_args!("the terminal: {error}"));
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            self.seen = terminal.draw(&self.view()).map_err(lost)?;
+            tokio::select! {
+                biased;
+                _ = signalled.recv() => return Ok(Exit::Ok),
+                ended = any(&mut lookers) => {
+                    drop(terminal);
+                    return Err(Failed::new(Exit::Software, format_args!("a part of `watch` has ended: {ended}")));
+                }
+                Some(input) = inputs.recv() => {
+                    // Keys that came together are drawn together.
+                    let mut next = Some(input);
+                    while let Some(input) = next {
+                        match input {
+                            Input::Resized => {}
+                            Input::Lost(error) => return Err(lost(error)),
+                            Input::Key(key) => match self.key(key) {
+                                Effect::Quit => return Ok(Exit::Ok),
+                                Effect::None | Effect::Asks => {}
+                            },
+                        }
+                        next = inputs.try_recv().ok();
+                    }
+                }
+                Some(report) = reports.recv() => self.take(report),
+                _ = tick.tick() => {}
+            }
+        }
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            figures: &self.figures,
+            state: &self.state,
+            policy: &self.policy,
+            now: breaker::now(),
+            interval: self.interval,
+            look: self.style,
+        }
+    }
+
+    fn key(&mut self, key: screen::state::Key) -> Effect {
+        let senders = self.figures.snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.senders);
+        let effect = self.state.key(key, senders, self.seen);
+        if effect == Effect::Asks {
+            let State { sort, filter, .. } = &self.state;
+            let opened = self.state.opened().map(str::to_owned);
+            let wanted = Wanted { sort: *sort, filter: filter.clone(), opened };
+            // What is known is put in order at once; more comes when the database has answered.
+            if let Some(snapshot) = &mut self.figures.snapshot
+                && self.wanted.borrow().sort != wanted.sort
+            {
+                wanted.sort.sort(&mut snapshot.senders);
+            }
+            self.wanted.send_if_modified(|before| {
+                let modified = *before != wanted;
+                *before = wanted;
+                modified
+            });
+        }
+        effect
+    }
+
+    fn take(&mut self, report: Report) {
+        let now = breaker::now();
+        match report {
+            Report::Database(looked) => match *looked {
+                Err(why) => self.figures.database.lost(now, why),
+                Ok(look) => {
+                    let mut snapshot = look.snapshot;
+                    // It may have been asked for in another order.
+                    self.state.sort.sort(&mut snapshot.senders);
+                    for (at, messages, recipients) in look.sums {
+                        self.figures.paces.add(at, messages, recipients);
+                    }
+                    self.figures.snapshot = Some(snapshot);
+                    self.figures.about = look.asked;
+                    self.figures.database = Contact::Up(look.took);
+                }
+            },
+            Report::Daemon(answer) => {
+                if let Own::Asked { contact, told, .. } = &mut self.figures.daemon {
+                    match answer {
+                        Err(why) => contact.lost(now, why),
+                        Ok(new) => {
+                            *contact = Contact::Up(Duration::ZERO);
+                            *told = Some(new);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why the first of these tasks ended, which none of them does by itself.
+async fn any(lookers: &mut [JoinHandle<()>]) -> String {
+    match lookers {
+        [one, other] => tokio::select! { ended = one => told(ended), ended = other => told(ended) },
+        [one] => told(one.await),
+        _ => pending().await,
+    }
+}
+
+fn told(ended: Result<(), tokio::task::JoinError>) -> String {
+    ended.map_or_else(|error| error.to_string(), |()| "it has nothing more to do".to_owned())
+}

@@ -1,0 +1,192 @@
+//! What is known at the moment, and since when something is not.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::status::about::About;
+use crate::status::daemon::{Daemon, Rate};
+use crate::status::snapshot::Snapshot;
+
+/// Over which time messages are counted for [`Pace`], in seconds.
+const MINUTE: i64 = 60;
+/// How many paces are remembered.
+const REMEMBERED: usize = 120;
+
+/// All that can be shown.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Where the database is.
+    pub place: String,
+    pub database: Contact,
+    /// Of the last time that the database answered.
+    pub snapshot: Option<Snapshot>,
+    pub paces: Paces,
+    pub daemon: Own,
+    /// What was last read of a sender that was asked about.
+    pub about: Option<Asked>,
+}
+
+/// What is known of a sender that was asked about.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The name as it was asked for.
+    pub name: String,
+    /// None if there is no such sender, or no more.
+    pub about: Option<About>,
+}
+
+/// Whether somebody answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Contact {
+    #[default]
+    Asking,
+    /// It took so long.
+    Up(Duration),
+    /// `since` in seconds since 1970.
+    Away { since: i64, why: String },
+}
+
+impl Contact {
+    /// No answer at this time. The first one is remembered.
+    pub fn lost(&mut self, at: i64, why: String) {
+        let since = if let Contact::Away { since, .. } = self { *since } else { at };
+        *self = Contact::Away { since, why };
+    }
+}
+
+/// What was let through in the last minute.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pace {
+    pub messages: f64,
+    pub recipients: f64,
+}
+
+/// Sums of what was let through at different times, and what they say about the pace.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Paces {
+    /// Time in seconds since 1970, messages, recipients; the oldest first.
+    sums: VecDeque<(i64, i64, i64)>,
+    past: VecDeque<Pace>,
+}
+
+impl Paces {
+    /// What had been let through at a time, since whenever the sums begin.
+    pub fn add(&mut self, at: i64, messages: i64, recipients: i64) {
+        if self.sums.back().is_some_and(|(last, ..)| *last >= at) {
+            // A clock that was set back, or two looks in a second.
+            self.sums.retain(|(time, ..)| *time < at);
+        }
+        self.sums.push_back((at, messages, recipients));
+        // The newest that is a minute old or more is what is compared with.
+        while self.sums.get(1).is_some_and(|(time, ..)| *time <= at - MINUTE) {
+            self.sums.pop_front();
+        }
+        if let Some(pace) = self.now() {
+            self.past.push_back(pace);
+            if self.past.len() > REMEMBERED {
+                self.past.pop_front();
+            }
+        }
+    }
+
+    /// The present pace; none before there are two sums.
+    pub fn now(&self) -> Option<Pace> {
+        let (&(from, messages, recipients), &(to, more_messages, more_recipients)) =
+            self.sums.front().zip(self.sums.back())?;
+        let minutes = (to - from) as f64 / MINUTE as f64;
+        let pace = |before: i64, after: i64| (after.saturating_sub(before)).max(0) as f64 / minutes;
+        (minutes > 0.0)
+            .then(|| Pace { messages: pace(messages, more_messages), recipients: pace(recipients, more_recipients) })
+    }
+
+    /// Messages a minute of late, the oldest first.
+    pub fn past(&self) -> impl DoubleEndedIterator<Item = u64> {
+        self.past.iter().map(|pace| pace.messages.round() as u64)
+    }
+}
+
+/// What the daemon tells of itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Own {
+    /// METRICS_LISTEN is not set.
+    #[default]
+    NotAsked,
+    Asked {
+        address: String,
+        contact: Contact,
+        told: Option<Box<Told>>,
+    },
+}
+
+/// The daemon's counters, and what they say of the time since the ones before.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Told {
+    pub daemon: Daemon,
+    pub rate: Option<Rate>,
+    /// Decisions a second by what Postfix was told, as far as there were any.
+    pub actions: Vec<(String, f64)>,
+}
+
+impl Told {
+    /// The new counters, `seconds` after the `earlier` ones.
+    pub fn new(daemon: Daemon, earlier: Option<(&Daemon, f64)>) -> Told {
+        let Some((earlier, seconds)) = earlier else { return Told { daemon, ..Told::default() } };
+        let rate = daemon.since(earlier, seconds);
+        let nothing = BTreeMap::new();
+        let actions = if rate.is_some() { &daemon.actions } else { &nothing };
+        let per_second = |(action, count): (&String, &u64)| {
+            let before = earlier.actions.get(action).copied().unwrap_or(0);
+            let more = count.checked_sub(before).filter(|&more| more > 0)?;
+            Some((action.clone(), more as f64 / seconds))
+        };
+        let mut actions: Vec<_> = actions.iter().filter_map(per_second).collect();
+        actions.sort_by(|one, other| other.1.total_cmp(&one.1));
+        Told { rate, actions, daemon }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_that_of_the_last_minute() {
+        let mut paces = Paces::default();
+        paces.add(1000, 0, 0);
+        assert_eq!(paces.now(), None);
+        paces.add(1030, 10, 30);
+        assert_eq!(paces.now(), Some(Pace { messages: 20.0, recipients: 60.0 }), "of half a minute");
+        for second in 1..=300 {
+            paces.add(1030 + second, 10 + second, 30);
+        }
+        assert_eq!(paces.now(), Some(Pace { messages: 60.0, recipients: 0.0 }));
+        assert_eq!(paces.past().count(), REMEMBERED);
+        paces.add(1030 + 3000, 310, 30);
+        assert_eq!(paces.now(), Some(Pace { messages: 0.0, recipients: 0.0 }), "nothing came since");
+        paces.add(1200, 310, 30);
+        assert_eq!(paces.now(), None, "the clock was set back");
+    }
+
+    #[test]
+    fn an_outage_is_as_old_as_its_begin() {
+        let mut contact = Contact::Up(Duration::ZERO);
+        contact.lost(5, "gone".to_owned());
+        contact.lost(9, "still gone".to_owned());
+        assert_eq!(contact, Contact::Away { since: 5, why: "still gone".to_owned() });
+    }
+
+    #[test]
+    fn decisions_are_told_by_what_postfix_was_told() {
+        let daemon = |pass, hold| Daemon {
+            started: 7,
+            decisions: pass + hold,
+            actions: [("pass".to_owned(), pass), ("hold".to_owned(), hold), ("warn".to_owned(), 0)].into(),
+            ..Daemon::default()
+        };
+        let before = daemon(100, 1);
+        let told = Told::new(daemon(104, 21), Some((&before, 2.0)));
+        assert_eq!(told.actions, [("hold".to_owned(), 10.0), ("pass".to_owned(), 2.0)]);
+        let anew = Told::new(Daemon { started: 8, ..daemon(104, 21) }, Some((&before, 2.0)));
+        assert_eq!((anew.rate, anew.actions), (None, Vec::new()));
+    }
+}

@@ -1,0 +1,93 @@
+//! How things look: colours where they are wanted, characters that the terminal has. Colour repeats what words, places and
+//! lengths say already; nothing is told by it alone.
+
+use ratatui::style::{Color, Modifier, Style};
+
+/// What the terminal shows, and what its user wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    pub colour: bool,
+    /// Whether the terminal shows more than ASCII.
+    pub unicode: bool,
+}
+
+/// What a text is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    /// Headings, and names of things.
+    Faint,
+    /// What matters most.
+    Strong,
+    Good,
+    /// Near a limit, held.
+    Warning,
+    /// Over a limit, refused, broken.
+    Bad,
+}
+
+impl Look {
+    /// Colours unless the environment or the command line says otherwise: <https://no-color.org>, <https://bixense.com/clicolors>.
+    pub fn wants_colour(refused: bool, environment: impl Fn(&str) -> Option<String>) -> bool {
+        let set = |name: &str| environment(name).filter(|value| !value.is_empty());
+        let forced = set("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+        !refused && set("NO_COLOR").is_none() && (forced || set("CLICOLOR").is_none_or(|value| value != "0"))
+    }
+
+    pub fn style(self, tone: Tone) -> Style {
+        let style = Style::new();
+        match (tone, self.colour) {
+            (Tone::Plain, _) | (Tone::Faint | Tone::Good | Tone::Warning, false) => style,
+            (Tone::Strong | Tone::Bad, false) | (Tone::Strong, true) => style.add_modifier(Modifier::BOLD),
+            // The terminal's own palette, which is readable on its own background; dark grey would not be, everywhere.
+            (Tone::Faint, true) => style.fg(Color::Cyan),
+            (Tone::Good, true) => style.fg(Color::Green),
+            (Tone::Warning, true) => style.fg(Color::Yellow),
+            (Tone::Bad, true) => style.fg(Color::Red).add_modifier(Modifier::BOLD),
+        }
+    }
+
+    /// The line that is chosen; it has a mark as well.
+    pub fn chosen(self) -> Style {
+        Style::new().add_modifier(Modifier::REVERSED)
+    }
+
+    /// For lines between parts of the screen.
+    pub fn rule(self) -> &'static str {
+        if self.unicode { "─" } else { "-" }
+    }
+
+    /// Of the line that is chosen.
+    pub fn mark(self) -> &'static str {
+        if self.unicode { "▸" } else { ">" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_left_out_where_that_is_asked_for() {
+        let wants = |refused, set: &[(&str, &str)]| {
+            Look::wants_colour(refused, |name| {
+                set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(wants(false, &[]));
+        assert!(!wants(true, &[("CLICOLOR_FORCE", "1")]));
+        assert!(!wants(false, &[("NO_COLOR", "1")]));
+        assert!(!wants(false, &[("NO_COLOR", "0")]), "its value has no meaning");
+        assert!(wants(false, &[("NO_COLOR", "")]), "an empty one is none");
+        assert!(!wants(false, &[("CLICOLOR", "0")]));
+        assert!(wants(false, &[("CLICOLOR", "0"), ("CLICOLOR_FORCE", "1")]));
+    }
+
+    #[test]
+    fn without_colour_there_is_none() {
+        let look = Look { colour: false, unicode: true };
+        for tone in [Tone::Plain, Tone::Faint, Tone::Strong, Tone::Good, Tone::Warning, Tone::Bad] {
+            assert_eq!((look.style(tone).fg, look.style(tone).bg), (None, None));
+        }
+    }
+}
