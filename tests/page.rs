@@ -7,9 +7,15 @@ mod support;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flate2::read::GzDecoder;
+use jiff::tz::TimeZone;
+use policyd_rate_guard::config::{self, Sources};
+use policyd_rate_guard::limiter::lists::Lists;
+use policyd_rate_guard::limiter::terms::Terms;
+use policyd_rate_guard::status::{Collector, Sender, Sort};
+use policyd_rate_guard::store::Store;
 use serde_json::Value;
 use support::client::Request;
 use support::daemon::{Daemon, Setup};
@@ -20,6 +26,7 @@ use support::proxy::Proxy;
 use support::server::Server;
 use support::stream::{Address, free_port};
 use support::wait;
+use tokio::runtime::Builder;
 
 const TOKEN: &str = "correct horse battery staple";
 const LIMIT: Duration = Duration::from_secs(20);
@@ -222,8 +229,6 @@ fn figures_on_a_server<S: Server>() {
     figures(Setup::on(&S::shared().database()));
 }
 
-on_both_servers! { figures_on_a_server }
-
 fn figures(setup: Setup) {
     let daemon = start(
         setup
@@ -290,6 +295,51 @@ fn figures(setup: Setup) {
     // Whoever is freed is shown so.
     daemon.setup().run("sender", &["reset", "full"]);
     await_status(&daemon, |snapshot| sender(snapshot, "full")["recipients"] == 0 && snapshot["blocked_now"] == 1);
+}
+
+/// On a large database everybody is read seldom, and in between those who are busy.
+fn busy_senders_are_read_in_between<S: Server>() {
+    in_between(Setup::on(&S::shared().database()));
+}
+
+on_both_servers! { figures_on_a_server busy_senders_are_read_in_between }
+
+#[test]
+fn who_is_busy_is_read_in_between() {
+    in_between(Setup::sqlite());
+}
+
+fn in_between(setup: Setup) {
+    let daemon = start(setup.setting("QUOTA", "5").setting("QUOTA_WINDOW", "24h"));
+    let mut client = daemon.connect();
+    for login in ["idle", "busy", "full"] {
+        (0..3).for_each(|_| drop(client.ask(&Request::data(login, 1))));
+    }
+    let variables: Vec<(String, String)> =
+        daemon.database().settings().into_iter().chain([("QUOTA_WINDOW".to_owned(), "24h".to_owned())]).collect();
+    let config = config::load(&Sources::new(None, variables, false)).unwrap().config;
+    let policy = Terms::new(&config, Lists::default(), TimeZone::UTC).policy;
+    let mut store = Store::new(&config.database);
+    // After the first look it rests for ever.
+    let mut collector = Collector::with_rest(Sort::Name, u32::MAX);
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut look = || {
+        let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+        let snapshot = runtime.block_on(collector.collect(&mut store, &policy, true, now)).unwrap();
+        let one = |sender: &Sender| (sender.sender.clone(), sender.recipients, sender.blocked);
+        snapshot.senders.iter().map(one).collect::<Vec<_>>()
+    };
+    let sender = |name: &str, recipients, blocked| (name.to_owned(), recipients, blocked);
+    assert_eq!(look(), [sender("busy", 3, 0), sender("full", 3, 0), sender("idle", 3, 0)]);
+    (0..2).for_each(|_| drop(client.ask(&Request::data("busy", 1))));
+    (0..4).for_each(|_| drop(client.ask(&Request::data("full", 1))));
+    client.ask(&Request::data("a newcomer", 1));
+    daemon.database().execute("DELETE FROM ratelimits WHERE sender = 'idle'");
+    // Nobody has looked for the idle one, and so he is there still; all others are as they are now.
+    assert_eq!(look(), [sender("a newcomer", 1, 0), sender("busy", 5, 0), sender("full", 5, 2), sender("idle", 3, 0)]);
+    // Whoever was full is looked after: he may be freed by hand.
+    assert!(daemon.setup().run("sender", &["reset", "full"]).status.success());
+    assert_eq!(look()[2], sender("full", 0, 2));
 }
 
 #[test]

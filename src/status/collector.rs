@@ -24,6 +24,8 @@ use crate::store::{Failure, Store};
 pub const MOST_SENDERS: u32 = 10_000;
 /// A look that took a second is followed by so many seconds without one.
 pub const REST: u32 = 50;
+/// Before everybody is looked at again, after that took too long.
+const AFTER_GIVING_UP: Duration = Duration::from_secs(600);
 /// However long a look took.
 const LONGEST_REST: Duration = Duration::from_secs(60);
 /// Senders read again since they are sending.
@@ -43,6 +45,7 @@ const DAY: i64 = 24 * 3600;
 #[derive(Debug)]
 pub struct Collector {
     pub sort: Sort,
+    rest: u32,
     kept: HashMap<i64, Listed>,
     totals: Totals,
     /// Of the quota that was kept.
@@ -58,12 +61,17 @@ pub struct Collector {
 impl Collector {
     pub fn new(sort: Sort) -> Collector {
         let (kept, totals) = (HashMap::new(), Totals::default());
-        Collector { sort, kept, totals, window: None, looked: 0, rested: None, took: Duration::ZERO }
+        Collector { sort, rest: REST, kept, totals, window: None, looked: 0, rested: None, took: Duration::ZERO }
+    }
+
+    /// One that rests so many times as long as it looked.
+    pub fn with_rest(sort: Sort, rest: u32) -> Collector {
+        Collector { rest, ..Collector::new(sort) }
     }
 
     /// How long to wait after a look, so that all looks together take little of the database's time.
     pub fn rest(&self) -> Duration {
-        (self.took * REST).min(LONGEST_REST)
+        self.took.saturating_mul(self.rest).min(LONGEST_REST)
     }
 
     /// One look. `now` is in seconds since 1970. `message_log` is MESSAGE_LOG.
@@ -79,12 +87,27 @@ impl Collector {
         // Whole minutes: what changes with every second would be news to every viewer.
         let day = now.saturating_sub(DAY).div_euclid(60) * 60;
         let refusals = if message_log { store.refusals(day, LAST_REFUSALS).await? } else { Refusals::default() };
-        let may_look = self.rested.is_none_or(|rested| Instant::now() >= rested);
-        if may_look || self.window != Some(policy.window) {
+        if self.window != Some(policy.window) {
+            // What was kept was counted otherwise.
+            self.window = Some(policy.window);
+            self.kept.clear();
+            self.rested = None;
+        }
+        if self.rested.is_none_or(|rested| Instant::now() >= rested) {
             let begun = Instant::now();
-            self.look_at_all(store, policy, now).await?;
+            // If this is given up since it takes too long, it is not begun again at once.
+            self.rested = begun.checked_add(AFTER_GIVING_UP);
+            let looked = self.look_at_all(store, policy, now).await;
             rested_for = begun.elapsed();
-            self.rested = Instant::now().checked_add(rested_for * REST);
+            match looked {
+                Ok(()) => self.rested = Instant::now().checked_add(rested_for.saturating_mul(self.rest)),
+                // The server is there, and took too long: those who are busy are known all the same.
+                Err(failure) if failure.rolled_back() => {}
+                Err(failure) => {
+                    self.rested = None;
+                    return Err(failure);
+                }
+            }
         } else {
             self.look_at_busy(store, policy, &refusals, now).await?;
         }
@@ -111,7 +134,7 @@ impl Collector {
             at: now,
             policy: PolicyShown::new(policy),
             totals: self.totals,
-            complete: self.totals.known <= i64::try_from(senders.len()).unwrap_or(i64::MAX),
+            complete: self.totals.at > 0 && self.totals.known <= i64::try_from(senders.len()).unwrap_or(i64::MAX),
             blocked_now: senders.iter().filter(|sender| sender.next.is_some()).count(),
             senders,
             hours_from,
@@ -148,7 +171,6 @@ impl Collector {
         let listed = store.list(&everybody(policy, now)).await?;
         let domains = listed.iter().filter(|listed| !is_charged(listed)).count();
         self.kept = keyed(listed).collect();
-        self.window = Some(policy.window);
         self.totals = Totals {
             at: now,
             known: known.saturating_sub(i64::try_from(domains).unwrap_or(0)),

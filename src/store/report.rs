@@ -104,12 +104,14 @@ where
     pub async fn totals(&mut self, since: i64) -> Result<Totals, Failure> {
         self.run(async |connection| {
             let integer = D::INTEGER;
+            // Sender by sender, along the table's own order: COUNT(DISTINCT …) would sort all minutes of everybody.
             let mut sql = QueryBuilder::<D::Db>::new(format!(
-                "SELECT COUNT(DISTINCT ratelimit_id), CAST(COALESCE(SUM(messages), 0) AS {integer}), \
-                 CAST(COALESCE(SUM(recipients), 0) AS {integer}) FROM {} WHERE minute >= ",
+                "SELECT COUNT(*), CAST(COALESCE(SUM(messages), 0) AS {integer}), \
+                 CAST(COALESCE(SUM(recipients), 0) AS {integer}) FROM \
+                 (SELECT SUM(messages) AS messages, SUM(recipients) AS recipients FROM {} WHERE minute >= ",
                 D::USAGE
             ));
-            sql.push_bind(minute_of(since));
+            sql.push_bind(minute_of(since)).push(" GROUP BY ratelimit_id) senders");
             let row = connection.fetch_one(sql.build()).await?;
             Ok(Totals { senders: row.try_get(0)?, messages: row.try_get(1)?, recipients: row.try_get(2)? })
         })
