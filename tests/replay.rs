@@ -84,7 +84,7 @@ fn logs_of_each_kind_give_what_was_recorded() {
     let ladder = |setup: Setup| setup.setting("QUOTA", "5").setting("QUOTA_STEPS", LADDER);
     for (name, setup) in [
         ("postfix", ladder(setup())),
-        ("policyd", setup().setting("QUOTA", "30").setting("LIMITS", "4 networks/10m HOLD many networks")),
+        ("policyd", setup().setting("QUOTA", "60").setting("LIMITS", "4 networks/10m HOLD many networks")),
         ("policydrateguard", setup().setting("QUOTA", "3").setting("QUOTA_WINDOW", "reset")),
         ("both", ladder(setup())),
     ] {
@@ -160,7 +160,12 @@ fn a_log_that_runs_over_new_year_has_the_right_years_and_can_be_cut() {
     let line = |at: &str, id: u32| {
         format!("{at} mx policyd[1]: Updating db: alice/alice@example.com/192.0.2.{id}/1/1\nno line of a log\n")
     };
-    let lines = [line("Dec 30 08:00:00", 1), line("Dec 31 23:59:59", 2), line("Jan  1 00:00:00", 3), line("Jan  2 08:00:00", 4)];
+    let lines = [
+        line("Dec 30 08:00:00", 1),
+        line("Dec 31 23:59:59", 2),
+        line("Jan  1 00:00:00", 3),
+        line("Jan  2 08:00:00", 4),
+    ];
     // 2026-01-02 12:00 UTC.
     let log = write(&setup, "mail.log", lines.concat().as_bytes(), 1_767_355_200);
     let report = json(&setup, &[&log]);
@@ -250,9 +255,8 @@ impl Mail {
 
 /// Of no sender so many that the daemon leaves refusals out of its log.
 fn mails() -> Vec<Mail> {
-    let mail = (0..16usize, 0..4u8, 1..6u32, prop::bool::weighted(0.2), prop::bool::weighted(0.2)).prop_map(
-        |(sender, place, recipients, at_rcpt, twice)| Mail { sender, place, recipients, at_rcpt, twice },
-    );
+    let mail = (0..16usize, 0..4u8, 1..6u32, prop::bool::weighted(0.2), prop::bool::weighted(0.2))
+        .prop_map(|(sender, place, recipients, at_rcpt, twice)| Mail { sender, place, recipients, at_rcpt, twice });
     let mails = prop::collection::vec(mail, 120).new_tree(&mut TestRunner::default()).unwrap().current();
     let mut requests = [0; 16];
     let few = |mail: &Mail| {
@@ -292,8 +296,15 @@ fn verdict_by_verdict_it_is_what_the_daemon_said() {
     for settings in [
         &[("QUOTA", "12"), ("QUOTA_WINDOW", "reset")][..],
         &[("QUOTA", "9"), ("QUOTA_STEPS", LADDER), ("LIMITS", "2 networks/1h WARN another place")],
-        &[("QUOTA", "25"), ("LIMITS", "5 messages/1h DEFER slow; 4 recipients/message REJECT crowd; 3 networks/1h HOLD far")],
-        &[("QUOTA", "10"), ("QUOTA_STEPS", "0.5x NOTIFY; 1x 452 4.7.1 enough {used}"), ("LIMITS", "60% recipients/10m HOLD")],
+        &[
+            ("QUOTA", "25"),
+            ("LIMITS", "5 messages/1h DEFER slow; 4 recipients/message REJECT crowd; 3 networks/1h HOLD far"),
+        ],
+        &[
+            ("QUOTA", "10"),
+            ("QUOTA_STEPS", "0.5x NOTIFY; 1x 452 4.7.1 enough {used}"),
+            ("LIMITS", "60% recipients/10m HOLD"),
+        ],
     ] {
         let setup = settings.iter().fold(setup(), |setup, (name, value)| setup.setting(name, value));
         let mut daemon = setup.start_on_tables();

@@ -16,12 +16,12 @@ fuzz_target!(|input: (&str, i64, bool)| {
         let Some(line) = line::read(&mut stamps, line) else { continue };
         told += u64::from(matches!(line.said, Said::Decided(_) | Said::Policyd(_)));
         joiner.take(line);
-        while joiner.next().is_some() {
+        while joiner.next_message().is_some() {
             made += 1;
         }
     }
     joiner.end();
-    while let Some((_, asked)) = joiner.next() {
+    while let Some((_, asked)) = joiner.next_message() {
         assert!(asked.from.chars().count() <= 512 && asked.to.chars().count() <= 512);
         made += 1;
     }

@@ -135,11 +135,15 @@ impl Merged {
         for at in 0..merged.logs.len() {
             merged.advance(at)?;
         }
+        // Where a log was rotated, both files have lines of the same second: those of the older one are first.
+        merged.logs.sort_by_key(|log| log.head.as_ref().map(|head| head.at));
+        let heads = merged.logs.iter().enumerate();
+        merged.heads = heads.filter_map(|(at, log)| Some(Reverse((log.head.as_ref()?.at, at)))).collect();
         Ok(merged)
     }
 
     /// The next line that tells something; none at the end of all logs.
-    pub fn next(&mut self) -> Result<Option<Line>, ReadError> {
+    pub fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
         while let Some(Reverse((_, at))) = self.heads.pop() {
             let line = self.logs.get_mut(at).and_then(|log| log.head.take());
             self.advance(at)?;
@@ -318,7 +322,7 @@ mod tests {
         let progress = Arc::new(Progress::of(&opened));
         let mut merged = Merged::new(opened, &TimeZone::UTC, progress.clone())?;
         let mut ids = Vec::new();
-        while let Some(line) = merged.next()? {
+        while let Some(line) = merged.next_line()? {
             let Said::Postfix(Told::Removed { id }) = line.said else { panic!("{line:?}") };
             ids.push(id);
         }

@@ -121,7 +121,7 @@ impl Joiner {
     }
 
     /// The next message that nothing more is waited for, and its time in Unix seconds.
-    pub fn next(&mut self) -> Option<(i64, Asked)> {
+    pub fn next_message(&mut self) -> Option<(i64, Asked)> {
         loop {
             let entry = self.messages.first_entry()?;
             let (at, _) = *entry.key();
@@ -168,17 +168,19 @@ impl Joiner {
                 let place = self.put(at, Message { asked, sent: false, counted: false, whole: false });
                 self.ids.put(id, Known { message, began: at, place: Some(place), told: false, removed: false });
             }
-            Told::Sent { id, to, refused } => {
-                if let Some((message, false)) = self.open(&id) {
+            Told::Sent { id, from, to, refused } => {
+                if let Some((message, false)) = self.open(&id, at) {
                     message.sent = true;
                     message.whole |= refused;
-                    if !to.is_empty() {
-                        message.asked.to = to;
+                    for (known, told) in [(&mut message.asked.from, from), (&mut message.asked.to, to)] {
+                        if !told.is_empty() {
+                            *known = told;
+                        }
                     }
                 }
             }
             Told::Active { id, from, size, recipients } => {
-                if let Some((message, told)) = self.open(&id) {
+                if let Some((message, told)) = self.open(&id, at) {
                     message.asked.size = size;
                     message.whole = true;
                     if !told {
@@ -272,10 +274,11 @@ impl Joiner {
     }
 
     /// The message of a queue id while it is waited for, and whether a daemon told of it.
-    fn open(&mut self, id: &str) -> Option<(&mut Message, bool)> {
+    fn open(&mut self, id: &str, at: Milliseconds) -> Option<(&mut Message, bool)> {
         let known = self.ids.get(id)?;
-        let told = known.told;
-        Some((self.messages.get_mut(&known.place?)?, told))
+        let (told, place) = (known.told, known.place?);
+        let in_time = at.saturating_sub(place.0) < PATIENCE;
+        self.messages.get_mut(&place).filter(|_| in_time).map(|message| (message, told))
     }
 
     /// The message whose first recipient this client was asked about a short while ago, before it had a queue id.
@@ -316,10 +319,10 @@ mod tests {
         let mut messages = Vec::new();
         for line in lines.lines() {
             joiner.take(line::read(&mut stamps, line.trim_start()).unwrap());
-            messages.extend(std::iter::from_fn(|| joiner.next()));
+            messages.extend(std::iter::from_fn(|| joiner.next_message()));
         }
         joiner.end();
-        messages.extend(std::iter::from_fn(|| joiner.next()));
+        messages.extend(std::iter::from_fn(|| joiner.next_message()));
         (messages, joiner.gaps)
     }
 
@@ -453,7 +456,7 @@ mod tests {
                 let id = id(number);
                 let said = match kind {
                     0 => Said::Postfix(Told::Client { id, name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
-                    1 => Said::Postfix(Told::Sent { id, to: String::new(), refused: recipients == 1 }),
+                    1 => Said::Postfix(Told::Sent { id, from: String::new(), to: String::new(), refused: recipients == 1 }),
                     2 => Said::Postfix(Told::Active { id, from: "a".into(), size: 1, recipients }),
                     3 => Said::Postfix(Told::Removed { id }),
                     4 => Said::Decided(Decided { queue_id: id, asked: Asked { recipients: Some(recipients), ..Asked::default() } }),
@@ -462,14 +465,14 @@ mod tests {
                 sent += u32::from(kind >= 4);
                 joiner.take(Line { at: now, said, left_out: 0 });
                 let mut last = 0;
-                while let Some((at, _)) = joiner.next() {
+                while let Some((at, _)) = joiner.next_message() {
                     prop_assert!(last <= at && at * 1000 <= now);
                     last = at;
                     given += 1;
                 }
             }
             joiner.end();
-            while joiner.next().is_some() {
+            while joiner.next_message().is_some() {
                 given += 1;
             }
             prop_assert!(given >= sent, "what a daemon tells is never lost");

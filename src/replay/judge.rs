@@ -108,7 +108,7 @@ impl Trial {
             terms,
             store,
             repeats: Repeats::default(),
-            histories: Histories::default(),
+            histories: Histories::of_private_database(),
             asked: Vec::new(),
             due: Vec::new(),
             times: Vec::new(),

@@ -19,8 +19,8 @@ pub enum Told {
     /// A client begins a message.
     Client { id: String, name: String, address: String, login: String },
     /// The content came in, or the message was held or refused when it was to come: it was asked about.
-    /// `refused`: nothing more of it comes.
-    Sent { id: String, to: String, refused: bool },
+    /// With what is known of it; `refused` says that nothing more of it comes.
+    Sent { id: String, from: String, to: String, refused: bool },
     /// It goes on its way.
     Active { id: String, from: String, size: u64, recipients: u32 },
     /// Its id may be used for another.
@@ -49,7 +49,7 @@ fn told(program: &str, text: &str) -> Option<Told> {
         "cleanup" => {
             let sent = rest.starts_with("message-id=") || rest.starts_with("resent-message-id=") || is_verdict(rest);
             // The recipient in such a line is one of perhaps several.
-            sent.then(|| Told::Sent { id, to: String::new(), refused: is_refusal(rest) })
+            sent.then(|| Told::Sent { id, from: from(rest), to: String::new(), refused: is_refusal(rest) })
         }
         _ if rest == "removed" => Some(Told::Removed { id }),
         _ => from_qmgr(id, rest),
@@ -61,7 +61,12 @@ fn from_smtpd(id: String, rest: &str) -> Option<Told> {
         let at_data = between(rest, ": ", " from ")
             .is_some_and(|(stage, _)| matches!(stage, "DATA" | "BDAT" | "END-OF-MESSAGE") || stage == "DATA content");
         let to = between(rest, " to=<", ">").map(|(to, _)| bounded(to)).unwrap_or_default();
-        return (at_data && is_verdict(rest)).then(|| Told::Sent { id, to, refused: is_refusal(rest) });
+        return (at_data && is_verdict(rest)).then(|| Told::Sent {
+            id,
+            from: from(rest),
+            to,
+            refused: is_refusal(rest),
+        });
     };
     // What comes back from a content filter was asked about before it went there.
     if client.contains(", orig_queue_id=") {
@@ -74,6 +79,12 @@ fn from_smtpd(id: String, rest: &str) -> Option<Told> {
     let client = client.split_once(", ").map_or(client, |(client, _)| client);
     let (name, address) = client.strip_suffix(']')?.rsplit_once('[')?;
     Some(Told::Client { id, name: bounded(name), address: bounded(address), login: login.to_owned() })
+}
+
+/// The envelope sender in a verdict. The text before it may be anybody's.
+fn from(rest: &str) -> String {
+    let from = rest.rsplit_once("; from=<").and_then(|(_, rest)| rest.split_once('>'));
+    from.map(|(from, _)| bounded(from)).unwrap_or_default()
 }
 
 /// `hold: …`, `milter-reject: …`, and what else is done with a message as a whole.
@@ -130,7 +141,7 @@ mod tests {
         assert_eq!(read("qmgr", "4XyZ12abcd: removed"), Told::Removed { id: id() });
         assert_eq!(
             read("cleanup", "4XyZ12abcd: message-id=<1@x>"),
-            Told::Sent { id: id(), to: String::new(), refused: false }
+            Told::Sent { id: id(), from: String::new(), to: String::new(), refused: false }
         );
     }
 
@@ -139,11 +150,14 @@ mod tests {
         let rest = "DATA from client.example.net[192.0.2.7]: 450 4.7.1 <DATA>: Data command rejected: Rate limit reached, retry \
             later.; from=<alice@example.com> to=<bob@example.org> proto=ESMTP helo=<x> sasl_method=PLAIN sasl_username=alice";
         for (word, refused) in [("reject", true), ("hold", false)] {
-            let sent = Told::Sent { id: id(), to: "bob@example.org".into(), refused };
+            let sent = Told::Sent { id: id(), from: "alice@example.com".into(), to: "bob@example.org".into(), refused };
             assert_eq!(read("smtpd", &format!("4XyZ12abcd: {word}: {rest}")), sent);
         }
         let milter = "4XyZ12abcd: milter-reject: END-OF-MESSAGE from x[192.0.2.7]: 5.7.1 spam; from=<a@b> to=<c@d>";
-        assert_eq!(read("cleanup", milter), Told::Sent { id: id(), to: String::new(), refused: true });
+        assert_eq!(
+            read("cleanup", milter),
+            Told::Sent { id: id(), from: "a@b".into(), to: String::new(), refused: true }
+        );
         for line in [
             "NOQUEUE: reject: RCPT from x[192.0.2.7]: 554 5.7.1 <a>: Relay access denied; from=<a> to=<b> proto=ESMTP",
             "4XyZ12abcd: reject: RCPT from x[192.0.2.7]: 550 5.1.1 <b>: Recipient address rejected; from=<a> to=<b>",

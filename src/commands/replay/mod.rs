@@ -87,16 +87,18 @@ async fn replay(
     let (mut joiner, mut tally) = (Joiner::new(wants_size), Tally::default());
     let mut ended = false;
     while !ended {
-        match loads.recv() {
-            Ok(load) => load.into_iter().for_each(|line| joiner.take(line)),
-            Err(mpsc::RecvError) => {
-                joiner.end();
-                ended = true;
-            }
+        let load = loads.recv().ok();
+        ended = load.is_none();
+        if ended {
+            joiner.end();
         }
-        while let Some((at, asked)) = joiner.next() {
-            if wanted(at) {
-                trial.ask(at, asked).await.map_err(unusable)?;
+        // One by one: what is given out when does not depend on how lines come.
+        for line in load.into_iter().flatten().map(Some).chain(ended.then_some(None)) {
+            line.into_iter().for_each(|line| joiner.take(line));
+            while let Some((at, asked)) = joiner.next_message() {
+                if wanted(at) {
+                    trial.ask(at, asked).await.map_err(unusable)?;
+                }
             }
         }
         if ended {
@@ -127,7 +129,7 @@ fn start_reading(
     let read = move || {
         let mut merged = Merged::new(opened, &zone, progress)?;
         let mut load = Vec::with_capacity(LOAD);
-        while let Some(line) = merged.next()? {
+        while let Some(line) = merged.next_line()? {
             load.push(line);
             if load.len() == LOAD && lines.send(std::mem::replace(&mut load, Vec::with_capacity(LOAD))).is_err() {
                 // Whoever judges has failed, and says why.

@@ -297,15 +297,15 @@ fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Ve
     }
     if gaps.uncounted > 0 {
         hints.push(format!(
-            "{} messages were held or refused at the time, or the log ends before they were sent on: Postfix does not say how \
-             many recipients these had, and each counts as one.",
+            "Held or refused at the time, or not sent on before the log ends: {} messages. Postfix does not say how many recipients \
+             these had, and each counts as one.",
             gaps.uncounted
         ));
     }
     if counts.left_out > 0 {
         hints.push(format!(
-            "{} refusals were left out of the daemon's log (a blocked sender who goes on), and are not counted here unless \
-             Postfix's lines tell of them.",
+            "Left out of the daemon's log, of blocked senders who went on: {} lines. They are not counted here unless Postfix's \
+             lines tell of them.",
             counts.left_out
         ));
     }
