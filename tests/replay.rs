@@ -87,6 +87,8 @@ fn logs_of_each_kind_give_what_was_recorded() {
         ("policyd", setup().setting("QUOTA", "60").setting("LIMITS", "4 networks/10m HOLD many networks")),
         ("policydrateguard", setup().setting("QUOTA", "3").setting("QUOTA_WINDOW", "reset")),
         ("both", ladder(setup())),
+        // As a mail server wrote it, whose daemon had these settings.
+        ("debian-12", ladder(setup()).setting("LIMITS", "4 recipients/message DEFER too many at once")),
     ] {
         let log = transcript(&setup, name);
         let mut found = text(&setup, &[&log], &["--each"]);
