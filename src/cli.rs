@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::civil::DateTime;
 
 use crate::config::UNLIMITED;
 use crate::limiter::duration;
@@ -69,6 +70,13 @@ pub enum Command {
     /// Needs a terminal. `?` lists the keys: they sort, filter, and open a sender. `q` quits. Only reads, and never keeps mail
     /// waiting. NO_COLOR and CLICOLOR=0 in the environment leave the colours out.
     Watch(Watch),
+
+    /// Try the policy on past mail: who would have been held or refused, when, and by which limit.
+    ///
+    /// Reads logs of Postfix, of policyd, of PolicydRateGuard and of this program, and judges each message by the settings as
+    /// they are, at the log's own time and on an empty database in memory: nothing is counted, and no daemon need run. To try
+    /// other settings, name another file with --config. Exits with 1 if there is no message in the logs.
+    Replay(Replay),
 
     /// Take over from another program.
     #[command(subcommand)]
@@ -319,6 +327,36 @@ pub struct Watch {
     pub no_color: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Logs, gzip'd or not, in any order; `-` is standard input.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// Only mail from this time on, in the server's time: `2026-11-14`, `2026-11-14T08:00`.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub since: Option<DateTime>,
+
+    /// Only mail before this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub until: Option<DateTime>,
+
+    /// With the senders' own quotas as the configured database has them. Without it, everybody has QUOTA.
+    #[arg(long)]
+    pub quotas: bool,
+
+    /// How many senders to show.
+    #[arg(short = 'n', long = "number", value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub number: u32,
+
+    /// Instead of a summary, print the line that the daemon would have logged on each message.
+    #[arg(long, conflicts_with = "json")]
+    pub each: bool,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Import {
     /// Take over settings, lists and the last 24 hours from policyd (thc2cat/go-policyd).
@@ -365,6 +403,10 @@ fn parse_interval(written: &str) -> Result<Duration, String> {
     let interval = parse_duration(written)?;
     let allowed = Duration::from_secs(1)..=Duration::from_secs(3600);
     if allowed.contains(&interval) { Ok(interval) } else { Err("write a time from 1s to 1h".to_owned()) }
+}
+
+fn parse_time(written: &str) -> Result<DateTime, String> {
+    written.parse().map_err(|_| "write a date, or a date and a time: 2026-11-14, 2026-11-14T08:00".to_owned())
 }
 
 fn parse_attribute(written: &str) -> Result<(String, String), String> {

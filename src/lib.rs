@@ -18,6 +18,7 @@
 //! - [`limiter`]: whose quota, how much, and what then. Pure.
 //! - [`commit`]: from a charge to a committed verdict.
 //! - [`store`]: all SQL.
+//! - [`replay`]: past mail, run through a policy.
 //! - [`server`]: sockets, connections, signals.
 //! - [`notify`]: telling people, off the mail path.
 //! - [`telemetry`]: the log and the figures.
@@ -33,6 +34,7 @@ pub mod exit;
 pub mod limiter;
 pub mod notify;
 pub mod protocol;
+pub mod replay;
 pub mod server;
 pub mod status;
 pub mod store;

@@ -9,6 +9,7 @@ mod import;
 mod manual;
 mod migrate;
 mod query;
+mod replay;
 mod sender;
 mod serve;
 mod table;
@@ -38,6 +39,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Sender(sender) => sender::run(&sources, &sender),
         Command::Top(options) => top::run(&sources, &options),
         Command::Watch(options) => watch::run(&sources, &options),
+        Command::Replay(options) => replay::run(&sources, &options),
         Command::Import(Import::Policyd(options)) => import::run(&options),
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),

@@ -79,6 +79,7 @@ pub struct Ruler<'a> {
     pub terms: &'a Terms,
     /// Unix seconds.
     pub now: i64,
+    times: &'a [i64],
     pub histories: &'a mut Histories,
     standings: HashMap<i64, Walked>,
 }
@@ -117,7 +118,12 @@ impl<'a> Ruler<'a> {
         now: i64,
         histories: &'a mut Histories,
     ) -> Ruler<'a> {
-        Ruler { batch, sums, terms, now, histories, standings: HashMap::new() }
+        Ruler { batch, sums, terms, now, times: &[], histories, standings: HashMap::new() }
+    }
+
+    /// With the time of each charge, where they are not all of `now`: not before it, and in its minute.
+    pub fn at(self, times: &'a [i64]) -> Ruler<'a> {
+        Ruler { times, ..self }
     }
 }
 
@@ -173,8 +179,8 @@ impl Judge for Ruler<'_> {
         let mut writes = Writes::default();
         let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
         let mut verdicts = Vec::with_capacity(self.batch.len());
-        for due in self.batch {
-            let facts = due.facts(policy, self.now);
+        for (at, due) in self.batch.iter().enumerate() {
+            let facts = due.facts(policy, self.times.get(at).copied().unwrap_or(self.now));
             let id = row_of.get(due.charge.sender.as_str()).copied();
             let walked = id.and_then(|id| Some((id, self.standings.get_mut(&id)?)));
             let (true, Some((id, walked))) = (due.counts(), walked) else {
@@ -190,7 +196,7 @@ impl Judge for Ruler<'_> {
                 walked.through.bytes = walked.through.bytes.saturating_add_unsigned(due.increase.bytes);
             }
             if let Some(network) = facts.network {
-                seen.insert((id, network.to_string()), self.now);
+                seen.insert((id, network.to_string()), facts.now);
             }
             let charges = due.increase.messages > 0 || due.increase.recipients > 0;
             if self.terms.message_log && (charges || ruling.blocked) {

@@ -21,6 +21,17 @@ pub struct Charge {
 }
 
 impl Charge {
+    /// A charge, and where its verdict comes.
+    pub fn new(
+        sender: String,
+        request: Arc<Request>,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> (Charge, oneshot::Receiver<Verdict>) {
+        let (reply, verdict) = oneshot::channel();
+        (Charge { sender, request, arrived, deadline, reply }, verdict)
+    }
+
     /// Whether it still waits for a row that somebody else holds: for half of its time, since another daemon's commit may be
     /// slow, and never so long that the answer is late.
     pub fn may_wait_for_a_row(&self) -> bool {
@@ -54,8 +65,8 @@ impl Queue {
         arrived: Instant,
         deadline: Instant,
     ) -> Result<Verdict, FailOpen> {
-        let (reply, verdict) = oneshot::channel();
-        self.charges.try_send(Charge { sender, request, arrived, deadline, reply }).map_err(|error| match error {
+        let (charge, verdict) = Charge::new(sender, request, arrived, deadline);
+        self.charges.try_send(charge).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => FailOpen::QueueFull,
             mpsc::error::TrySendError::Closed(_) => FailOpen::Stopping,
         })?;

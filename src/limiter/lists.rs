@@ -57,6 +57,16 @@ pub struct Hit {
     pub entry: String,
 }
 
+impl fmt::Display for Hit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = match self.list {
+            Which::Allow => "allowlisted",
+            Which::Deny => "denylisted",
+        };
+        write!(f, "{list}: {}", self.entry)
+    }
+}
+
 /// A mistake in a list, and its line; the first is 1.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, {mistake}")]

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::decide::Policy;
-use super::lists::Lists;
+use super::lists::{Hit, Lists, Which};
+use super::subject::{Attributes, Subject};
 use crate::config::{self, Config};
 use crate::protocol::reply::Action;
 
@@ -21,7 +23,33 @@ pub struct Terms {
     pub message_log: bool,
 }
 
+/// What is known of a request before anything is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// It is on a list, which says what is answered.
+    Listed(Hit, Action),
+    /// Nobody can be charged for it.
+    Nobody,
+    /// Whom to charge.
+    Charged(Subject),
+}
+
 impl Terms {
+    /// What needs no counting to be known. The lists are looked at first; `local_time`, the server's, is asked for only if
+    /// there are any.
+    pub fn know(&self, asked: &Attributes<'_>, local_time: impl FnOnce() -> DateTime) -> Known {
+        if !self.lists.is_empty()
+            && let Some(hit) = self.lists.find(asked, &self.subject, local_time())
+        {
+            let action = match hit.list {
+                Which::Allow => self.policy.accepted.clone(),
+                Which::Deny => self.deny_action.clone(),
+            };
+            return Known::Listed(hit, action);
+        }
+        Subject::of(asked, &self.subject).map_or(Known::Nobody, Known::Charged)
+    }
+
     pub fn new(config: &Config, lists: Lists, zone: TimeZone) -> Terms {
         Terms {
             policy: Policy {

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use crate::commit::queue::Queue;
 use crate::commit::{FailOpen, Verdict};
 use crate::limiter::decide::Ruling;
-use crate::limiter::lists::{Hit, Which};
-use crate::limiter::subject::{Attributes, Subject};
-use crate::limiter::terms::Terms;
+use crate::limiter::lists::Hit;
+use crate::limiter::subject::Attributes;
+use crate::limiter::terms::{Known, Terms};
 use crate::notify::Notifier;
 use crate::notify::event::Event;
-use crate::protocol::reply::{Action, Severity};
+use crate::protocol::reply::Action;
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::telemetry::decision::Decision;
 use crate::telemetry::limited::{log_decision, warn_limited};
@@ -95,13 +95,10 @@ impl Answerer {
             client_address: &request.client_address,
         };
         let local_time = || Timestamp::now().to_zoned(terms.policy.zone.clone()).datetime();
-        if !terms.lists.is_empty()
-            && let Some(hit) = terms.lists.find(&attributes, &terms.subject, local_time())
-        {
-            return Answerer::listed(request, hit, &terms);
-        }
-        let Some(subject) = Subject::of(&attributes, &terms.subject) else {
-            return self.uncounted();
+        let subject = match terms.know(&attributes, local_time) {
+            Known::Listed(hit, action) => return Answerer::listed(request, hit, action),
+            Known::Nobody => return self.uncounted(),
+            Known::Charged(subject) => subject,
         };
         let deadline = arrived + terms.decision_timeout;
         match self.queue.charge(subject.key.clone(), request.clone(), arrived, deadline).await {
@@ -135,11 +132,7 @@ impl Answerer {
     }
 
     /// A request that a list decides is logged and not counted.
-    fn listed(request: Arc<Request>, hit: Hit, terms: &Terms) -> (Outcome, Answer) {
-        let action = match hit.list {
-            Which::Allow => terms.policy.accepted.clone(),
-            Which::Deny => terms.deny_action.clone(),
-        };
+    fn listed(request: Arc<Request>, hit: Hit, action: Action) -> (Outcome, Answer) {
         let record = Some(Record { request, what: Recorded::Listed(hit, action.clone()) });
         (Outcome::NotCounted, Answer { action, record })
     }
@@ -206,36 +199,11 @@ impl Answer {
                     log::warn!("{sender} has reached {step} of the quota: {} of {}", ruling.used, ruling.quota);
                 }
                 let word = ruling.action.word();
-                // PolicydRateGuard's line, where it says it all: its own answers, over the quota alone.
-                let plain = ruling.action.severity() == Severity::Pass || word == "DEFER_IF_PERMIT";
-                let reason = match &ruling.reason {
-                    _ if from_memory => Some("counted in memory"),
-                    Some(_) if plain && ruling.over_quota => None,
-                    reason => reason.as_deref(),
-                };
-                log_decision(
-                    &sender,
-                    &Decision {
-                        used: ruling.used,
-                        quota: ruling.quota,
-                        blocked: ruling.blocked,
-                        limit_reached: ruling.first_block,
-                        action: (!plain).then_some(word.as_str()),
-                        reason,
-                        would: ruling.would.as_deref(),
-                        ..decision
-                    },
-                );
+                log_decision(&sender, &decision.ruled(&ruling, &word, from_memory));
             }
             Recorded::Listed(hit, action) => {
-                let word = action.word();
-                let list = match hit.list {
-                    Which::Allow => "allowlisted",
-                    Which::Deny => "denylisted",
-                };
-                let reason = format!("{list}: {}", hit.entry);
-                let blocked = hit.list == Which::Deny;
-                log_decision(&reason, &Decision { blocked, action: Some(&word), reason: Some(&reason), ..decision });
+                let (word, reason) = (action.word(), hit.to_string());
+                log_decision(&reason, &decision.listed(hit.list, &word, &reason));
             }
         }
     }

@@ -14,6 +14,9 @@ use std::fmt;
 
 use super::escape;
 use crate::config::UNLIMITED;
+use crate::limiter::decide::Ruling;
+use crate::limiter::lists::Which;
+use crate::protocol::reply::Severity;
 
 /// The longest value on a line, in bytes as shown: an address has at most 64 + 1 + 255.
 ///
@@ -52,7 +55,32 @@ pub struct Decision<'a> {
     pub suppressed: u64,
 }
 
-impl Decision<'_> {
+impl<'a> Decision<'a> {
+    /// With what was ruled; `word` is the ruling's action as Postfix was sent it.
+    pub fn ruled(self, ruling: &'a Ruling, word: &'a str, from_memory: bool) -> Decision<'a> {
+        // PolicydRateGuard's line, where it says it all: its own answers, over the quota alone.
+        let plain = ruling.action.severity() == Severity::Pass || word == "DEFER_IF_PERMIT";
+        Decision {
+            used: ruling.used,
+            quota: ruling.quota,
+            blocked: ruling.blocked,
+            limit_reached: ruling.first_block,
+            action: (!plain).then_some(word),
+            reason: match &ruling.reason {
+                _ if from_memory => Some("counted in memory"),
+                Some(_) if plain && ruling.over_quota => None,
+                reason => reason.as_deref(),
+            },
+            would: ruling.would.as_deref(),
+            ..self
+        }
+    }
+
+    /// With what a list decided; `reason` names the entry.
+    pub fn listed(self, list: Which, word: &'a str, reason: &'a str) -> Decision<'a> {
+        Decision { blocked: list == Which::Deny, action: Some(word), reason: Some(reason), ..self }
+    }
+
     /// PolicydRateGuard logs a refusal as a warning.
     pub fn level(&self) -> log::Level {
         if self.blocked { log::Level::Warn } else { log::Level::Info }

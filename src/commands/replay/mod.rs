@@ -1,0 +1,239 @@
+//! `replay`: tries the policy on past mail. Reads logs on a thread of its own, has each message judged as if it came now, and
+//! says who would have been held or refused.
+
+mod report;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+use self::report::Report;
+use super::{database, print, print_json};
+use crate::cli;
+use crate::commit::breaker;
+use crate::config::{self, Config, Sources};
+use crate::exit::{Exit, Failed};
+use crate::limiter::limit::Measure;
+use crate::limiter::terms::Terms;
+use crate::replay::files::{self, Counts, Merged, Opened, Progress, ReadError};
+use crate::replay::join::Joiner;
+use crate::replay::judge::{Judged, Outcome, Trial};
+use crate::replay::line::Line;
+use crate::replay::tally::Tally;
+use crate::store::senders::{Listing, Order, SenderRow};
+use crate::store::{Failure, Store};
+use crate::system::privileges;
+use crate::telemetry::decision::Decision;
+
+/// Lines that go from the thread that reads to the one that judges at once, and how many such loads may wait.
+const LOAD: usize = 1024;
+const LOADS: usize = 4;
+/// Between two showings of the progress.
+const SHOWN_EVERY: Duration = Duration::from_millis(200);
+/// The most quotas taken over from the database.
+const MOST_QUOTAS: u32 = 1_000_000;
+
+pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
+    let now = breaker::now();
+    // As whoever started the program: USER may not read the mail log. Nothing is read of it before USER is who we are.
+    let _ = privileges::raise_open_files();
+    let opened = options.files.iter().map(|path| files::open(path, now)).collect::<Result<Vec<_>, _>>();
+    let opened = opened.map_err(|error| Failed::new(Exit::IoError, error))?;
+    let report = database::with_store(sources, async |config, store| replay(&config, store, opened, options).await)?;
+    if options.each {
+        for hint in &report.hints {
+            eprintln!("{hint}");
+        }
+    } else if options.output.json {
+        print_json(&report)?;
+    } else {
+        print(&report.shown(super::table::Screen::of_process()))?;
+    }
+    Ok(if report.is_empty() { Exit::Findings } else { Exit::Ok })
+}
+
+async fn replay(
+    config: &Config,
+    mut store: Store,
+    opened: Vec<Opened>,
+    options: &cli::Replay,
+) -> Result<Report, Failed> {
+    let zone = TimeZone::system();
+    let lists = config::load_lists(config).map_err(|error| Failed::new(Exit::Config, error))?;
+    let terms = Terms::new(config, lists, zone.clone());
+    let wants_size = terms.policy.limits.iter().any(|limit| limit.measure == Measure::Bytes);
+    let limit_by = terms.subject.limit_by.clone();
+    let unusable = |failure: Failure| Failed::new(Exit::Software, format_args!("the scratch database: {failure}"));
+    let quotas = if options.quotas { quotas(config, &mut store).await? } else { Vec::new() };
+    let mut trial = Trial::new(terms)
+        .await
+        .map_err(|error| Failed::new(Exit::Software, format_args!("the scratch database: {error}")))?;
+    for row in &quotas {
+        trial.set_quota(row).await.map_err(unusable)?;
+    }
+    let (since, until) = (local(options.since, &zone)?, local(options.until, &zone)?);
+    let wanted = |at: i64| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
+
+    let mut bar = Bar::new(Arc::new(Progress::of(&opened)));
+    let (lines, loads) = mpsc::sync_channel(LOADS);
+    let reading = start_reading(opened, zone.clone(), bar.progress.clone(), lines)?;
+    let (mut joiner, mut tally) = (Joiner::new(wants_size), Tally::default());
+    let mut ended = false;
+    while !ended {
+        let load = loads.recv().ok();
+        ended = load.is_none();
+        if ended {
+            joiner.end();
+        }
+        // One by one: what is given out when does not depend on how lines come.
+        for line in load.into_iter().flatten().map(Some).chain(ended.then_some(None)) {
+            line.into_iter().for_each(|line| joiner.take(line));
+            while let Some((at, asked)) = joiner.next_message() {
+                if wanted(at) {
+                    trial.ask(at, asked).await.map_err(unusable)?;
+                }
+            }
+        }
+        if ended {
+            trial.end().await.map_err(unusable)?;
+        }
+        for judged in trial.judged() {
+            if options.each {
+                print(&each(&judged, &zone))?;
+            }
+            tally.add(&judged);
+        }
+        bar.show();
+    }
+    bar.clear();
+    let counts = match reading.join() {
+        Ok(read) => read.map_err(|error| Failed::new(Exit::IoError, error))?,
+        Err(_) => return Err(Failed::new(Exit::Software, "the thread that reads the logs ended: this is a bug")),
+    };
+    Ok(Report::new(&tally, counts, joiner.gaps, &limit_by, options.number, zone))
+}
+
+fn start_reading(
+    opened: Vec<Opened>,
+    zone: TimeZone,
+    progress: Arc<Progress>,
+    lines: SyncSender<Vec<Line>>,
+) -> Result<JoinHandle<Result<Counts, ReadError>>, Failed> {
+    let read = move || {
+        let mut merged = Merged::new(opened, &zone, progress)?;
+        let mut load = Vec::with_capacity(LOAD);
+        while let Some(line) = merged.next_line()? {
+            load.push(line);
+            if load.len() == LOAD && lines.send(std::mem::replace(&mut load, Vec::with_capacity(LOAD))).is_err() {
+                // Whoever judges has failed, and says why.
+                return Ok(merged.counts);
+            }
+        }
+        let _ = lines.send(load);
+        Ok(merged.counts)
+    };
+    thread::Builder::new()
+        .name("logs".to_owned())
+        .spawn(read)
+        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start a thread to read the logs: {error}")))
+}
+
+/// The rows of the configured database whose quota is not QUOTA.
+async fn quotas(config: &Config, store: &mut Store) -> Result<Vec<SenderRow>, Failed> {
+    let place = store.place();
+    store.migrate(false).await.map_err(|error| database::unusable(&place, &error))?;
+    let listing =
+        Listing { filter: None, blocked_since: None, window_since: None, order: Order::Name, limit: MOST_QUOTAS };
+    let listed = database::insist(store, async |store| store.list(&listing).await).await?;
+    store.close().await;
+    let own = |row: &SenderRow| row.quota != config.quota.default || row.quota_reset != config.quota.default;
+    Ok(listed.into_iter().map(|listed| listed.row).filter(own).collect())
+}
+
+fn local(written: Option<DateTime>, zone: &TimeZone) -> Result<Option<i64>, Failed> {
+    let at = written.map(|written| zone.to_timestamp(written)).transpose();
+    let at = at.map_err(|error| Failed::new(Exit::Usage, format_args!("--since, --until: {error}")))?;
+    Ok(at.map(Timestamp::as_second))
+}
+
+/// What the daemon would have written into its log file.
+fn each(judged: &Judged, zone: &TimeZone) -> String {
+    let asked = &judged.asked;
+    let decision = Decision {
+        queue_id: &asked.queue_id,
+        client_name: &asked.client_name,
+        client_address: &asked.client_address,
+        sasl_username: &asked.login,
+        from: &asked.from,
+        to: &asked.to,
+        recipient_count: asked.recipients.unwrap_or(0),
+        ..Decision::default()
+    };
+    let at = Timestamp::from_second(judged.at).unwrap_or_default().to_zoned(zone.clone());
+    let line =
+        |decision: &Decision<'_>| format!("{} {} {decision}\n", at.strftime("%Y-%m-%dT%H:%M:%S%:z"), decision.level());
+    match &judged.outcome {
+        Outcome::Nobody => String::new(),
+        Outcome::Ruled { ruling, .. } | Outcome::Again { ruling, .. } => {
+            line(&decision.ruled(ruling, &ruling.action.word(), false))
+        }
+        Outcome::Listed(hit, action) => line(&decision.listed(hit.list, &action.word(), &hit.to_string())),
+    }
+}
+
+/// The progress, on a terminal.
+struct Bar {
+    progress: Arc<Progress>,
+    terminal: bool,
+    shown: Instant,
+}
+
+impl Bar {
+    const WIDTH: usize = 30;
+
+    fn new(progress: Arc<Progress>) -> Bar {
+        Bar { progress, terminal: std::io::stderr().is_terminal(), shown: Instant::now() }
+    }
+
+    fn show(&mut self) {
+        if self.terminal && self.shown.elapsed() >= SHOWN_EVERY {
+            self.shown = Instant::now();
+            eprint!("\r{}", Bar::line(&self.progress));
+        }
+    }
+
+    fn line(progress: &Progress) -> String {
+        let lines = progress.lines.load(Ordering::Relaxed);
+        let Some(size) = progress.size.filter(|size| *size > 0) else { return format!("{lines} lines") };
+        let share =
+            |of: u64| u128::from(progress.bytes.load(Ordering::Relaxed).min(size)) * u128::from(of) / u128::from(size);
+        let full = usize::try_from(share(Bar::WIDTH as u64)).unwrap_or(0);
+        let (full, rest) = ("#".repeat(full), " ".repeat(Bar::WIDTH.saturating_sub(full)));
+        format!("[{full}{rest}] {:3} %  {lines} lines", share(100))
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            eprint!("\r{:60}\r", "");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_fills() {
+        let progress = Progress { bytes: 50.into(), lines: 7.into(), size: Some(100) };
+        assert_eq!(Bar::line(&progress), "[###############               ]  50 %  7 lines");
+        assert_eq!(Bar::line(&Progress { size: None, ..progress }), "7 lines");
+    }
+}

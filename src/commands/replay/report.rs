@@ -1,0 +1,364 @@
+//! What `replay` found, for people and for programs.
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::commands::table::{self, Align, Screen, Table};
+use crate::config::LimitBy;
+use crate::replay::files::Counts;
+use crate::replay::join::Gaps;
+use crate::replay::tally::{SenderTally, Sums, Tally};
+
+/// How wide a table may be where there is no terminal.
+const WIDTH: usize = 132;
+/// The least for a sender, and for a limit, however narrow the terminal is.
+const LEAST: usize = 16;
+/// The most limits shown in the text.
+const MOST_LIMITS: usize = 20;
+
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The times of the first and the last message.
+    first: Option<String>,
+    last: Option<String>,
+    #[serde(flatten)]
+    totals: Figures,
+    /// Without a login, so that nobody is charged; not among `messages`.
+    without_login: u64,
+    allowlisted: u64,
+    senders: usize,
+    senders_refused: usize,
+    limits: Vec<Limit>,
+    /// The senders with the most mail refused.
+    top: Vec<Sender>,
+    lines: Lines,
+    /// Messages of which the log does not say how many recipients they had; each counts as one.
+    recipients_unknown: u64,
+    pub hints: Vec<String>,
+    #[serde(skip)]
+    zone: TimeZone,
+    #[serde(skip)]
+    span: Option<(i64, i64)>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Figures {
+    messages: u64,
+    recipients: u64,
+    passed: u64,
+    recipients_passed: u64,
+    held: u64,
+    deferred: u64,
+    rejected: u64,
+    warned: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Limit {
+    limit: String,
+    action: String,
+    messages: u64,
+    senders: u64,
+    first: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Sender {
+    sender: String,
+    #[serde(flatten)]
+    figures: Figures,
+    first_refused: Option<Refused>,
+}
+
+#[derive(Debug, Serialize)]
+struct Refused {
+    at: String,
+    limit: String,
+    action: String,
+    #[serde(skip)]
+    time: i64,
+}
+
+/// How many lines were of which kind.
+#[derive(Debug, Serialize)]
+struct Lines {
+    read: u64,
+    postfix: u64,
+    decisions: u64,
+    policyd: u64,
+    other: u64,
+    unknown: u64,
+}
+
+impl Report {
+    pub fn new(tally: &Tally, counts: Counts, gaps: Gaps, limit_by: &[LimitBy], number: u32, zone: TimeZone) -> Report {
+        let ranked = tally.ranked();
+        let refused = ranked.iter().filter(|(_, tally)| tally.sums.refused() > 0).count();
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
+        let mut limits: Vec<Limit> = tally
+            .limits
+            .iter()
+            .map(|((limit, action), tally)| Limit {
+                limit: limit.clone(),
+                action: action.clone(),
+                messages: tally.messages,
+                senders: tally.senders,
+                first: table::utc(tally.first),
+            })
+            .collect();
+        limits.sort_by_key(|limit| std::cmp::Reverse(limit.messages));
+        Report {
+            first: tally.span.map(|(first, _)| table::utc(first)),
+            last: tally.span.map(|(_, last)| table::utc(last)),
+            totals: Figures::of(&tally.totals),
+            without_login: tally.nobody,
+            allowlisted: tally.allowlisted,
+            senders: ranked.len(),
+            senders_refused: refused,
+            limits,
+            top: ranked.into_iter().take(number).map(|(sender, tally)| Sender::of(sender, tally)).collect(),
+            recipients_unknown: gaps.uncounted,
+            hints: hints(tally, &counts, gaps, limit_by),
+            lines: Lines {
+                read: counts.lines,
+                postfix: counts.postfix,
+                decisions: counts.decisions,
+                policyd: counts.policyd,
+                other: counts.other,
+                unknown: counts.unknown,
+            },
+            zone,
+            span: tally.span,
+        }
+    }
+
+    /// Whether no message was found that anybody could be charged for.
+    pub fn is_empty(&self) -> bool {
+        self.totals.messages == 0
+    }
+
+    /// For people: on a terminal as wide as that is.
+    pub fn shown(&self, screen: Option<Screen>) -> String {
+        let mut text = String::new();
+        if !self.is_empty() {
+            text.push_str(&self.senders(screen.map_or(WIDTH, |screen| screen.width)));
+            if !self.limits.is_empty() {
+                text.push('\n');
+                text.push_str(&self.by_limit());
+            }
+            text.push('\n');
+            text.push_str(&self.share());
+        }
+        let Lines { read, postfix, decisions, policyd, other, unknown } = self.lines;
+        text.push_str(&format!(
+            "{read} lines read: {postfix} of Postfix, {decisions} decisions of a rate guard, {policyd} of policyd, \
+             {other} of others, {unknown} not understood.\n"
+        ));
+        for hint in &self.hints {
+            text.push_str(hint);
+            text.push('\n');
+        }
+        text
+    }
+
+    fn senders(&self, width: usize) -> String {
+        // The columns of numbers and the time, with their gaps.
+        const FIXED: usize = 78;
+        let limits = self.top.iter().filter_map(|sender| sender.first_refused.as_ref());
+        let longest_limit = limits.map(|refused| refused.shown().chars().count()).max().unwrap_or(0).max("LIMIT".len());
+        let longest =
+            self.top.iter().map(|sender| sender.sender.chars().count()).max().unwrap_or(0).max("SENDER".len());
+        let room = width.saturating_sub(FIXED).max(2 * LEAST);
+        // What the one does not need is the other's.
+        let name = longest.min((room / 2).max(room.saturating_sub(longest_limit)));
+        let limit = room.saturating_sub(name);
+        let mut table = Table::new(&[
+            ("SENDER", Align::Left),
+            ("MESSAGES", Align::Right),
+            ("RECIPIENTS", Align::Right),
+            ("PASSED", Align::Right),
+            ("HELD", Align::Right),
+            ("DEFERRED", Align::Right),
+            ("REJECTED", Align::Right),
+            ("FIRST", Align::Left),
+            ("LIMIT", Align::Left),
+        ]);
+        for sender in &self.top {
+            let Figures { messages, recipients, passed, held, deferred, rejected, .. } = sender.figures;
+            let mut cells = vec![table::shortened(&table::clean(&sender.sender), name)];
+            cells.extend([messages, recipients, passed, held, deferred, rejected].map(|number| number.to_string()));
+            cells.extend(match &sender.first_refused {
+                None => [String::new(), String::new()],
+                Some(first) => {
+                    [table::local_time(first.time, &self.zone), table::shortened(&table::clean(&first.shown()), limit)]
+                }
+            });
+            table.row(cells);
+        }
+        table.show()
+    }
+
+    fn by_limit(&self) -> String {
+        let mut table = Table::new(&[
+            ("MESSAGES", Align::Right),
+            ("SENDERS", Align::Right),
+            ("ACTION", Align::Left),
+            ("LIMIT", Align::Left),
+        ]);
+        for limit in self.limits.iter().take(MOST_LIMITS) {
+            let name = table::shortened(&table::clean(&limit.limit), 80);
+            table.row(vec![limit.messages.to_string(), limit.senders.to_string(), limit.action.clone(), name]);
+        }
+        table.show()
+    }
+
+    fn share(&self) -> String {
+        let Figures { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = self.totals;
+        let span = self.span.map_or_else(String::new, |(first, last)| {
+            format!("From {} to {}: ", table::local_time(first, &self.zone), table::local_time(last, &self.zone))
+        });
+        let mut text = format!(
+            "{span}{} of the mail would have passed: {passed} of {messages} messages, {recipients_passed} of {recipients} \
+             recipients; {held} held, {deferred} deferred, {rejected} rejected.\n",
+            percent(passed, messages)
+        );
+        text.push_str(&match (self.senders_refused, self.senders) {
+            (0, senders) => format!("None of {senders} senders would have noticed.\n"),
+            (refused, senders) => format!("{refused} of {senders} senders would have had mail held or refused.\n"),
+        });
+        if warned > 0 {
+            text.push_str(&format!("{warned} messages would have passed with a warning.\n"));
+        }
+        if self.allowlisted > 0 {
+            text.push_str(&format!("{} messages would have passed uncounted by the ALLOWLIST.\n", self.allowlisted));
+        }
+        text
+    }
+}
+
+impl Figures {
+    fn of(sums: &Sums) -> Figures {
+        let Sums { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = *sums;
+        Figures { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned }
+    }
+}
+
+impl Sender {
+    fn of(sender: &str, tally: &SenderTally) -> Sender {
+        let first_refused = tally.first.as_ref().map(|first| Refused {
+            at: table::utc(first.at),
+            limit: first.limit.clone(),
+            action: first.action.clone(),
+            time: first.at,
+        });
+        Sender { sender: sender.to_owned(), figures: Figures::of(&tally.sums), first_refused }
+    }
+}
+
+impl Refused {
+    fn shown(&self) -> String {
+        format!("{} ({})", self.limit, self.action)
+    }
+}
+
+/// A share in tenths of a percent. What is not all is never shown as 100, nor what is not nothing as 0.
+fn percent(part: u64, whole: u64) -> String {
+    let tenths = u128::from(part) * 1000 / u128::from(whole.max(1));
+    let tenths = if part > 0 { tenths.max(1) } else { 0 };
+    format!("{}.{} %", tenths / 10, tenths % 10)
+}
+
+/// What the reader of the figures should know, or may have done wrong.
+fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Vec<String> {
+    let mut hints = Vec::new();
+    let told = counts.decisions + counts.policyd;
+    if counts.lines == 0 {
+        hints.push("There is not one line.".to_owned());
+    } else if counts.postfix == 0 && told == 0 {
+        hints.push(
+            "No line is Postfix's, policyd's or a rate guard's: is this the mail log? The times must stand at the \
+             beginning of the lines."
+                .to_owned(),
+        );
+    } else if counts.clients > 0 && counts.logins == 0 && told == 0 && limit_by == [LimitBy::SaslUsername] {
+        hints.push("No line of Postfix's names a sasl_username: is this the log of the submission server?".to_owned());
+    } else if counts.clients == 0 && told == 0 {
+        hints.push(
+            "Postfix began no message in these lines: is this the log of the host that clients talk to?".to_owned(),
+        );
+    } else if tally.totals.messages == 0 {
+        hints.push("No message is of these times, or anybody's who could be charged for it.".to_owned());
+    }
+    if let Some((file, line)) = &counts.first_unknown {
+        hints.push(format!(
+            "The first line that was not understood, for want of a time: {}, line {line}.",
+            table::clean(file)
+        ));
+    }
+    if gaps.uncounted > 0 {
+        hints.push(format!(
+            "Held or refused at the time, or not sent on before the log ends: {} messages. Postfix does not say how many recipients \
+             these had, and each counts as one.",
+            gaps.uncounted
+        ));
+    }
+    if counts.left_out > 0 {
+        hints.push(format!(
+            "Left out of the daemon's log, of blocked senders who went on: {} lines. They are not counted here unless Postfix's \
+             lines tell of them.",
+            counts.left_out
+        ));
+    }
+    hints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::tally::{LimitTally, Refusal};
+
+    fn report(name: &str, limit: &str) -> Report {
+        let mut tally = Tally::default();
+        tally.span = Some((0, 60));
+        let sums =
+            Sums { messages: 1000, recipients: 2000, passed: 999, recipients_passed: 1998, held: 1, ..Sums::default() };
+        tally.totals = sums;
+        let first = Refusal { at: 60, limit: limit.to_owned(), action: "HOLD".to_owned() };
+        tally.senders.insert(name.to_owned(), SenderTally { sums, first: Some(first) });
+        tally.senders.insert("bob@example.com".to_owned(), SenderTally::default());
+        let key = (limit.to_owned(), "HOLD".to_owned());
+        tally.limits.insert(key, LimitTally { messages: 1, senders: 1, action: "HOLD".into(), first: 60 });
+        Report::new(&tally, Counts::default(), Gaps::default(), &[LimitBy::SaslUsername], 20, TimeZone::UTC)
+    }
+
+    #[test]
+    fn a_table_is_never_wider_than_the_screen() {
+        for width in [110, 132, 200] {
+            for name in ["al", "somebody@a-rather-long-domain-name.of-some-department.example.com\u{1b}[2J"] {
+                for limit in
+                    ["1x quota 1000", "30 recipients/5m HOLD with some more words than anybody needs to read here"]
+                {
+                    let text = report(name, limit).senders(width);
+                    let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+                    assert!(widest <= width, "{widest} of {width}:\n{text}");
+                    assert!(!text.contains('\u{1b}'));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn says_what_share_would_have_passed() {
+        let text = report("alice@example.com", "1x quota 1000").shown(None);
+        assert!(
+            text.contains(
+                ": 99.9 % of the mail would have passed: 999 of 1000 messages, 1998 of 2000 recipients; 1 held"
+            )
+        );
+        assert!(text.contains("1 of 2 senders would have had mail held or refused."), "{text}");
+        assert_eq!(
+            [percent(9999, 10_000), percent(1, 10_000), percent(0, 0), percent(5, 5)],
+            ["99.9 %", "0.1 %", "0.0 %", "100.0 %"]
+        );
+    }
+}

@@ -1,0 +1,482 @@
+//! One message of all the lines that tell of it, and all messages in the order of their times. Pure.
+//!
+//! Postfix tells of a message on several lines that share its queue id; a policy daemon tells all on one. Where both did, the
+//! daemon's line counts: it says what was asked, and when. policyd names no queue id; its line is taken for the oldest
+//! message of the same login and client of which no daemon has told.
+//!
+//! What comes late is waited for: a message is given out [`GRACE`] after its time, and one that is not whole after
+//! [`PATIENCE`], with what is known of it. The log's time is what passes here.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::num::NonZeroUsize;
+
+use lru::LruCache;
+
+use super::Asked;
+use super::decisions::Decided;
+use super::line::{Line, Said};
+use super::postfix::Told;
+use super::stamp::Milliseconds;
+
+/// Lines of the same moment come in any order, and those of syslog are cut to the second.
+const GRACE: Milliseconds = 5_000;
+/// How long after its begin the rest of a message is waited for.
+const PATIENCE: Milliseconds = 60 * 60 * 1000;
+/// A second begin under the same queue id within this time is the same line, read twice.
+const TWICE: Milliseconds = 60_000;
+/// How long a first recipient, asked about before there is a queue id, waits for the rest of its message.
+const FIRST_RECIPIENT: Milliseconds = 5 * 60 * 1000;
+/// The most messages that are waited for at once; the oldest goes first.
+pub const MOST_OPEN: usize = 100_000;
+/// The most queue ids that are known at once.
+const MOST_IDS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(200_000);
+/// The most clients of which open messages are known.
+const MOST_CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(10_000);
+/// The most open messages of one client that are told apart.
+const MOST_OF_CLIENT: usize = 32;
+
+/// What became of messages that the log does not tell all about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// Begun, and never sent.
+    pub unfinished: u64,
+    /// Sent, but to how many the log does not say.
+    pub uncounted: u64,
+}
+
+/// Makes messages of lines.
+#[derive(Debug)]
+pub struct Joiner {
+    /// By time, then in the order of the lines.
+    messages: BTreeMap<Place, Message>,
+    ids: LruCache<String, Known>,
+    clients: LruCache<Client, VecDeque<String>>,
+    first_recipients: LruCache<Client, (Milliseconds, String)>,
+    /// The latest time of any line.
+    latest: Milliseconds,
+    lines: u64,
+    ended: bool,
+    wants_size: bool,
+    pub gaps: Gaps,
+}
+
+type Place = (Milliseconds, u64);
+/// Login as policyd cuts it, and address.
+type Client = (String, String);
+
+#[derive(Debug)]
+struct Message {
+    asked: Asked,
+    /// Whether Postfix asked about it for certain.
+    sent: bool,
+    /// Whether the number of recipients is known.
+    counted: bool,
+    /// Whether nothing more is waited for.
+    whole: bool,
+}
+
+/// What is known of a queue id.
+#[derive(Debug)]
+struct Known {
+    message: String,
+    began: Milliseconds,
+    /// Where its message is, while something of it is waited for.
+    place: Option<Place>,
+    /// A daemon's line told of it.
+    told: bool,
+    removed: bool,
+}
+
+impl Joiner {
+    /// `wants_size` says whether it matters how large messages are, which only Postfix logs.
+    pub fn new(wants_size: bool) -> Joiner {
+        Joiner {
+            messages: BTreeMap::new(),
+            ids: LruCache::new(MOST_IDS),
+            clients: LruCache::new(MOST_CLIENTS),
+            first_recipients: LruCache::new(MOST_CLIENTS),
+            latest: Milliseconds::MIN,
+            lines: 0,
+            ended: false,
+            wants_size,
+            gaps: Gaps::default(),
+        }
+    }
+
+    /// Takes the next line.
+    pub fn take(&mut self, line: Line) {
+        self.lines += 1;
+        self.latest = self.latest.max(line.at);
+        match line.said {
+            Said::Postfix(told) => self.take_postfix(told, line.at),
+            Said::Decided(decided) => self.take_decided(decided, line.at),
+            Said::Policyd(asked) => self.take_policyd(asked, line.at),
+            Said::Other => {}
+        }
+    }
+
+    /// No more lines come.
+    pub fn end(&mut self) {
+        self.ended = true;
+    }
+
+    /// The next message that nothing more is waited for, and its time in Unix seconds.
+    pub fn next_message(&mut self) -> Option<(i64, Asked)> {
+        loop {
+            let entry = self.messages.first_entry()?;
+            let (at, _) = *entry.key();
+            let age = self.latest.saturating_sub(at);
+            let due = age >= PATIENCE || entry.get().whole && age >= GRACE;
+            if !due && !self.ended && self.messages.len() <= MOST_OPEN {
+                return None;
+            }
+            let (_, message) = self.messages.pop_first()?;
+            if !message.sent {
+                self.gaps.unfinished += 1;
+                continue;
+            }
+            self.gaps.uncounted += u64::from(!message.counted);
+            return Some((at.div_euclid(1000), message.asked));
+        }
+    }
+
+    fn take_postfix(&mut self, told: Told, at: Milliseconds) {
+        match told {
+            Told::Client { id, name, address, login } => {
+                if self.ids.get(&id).is_some_and(|known| !known.removed && at.saturating_sub(known.began) <= TWICE) {
+                    return;
+                }
+                if let Some(message) = self.first_recipient(&login, &address, at) {
+                    self.ids.put(id, Known { message, began: at, place: None, told: true, removed: false });
+                    return;
+                }
+                let message = self.new_message(&id);
+                let clients = self.clients.get_or_insert_mut(client(&login, &address), VecDeque::new);
+                if clients.len() == MOST_OF_CLIENT {
+                    clients.pop_front();
+                }
+                clients.push_back(id.clone());
+                let asked = Asked {
+                    queue_id: id.clone(),
+                    message: message.clone(),
+                    login,
+                    client_name: name,
+                    client_address: address,
+                    recipients: Some(1),
+                    ..Asked::default()
+                };
+                let place = self.put(at, Message { asked, sent: false, counted: false, whole: false });
+                self.ids.put(id, Known { message, began: at, place: Some(place), told: false, removed: false });
+            }
+            Told::Sent { id, from, to, refused } => {
+                if let Some((message, false)) = self.open(&id, at) {
+                    message.sent = true;
+                    message.whole |= refused;
+                    for (known, told) in [(&mut message.asked.from, from), (&mut message.asked.to, to)] {
+                        if !told.is_empty() {
+                            *known = told;
+                        }
+                    }
+                }
+            }
+            Told::Active { id, from, size, recipients } => {
+                if let Some((message, told)) = self.open(&id, at) {
+                    message.asked.size = size;
+                    message.whole = true;
+                    if !told {
+                        message.sent = true;
+                        message.counted = true;
+                        message.asked.from = from;
+                        message.asked.recipients = Some(recipients);
+                    }
+                }
+            }
+            Told::Removed { id } => {
+                if let Some(known) = self.ids.get_mut(&id) {
+                    known.removed = true;
+                }
+            }
+            Told::Nothing => {}
+        }
+    }
+
+    fn take_decided(&mut self, Decided { queue_id, mut asked }: Decided, at: Milliseconds) {
+        let at_rcpt = asked.recipients.is_none();
+        if queue_id.is_empty() {
+            if at_rcpt {
+                asked.message = self.new_message("NOQUEUE");
+                let client = client(&asked.login, &asked.client_address);
+                self.first_recipients.put(client, (at, asked.message.clone()));
+            }
+            self.put(at, Message::told(asked));
+            return;
+        }
+        asked.queue_id.clone_from(&queue_id);
+        let mut whole = true;
+        match self.ids.get_mut(&queue_id) {
+            Some(known) => {
+                asked.message.clone_from(&known.message);
+                let first = !known.told;
+                known.told = true;
+                // What Postfix told of it is not needed any more, but perhaps for its size.
+                let place = known.place.take();
+                if let Some(known) = place.and_then(|place| self.messages.remove(&place)) {
+                    asked.size = known.asked.size;
+                    whole = known.whole || !self.wants_size;
+                    if !first {
+                        // A second question about it: both go their way.
+                        let sent = Message { whole: true, ..known };
+                        if let Some(place) = place {
+                            self.messages.insert(place, sent);
+                        }
+                    }
+                }
+            }
+            None => {
+                let first = at_rcpt.then(|| self.first_recipient(&asked.login, &asked.client_address, at)).flatten();
+                asked.message = first.unwrap_or_else(|| self.new_message(&queue_id));
+                let known =
+                    Known { message: asked.message.clone(), began: at, place: None, told: true, removed: false };
+                self.ids.put(queue_id.clone(), known);
+            }
+        }
+        let place = self.put(at, Message { whole, ..Message::told(asked) });
+        if !whole && let Some(known) = self.ids.get_mut(&queue_id) {
+            known.place = Some(place);
+        }
+    }
+
+    fn take_policyd(&mut self, mut asked: Asked, at: Milliseconds) {
+        let mut whole = true;
+        let mut found = None;
+        if let Some(ids) = self.clients.get_mut(&client(&asked.login, &asked.client_address)) {
+            while let Some(id) = ids.pop_front() {
+                let Some(known) = self.ids.get_mut(&id).filter(|known| !known.told) else { continue };
+                let Some(message) = known.place.take().and_then(|place| self.messages.remove(&place)) else { continue };
+                known.told = true;
+                whole = message.whole || !self.wants_size;
+                // policyd cuts logins.
+                asked = Asked { from: asked.from, recipients: asked.recipients, ..message.asked };
+                found = Some(id);
+                break;
+            }
+        }
+        let place = self.put(at, Message { whole, ..Message::told(asked) });
+        if !whole && let Some(known) = found.and_then(|id| self.ids.get_mut(&id)) {
+            known.place = Some(place);
+        }
+    }
+
+    fn put(&mut self, at: Milliseconds, message: Message) -> Place {
+        let place = (at, self.lines);
+        self.messages.insert(place, message);
+        place
+    }
+
+    /// The message of a queue id while it is waited for, and whether a daemon told of it.
+    fn open(&mut self, id: &str, at: Milliseconds) -> Option<(&mut Message, bool)> {
+        let known = self.ids.get(id)?;
+        let (told, place) = (known.told, known.place?);
+        let in_time = at.saturating_sub(place.0) < PATIENCE;
+        self.messages.get_mut(&place).filter(|_| in_time).map(|message| (message, told))
+    }
+
+    /// The message whose first recipient this client was asked about a short while ago, before it had a queue id.
+    fn first_recipient(&mut self, login: &str, address: &str, at: Milliseconds) -> Option<String> {
+        let (asked_at, message) = self.first_recipients.pop(&client(login, address))?;
+        (at.saturating_sub(asked_at) <= FIRST_RECIPIENT).then_some(message)
+    }
+
+    /// A name for a message. Queue ids are used again.
+    fn new_message(&self, id: &str) -> String {
+        format!("{id}.{}", self.lines)
+    }
+}
+
+impl Message {
+    /// What a daemon's line says of it.
+    fn told(asked: Asked) -> Message {
+        Message { asked, sent: true, counted: true, whole: true }
+    }
+}
+
+fn client(login: &str, address: &str) -> Client {
+    let (user, _) = login.split_once('@').unwrap_or((login, ""));
+    (user.to_lowercase(), address.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::line;
+    use crate::replay::stamp::Stamps;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+
+    fn joined_with(lines: &str, wants_size: bool) -> (Vec<(i64, Asked)>, Gaps) {
+        let mut stamps = Stamps::new(TimeZone::UTC, 1_795_300_000);
+        let mut joiner = Joiner::new(wants_size);
+        let mut messages = Vec::new();
+        for line in lines.lines() {
+            joiner.take(line::read(&mut stamps, line.trim_start()).unwrap());
+            messages.extend(std::iter::from_fn(|| joiner.next_message()));
+        }
+        joiner.end();
+        messages.extend(std::iter::from_fn(|| joiner.next_message()));
+        (messages, joiner.gaps)
+    }
+
+    /// Time of day, login, recipients.
+    fn joined(lines: &str) -> Vec<(i64, String, Option<u32>)> {
+        let (messages, _) = joined_with(lines, false);
+        messages.into_iter().map(|(at, asked)| (at % 86_400, asked.login, asked.recipients)).collect()
+    }
+
+    fn told(at: i64, login: &str, recipients: u32) -> (i64, String, Option<u32>) {
+        (at, login.to_owned(), Some(recipients))
+    }
+
+    const POSTFIX: &str = "\
+        Nov 21 08:00:00 mx postfix/submission/smtpd[1]: 4Xy01: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=alice@example.com
+        Nov 21 08:00:01 mx postfix/submission/smtpd[2]: 4Xy02: client=x[192.0.2.8], sasl_method=PLAIN, sasl_username=bob@example.com
+        Nov 21 08:00:01 mx postfix/cleanup[3]: 4Xy02: message-id=<2@x>
+        Nov 21 08:00:01 mx postfix/qmgr[4]: 4Xy02: from=<bob@example.com>, size=500, nrcpt=2 (queue active)
+        Nov 21 08:00:02 mx postfix/cleanup[3]: 4Xy01: message-id=<1@x>
+        Nov 21 08:00:02 mx postfix/qmgr[4]: 4Xy01: from=<alice@example.com>, size=900, nrcpt=5 (queue active)
+        Nov 21 08:00:02 mx postfix/qmgr[4]: 4Xy02: removed
+        Nov 21 08:00:03 mx postfix/smtpd[5]: 4Xy02: client=x[192.0.2.9], sasl_method=PLAIN, sasl_username=carol@example.com
+        Nov 21 08:00:03 mx postfix/qmgr[4]: 4Xy02: from=<carol@example.com>, size=1, nrcpt=1 (queue active)";
+
+    fn at(seconds: i64) -> i64 {
+        8 * 3600 + seconds
+    }
+
+    #[test]
+    fn postfix_s_lines_make_messages_in_the_order_they_began() {
+        let alone = [
+            told(at(0), "alice@example.com", 5),
+            told(at(1), "bob@example.com", 2),
+            told(at(3), "carol@example.com", 1),
+        ];
+        assert_eq!(joined(POSTFIX), alone);
+        let twice: String = POSTFIX.lines().flat_map(|line| [line, "\n", line, "\n"]).collect();
+        assert_eq!(joined(&twice), alone, "two logs that hold the same lines");
+    }
+
+    #[test]
+    fn a_daemon_s_line_on_the_same_message_counts_and_the_size_comes_from_postfix() {
+        let daemon = "2026-11-21T08:00:01.700+00:00 INFO 4Xy01: client=x[192.0.2.7], helo=h, sasl_method=PLAIN, \
+            sasl_username=alice@example.com, from=alice@example.com, to=, recipient_count=6, curr_count=6/9, status=ACCEPTED\n";
+        let mut lines: Vec<&str> = POSTFIX.lines().collect();
+        lines.insert(2, daemon.trim_end());
+        let text = lines.join("\n");
+        let expected = [
+            told(at(1), "bob@example.com", 2),
+            told(at(1), "alice@example.com", 6),
+            told(at(3), "carol@example.com", 1),
+        ];
+        assert_eq!(joined(&text), expected);
+        let (messages, gaps) = joined_with(&text, true);
+        let sizes: Vec<u64> = messages.iter().map(|(_, asked)| asked.size).collect();
+        assert_eq!((sizes, gaps), (vec![500, 900, 1], Gaps::default()));
+        // A log that is cut to the second may tell of the end first.
+        let late: Vec<&str> =
+            lines.iter().filter(|line| !line.contains("INFO")).copied().chain([daemon.trim_end()]).collect();
+        assert_eq!(joined(&late.join("\n")).len(), 3);
+    }
+
+    #[test]
+    fn what_was_held_or_refused_counts_as_one_recipient_and_what_was_never_sent_not_at_all() {
+        let (messages, gaps) = joined_with(
+            "Nov 21 08:00:00 mx postfix/smtpd[1]: 4Xy01: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=alice
+             Nov 21 08:00:00 mx postfix/smtpd[1]: 4Xy01: hold: DATA from x[192.0.2.7]: <DATA>: quota; from=<a@b> proto=ESMTP
+             Nov 21 08:00:00 mx postfix/cleanup[1]: 4Xy01: message-id=<1@x>
+             Nov 21 08:00:01 mx postfix/smtpd[1]: 4Xy02: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=bob
+             Nov 21 08:00:01 mx postfix/smtpd[1]: 4Xy02: reject: DATA from x[192.0.2.7]: 450 later; from=<a@b> to=<c@d> proto=ESMTP
+             Nov 21 08:00:02 mx postfix/smtpd[1]: 4Xy03: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=carol
+             Nov 21 08:00:02 mx postfix/smtpd[1]: lost connection after RCPT from x[192.0.2.7]
+             Nov 21 08:30:00 mx postfix/qmgr[1]: 4Xy01: from=<a@b>, size=7, nrcpt=30 (queue active)",
+            false,
+        );
+        let told: Vec<_> = messages.iter().map(|(_, asked)| (asked.login.as_str(), asked.recipients)).collect();
+        assert_eq!(told, [("alice", Some(30)), ("bob", Some(1))], "released in time");
+        assert_eq!(gaps, Gaps { unfinished: 1, uncounted: 1 });
+    }
+
+    #[test]
+    fn recipients_asked_about_one_by_one_are_one_message() {
+        let asked = |second: u32, id: &str, to: &str| {
+            format!(
+                "2026-11-21T08:00:0{second}+00:00 INFO {id}: client=x[192.0.2.7], helo=h, sasl_method=PLAIN, \
+                 sasl_username=alice, from=a@b, to={to}, recipient_count=0, curr_count=1/9, status=ACCEPTED\n"
+            )
+        };
+        let text = [
+            asked(0, "NOQUEUE", "a@x"),
+            "Nov 21 08:00:00 mx postfix/smtpd[1]: 4Xy01: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=alice\n"
+                .into(),
+            asked(1, "4Xy01", "b@x"),
+            "Nov 21 08:00:02 mx postfix/qmgr[1]: 4Xy01: from=<a@b>, size=7, nrcpt=2 (queue active)\n".into(),
+            asked(8, "NOQUEUE", "c@x"),
+            asked(9, "4Xy05", "d@x"),
+        ];
+        let (messages, _) = joined_with(&text.concat(), false);
+        assert!(messages.iter().all(|(_, asked)| asked.recipients.is_none()), "{messages:?}");
+        let names: Vec<&str> = messages.iter().map(|(_, asked)| asked.message.as_str()).collect();
+        assert_eq!(names.len(), 4);
+        assert!(names[0] == names[1] && names[2] == names[3] && names[0] != names[2], "{names:?}");
+    }
+
+    #[test]
+    fn policyd_s_line_is_taken_for_the_message_of_the_same_client() {
+        let text = "\
+            Nov 21 08:00:00 mx postfix/smtps/smtpd[1]: 4Xy01: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=Alice@example.com
+            Nov 21 08:00:00 mx postfix/smtps/smtpd[1]: 4Xy02: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=Alice@example.com
+            Nov 21 08:00:01 mx policyd[9]: Updating db: alice/alice@example.com/192.0.2.7/4/4
+            Nov 21 08:00:01 mx policyd[9]: Updating db: alice/alice@example.com/192.0.2.7/3/7
+            Nov 21 08:00:01 mx postfix/qmgr[1]: 4Xy01: from=<alice@example.com>, size=7, nrcpt=4 (queue active)
+            Nov 21 08:00:01 mx postfix/qmgr[1]: 4Xy02: from=<alice@example.com>, size=7, nrcpt=3 (queue active)
+            Nov 21 08:00:02 mx policyd[9]: Updating db: bob/bob@example.com/192.0.2.8/1/1";
+        let expected =
+            [told(at(1), "Alice@example.com", 4), told(at(1), "Alice@example.com", 3), told(at(2), "bob", 1)];
+        assert_eq!(joined(text), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn any_lines_make_messages_in_order_and_few_wait(
+            lines in prop::collection::vec((0i64..200_000, 0u8..6, 0u8..4, 1u32..5), 0..200),
+            wants_size: bool,
+        ) {
+            let mut joiner = Joiner::new(wants_size);
+            let (mut now, mut sent, mut given) = (0, 0, 0);
+            let id = |number| format!("4Xy0{number}");
+            for (pause, kind, number, recipients) in lines {
+                now += pause;
+                let id = id(number);
+                let said = match kind {
+                    0 => Said::Postfix(Told::Client { id, name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
+                    1 => Said::Postfix(Told::Sent { id, from: String::new(), to: String::new(), refused: recipients == 1 }),
+                    2 => Said::Postfix(Told::Active { id, from: "a".into(), size: 1, recipients }),
+                    3 => Said::Postfix(Told::Removed { id }),
+                    4 => Said::Decided(Decided { queue_id: id, asked: Asked { recipients: Some(recipients), ..Asked::default() } }),
+                    _ => Said::Policyd(Asked { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..Asked::default() }),
+                };
+                sent += u32::from(kind >= 4);
+                joiner.take(Line { at: now, said, left_out: 0 });
+                let mut last = 0;
+                while let Some((at, _)) = joiner.next_message() {
+                    prop_assert!(last <= at && at * 1000 <= now);
+                    last = at;
+                    given += 1;
+                }
+            }
+            joiner.end();
+            while joiner.next_message().is_some() {
+                given += 1;
+            }
+            prop_assert!(given >= sent, "what a daemon tells is never lost");
+            prop_assert!(joiner.messages.is_empty());
+        }
+    }
+}

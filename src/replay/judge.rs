@@ -1,0 +1,286 @@
+//! Asks about past messages, one after the other, of the very code that decides live: `commit::repeats` says what of a
+//! message is new, `commit::batch` rules it, the real `store` counts it. Only the clock is the log's, and the database an
+//! empty one in memory.
+//!
+//! The committer makes batches of what waits; here it is what came in within a minute, each at its own time. Once a day, at
+//! the moment at which the packaged timer runs `cleanup`, counters are reset and history that is too old is deleted.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::civil::Time;
+use jiff::{Timestamp, ToSpan};
+use tokio::time::Instant;
+
+use super::Asked;
+use crate::commit::Verdict;
+use crate::commit::batch::{self, Due, Ruler};
+use crate::commit::histories::Histories;
+use crate::commit::queue::Charge;
+use crate::commit::repeats::{Key, News, Repeats};
+use crate::config::{Database, Driver, Tls};
+use crate::limiter::decide::{Increase, Ruling};
+use crate::limiter::lists::Hit;
+use crate::limiter::subject::Attributes;
+use crate::limiter::terms::{Known, Terms};
+use crate::limiter::window::minute_of;
+use crate::protocol::reply::Action;
+use crate::protocol::request::{Request, Stage};
+use crate::store::maintenance::{Aged, Chunk};
+use crate::store::migrate::MigrateError;
+use crate::store::senders::{Change, SenderRow};
+use crate::store::{Failure, Store};
+
+/// When the packaged timer runs, in local time.
+const CLEANUP: Time = Time::constant(0, 0, 10, 0);
+/// As `cleanup` does it: rows of those without a login go after so long, in seconds.
+const IDLE: i64 = 7 * 24 * 60 * 60;
+/// History is kept so much longer than the longest window, in seconds.
+const SPARE: i64 = 60 * 60;
+/// The most messages settled in one transaction, as the committer has it.
+const MOST_IN_BATCH: usize = 1024;
+
+/// What came of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// Unix seconds.
+    pub at: i64,
+    pub asked: Asked,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Ruled {
+        sender: String,
+        increase: Increase,
+        ruling: Ruling,
+    },
+    /// Asked about before, and nothing is new about it.
+    Again {
+        sender: String,
+        ruling: Ruling,
+    },
+    Listed(Hit, Action),
+    /// Nobody is charged for it: it has no login.
+    Nobody,
+}
+
+/// A policy on trial.
+pub struct Trial {
+    terms: Terms,
+    store: Store,
+    repeats: Repeats,
+    histories: Histories,
+    /// In the order of arrival; those without an outcome wait for that of the next in `due`.
+    asked: Vec<(i64, Asked, Option<Outcome>)>,
+    due: Vec<Due>,
+    times: Vec<i64>,
+    in_batch: HashSet<Key>,
+    judged: Vec<Judged>,
+    /// The log's time, which never goes back.
+    now: i64,
+    began: Option<i64>,
+    next_cleanup: i64,
+    /// Requests carry the times of their arrival and their deadline, which matter to nobody here.
+    instant: Instant,
+}
+
+impl Trial {
+    /// On an empty database in memory. `terms` must have the zone of the log.
+    pub async fn new(mut terms: Terms) -> Result<Trial, MigrateError> {
+        let mut store = Store::new(&Database {
+            driver: Driver::Sqlite,
+            host: String::new(),
+            port: None,
+            socket: None,
+            user: String::new(),
+            password: None,
+            name: ":memory:".to_owned(),
+            tls: Tls::Off,
+            tls_ca: None,
+        });
+        store.migrate(true).await?;
+        // Nobody would ever read the audit rows.
+        terms.message_log = false;
+        Ok(Trial {
+            terms,
+            store,
+            repeats: Repeats::default(),
+            histories: Histories::of_private_database(),
+            asked: Vec::new(),
+            due: Vec::new(),
+            times: Vec::new(),
+            in_batch: HashSet::new(),
+            judged: Vec::new(),
+            now: i64::MIN,
+            began: None,
+            next_cleanup: i64::MIN,
+            instant: Instant::now(),
+        })
+    }
+
+    /// Gives a sender, or the logins of a domain, the lasting quota of this row.
+    pub async fn set_quota(&mut self, row: &SenderRow) -> Result<(), Failure> {
+        let quota = if row.locked { row.quota } else { row.quota_reset };
+        let change = Change { quota: Some(quota), once: false, locked: None };
+        self.store.set(&row.sender, change, self.terms.policy.new_quota, 0).await.map(|_| ())
+    }
+
+    /// Asks about a message. What came of it is among what a later [`Trial::judged`] gives.
+    pub async fn ask(&mut self, at: i64, asked: Asked) -> Result<(), Failure> {
+        self.pass_time(at).await?;
+        let request = request(&asked);
+        let attributes = Attributes {
+            sasl_username: &request.sasl_username,
+            sender: &request.sender,
+            client_address: &request.client_address,
+        };
+        let now = self.now;
+        let zone = self.terms.policy.zone.clone();
+        let local_time = || Timestamp::from_second(now).unwrap_or_default().to_zoned(zone).datetime();
+        let outcome = match self.terms.know(&attributes, local_time) {
+            Known::Listed(hit, action) => Some(Outcome::Listed(hit, action)),
+            Known::Nobody => Some(Outcome::Nobody),
+            Known::Charged(subject) => self.charge(subject.key, request).await?,
+        };
+        self.asked.push((now, asked, outcome));
+        if self.asked.len() >= MOST_IN_BATCH { self.settle().await } else { Ok(()) }
+    }
+
+    /// Settles what still waits.
+    pub async fn end(&mut self) -> Result<(), Failure> {
+        self.settle().await
+    }
+
+    /// What was judged since this was last called, in the order of the log.
+    pub fn judged(&mut self) -> Vec<Judged> {
+        std::mem::take(&mut self.judged)
+    }
+
+    /// The outcome, if it is known already.
+    async fn charge(&mut self, sender: String, request: Request) -> Result<Option<Outcome>, Failure> {
+        let (charge, _verdict) = Charge::new(sender, Arc::new(request), self.instant, self.instant);
+        let asked = self.repeats.asked(&charge.sender, &charge.request);
+        if asked.key.is_some_and(|key| self.in_batch.contains(&key)) {
+            self.settle().await?;
+        }
+        Ok(match self.repeats.news(&asked) {
+            News::Nothing(verdict) => {
+                let sender = charge.sender.clone();
+                ruling(verdict).map(|ruling| Outcome::Again { sender, ruling }).or(Some(Outcome::Nobody))
+            }
+            News::Increase(increase, recipients_of_message) => {
+                self.in_batch.extend(asked.key);
+                self.times.push(self.now);
+                self.due.push(Due { charge, asked, increase, recipients_of_message });
+                None
+            }
+        })
+    }
+
+    async fn settle(&mut self) -> Result<(), Failure> {
+        let mut ruled = Vec::new();
+        if let Some(&first) = self.times.first() {
+            let sums = batch::sums(&self.due);
+            let ruler = Ruler::new(&self.due, &sums, &self.terms, first, &mut self.histories).at(&self.times);
+            let settled = self.store.settle(&sums, self.terms.policy.new_quota, first, ruler).await?;
+            for (id, version, since, history) in settled.histories {
+                self.histories.keep(id, version, since, history);
+            }
+            let began = *self.began.get_or_insert(first);
+            for ((due, verdict), at) in self.due.drain(..).zip(settled.verdicts).zip(self.times.drain(..)) {
+                let since = Duration::from_secs(at.abs_diff(began));
+                self.repeats.remember(&due.asked, &verdict, since);
+                let sender = due.charge.sender;
+                ruled.extend(ruling(verdict).map(|ruling| Outcome::Ruled { sender, increase: due.increase, ruling }));
+            }
+            self.in_batch.clear();
+        }
+        let mut ruled = ruled.into_iter();
+        for (at, asked, outcome) in self.asked.drain(..) {
+            if let Some(outcome) = outcome.or_else(|| ruled.next()) {
+                self.judged.push(Judged { at, asked, outcome });
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on to a time of the log, and does on the way what is done once a minute and once a day.
+    async fn pass_time(&mut self, at: i64) -> Result<(), Failure> {
+        let at = at.max(self.now);
+        if self.times.first().is_some_and(|first| minute_of(*first) != minute_of(at)) {
+            self.settle().await?;
+        }
+        if at >= self.next_cleanup {
+            self.settle().await?;
+            if self.next_cleanup != i64::MIN {
+                self.clean_up(at).await?;
+            }
+            self.next_cleanup = self.cleanup_after(at);
+        }
+        self.now = at;
+        Ok(())
+    }
+
+    /// What the packaged timer does.
+    async fn clean_up(&mut self, now: i64) -> Result<(), Failure> {
+        for chunk in [Chunk::Reset, Chunk::Idle { before: now - IDLE }] {
+            let mut after = 0;
+            while let Some(worked) = self.store.chunk(chunk, after).await? {
+                after = worked.last;
+            }
+        }
+        let window = self.terms.policy.longest_window().unwrap_or_default();
+        let before = now.saturating_sub(i64::try_from(window.as_secs()).unwrap_or(i64::MAX)).saturating_sub(SPARE);
+        for aged in [Aged::Usage, Aged::Networks] {
+            while self.store.expire(aged, before).await?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// The timer's next run after a time.
+    fn cleanup_after(&self, at: i64) -> i64 {
+        let next = || {
+            let local = Timestamp::from_second(at).ok()?.to_zoned(self.terms.policy.zone.clone()).datetime();
+            let days = if local.time() < CLEANUP { 0 } else { 1 };
+            let next = local.date().checked_add(days.days()).ok()?.to_datetime(CLEANUP);
+            Some(next.to_zoned(self.terms.policy.zone.clone()).ok()?.timestamp().as_second())
+        };
+        next().unwrap_or(i64::MAX).max(at.saturating_add(1))
+    }
+}
+
+fn ruling(verdict: Verdict) -> Option<Ruling> {
+    match verdict {
+        Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => Some(ruling),
+        Verdict::FailOpen(..) => None,
+    }
+}
+
+/// What Postfix would have asked: where the message's size is known, at its end.
+fn request(asked: &Asked) -> Request {
+    let clean = |text: &str| {
+        if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text.to_owned() }
+    };
+    Request {
+        stage: match asked.recipients {
+            None => Stage::Rcpt,
+            Some(_) if asked.size > 0 => Stage::EndOfMessage,
+            Some(_) => Stage::Data,
+        },
+        queue_id: clean(&asked.queue_id),
+        instance: asked.message.clone(),
+        client_address: clean(&asked.client_address),
+        client_name: clean(&asked.client_name),
+        helo_name: String::new(),
+        sasl_method: String::new(),
+        sasl_username: clean(&asked.login),
+        sender: clean(&asked.from),
+        recipient: clean(&asked.to),
+        recipient_count: asked.recipients.unwrap_or(0),
+        size: asked.size,
+        dry_run: false,
+    }
+}

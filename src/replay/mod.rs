@@ -1,0 +1,59 @@
+//! Past mail, run through the policy that decides live: what `replay` reads, and how a verdict comes of it.
+//!
+//! [`files`] reads logs, unpacked and merged by their times; [`line`](mod@line) says what a line tells, with [`stamp`] for its time
+//! and a reader for each kind of log: [`postfix`], [`decisions`] (ours and PolicydRateGuard's) and [`policyd`]. [`join`]
+//! makes one message of the lines that tell of it, in the order of time. [`judge`] asks about each message as Postfix would
+//! have asked, of the same code that answers live, on an empty database in memory and at the log's own time. [`tally`] adds up
+//! what came of it.
+//!
+//! All but `files` and `judge` is pure: no clock, no I/O. A log is a stranger's text: each line, the messages that are open
+//! at once and the senders told apart are bounded.
+
+pub mod decisions;
+pub mod files;
+pub mod join;
+pub mod judge;
+pub mod line;
+pub mod policyd;
+pub mod postfix;
+pub mod stamp;
+pub mod tally;
+
+/// The longest line that is looked at, in bytes. The rest of a longer one is left out.
+pub const MAX_LINE: usize = 8192;
+/// The longest value kept, in characters, of what is only shown or looked up: that of a policy request.
+const MAX_SHOWN: usize = 512;
+
+/// One request as Postfix would have asked it, as far as a log tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Empty where Postfix had not given one yet, or the log does not tell.
+    pub queue_id: String,
+    /// Equal for all that is one message.
+    pub message: String,
+    pub login: String,
+    /// The envelope sender; empty for `<>`.
+    pub from: String,
+    /// The recipient, where there is one alone.
+    pub to: String,
+    pub client_name: String,
+    pub client_address: String,
+    /// How many recipients; none for one of several requests, each with a recipient of its own.
+    pub recipients: Option<u32>,
+    /// 0 where the log does not tell.
+    pub size: u64,
+}
+
+/// A foreign value of bounded length.
+fn bounded(value: &str) -> String {
+    match value.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => value.get(..end).unwrap_or(value).to_owned(),
+        None => value.to_owned(),
+    }
+}
+
+/// What stands between two texts, and what follows the second; the first of both counts.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<(&'a str, &'a str)> {
+    let (_, rest) = text.split_once(before)?;
+    rest.split_once(after)
+}

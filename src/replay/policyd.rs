@@ -1,0 +1,65 @@
+//! The lines of policyd (thc2cat/go-policyd) in the system's log. It knows no queue ids. Pure.
+//!
+//! ```text
+//! Updating db: login/from/address/recipients/recipients of 24 hours
+//! skipping whitelisted user: login/from/address/recipients
+//! Holding blacklisted user: login/from/address/recipients
+//! ```
+
+use super::{Asked, bounded};
+use crate::protocol::request::MAX_RECIPIENTS;
+
+/// The name that its lines have in the log.
+pub const PROGRAM: &str = "policyd";
+
+/// Reads the line that each request leaves.
+pub fn read(text: &str) -> Option<Asked> {
+    let asked = if let Some(rest) = text.strip_prefix("Updating db: ") {
+        rest.rsplit_once('/')?.0
+    } else {
+        text.strip_prefix("skipping whitelisted user: ").or_else(|| text.strip_prefix("Holding blacklisted user: "))?
+    };
+    // Only the envelope sender may hold a slash.
+    let (asked, recipients) = asked.rsplit_once('/')?;
+    let (asked, address) = asked.rsplit_once('/')?;
+    let (login, from) = asked.split_once('/')?;
+    Some(Asked {
+        login: login.to_owned(),
+        from: bounded(from),
+        client_address: bounded(address),
+        recipients: Some(recipients.parse().ok().filter(|count| *count <= MAX_RECIPIENTS)?),
+        ..Asked::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_requests_and_not_what_it_says_beside_them() {
+        let asked = read("Updating db: anaxxx/anabelle/x@sub.example.fr/192.168.39.96/2/50").unwrap();
+        assert_eq!((asked.login.as_str(), asked.from.as_str()), ("anaxxx", "anabelle/x@sub.example.fr"));
+        assert_eq!((asked.client_address.as_str(), asked.recipients), ("192.168.39.96", Some(2)));
+        assert!(read("skipping whitelisted user: boss/boss@example.fr/2001:db8::1/7").is_some());
+        assert!(read("Holding blacklisted user: x/x@example.fr/192.0.2.1/1").is_some());
+        for line in [
+            "0.77 started.",
+            "DEFERRING overquota (1502>1500) for user phish2 using a@domain from ip [201.48.226.249]",
+            "REJECTING overquota (3004>2x1500) for user phish2 using a@domain from ip [190.131.232.42]",
+            "ERROR while UPDATING db: dial tcp 127.0.0.1:3306: connect: connection refused",
+            "Updating db: a/b/c",
+            "Updating db: a/b@c/192.0.2.1/many/50",
+        ] {
+            assert_eq!(read(line), None, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_request_or_none(text in "(Updating db: |skipping whitelisted user: )?([/0-9]|\\PC){0,40}") {
+            let _ = read(&text);
+        }
+    }
+}

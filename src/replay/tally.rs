@@ -1,0 +1,170 @@
+//! What came of all messages together: per sender, per limit and in all. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::judge::{Judged, Outcome};
+use crate::limiter::lists::Which;
+use crate::protocol::reply::{Action, Severity};
+
+/// The most senders told apart; those beyond are one.
+pub const MOST_SENDERS: usize = 500_000;
+/// The most limits told apart. There are as many as are written, and one per quota for each step.
+const MOST_LIMITS: usize = 1000;
+/// What stands for the senders, or limits, beyond these.
+const OTHERS: &str = "(others)";
+/// What stands for who is on a list and has no login.
+const NOBODY: &str = "(no login)";
+
+/// How many messages, and what came of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub messages: u64,
+    pub recipients: u64,
+    pub passed: u64,
+    pub recipients_passed: u64,
+    pub held: u64,
+    pub deferred: u64,
+    pub rejected: u64,
+    /// Passed, over a limit that only warns.
+    pub warned: u64,
+}
+
+impl Sums {
+    pub fn refused(&self) -> u64 {
+        self.held + self.deferred + self.rejected
+    }
+}
+
+/// One sender's mail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SenderTally {
+    pub sums: Sums,
+    /// The first message that did not pass.
+    pub first: Option<Refusal>,
+}
+
+/// A message that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Unix seconds.
+    pub at: i64,
+    pub limit: String,
+    pub action: String,
+}
+
+/// One limit's messages that did not pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitTally {
+    pub messages: u64,
+    pub senders: u64,
+    pub action: String,
+    /// Unix seconds.
+    pub first: i64,
+}
+
+/// All sums.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub totals: Sums,
+    pub senders: HashMap<String, SenderTally>,
+    /// By limit and action.
+    pub limits: BTreeMap<(String, String), LimitTally>,
+    /// Which senders a limit has met, as far as they are told apart.
+    met: HashMap<String, Vec<u32>>,
+    numbers: HashMap<(String, String), u32>,
+    /// Without a login, and so asked in vain.
+    pub nobody: u64,
+    pub allowlisted: u64,
+    /// The times of the first and the last message, in Unix seconds.
+    pub span: Option<(i64, i64)>,
+}
+
+impl Tally {
+    pub fn add(&mut self, judged: &Judged) {
+        let (first, _) = self.span.unwrap_or((judged.at, judged.at));
+        self.span = Some((first, judged.at));
+        match &judged.outcome {
+            Outcome::Nobody => self.nobody += 1,
+            Outcome::Again { .. } => {}
+            Outcome::Listed(hit, action) => {
+                self.allowlisted += u64::from(hit.list == Which::Allow);
+                let login = judged.asked.login.to_lowercase();
+                let sender = if login.is_empty() { NOBODY } else { &login };
+                let recipients = judged.asked.recipients.unwrap_or(1).max(1);
+                self.count(judged.at, sender, (1, recipients), action, &hit.to_string(), false);
+            }
+            Outcome::Ruled { sender, increase, ruling } => {
+                let counted = (increase.messages, increase.recipients);
+                // The limit without how far it was exceeded.
+                let reason = ruling.reason.as_deref().unwrap_or_default();
+                let limit = reason.rsplit_once(": ").map_or(reason, |(limit, _)| limit);
+                self.count(judged.at, sender, counted, &ruling.action, limit, ruling.would.is_some());
+            }
+        }
+    }
+
+    /// The senders, those with the most mail refused first.
+    pub fn ranked(&self) -> Vec<(&str, &SenderTally)> {
+        let mut ranked: Vec<_> = self.senders.iter().map(|(sender, tally)| (sender.as_str(), tally)).collect();
+        ranked.sort_by(|(one, a), (other, b)| {
+            let key = |tally: &SenderTally| (tally.sums.refused(), tally.sums.recipients);
+            key(b).cmp(&key(a)).then_with(|| one.cmp(other))
+        });
+        ranked
+    }
+
+    fn count(
+        &mut self,
+        at: i64,
+        sender: &str,
+        (messages, recipients): (u32, u32),
+        action: &Action,
+        limit: &str,
+        warned: bool,
+    ) {
+        let known = self.senders.contains_key(sender) || self.senders.len() < MOST_SENDERS;
+        let sender = if known { sender } else { OTHERS };
+        let severity = action.severity();
+        let tally = match self.senders.get_mut(sender) {
+            Some(tally) => tally,
+            None => self.senders.entry(sender.to_owned()).or_default(),
+        };
+        for sums in [&mut self.totals, &mut tally.sums] {
+            sums.recipients += u64::from(recipients);
+            // A recipient that comes to a message later and is refused is refused by himself.
+            let asked = u64::from(messages).max(u64::from(severity >= Severity::Hold));
+            sums.messages += asked;
+            match severity {
+                Severity::Pass | Severity::Warn => {
+                    sums.passed += asked;
+                    sums.recipients_passed += u64::from(recipients);
+                    sums.warned += if warned { asked } else { 0 };
+                }
+                Severity::Hold => sums.held += asked,
+                Severity::Defer => sums.deferred += asked,
+                Severity::Reject => sums.rejected += asked,
+            }
+        }
+        if severity < Severity::Hold {
+            return;
+        }
+        let action = action.word();
+        if tally.first.is_none() {
+            tally.first = Some(Refusal { at, limit: limit.to_owned(), action: action.clone() });
+        }
+        let mut key = (limit.to_owned(), action.clone());
+        if self.limits.len() >= MOST_LIMITS && !self.limits.contains_key(&key) {
+            key.0 = OTHERS.to_owned();
+        }
+        let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        let number = *self.numbers.entry(key.clone()).or_insert(next);
+        let met = self.met.entry(sender.to_owned()).or_default();
+        let new = !met.contains(&number);
+        if new {
+            met.push(number);
+        }
+        let limit = self.limits.entry(key).or_insert(LimitTally { messages: 0, senders: 0, action, first: at });
+        limit.messages += 1;
+        limit.senders += u64::from(new);
+    }
+}
