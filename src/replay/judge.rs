@@ -55,12 +55,12 @@ pub enum Outcome {
     Ruled {
         sender: String,
         increase: Increase,
-        ruling: Ruling,
+        ruling: Arc<Ruling>,
     },
     /// Asked about before, and nothing is new about it.
     Again {
         sender: String,
-        ruling: Ruling,
+        ruling: Arc<Ruling>,
     },
     Listed(Hit, Action),
     /// Nobody is charged for it: it has no login.
@@ -252,7 +252,7 @@ impl Trial {
     }
 }
 
-fn ruling(verdict: Verdict) -> Option<Ruling> {
+fn ruling(verdict: Verdict) -> Option<Arc<Ruling>> {
     match verdict {
         Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => Some(ruling),
         Verdict::FailOpen(..) => None,

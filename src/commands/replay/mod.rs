@@ -46,7 +46,7 @@ pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     let _ = privileges::raise_open_files();
     let opened = options.files.iter().map(|path| files::open(path, now)).collect::<Result<Vec<_>, _>>();
     let opened = opened.map_err(|error| Failed::new(Exit::IoError, error))?;
-    let report = database::with_store(sources, async |config, store| replay(&config, store, opened, options).await)?;
+    let report = database::with_store(sources, async |config, _| replay(&config, opened, options).await)?;
     if options.each {
         for hint in &report.hints {
             eprintln!("{hint}");
@@ -59,19 +59,14 @@ pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     Ok(if report.is_empty() { Exit::Findings } else { Exit::Ok })
 }
 
-async fn replay(
-    config: &Config,
-    mut store: Store,
-    opened: Vec<Opened>,
-    options: &cli::Replay,
-) -> Result<Report, Failed> {
+async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> Result<Report, Failed> {
     let zone = TimeZone::system();
     let lists = config::load_lists(config).map_err(|error| Failed::new(Exit::Config, error))?;
     let terms = Terms::new(config, lists, zone.clone());
     let wants_size = terms.policy.limits.iter().any(|limit| limit.measure == Measure::Bytes);
     let limit_by = terms.subject.limit_by.clone();
     let unusable = |failure: Failure| Failed::new(Exit::Software, format_args!("the scratch database: {failure}"));
-    let quotas = if options.quotas { quotas(config, &mut store).await? } else { Vec::new() };
+    let quotas = if options.quotas { quotas(config).await? } else { Vec::new() };
     let mut trial = Trial::new(terms)
         .await
         .map_err(|error| Failed::new(Exit::Software, format_args!("the scratch database: {error}")))?;
@@ -146,12 +141,18 @@ fn start_reading(
 }
 
 /// The rows of the configured database whose quota is not QUOTA.
-async fn quotas(config: &Config, store: &mut Store) -> Result<Vec<SenderRow>, Failed> {
-    let place = store.place();
-    store.migrate(false).await.map_err(|error| database::unusable(&place, &error))?;
-    let listing =
-        Listing { filter: None, blocked_since: None, window_since: None, order: Order::Name, limit: MOST_QUOTAS };
-    let listed = database::insist(store, async |store| store.list(&listing).await).await?;
+async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
+    // Only looks: a policy that is merely tried changes no table.
+    let mut store = Store::reading(&config.database);
+    let listing = Listing {
+        only: None,
+        filter: None,
+        blocked_since: None,
+        window_since: None,
+        order: Order::Name,
+        limit: MOST_QUOTAS,
+    };
+    let listed = database::insist(&mut store, async |store| store.list(&listing).await).await?;
     store.close().await;
     let own = |row: &SenderRow| row.quota != config.quota.default || row.quota_reset != config.quota.default;
     Ok(listed.into_iter().map(|listed| listed.row).filter(own).collect())
