@@ -259,7 +259,7 @@ impl Mail {
 fn mails() -> Vec<Mail> {
     let mail = (0..16usize, 0..4u8, 1..6u32, prop::bool::weighted(0.2), prop::bool::weighted(0.2))
         .prop_map(|(sender, place, recipients, at_rcpt, twice)| Mail { sender, place, recipients, at_rcpt, twice });
-    let mails = prop::collection::vec(mail, 120).new_tree(&mut TestRunner::default()).unwrap().current();
+    let mails = prop::collection::vec(mail, 120).new_tree(&mut TestRunner::deterministic()).unwrap().current();
     let mut requests = [0; 16];
     let few = |mail: &Mail| {
         requests[mail.sender] += mail.requests();

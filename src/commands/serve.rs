@@ -23,7 +23,7 @@ use crate::server::signals::{Signals, Wish};
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
 use crate::system::systemd;
-use crate::telemetry::http::{Site, StatusListener};
+use crate::telemetry::http::{self, Site, StatusListener};
 use crate::telemetry::limited;
 use crate::telemetry::logging::{self, Logging};
 use crate::telemetry::metrics::Metrics;
@@ -68,7 +68,8 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         .enable_all()
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
-    let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS).clamp(1, MOST_CONNECTIONS);
+    let page = config.status.listen.map_or(0, |_| http::MOST_CONNECTIONS as u64);
+    let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MOST_CONNECTIONS);
     // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
     let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
     let served = runtime.block_on(serve(&sources, config, &bound, &logging, connections));
@@ -116,7 +117,7 @@ async fn serve(
     let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), metrics, notifier));
     let (tasks, ending) = (TaskTracker::new(), Ending::default());
     if let Some(address) = config.status.listen {
-        show_status(address, &config, &answerer, ending.stop.clone(), terms_now, token_now).await?;
+        show_status(address, &config, &answerer, ending.stop.clone(), terms_now, token_now)?;
     }
     let room = Arc::new(Semaphore::new(connections));
     for bound in bound {
@@ -160,7 +161,7 @@ async fn serve(
 }
 
 /// Shows the figures at METRICS_LISTEN until the process ends.
-async fn show_status(
+fn show_status(
     address: SocketAddr,
     config: &Config,
     answerer: &Arc<Answerer>,
@@ -168,7 +169,7 @@ async fn show_status(
     terms: watch::Receiver<Arc<Terms>>,
     token: watch::Receiver<Option<Secret>>,
 ) -> Result<(), Failed> {
-    let listener = StatusListener::bind(address).await.map_err(|error| {
+    let listener = StatusListener::bind(address).map_err(|error| {
         Failed::new(Exit::OsError, format_args!("METRICS_LISTEN: cannot listen on {address}: {error}"))
     })?;
     let metrics = answerer.metrics.clone();
@@ -182,10 +183,10 @@ async fn show_status(
         "Log lines that came faster than they could be written",
         logging::lost_lines,
     );
-    let site = Site::new(metrics, stopping, config.status.name.clone(), config.database.clone(), terms, token)
+    Site::new(metrics, stopping, config.status.name.clone(), config.database.clone(), terms, token)
+        .and_then(|site| listener.start(site))
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start a thread for the page: {error}")))?;
     log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
-    tokio::spawn(listener.serve(Arc::new(site)));
     Ok(())
 }
 

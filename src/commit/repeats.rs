@@ -12,10 +12,12 @@ use crate::protocol::request::{Request, Stage};
 
 /// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
 pub const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// The most messages remembered; the oldest are forgotten first. About 20 MB if ever full.
+/// The most messages remembered; the oldest are forgotten first. About 20 MB if ever full, and what [`MOST_TOLD`] allows.
 pub const MOST: usize = 100_000;
 /// The most recipients of one message that are told apart. Later ones count each time they are asked about.
 const MOST_RECIPIENTS: usize = 1000;
+/// The most recipients that are told apart of all messages together; with more, the oldest messages are forgotten. 20 MB.
+const MOST_TOLD: usize = 1_000_000;
 
 /// What was charged for one message so far.
 #[derive(Debug, Default)]
@@ -45,6 +47,8 @@ pub struct Repeats {
     messages: HashMap<Key, Charged>,
     /// Keys by the time of their entry; a message asked about again stands here again.
     order: VecDeque<(Duration, Key)>,
+    /// Recipients told apart, of all messages.
+    told: usize,
     hasher: [RandomState; 2],
 }
 
@@ -126,7 +130,7 @@ impl Repeats {
         if let What::Recipient(hash) = asked.what {
             let at_rcpt = charged.at_rcpt.get_or_insert_default();
             if at_rcpt.seen.len() < MOST_RECIPIENTS {
-                at_rcpt.seen.insert(hash);
+                self.told += usize::from(at_rcpt.seen.insert(hash));
             } else if !at_rcpt.seen.contains(&hash) {
                 at_rcpt.untold = at_rcpt.untold.saturating_add(1);
             }
@@ -150,14 +154,15 @@ impl Repeats {
 
     fn forget(&mut self, now: Duration) {
         while let Some(&(at, key)) = self.order.front() {
-            let full = self.messages.len() >= MOST || self.order.len() >= 2 * MOST;
+            let full = self.messages.len() >= MOST || self.order.len() >= 2 * MOST || self.told >= MOST_TOLD;
             if !full && now.saturating_sub(at) <= KEPT_FOR {
                 break;
             }
             self.order.pop_front();
             // Asked about again since: a later entry stands for it.
             if self.messages.get(&key).is_some_and(|charged| charged.at == at) {
-                self.messages.remove(&key);
+                let forgotten = self.messages.remove(&key).and_then(|charged| charged.at_rcpt);
+                self.told -= forgotten.map_or(0, |at_rcpt| at_rcpt.seen.len());
             }
         }
     }
@@ -259,6 +264,13 @@ mod tests {
             charge(&mut repeats, "alice", &request("DATA", "", 1, &number.to_string()), 0);
         }
         assert_eq!(repeats.len(), MOST);
+        for number in 0..1100 * MOST_RECIPIENTS {
+            let message = (number / MOST_RECIPIENTS).to_string();
+            charge(&mut repeats, "bob", &request("RCPT", &format!("{number}@x"), 0, &message), 0);
+        }
+        let told = |charged: &Charged| charged.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.seen.len());
+        assert_eq!(repeats.told, repeats.messages.values().map(told).sum::<usize>());
+        assert!(repeats.told <= MOST_TOLD, "{}", repeats.told);
         for number in 0..MOST_RECIPIENTS + 50 {
             charge(&mut repeats, "alice", &request("RCPT", &format!("{number}@x"), 0, "long"), 0);
         }

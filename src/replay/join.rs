@@ -1,7 +1,7 @@
 //! One message of all the lines that tell of it, and all messages in the order of their times. Pure.
 //!
 //! Postfix tells of a message on several lines that share its queue id; a policy daemon tells all on one. Where both did, the
-//! daemon's line counts: it says what was asked, and when. policyd names no queue id; its line is taken for the oldest
+//! daemon's line counts: it says what was asked, and when. policyd names no queue id; its line is taken for the newest
 //! message of the same login and client of which no daemon has told.
 //!
 //! What comes late is waited for: a message is given out [`GRACE`] after its time, and one that is not whole after
@@ -106,7 +106,9 @@ impl Joiner {
     /// Takes the next line.
     pub fn take(&mut self, line: Line) {
         self.lines += 1;
-        self.latest = self.latest.max(line.at);
+        // After a clock was set back, what comes is not late.
+        let set_back = self.latest.saturating_sub(line.at) >= PATIENCE;
+        self.latest = if set_back { line.at } else { self.latest.max(line.at) };
         match line.said {
             Said::Postfix(told) => self.take_postfix(told, line.at),
             Said::Decided(decided) => self.take_decided(decided, line.at),
@@ -205,7 +207,7 @@ impl Joiner {
         if queue_id.is_empty() {
             if at_rcpt {
                 asked.message = self.new_message("NOQUEUE");
-                let client = client(&asked.login, &asked.client_address);
+                let client = (asked.login.to_lowercase(), asked.client_address.clone());
                 self.first_recipients.put(client, (at, asked.message.clone()));
             }
             self.put(at, Message::told(asked));
@@ -250,7 +252,8 @@ impl Joiner {
         let mut whole = true;
         let mut found = None;
         if let Some(ids) = self.clients.get_mut(&client(&asked.login, &asked.client_address)) {
-            while let Some(id) = ids.pop_front() {
+            // The newest: an older one that is still open was given up by its client.
+            while let Some(id) = ids.pop_back() {
                 let Some(known) = self.ids.get_mut(&id).filter(|known| !known.told) else { continue };
                 let Some(message) = known.place.take().and_then(|place| self.messages.remove(&place)) else { continue };
                 known.told = true;
@@ -283,7 +286,7 @@ impl Joiner {
 
     /// The message whose first recipient this client was asked about a short while ago, before it had a queue id.
     fn first_recipient(&mut self, login: &str, address: &str, at: Milliseconds) -> Option<String> {
-        let (asked_at, message) = self.first_recipients.pop(&client(login, address))?;
+        let (asked_at, message) = self.first_recipients.pop(&(login.to_lowercase(), address.to_owned()))?;
         (at.saturating_sub(asked_at) <= FIRST_RECIPIENT).then_some(message)
     }
 

@@ -17,6 +17,8 @@ use crate::telemetry::limited::warn_limited;
 pub const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 /// A client must take its reply within this time. One that sends and never reads is let go.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stopping daemon looks for a request that is there already.
+const LAST_LOOK: Duration = Duration::from_millis(5);
 
 /// Why a conversation ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
     let mut begun = Instant::now();
     let mut stopped = pin!(stop.cancelled());
     let mut stopping = false;
+    let mut looked = false;
     loop {
         let patience = async {
             match parser.is_midway() {
@@ -61,7 +64,7 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
                 stopping = true;
                 continue;
             }
-            () = tokio::task::yield_now(), if stopping && !parser.is_midway() => return End::Stopping,
+            () = last_look(looked), if stopping && !parser.is_midway() => return End::Stopping,
         };
         let chunk = match read {
             Ok(chunk) if chunk.is_empty() && parser.is_midway() => return End::Torn,
@@ -69,6 +72,7 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
             Ok(chunk) => chunk,
             Err(_) => return End::Lost,
         };
+        looked = stopping;
         let mut rest = chunk.as_slice();
         while !rest.is_empty() {
             if !parser.is_midway() {
@@ -96,6 +100,16 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
                 }
             }
         }
+    }
+}
+
+/// Ends when there is no request that was there before the stop. A timer fires after the system was asked what there is to
+/// read, also on a connection just accepted. Whoever was answered since then asks elsewhere: waiting for him would have no
+/// end under load.
+async fn last_look(looked: bool) {
+    match looked {
+        true => tokio::task::yield_now().await,
+        false => tokio::time::sleep(LAST_LOOK).await,
     }
 }
 

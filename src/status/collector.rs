@@ -56,12 +56,24 @@ pub struct Collector {
     rested: Option<Instant>,
     /// What the last look took, without what is rested for already.
     took: Duration,
+    /// When a look began that has not come to its end: it failed, or was given up.
+    unended: Option<Instant>,
 }
 
 impl Collector {
     pub fn new(sort: Sort) -> Collector {
         let (kept, totals) = (HashMap::new(), Totals::default());
-        Collector { sort, rest: REST, kept, totals, window: None, looked: 0, rested: None, took: Duration::ZERO }
+        Collector {
+            sort,
+            rest: REST,
+            kept,
+            totals,
+            window: None,
+            looked: 0,
+            rested: None,
+            took: Duration::ZERO,
+            unended: None,
+        }
     }
 
     /// One that rests so many times as long as it looked.
@@ -71,7 +83,8 @@ impl Collector {
 
     /// How long to wait after a look, so that all looks together take little of the database's time.
     pub fn rest(&self) -> Duration {
-        self.took.saturating_mul(self.rest).min(LONGEST_REST)
+        let took = self.unended.map_or(self.took, |begun| begun.elapsed());
+        took.saturating_mul(self.rest).min(LONGEST_REST)
     }
 
     /// One look. `now` is in seconds since 1970. `message_log` is MESSAGE_LOG.
@@ -83,6 +96,7 @@ impl Collector {
         now: i64,
     ) -> Result<Snapshot, Failure> {
         let begun = Instant::now();
+        self.unended = Some(begun);
         let mut rested_for = Duration::ZERO;
         // Whole minutes: what changes with every second would be news to every viewer.
         let day = now.saturating_sub(DAY).div_euclid(60) * 60;
@@ -129,6 +143,7 @@ impl Collector {
             self.sort.sort(&mut senders);
         }
         self.took = begun.elapsed().saturating_sub(rested_for);
+        self.unended = None;
         let sum = |number: fn(&Count) -> i64| refusals.counts.iter().map(number).sum();
         Ok(Snapshot {
             at: now,

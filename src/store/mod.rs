@@ -197,7 +197,7 @@ impl Store {
         }
     }
 
-    /// The same for whoever only looks: makes no file, and writes nothing.
+    /// The same for whoever only looks: makes no file, and writes no row.
     pub fn reading(database: &config::Database) -> Store {
         match database.driver {
             config::Driver::Sqlite => Store::Sqlite(Backend::reading(database)),

@@ -3,6 +3,7 @@
 
 mod report;
 
+use std::collections::HashSet;
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ use crate::commit::breaker;
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::limit::Measure;
+use crate::limiter::subject;
 use crate::limiter::terms::Terms;
 use crate::replay::files::{self, Counts, Merged, Opened, Progress, ReadError};
 use crate::replay::join::Joiner;
@@ -99,6 +101,9 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
         if ended {
             trial.end().await.map_err(unusable)?;
         }
+        if options.each {
+            bar.clear();
+        }
         for judged in trial.judged() {
             if options.each {
                 print(&each(&judged, &zone))?;
@@ -154,7 +159,13 @@ async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
     };
     let listed = database::insist(&mut store, async |store| store.list(&listing).await).await?;
     store.close().await;
-    let own = |row: &SenderRow| row.quota != config.quota.default || row.quota_reset != config.quota.default;
+    let domains: HashSet<String> =
+        listed.iter().map(|listed| &listed.row.sender).filter(|sender| sender.starts_with('@')).cloned().collect();
+    // Whoever has QUOTA itself would get it anyway, unless from an `@domain` row.
+    let own = |row: &SenderRow| {
+        let others = row.quota != config.quota.default || row.quota_reset != config.quota.default;
+        others || subject::domain_key(&row.sender).is_some_and(|domain| domains.contains(domain))
+    };
     Ok(listed.into_iter().map(|listed| listed.row).filter(own).collect())
 }
 

@@ -302,6 +302,12 @@ fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Ve
             gaps.uncounted
         ));
     }
+    if gaps.unfinished > 0 {
+        hints.push(format!(
+            "Begun by a client, and never sent as far as the log tells: {} messages, which are not counted here.",
+            gaps.unfinished
+        ));
+    }
     if counts.left_out > 0 {
         hints.push(format!(
             "Left out of the daemon's log, of blocked senders who went on: {} lines. They are not counted here unless Postfix's \

@@ -86,7 +86,7 @@ impl Lookout {
         thread::Builder::new().name("page".to_owned()).spawn(move || {
             let in_memory = database.driver == config::Driver::Sqlite && database.name == ":memory:";
             let watcher = Watcher {
-                store: Store::new(&database),
+                store: Store::reading(&database),
                 in_memory,
                 terms,
                 collector: Collector::new(Sort::Share),
@@ -145,9 +145,10 @@ impl Watcher {
     async fn run(mut self, mut asked: mpsc::Receiver<(Question, oneshot::Sender<Answer>)>) {
         loop {
             match timeout(UNWATCHED, asked.recv()).await {
+                // Whoever asked may have gone: then nothing is looked up.
+                Ok(Some((_, reply))) if reply.is_closed() => {}
                 Ok(Some((question, reply))) => {
                     let answer = self.answer(question).await;
-                    // Whoever asked may have gone.
                     let _ = reply.send(answer);
                 }
                 Ok(None) => return self.store.close().await,

@@ -15,6 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -36,7 +37,7 @@ use crate::config::{self, Secret};
 use crate::limiter::terms::Terms;
 
 /// The most connections at once; others wait in the backlog. A browser keeps one or two open.
-const MOST_CONNECTIONS: usize = 64;
+pub const MOST_CONNECTIONS: usize = 64;
 /// A request's head must come within this time.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection takes no further request after this time. Prometheus then opens another.
@@ -87,32 +88,49 @@ impl Site {
 
 /// A listener that has its port and does not answer yet.
 #[derive(Debug)]
-pub struct StatusListener(TcpListener);
+pub struct StatusListener(std::net::TcpListener);
 
 impl StatusListener {
     /// # Errors
     /// The address is in use, or not this host's.
-    pub async fn bind(address: SocketAddr) -> io::Result<StatusListener> {
-        TcpListener::bind(address).await.map(StatusListener)
+    pub fn bind(address: SocketAddr) -> io::Result<StatusListener> {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(StatusListener(listener))
     }
 
-    /// Answers until the task is dropped.
-    pub async fn serve(self, site: Arc<Site>) {
-        let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-        loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
-            match self.0.accept().await {
-                Ok((stream, _)) => {
-                    let site = site.clone();
-                    tokio::spawn(async move {
-                        converse(stream, site).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    warn_limited("status", format_args!("METRICS_LISTEN: cannot accept a connection: {error}"));
-                    tokio::time::sleep(BACK_OFF).await;
-                }
+    /// Answers until the process ends, on a thread of its own: however much is asked here, mail has its own threads.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start(self, site: Site) -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listener = {
+            let _entered = runtime.enter();
+            TcpListener::from_std(self.0)?
+        };
+        thread::Builder::new()
+            .name("status".to_owned())
+            .spawn(move || runtime.block_on(serve(listener, Arc::new(site))))?;
+        Ok(())
+    }
+}
+
+async fn serve(listener: TcpListener, site: Arc<Site>) {
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let site = site.clone();
+                tokio::spawn(async move {
+                    converse(stream, site).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn_limited("status", format_args!("METRICS_LISTEN: cannot accept a connection: {error}"));
+                tokio::time::sleep(BACK_OFF).await;
             }
         }
     }
