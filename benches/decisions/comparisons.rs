@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::load::{Load, Measured, Traffic, sender};
 use crate::report::{Comparison, median, microseconds};
-use crate::servers::{Server, plain};
+use crate::servers::{Helper, Server, plain};
 use crate::support::daemon::Setup;
-use crate::support::http::Receiver;
+use crate::support::http::get;
 use crate::support::stream::free_port;
 use crate::tables;
 use crate::viewers::{self, Viewers};
@@ -136,9 +136,13 @@ pub fn history(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Res
 /// Ten thousand blocked senders at once, with a webhook to call for each, beside none.
 pub fn surge(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<[Comparison; 2]> {
     const SENDERS: usize = 10_000;
-    let receiver = Receiver::start();
+    let receiver = Helper::receiver()?;
+    let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let blocking = || plain(setup()).setting("QUOTA", "0");
-    let told = blocking().setting("WEBHOOK_ENABLED", "True").setting("WEBHOOK_URL", &receiver.url("/hook"));
+    let told = blocking()
+        .setting("WEBHOOK_ENABLED", "True")
+        .setting("WEBHOOK_URL", &receiver.url()?)
+        .setting("METRICS_LISTEN", &metrics.to_string());
     let mut servers = [Server::daemon("nobody is told", blocking()), Server::daemon("a webhook is called", told)];
     let mut latencies = Vec::new();
     let mut memory = Vec::new();
@@ -157,7 +161,10 @@ pub fn surge(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Resul
     for server in &servers {
         server.verify()?;
     }
-    anyhow::ensure!(!receiver.received().is_empty(), "the webhook was never called");
+    let figures = get(metrics, "/metrics").body;
+    let delivered = figures.lines().find(|line| line.contains("channel=\"webhook\"") && line.contains("\"delivered\""));
+    let delivered = delivered.and_then(|line| line.rsplit(' ').next()).unwrap_or("0");
+    anyhow::ensure!(delivered != "0", "the webhook was never called:\n{figures}");
     Ok([
         Comparison::of(
             "p99 while 10,000 senders are blocked, with a webhook beside without",

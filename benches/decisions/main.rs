@@ -74,6 +74,9 @@ struct Options {
     /// Serve as the log daemon on this socket.
     #[arg(long, hide = true)]
     log_reader: Option<PathBuf>,
+    /// Receive webhooks, and write into this file where.
+    #[arg(long, hide = true)]
+    receiver: Option<PathBuf>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -115,6 +118,9 @@ fn main() -> anyhow::Result<()> {
     }
     if let Some(socket) = &options.log_reader {
         return Ok(log_reader::run(socket)?);
+    }
+    if let Some(file) = &options.receiver {
+        return servers::receive(file);
     }
     raise_file_limit()?;
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);

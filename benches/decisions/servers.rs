@@ -1,10 +1,10 @@
 //! What is measured: the null server, and the daemon in several set-ups.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use anyhow::{Context, bail, ensure};
 use nix::sys::signal::Signal;
@@ -13,6 +13,7 @@ use crate::load::{Load, Measured, Traffic};
 use crate::support::client::{Client, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
+use crate::support::http::Receiver;
 use crate::support::process::Process;
 use crate::support::scratch::Scratch;
 use crate::support::wait;
@@ -37,15 +38,30 @@ enum Kind {
 
 /// This program again in one of its hidden modes, on a socket in a folder of its own.
 #[derive(Debug)]
-struct Helper {
+pub struct Helper {
     process: Process,
     scratch: Scratch,
 }
 
 impl Helper {
     fn start(mode: &str) -> anyhow::Result<Helper> {
+        Helper::run(mode, Command::new(env::current_exe()?))
+    }
+
+    /// A receiver of webhooks. It stands for another host's, and so takes only what time of the processors nobody else wants.
+    pub fn receiver() -> anyhow::Result<Helper> {
+        let mut nice = Command::new("nice");
+        nice.args(["-n", "19"]).arg(env::current_exe()?);
+        Helper::run("--receiver", nice)
+    }
+
+    /// Where to call a receiver.
+    pub fn url(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.socket())?)
+    }
+
+    fn run(mode: &str, mut command: Command) -> anyhow::Result<Helper> {
         let scratch = Scratch::new(None);
-        let mut command = Command::new(env::current_exe()?);
         command.arg(mode).arg(scratch.join("socket"));
         let process = Process::spawn(&mut command, Signal::SIGKILL, scratch.path());
         let helper = Helper { process, scratch };
@@ -55,6 +71,17 @@ impl Helper {
 
     fn socket(&self) -> PathBuf {
         self.scratch.join("socket")
+    }
+}
+
+/// Receives webhooks until the process is killed, and writes into a file where.
+pub fn receive(file: &Path) -> anyhow::Result<()> {
+    let receiver = Receiver::start();
+    let written = file.with_extension("new");
+    fs::write(&written, receiver.url("/hook"))?;
+    fs::rename(written, file)?;
+    loop {
+        thread::park();
     }
 }
 
