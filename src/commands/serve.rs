@@ -259,9 +259,7 @@ impl Running<'_> {
         self.notifications.reconfigure(&loaded.config);
         self.token.send_replace(loaded.config.status.token.clone());
         self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
-        // What needs a restart is still in effect as it was at the start.
-        self.config =
-            Config { database: self.config.database.clone(), sockets: self.config.sockets.clone(), ..loaded.config };
+        self.config = config::in_effect(&self.config, loaded.config);
         log::info!("the settings were read again");
     }
 }

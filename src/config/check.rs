@@ -520,7 +520,7 @@ impl Checker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ListenAddress, UNLIMITED, restart_needed};
+    use crate::config::{ListenAddress, UNLIMITED, in_effect, restart_needed};
     use proptest::prelude::*;
     use std::collections::HashSet;
     use std::io::Write;
@@ -723,9 +723,11 @@ mod tests {
     fn a_reload_names_what_takes_a_restart() {
         let before = good(&beside("", "")).config;
         for (name, default, value, then, _) in EXAMPLES {
-            let restart = restart_needed(&before, &good(&beside(name, value)).config);
+            let changed = good(&beside(name, value)).config;
+            let restart = restart_needed(&before, &changed);
             let expected = !settings::find(name).unwrap().reload && default != then;
             assert_eq!(restart, if expected { vec![*name] } else { vec![] }, "{name}");
+            assert!(restart_needed(&before, &in_effect(&before, changed)).is_empty(), "{name} waits for the restart");
         }
     }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 pub use check::{Effective, Loaded, load};
 pub use finding::{ConfigError, Finding, Origin, Severity};
 pub use lists::load_lists;
-pub use restart::restart_needed;
+pub use restart::{in_effect, restart_needed};
 pub use sources::{LOCAL_FILE, SYSTEM_FILE, Sources};
 
 use crate::limiter::limit::Limit;

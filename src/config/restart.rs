@@ -32,3 +32,17 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     ];
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
+
+/// The settings after a reload: the new ones, but for those that stay as they were at the start until there is a restart.
+pub fn in_effect(old: &Config, mut new: Config) -> Config {
+    new.database = old.database.clone();
+    new.sockets = old.sockets.clone();
+    new.logging.file.clone_from(&old.logging.file);
+    new.logging.console = old.logging.console;
+    new.logging.syslog.clone_from(&old.logging.syslog);
+    new.notify.sentry_dsn.clone_from(&old.notify.sentry_dsn);
+    new.notify.sentry_environment.clone_from(&old.notify.sentry_environment);
+    new.status.listen = old.status.listen;
+    new.status.name.clone_from(&old.status.name);
+    new
+}
