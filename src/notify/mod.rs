@@ -30,8 +30,8 @@ use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::{Heard, Metrics};
 use event::Event;
 
-/// The most events that wait for the database. One takes about a kilobyte.
-const ROOM: usize = 4096;
+/// The most events that wait for the database: more than ten thousand senders, blocked at once. One takes about a kilobyte.
+const ROOM: usize = 16_384;
 
 /// What people want to be told, and how. A reload makes a new one.
 #[derive(Debug, Clone, PartialEq, Eq)]
