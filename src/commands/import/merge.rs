@@ -86,7 +86,9 @@ fn line(name: &str, value: &str) -> String {
     if !value.is_empty() && value.chars().all(plain) {
         return format!("{name}={value}");
     }
-    format!("{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+    // `${` would name another setting, in quotes too; the one without a name is never set, and its default is `$`.
+    let literal = value.replace("${", "${:-$}{");
+    format!("{name}='{}'", literal.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 #[cfg(test)]
@@ -118,6 +120,14 @@ mod tests {
     fn a_value_over_several_lines_is_left_to_the_operator() {
         let error = merge("QUOTA='1\n2'\nX=1\n", &[("QUOTA", "3".to_owned())]).unwrap_err();
         assert!(error.contains("QUOTA spans several lines"), "{error}");
+    }
+
+    #[test]
+    fn a_value_that_looks_like_anothers_name_is_read_back_too() {
+        for value in ["${}", "p${HOME}s", "$${KEEP}", "${KEEP:-x}", "${${KEEP}}", "${"] {
+            let merged = merge("KEEP=1\n", &[("DB_PASSWORD", value.to_owned())]).unwrap();
+            assert_eq!(values(&merged.text).unwrap()["DB_PASSWORD"], value, "{}", merged.text);
+        }
     }
 
     proptest! {
