@@ -60,7 +60,8 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    /// What was held or refused since a time (seconds since 1970), of the newest messages, and the last ones in full, `most` at the most.
+    /// What was held or refused since a time (seconds since 1970), of the newest messages, and the last ones in full, `most`
+    /// at the most.
     pub async fn refusals(&mut self, since: i64, most: u32) -> Result<Refusals, Failure> {
         self.run(async |connection| {
             let (integer, (open, close)) = (D::INTEGER, D::FROM_EPOCH);
@@ -121,29 +122,6 @@ where
                 })
                 .collect::<Result<_, sqlx::Error>>()?;
             Ok(Refusals { from: Some(oldest).filter(|_| looked > 0), cut: looked == LOOKED_THROUGH, counts, last })
-        })
-        .await
-    }
-
-    /// The senders (of the `most` at the most) who had mail let through since a minute (counted from 1970).
-    pub async fn active(&mut self, since_minute: i64, most: u32) -> Result<Vec<i64>, Failure> {
-        self.run(async |connection| {
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
-                "SELECT DISTINCT CAST(ratelimit_id AS {}) FROM {} WHERE minute >= ",
-                D::INTEGER,
-                D::USAGE
-            ));
-            sql.push_bind(since_minute).push(format_args!(" LIMIT {most}"));
-            connection.fetch_all(sql.build()).await?.iter().map(|row| row.try_get(0)).collect()
-        })
-        .await
-    }
-
-    /// How many senders there are.
-    pub async fn count_senders(&mut self) -> Result<i64, Failure> {
-        self.run(async |connection| {
-            let mut sql = QueryBuilder::<D::Db>::new("SELECT COUNT(*) FROM ratelimits");
-            connection.fetch_one(sql.build()).await?.try_get(0)
         })
         .await
     }

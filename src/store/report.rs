@@ -118,6 +118,20 @@ where
         .await
     }
 
+    /// The senders, `most` at the most, who had mail let through since a minute (counted from 1970).
+    pub async fn active(&mut self, since_minute: i64, most: u32) -> Result<Vec<i64>, Failure> {
+        self.run(async |connection| {
+            let mut sql = QueryBuilder::<D::Db>::new(format!(
+                "SELECT DISTINCT CAST(ratelimit_id AS {}) FROM {} WHERE minute >= ",
+                D::INTEGER,
+                D::USAGE
+            ));
+            sql.push_bind(since_minute).push(format_args!(" LIMIT {most}"));
+            connection.fetch_all(sql.build()).await?.iter().map(|row| row.try_get(0)).collect()
+        })
+        .await
+    }
+
     /// What some senders had let through, in parts of `minutes` minutes since the minute `first`.
     pub async fn parts(&mut self, ids: &[i64], first: i64, minutes: i64) -> Result<Vec<Part>, Failure> {
         self.run(async |connection| {

@@ -90,6 +90,15 @@ where
         self.run(async |connection| find::<D>(connection, &key).await).await
     }
 
+    /// How many senders there are.
+    pub async fn count_senders(&mut self) -> Result<i64, Failure> {
+        self.run(async |connection| {
+            let mut sql = QueryBuilder::<D::Db>::new("SELECT COUNT(*) FROM ratelimits");
+            connection.fetch_one(sql.build()).await?.try_get(0)
+        })
+        .await
+    }
+
     /// The row of this number.
     pub async fn sender_by_id(&mut self, id: i64) -> Result<Option<SenderRow>, Failure> {
         self.run(async |connection| {
