@@ -261,11 +261,15 @@ fn number(name: &'static str, value: &[u8], most: u64) -> Result<u64, Nonsense> 
 /// Makes text of what came from the network: at most `most` bytes, valid UTF-8, no control characters.
 fn clean(value: &[u8], most: usize) -> String {
     let kept = value.get(..most).unwrap_or(value);
-    let mut text = String::from_utf8_lossy(kept).into_owned();
+    without_controls(String::from_utf8_lossy(kept).into_owned())
+}
+
+/// A text as a request has it: each control character has become `?`.
+pub fn without_controls(text: String) -> String {
     // Most values are plain ASCII, where a look at the bytes is enough.
     let plain = |byte: u8| matches!(byte, b' '..=b'~');
     if !text.bytes().all(plain) && text.contains(char::is_control) {
-        text = text.replace(char::is_control, "?");
+        return text.replace(char::is_control, "?");
     }
     text
 }

@@ -27,7 +27,7 @@ use crate::limiter::subject::Attributes;
 use crate::limiter::terms::{Known, Terms};
 use crate::limiter::window::minute_of;
 use crate::protocol::reply::Action;
-use crate::protocol::request::{Request, Stage};
+use crate::protocol::request::{Request, Stage, without_controls};
 use crate::store::maintenance::{Aged, Chunk};
 use crate::store::migrate::MigrateError;
 use crate::store::senders::{Change, SenderRow};
@@ -262,9 +262,7 @@ fn ruling(verdict: Verdict) -> Option<Arc<Ruling>> {
 
 /// What Postfix would have asked: where the message's size is known, at its end.
 fn request(asked: &Asked) -> Request {
-    let clean = |text: &str| {
-        if text.contains(char::is_control) { text.replace(char::is_control, "?") } else { text.to_owned() }
-    };
+    let clean = |text: &str| without_controls(text.to_owned());
     Request {
         stage: match asked.recipients {
             None => Stage::Rcpt,
