@@ -8,8 +8,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
-use std::thread;
+use std::sync::Barrier;
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use nix::sys::signal::Signal;
 
@@ -20,7 +21,7 @@ use support::mariadb::MariaDb;
 use support::postgres::Postgres;
 use support::process::Process;
 use support::proxy::Proxy;
-use support::scratch::Scratch;
+use support::scratch::{self, Scratch};
 use support::stream::Address;
 use support::wait;
 
@@ -130,6 +131,30 @@ fn a_process_is_gone_with_its_folder_when_the_test_binary_is() {
 }
 
 /// What every database must let the tests do.
+#[test]
+fn a_folder_that_many_tests_publish_at_once_is_there_whole() {
+    let scratch = Scratch::new(None);
+    let source = scratch.join("source");
+    let names: Vec<String> = (0..200).map(|number| format!("{number}/{number}")).collect();
+    for name in &names {
+        fs::create_dir_all(source.join(name)).unwrap();
+    }
+    let place = scratch.join("published");
+    let start = Barrier::new(8);
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                start.wait();
+                scratch::publish(&source, &place);
+                for name in &names {
+                    assert!(place.join(name).is_dir(), "{name} is missing");
+                }
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 2, "drafts are left");
+}
+
 fn reads_and_writes(database: &Database, id: &str, text: &str) {
     database.execute(&format!(
         "CREATE TABLE ratelimits (id {id}, sender {text}, quota BIGINT, quota_reset BIGINT, quota_locked BOOLEAN,

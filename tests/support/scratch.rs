@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::process::Command;
 use std::{env, fs};
 
 use nix::unistd::{Gid, Uid, User};
@@ -73,12 +73,16 @@ impl Scratch {
     }
 }
 
-/// Puts a finished folder at `place` in one step, so that test binaries which run at the same time never see half of it.
+/// Puts a finished folder at `place` in one step, so that tests which run at the same time, in this process or another,
+/// never see half of it.
 pub fn publish(folder: &Path, place: &Path) {
-    let draft = place.with_extension(process::id().to_string());
+    let parent = place.parent().expect("a place in a folder");
+    // Beside the place, because a folder is renamed within its file system only.
+    let drafts = tempfile::tempdir_in(parent).expect("a folder for the draft");
+    let draft = drafts.path().join("draft");
     run(Command::new("cp").arg("-a").arg(folder).arg(&draft));
-    if fs::rename(&draft, place).is_err() {
-        // Another test binary was quicker.
-        fs::remove_dir_all(&draft).expect("removing a superfluous copy");
+    if let Err(error) = fs::rename(&draft, place) {
+        assert!(place.is_dir(), "{}: {error}", place.display());
+        // Another test was quicker; this draft is removed with its folder.
     }
 }
