@@ -171,6 +171,45 @@ fn recipients_of_a_message_are_limited_where_they_are_named_and_where_they_are_c
     assert_eq!(client.ask(&Request::data(ALICE, 3)), ACCEPTED);
 }
 
+/// After a refusal at DATA the transaction is still open: the client may name one more recipient and try again.
+#[test]
+fn one_recipient_more_than_was_refused_lets_nothing_through() {
+    let daemon = Setup::sqlite().setting("QUOTA", "10").setting("QUOTA_WINDOW", "24h").start_on_tables();
+    let mut client = daemon.connect();
+    assert_eq!(client.ask(&Request::data(ALICE, 2)), ACCEPTED);
+    for message in 0..5 {
+        let data = |count| Request::data(ALICE, count).instance(format_args!("{message}"));
+        assert_eq!(client.ask(&data(9)), BLOCKED);
+        assert_eq!(client.ask(&data(10)), BLOCKED, "12 of 10");
+    }
+    assert_eq!(client.ask(&Request::data(ALICE, 8)), ACCEPTED, "what was refused does not count");
+    assert_eq!(client.ask(&Request::data(ALICE, 1)), BLOCKED);
+}
+
+/// The first recipient of a message is refused for its message; the next is one of the same message.
+#[test]
+fn the_next_recipient_of_a_refused_message_is_judged_as_that_message() {
+    let daemon = Setup::sqlite().setting("LIMITS", "2 messages/1h DEFER slow down").start_on_tables();
+    let mut client = daemon.connect();
+    let mut rcpt =
+        |message: u32, name: &str| client.ask(&Request::rcpt(ALICE, name).instance(format_args!("{message}")));
+    for message in 0..2 {
+        assert_eq!([rcpt(message, "a@x"), rcpt(message, "b@x")], [ACCEPTED; 2]);
+    }
+    assert_eq!([rcpt(3, "a@x"), rcpt(3, "b@x"), rcpt(3, "a@x")], ["DEFER slow down"; 3]);
+}
+
+/// Asked at RCPT and at DATA: a recipient who was refused is none, and those who were not are let through.
+#[test]
+fn a_message_passes_with_the_recipients_that_passed() {
+    let daemon = Setup::sqlite().setting("LIMITS", "3 recipients/message REJECT too many").start_on_tables();
+    let mut client = daemon.connect();
+    let named: Vec<String> =
+        (0..5).map(|number| client.ask(&Request::rcpt(ALICE, &format!("r{number}@x")).instance("one"))).collect();
+    assert_eq!(counted(&named), [(ACCEPTED, 3), ("REJECT too many", 2)]);
+    assert_eq!(client.ask(&Request::data(ALICE, 3).instance("one")), ACCEPTED);
+}
+
 #[test]
 fn bytes_are_limited_where_the_size_is_known() {
     let daemon = Setup::sqlite().setting("LIMITS", "2k bytes/1h DEFER too much").start_on_tables();

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::Verdict;
 use super::histories::{self, Histories, Version};
 use super::queue::Charge;
-use super::repeats::Asked;
+use super::repeats::{Asked, New};
 use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
 use crate::limiter::history::History;
 use crate::limiter::network;
@@ -23,9 +23,7 @@ use crate::store::{AuditRow, HistoryRows, Judge, Row, SeenRow, Since, Sum, Usage
 pub struct Due {
     pub charge: Charge,
     pub asked: Asked,
-    pub increase: Increase,
-    /// All recipients of the message known so far.
-    pub recipients_of_message: u32,
+    pub new: New,
 }
 
 impl Due {
@@ -35,10 +33,12 @@ impl Due {
 
     /// What a decision needs of it.
     pub fn facts(&self, policy: &Policy, now: i64) -> Facts<'_> {
+        let New { increase, outstanding, recipients_of_message } = self.new;
         Facts {
             sender: &self.charge.sender,
-            increase: self.increase,
-            recipients_of_message: self.recipients_of_message,
+            increase,
+            outstanding,
+            recipients_of_message,
             network: if policy.counts_networks() { self.network(policy) } else { None },
             now,
         }
@@ -65,8 +65,8 @@ pub fn sums(batch: &[Due]) -> Vec<Sum> {
         });
         if due.counts() {
             sum.count = true;
-            sum.messages = sum.messages.saturating_add(due.increase.messages);
-            sum.recipients = sum.recipients.saturating_add(due.increase.recipients);
+            sum.messages = sum.messages.saturating_add(due.new.increase.messages);
+            sum.recipients = sum.recipients.saturating_add(due.new.increase.recipients);
         }
     }
     sums.into_values().collect()
@@ -191,15 +191,15 @@ impl Judge for Ruler<'_> {
             };
             let ruling = decide(policy, &mut walked.standing, &facts);
             if ruling.let_through {
-                walked.through.messages += i64::from(due.increase.messages);
-                walked.through.recipients += i64::from(due.increase.recipients);
-                walked.through.bytes = walked.through.bytes.saturating_add_unsigned(due.increase.bytes);
+                let Increase { messages, recipients, bytes } = due.new.outstanding;
+                walked.through.messages += i64::from(messages);
+                walked.through.recipients += i64::from(recipients);
+                walked.through.bytes = walked.through.bytes.saturating_add_unsigned(bytes);
             }
             if let Some(network) = facts.network {
                 seen.insert((id, network.to_string()), facts.now);
             }
-            let charges = due.increase.messages > 0 || due.increase.recipients > 0;
-            if self.terms.message_log && (charges || ruling.blocked) {
+            if self.terms.message_log && (due.new.outstanding.is_mail() || ruling.blocked) {
                 writes.audit.push(audit_row(due, id, &ruling));
             }
             verdicts.push(Verdict::Counted(Arc::new(ruling)));
@@ -244,7 +244,7 @@ fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Ruling) -> AuditRow {
         ratelimit_id,
         queue_id: request.queue_id.clone(),
         sender: due.charge.sender.clone(),
-        recipients: due.increase.recipients,
+        recipients: due.new.outstanding.recipients,
         blocked: ruling.blocked,
         from: request.sender.clone(),
         to: request.recipient.clone(),

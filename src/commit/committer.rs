@@ -290,10 +290,8 @@ impl Committer {
             let asked = self.repeats.asked(&charge.sender, &charge.request);
             match self.repeats.news(&asked) {
                 News::Nothing(verdict) => charge.answer(verdict),
-                News::Increase(..) if asked.key.is_some_and(|key| !in_round.insert(key)) => self.parked.push(charge),
-                News::Increase(increase, recipients_of_message) => {
-                    batch.push(Due { charge, asked, increase, recipients_of_message });
-                }
+                News::Some(_) if asked.key.is_some_and(|key| !in_round.insert(key)) => self.parked.push(charge),
+                News::Some(new) => batch.push(Due { charge, asked, new }),
             }
         }
         batch

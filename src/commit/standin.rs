@@ -64,7 +64,8 @@ mod tests {
         let mut standin = StandIn::default();
         let mut ask = |sender: &str, dry_run| {
             let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
-            let facts = Facts { sender, increase, recipients_of_message: 1, network: None, now: 1_800_000_000 };
+            let (outstanding, now) = (increase, 1_800_000_000);
+            let facts = Facts { sender, increase, outstanding, recipients_of_message: 1, network: None, now };
             standin.rule(&policy, &facts, dry_run).blocked
         };
         assert!(!ask("alice", true));

@@ -151,6 +151,7 @@ mod tests {
         Facts {
             sender: "alice@example.com",
             increase: Increase { messages: 1, recipients, bytes: 0 },
+            outstanding: Increase { messages: 1, recipients, bytes: 0 },
             recipients_of_message: recipients,
             network: Some(format!("192.0.{network}.0/24").parse().unwrap()),
             now,
