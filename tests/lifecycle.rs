@@ -68,6 +68,25 @@ mod the_end {
     }
 
     #[test]
+    fn a_service_manager_that_does_not_read_holds_up_neither_mail_nor_signals() {
+        // The committer's heartbeat comes every tenth of a second.
+        let mut daemon = Setup::sqlite().setting("QUOTA", "2").environment("WATCHDOG_USEC", "200000").start_on_tables();
+        let mut client = daemon.connect();
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+        daemon.jam_notifications();
+        daemon.change_setting("QUOTA_STEPS", "1x HOLD");
+        daemon.signal(Signal::SIGHUP);
+        daemon.await_log("the settings were read again");
+        // Some heartbeats pass.
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+        assert!(client.ask(&Request::data(ALICE, 1)).starts_with("HOLD"), "it is counted, and by the new terms");
+        let begun = Instant::now();
+        assert_eq!(daemon.term().code(), Some(0));
+        assert!(begun.elapsed() < DRAIN, "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn what_was_sent_before_the_signal_is_answered_also_on_a_connection_just_made() {
         let mut daemon = Setup::sqlite().start();
         let mut known = daemon.connect();

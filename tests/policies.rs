@@ -221,6 +221,19 @@ fn bytes_are_limited_where_the_size_is_known() {
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 1)), "DEFER too much");
 }
 
+#[test]
+fn a_longer_window_counts_at_once_what_was_sent_before_it_was_set() {
+    let mut daemon = Setup::sqlite().setting("LIMITS", "9 recipients/5m").start_on_tables();
+    assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 3)), [(ACCEPTED, 3)]);
+    daemon.term();
+    daemon.database().execute("UPDATE usage SET minute = minute - 60");
+    daemon.start_again();
+    assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 1)), [(ACCEPTED, 1)]);
+    daemon.change_setting("LIMITS", "4 recipients/2h");
+    daemon.hup();
+    assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 1)), [(BLOCKED, 1)]);
+}
+
 /// Whoever copies a recipe gets settings that are good.
 #[test]
 fn every_recipe_in_the_manual_can_be_used() {

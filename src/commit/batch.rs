@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::Verdict;
-use super::histories::{self, Histories, Version};
+use super::histories::{self, Histories, Kept, Reach, Version};
 use super::queue::Charge;
 use super::repeats::{Asked, New};
 use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
@@ -107,7 +107,7 @@ struct Increase64 {
 pub struct Ruled {
     pub verdicts: Vec<Verdict>,
     /// The histories as they are once the transaction is committed, to be kept then.
-    pub histories: Vec<(i64, Version, i64, History)>,
+    pub histories: Vec<(i64, Kept)>,
 }
 
 impl<'a> Ruler<'a> {
@@ -139,7 +139,7 @@ impl Judge for Ruler<'_> {
                 *recipients += u64::from(sum.recipients);
             }
         }
-        let longest = self.terms.policy.longest_window();
+        let reach = Reach::of(&self.terms.policy);
         let mut unread = Vec::new();
         for row in rows.iter().flatten() {
             if self.standings.contains_key(&row.id) {
@@ -147,12 +147,12 @@ impl Judge for Ruler<'_> {
             }
             let (messages, recipients) = added.get(&row.id).copied().unwrap_or_default();
             let version = Version::before(row, messages, recipients);
-            let kept = longest.and_then(|_| self.histories.take(row.id, version, self.now));
-            if longest.is_some() && kept.is_none() {
+            let kept = reach.and_then(|reach| self.histories.take(row.id, version, reach, self.now));
+            if reach.is_some() && kept.is_none() {
                 unread.push(row.id);
             }
             let (history, history_read) =
-                kept.map_or((History::default(), longest.map(|_| self.now)), |(history, since)| (history, Some(since)));
+                kept.map_or((History::default(), reach.map(|_| self.now)), |(history, since)| (history, Some(since)));
             let standing = Standing {
                 quota: row.quota,
                 messages: Standing::before(row.messages, messages),
@@ -162,12 +162,12 @@ impl Judge for Ruler<'_> {
             let version = Version::before(row, 0, 0);
             self.standings.insert(row.id, Walked { standing, history_read, version, through: Increase64::default() });
         }
-        let window = longest?;
+        let Reach { window, networks } = reach?;
         let seconds = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
         (!unread.is_empty()).then(|| Since {
             rows: unread,
             time: self.now.saturating_sub(seconds).div_euclid(60) * 60,
-            networks: self.terms.policy.counts_networks(),
+            networks,
         })
     }
 
@@ -209,16 +209,16 @@ impl Judge for Ruler<'_> {
             .map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen })
             .collect();
         let mut histories = Vec::new();
-        let longest = policy.longest_window();
+        let reach = Reach::of(policy);
         for (id, mut walked) in self.standings {
             let Increase64 { messages, recipients, bytes } = walked.through;
             if messages > 0 || recipients > 0 || bytes > 0 {
                 let minute = minute_of(self.now);
                 writes.usage.push(UsageRow { ratelimit_id: id, minute, messages, recipients, bytes });
             }
-            if let (Some(longest), Some(since), Some(version)) = (longest, walked.history_read, walked.version) {
-                walked.standing.history.forget(longest, self.now);
-                histories.push((id, version, since, walked.standing.history));
+            if let (Some(reach), Some(since), Some(version)) = (reach, walked.history_read, walked.version) {
+                walked.standing.history.forget(reach.window, self.now);
+                histories.push((id, Kept { version, since, reach, history: walked.standing.history }));
             }
         }
         writes.usage.sort_by_key(|row| row.ratelimit_id);

@@ -412,8 +412,8 @@ async fn settle(
         let attempt = store.settle(&sums, terms.policy.new_quota, now, ruler);
         let failure = match tokio::time::timeout(limit, attempt).await {
             Ok(Ok(ruled)) => {
-                for (id, version, since, history) in ruled.histories {
-                    histories.keep(id, version, since, history);
+                for (id, kept) in ruled.histories {
+                    histories.keep(id, kept);
                 }
                 return Ok(ruled.verdicts);
             }

@@ -5,10 +5,12 @@
 //! our last transaction left them has a history that nobody else has added to. Anything else is read again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use lru::LruCache;
 
+use crate::limiter::decide::Policy;
 use crate::limiter::history::{History, Minute};
 use crate::store::{COUNTER_MAX, HistoryRows, Row};
 
@@ -40,6 +42,25 @@ impl Version {
     }
 }
 
+/// What a history holds: what the terms of its time asked for, and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The longest window.
+    pub window: Duration,
+    pub networks: bool,
+}
+
+impl Reach {
+    /// What a policy looks at; none where that is no history.
+    pub fn of(policy: &Policy) -> Option<Reach> {
+        Some(Reach { window: policy.longest_window()?, networks: policy.counts_networks() })
+    }
+
+    fn covers(self, asked: Reach) -> bool {
+        self.window >= asked.window && self.networks >= asked.networks
+    }
+}
+
 /// The histories that were read, of every row that was asked about. `from` says where `sender reset` began a row anew.
 pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, History> {
     let positive = |number: i64| u64::try_from(number).unwrap_or(0);
@@ -66,11 +87,14 @@ pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, Hi
     read.rows.iter().map(history).collect()
 }
 
+/// A history, and what it is true of.
 #[derive(Debug, Clone)]
-struct Kept {
-    version: Version,
-    since: i64,
-    history: History,
+pub struct Kept {
+    pub version: Version,
+    /// When it was read, in Unix seconds.
+    pub since: i64,
+    pub reach: Reach,
+    pub history: History,
 }
 
 /// The most recently used histories.
@@ -94,17 +118,17 @@ impl Histories {
         Histories { trusted_for: i64::MAX, ..Histories::default() }
     }
 
-    /// Takes out the history of a row, and when it was read, if it is still true of that version.
-    pub fn take(&mut self, id: i64, version: Option<Version>, now: i64) -> Option<(History, i64)> {
+    /// Takes out the history of a row, and when it was read, if it is still true of that version and holds all that is
+    /// asked for: a reload may have brought a longer window.
+    pub fn take(&mut self, id: i64, version: Option<Version>, asked: Reach, now: i64) -> Option<(History, i64)> {
         let kept = self.kept.pop(&id)?;
         self.entries -= kept.cost();
         let fresh = now.saturating_sub(kept.since) < self.trusted_for && kept.since <= now;
-        (Some(kept.version) == version && fresh).then_some((kept.history, kept.since))
+        (Some(kept.version) == version && fresh && kept.reach.covers(asked)).then_some((kept.history, kept.since))
     }
 
-    /// Keeps a history that was read at `since` and is true of this version.
-    pub fn keep(&mut self, id: i64, version: Version, since: i64, history: History) {
-        let kept = Kept { version, since, history };
+    /// Keeps the history of a row.
+    pub fn keep(&mut self, id: i64, kept: Kept) {
         self.entries += kept.cost();
         if let Some(old) = self.kept.put(id, kept) {
             self.entries -= old.cost();
@@ -128,6 +152,12 @@ mod tests {
     use super::*;
     use crate::limiter::decide::Increase;
 
+    const HOUR: Reach = Reach { window: Duration::from_secs(3600), networks: false };
+
+    fn kept(version: Version, since: i64, history: History) -> Kept {
+        Kept { version, since, reach: HOUR, history }
+    }
+
     fn row(messages: u32, recipients: u32, window_from: i64) -> Row {
         Row {
             id: 1,
@@ -146,19 +176,31 @@ mod tests {
         let mut history = History::default();
         history.add(Increase { messages: 1, recipients: 3, bytes: 0 }, 60);
         let left = Version::before(&row(5, 9, 0), 0, 0).unwrap();
-        let mut keep = || histories.keep(1, left, 60, history.clone());
-        keep();
+        histories.keep(1, kept(left, 60, history.clone()));
         // The next batch added 2 messages and 4 recipients; nobody else did.
         let version = |row: &Row| Version::before(row, 2, 4);
-        assert!(histories.take(1, version(&row(7, 13, 0)), 61).is_some());
+        assert!(histories.take(1, version(&row(7, 13, 0)), HOUR, 61).is_some());
         for (stale, now) in
             [(row(8, 13, 0), 61), (row(7, 14, 0), 61), (row(7, 13, 5), 61), (row(7, 13, 0), 661), (row(7, 13, 0), 59)]
         {
-            histories.keep(1, left, 60, history.clone());
-            assert!(histories.take(1, version(&stale), now).is_none(), "{stale:?} at {now}");
+            histories.keep(1, kept(left, 60, history.clone()));
+            assert!(histories.take(1, version(&stale), HOUR, now).is_none(), "{stale:?} at {now}");
         }
         assert_eq!(version(&row(u32::MAX, 13, 0)), None, "a total at its end tells nothing");
         assert_eq!(histories.entries, 0);
+    }
+
+    #[test]
+    fn a_history_that_reaches_less_far_than_is_asked_is_read_again() {
+        let version = Version::before(&row(5, 9, 0), 0, 0).unwrap();
+        let mut histories = Histories::default();
+        let mut found = |asked| {
+            histories.keep(1, kept(version, 60, History::default()));
+            histories.take(1, Some(version), asked, 61).is_some()
+        };
+        assert!(found(HOUR) && found(Reach { window: Duration::from_secs(300), ..HOUR }));
+        assert!(!found(Reach { window: Duration::from_secs(3601), ..HOUR }), "a longer window");
+        assert!(!found(Reach { networks: true, ..HOUR }), "networks that nobody read");
     }
 
     #[test]
@@ -166,10 +208,10 @@ mod tests {
         let mut histories = Histories::default();
         let version = Version::before(&row(1, 1, 0), 0, 0).unwrap();
         for id in 0..MOST_ENTRIES as i64 {
-            histories.keep(id, version, 0, History::default());
+            histories.keep(id, kept(version, 0, History::default()));
         }
         assert!(histories.entries <= MOST_ENTRIES);
-        assert!(histories.take(0, Some(version), 0).is_none(), "the oldest are gone");
-        assert!(histories.take(MOST_ENTRIES as i64 - 1, Some(version), 0).is_some());
+        assert!(histories.take(0, Some(version), HOUR, 0).is_none(), "the oldest are gone");
+        assert!(histories.take(MOST_ENTRIES as i64 - 1, Some(version), HOUR, 0).is_some());
     }
 }

@@ -188,8 +188,8 @@ impl Trial {
             let sums = batch::sums(&self.due);
             let ruler = Ruler::new(&self.due, &sums, &self.terms, first, &mut self.histories).at(&self.times);
             let settled = self.store.settle(&sums, self.terms.policy.new_quota, first, ruler).await?;
-            for (id, version, since, history) in settled.histories {
-                self.histories.keep(id, version, since, history);
+            for (id, kept) in settled.histories {
+                self.histories.keep(id, kept);
             }
             let began = *self.began.get_or_insert(first);
             for ((due, verdict), at) in self.due.drain(..).zip(settled.verdicts).zip(self.times.drain(..)) {
