@@ -272,6 +272,7 @@ on_every_database! {
     old_history_is_deleted_and_what_windows_look_at_is_not
     the_history_of_an_adopted_database_is_filled_in_once
     ten_limits_at_once_are_exact_with_three_daemons
+    content_is_limited_exactly_with_two_daemons
 }
 
 mod run {
@@ -376,6 +377,29 @@ mod run {
         assert_eq!(passed(&|| Request::data("messages@example.com", 1)), 60);
         assert_eq!(passed(&|| Request::data("recipients@example.com", 5)), 30);
         assert_eq!(passed(&|| Request::end_of_message("bytes@example.com", 1, 1000)), 20);
+    }
+
+    /// Asked at DATA and at END-OF-MESSAGE: the latter charges bytes and raises no counter.
+    pub fn content_is_limited_exactly_with_two_daemons(setup: Setup) {
+        let settle = |setup: Setup| setup.setting("LIMITS", "10k bytes/1h REJECT bytes");
+        let first = settle(setup).start_on_tables();
+        let second = settle(Setup::on(first.database())).start_on_tables();
+        let mut clients = [&first, &second].map(|daemon| (daemon.connect(), Vec::new()));
+        for (at, (client, messages)) in clients.iter_mut().enumerate() {
+            for number in 0..20 {
+                let message = format!("{at}.{number}");
+                assert_eq!(client.ask(&Request::data(ALICE, 1).instance(&message)), ACCEPTED);
+                messages.push(message);
+            }
+        }
+        let mut content = Vec::new();
+        for _ in 0..20 {
+            for (client, messages) in &mut clients {
+                let message = messages.pop().unwrap();
+                content.push(client.ask(&Request::end_of_message(ALICE, 1, 1024).instance(message)));
+            }
+        }
+        assert_eq!(counted(&content), [(ACCEPTED, 10), ("REJECT bytes", 30)]);
     }
 }
 

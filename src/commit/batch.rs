@@ -1,13 +1,13 @@
 //! A batch: charges that are settled in one transaction. Sums them per sender, and walks them in the order of arrival once
 //! the rows are read. Knows no clock and no SQL.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::Verdict;
-use super::histories::{self, Histories, Kept, Reach, Version};
+use super::histories::{self, Histories, Kept, Needed, Reach, Version};
 use super::queue::Charge;
 use super::repeats::{Asked, New};
 use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
@@ -140,6 +140,7 @@ impl Judge for Ruler<'_> {
             }
         }
         let reach = Reach::of(&self.terms.policy);
+        let of_bytes = self.rows_of_bytes(rows);
         let mut unread = Vec::new();
         for row in rows.iter().flatten() {
             if self.standings.contains_key(&row.id) {
@@ -147,12 +148,18 @@ impl Judge for Ruler<'_> {
             }
             let (messages, recipients) = added.get(&row.id).copied().unwrap_or_default();
             let version = Version::before(row, messages, recipients);
-            let kept = reach.and_then(|reach| self.histories.take(row.id, version, reach, self.now));
-            if reach.is_some() && kept.is_none() {
-                unread.push(row.id);
-            }
-            let (history, history_read) =
-                kept.map_or((History::default(), reach.map(|_| self.now)), |(history, since)| (history, Some(since)));
+            let (history, history_read) = match reach {
+                None => (History::default(), None),
+                Some(reach) => {
+                    let needed = Needed { reach, bytes: of_bytes.contains(&row.id) };
+                    let (blocked, kept) = self.histories.take(row.id, version, needed, self.now);
+                    let (history, since) = kept.unwrap_or_else(|| {
+                        unread.push(row.id);
+                        (History::default().with_blocked(blocked), self.now)
+                    });
+                    (history, Some(since))
+                }
+            };
             let standing = Standing {
                 quota: row.quota,
                 messages: Standing::before(row.messages, messages),
@@ -231,10 +238,21 @@ impl Ruler<'_> {
     fn take_in(&mut self, rows: &[Option<Row>], read: HistoryRows) {
         let from: HashMap<i64, i64> = rows.iter().flatten().map(|row| (row.id, row.window_from)).collect();
         for (id, history) in histories::from_rows(read, &from) {
-            if let Some(walked) = self.standings.get_mut(&id) {
-                walked.standing.history = history;
+            if let Some(Walked { standing, .. }) = self.standings.get_mut(&id) {
+                standing.history = history.with_blocked(standing.history.blocked);
             }
         }
+    }
+
+    /// The rows of which bytes are judged in this batch.
+    fn rows_of_bytes(&self, rows: &[Option<Row>]) -> HashSet<i64> {
+        if !self.terms.policy.counts_bytes() {
+            return HashSet::new();
+        }
+        let of_bytes = self.batch.iter().filter(|due| due.new.outstanding.bytes > 0);
+        let senders: HashSet<&str> = of_bytes.map(|due| due.charge.sender.as_str()).collect();
+        let summed = self.sums.iter().zip(rows).filter(|(sum, _)| senders.contains(sum.sender.as_str()));
+        summed.filter_map(|(_, row)| Some(row.as_ref()?.id)).collect()
     }
 }
 

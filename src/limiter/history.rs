@@ -60,6 +60,11 @@ impl History {
         History { minutes, networks, from, blocked: Blocked::default() }
     }
 
+    /// The same, of a sender whose last request is known to have been blocked or not.
+    pub fn with_blocked(self, blocked: Blocked) -> History {
+        History { blocked, ..self }
+    }
+
     /// How much of a measure a window that ends now holds.
     pub fn used(&self, measure: Measure, window: Duration, now: i64) -> u64 {
         let first = self.first(window, now);
