@@ -272,16 +272,28 @@ fn usage_and_networks_add_up_and_are_read_back_from_a_time_on(place: &Place) {
         let minutes: Vec<i64> = read.usage.iter().map(|row| row.minute).collect();
         (minutes, read)
     };
-    let (minutes, all) = read(NOW - 7200);
+    let (minutes, mut all) = read(NOW - 7200);
     assert_eq!(minutes, [minute - 60, minute]);
     assert_eq!(all.usage[1], UsageRow { messages: 2, recipients: 4, bytes: 10_000_000_000, ..used(minute, 0) });
-    assert_eq!(
-        all.seen,
-        [seen("192.0.2.0/24", NOW), seen("2001:db8::/48", NOW - 3600)],
-        "the latest first, never earlier"
-    );
+    all.seen.sort_by_key(|seen| -seen.last_seen);
+    assert_eq!(all.seen, [seen("192.0.2.0/24", NOW), seen("2001:db8::/48", NOW - 3600)], "never earlier");
     let (minutes, late) = read(NOW - 600);
     assert_eq!((minutes, late.seen.len()), (vec![minute], 1));
+}
+
+fn a_sender_from_very_many_networks_hides_nobody_elses(place: &Place) {
+    let mut store = place.open();
+    let senders = [sum("alice", 1, 1), sum("botnet", 1, 1)];
+    let ids: Vec<i64> = store.settle(&senders).iter().map(|row| row.unwrap().id).collect();
+    let seen = |id: usize, network: String, last_seen| SeenRow { ratelimit_id: ids[id], network, last_seen };
+    let mut all = vec![seen(0, "192.0.2.0/24".into(), NOW - 9)];
+    all.extend((0..10_050).map(|number| seen(1, format!("10.{}.{}.0/24", number / 256, number % 256), NOW)));
+    let writes = Writes { seen: all, ..Writes::default() };
+    store.judged_by(Clerk { writes, histories_since: None }, &senders, NOW).unwrap();
+    let clerk = Clerk { histories_since: Some(NOW - 60), ..Clerk::default() };
+    let (_, read) = store.judged_by(clerk, &senders, NOW).unwrap();
+    let of = |id: usize| read.seen.iter().filter(|seen| seen.ratelimit_id == ids[id]).count();
+    assert_eq!((of(0), of(1)), (1, 10_000));
 }
 
 fn several_writers_lose_nothing(place: &Place) {
@@ -502,6 +514,7 @@ on_every_database! {
     audit_rows_are_written_with_their_sums_and_cut_to_their_columns
     times_are_the_ones_given
     usage_and_networks_add_up_and_are_read_back_from_a_time_on
+    a_sender_from_very_many_networks_hides_nobody_elses
     several_writers_lose_nothing
     a_reset_goes_in_chunks_and_leaves_locked_quotas_and_times
     old_messages_and_idle_rows_are_deleted
