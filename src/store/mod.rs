@@ -240,7 +240,8 @@ impl Store {
         with_backend!(self, backend => backend.settle(sums, new_quota, now, judge).await)
     }
 
-    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting.
+    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting. Where somebody holds the
+    /// whole table, the database is [`Failure::Away`].
     pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
         with_backend!(self, backend => backend.locked(senders).await)
     }
