@@ -1,6 +1,8 @@
 //! What SIGHUP cannot change while the program runs.
 
-use super::Config;
+use std::collections::HashSet;
+
+use super::{Config, ListenAddress, Sockets};
 
 /// The names of the settings that differ and take a restart to apply, in the table's order.
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
@@ -19,7 +21,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("DB_DATABASE", old_db.name != new_db.name),
         ("DB_TLS", old_db.tls != new_db.tls),
         ("DB_TLS_CA", old_db.tls_ca != new_db.tls_ca),
-        ("SOCKET", (&old_sockets.listen, old_sockets.explicit) != (&new_sockets.listen, new_sockets.explicit)),
+        ("SOCKET", (addresses(old_sockets), old_sockets.explicit) != (addresses(new_sockets), new_sockets.explicit)),
         ("SOCKET_MODE", old_sockets.mode != new_sockets.mode),
         ("USER", old_sockets.user != new_sockets.user),
         ("GROUP", old_sockets.group != new_sockets.group),
@@ -33,6 +35,11 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
+/// A name's addresses come in another order each time.
+fn addresses(sockets: &Sockets) -> HashSet<&ListenAddress> {
+    sockets.listen.iter().collect()
+}
+
 /// The settings after a reload: the new ones, but for those that stay as they were at the start until there is a restart.
 pub fn in_effect(old: &Config, mut new: Config) -> Config {
     new.database = old.database.clone();
@@ -42,7 +49,6 @@ pub fn in_effect(old: &Config, mut new: Config) -> Config {
     new.logging.syslog.clone_from(&old.logging.syslog);
     new.notify.sentry_dsn.clone_from(&old.notify.sentry_dsn);
     new.notify.sentry_environment.clone_from(&old.notify.sentry_environment);
-    new.status.listen = old.status.listen;
-    new.status.name.clone_from(&old.status.name);
+    new.status.listen.clone_from(&old.status.listen);
     new
 }
