@@ -8,7 +8,6 @@ use super::{Config, ListenAddress, Sockets};
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let (old_db, new_db) = (&old.database, &new.database);
     let (old_sockets, new_sockets) = (&old.sockets, &new.sockets);
-    let (old_log, new_log) = (&old.logging, &new.logging);
     let (old_notify, new_notify) = (&old.notify, &new.notify);
     let settings = [
         ("DB_DRIVER", old_db.driver != new_db.driver),
@@ -25,9 +24,7 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("SOCKET_MODE", old_sockets.mode != new_sockets.mode),
         ("USER", old_sockets.user != new_sockets.user),
         ("GROUP", old_sockets.group != new_sockets.group),
-        ("LOG_FILE", old_log.file != new_log.file),
-        ("LOG_CONSOLE", old_log.console != new_log.console),
-        ("SYSLOG", old_log.syslog != new_log.syslog),
+        ("LOG_FILE", old.logging.file != new.logging.file),
         ("SENTRY_DSN", old_notify.sentry_dsn != new_notify.sentry_dsn),
         ("SENTRY_ENVIRONMENT", old_notify.sentry_environment != new_notify.sentry_environment),
         ("METRICS_LISTEN", old.status.listen != new.status.listen),
@@ -45,8 +42,6 @@ pub fn in_effect(old: &Config, mut new: Config) -> Config {
     new.database = old.database.clone();
     new.sockets = old.sockets.clone();
     new.logging.file.clone_from(&old.logging.file);
-    new.logging.console = old.logging.console;
-    new.logging.syslog.clone_from(&old.logging.syslog);
     new.notify.sentry_dsn.clone_from(&old.notify.sentry_dsn);
     new.notify.sentry_environment.clone_from(&old.notify.sentry_environment);
     new.status.listen.clone_from(&old.status.listen);

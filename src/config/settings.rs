@@ -469,7 +469,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "LOG_CONSOLE",
                 kind: Kind::Flag,
                 default: "False",
-                reload: false,
                 help: "Whether to log to standard error.",
                 ..ROW
             },
@@ -478,7 +477,6 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Syslog,
                 default: "False",
                 packaged: Some("True"),
-                reload: false,
                 help: "Whether to log to syslog, facility mail. True means /dev/log; a path names another socket.",
                 ..ROW
             },
