@@ -334,7 +334,7 @@ mod sockets {
     #[test]
     fn connections_beyond_the_limit_of_open_files_wait_their_turn() {
         // 64 descriptors are kept for other things, so there is room for 8 connections and one more per socket.
-        let daemon = Setup::sqlite().through(["prlimit", "--nofile=72:72"]).start();
+        let mut daemon = Setup::sqlite().through(["prlimit", "--nofile=72:72"]).start();
         let mut clients: Vec<Client> = (0..50).map(|_| daemon.connect()).collect();
         clients.iter_mut().for_each(|client| client.send(&Request::data(ALICE, 1)));
         for client in clients.iter_mut().take(8) {
@@ -342,6 +342,7 @@ mod sockets {
             assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED, "those inside stay");
         }
         assert!(clients.iter_mut().skip(10).all(|client| client.is_silent_for(Duration::from_millis(2))));
+        daemon.await_log("all 10 connections are in use, and whoever comes now waits");
         clients.drain(..8);
         for mut client in clients {
             assert_eq!(client.reply(), ACCEPTED, "there is room now");

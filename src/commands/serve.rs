@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::commit::committer::{Committer, CommitterError};
 use crate::commit::queue;
@@ -17,7 +16,7 @@ use crate::limiter::terms::Terms;
 use crate::notify::crash::Reporter;
 use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
-use crate::server::listener::{self, Acceptor, Ending};
+use crate::server::listener::Network;
 use crate::server::signals::{Signals, Wish};
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
@@ -123,18 +122,21 @@ async fn serve(
         Notifications::start(&config, metrics.clone()).map_err(|error| no_thread("notifications", &error))?;
     let (token, token_now) = watch::channel(config.status.token.clone());
     let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), metrics, notifier));
-    let (tasks, ending) = (TaskTracker::new(), Ending::default());
+    let network = Network::new(answerer.clone(), connections);
     if let Some(listen) = &config.status.listen {
-        let tried = show_status(listen, &config, &answerer, ending.stop.clone(), terms_now, token_now)?;
+        let tried = show_status(listen, &config, &answerer, network.ending.stop.clone(), terms_now, token_now)?;
         let _ = tokio::time::timeout(PAGE_PATIENCE, tried).await;
     }
-    let room = Arc::new(Semaphore::new(connections));
     for bound in bound {
-        let acceptor = Acceptor::new(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
-        tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), ending.clone()));
+        network.listen(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
     }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
-    log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
+    log::info!(
+        "{} {} is ready on {}, for {connections} connections",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+        names.join(", ")
+    );
     manager.ready(&answerer.metrics.to_string());
 
     let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
@@ -148,7 +150,7 @@ async fn serve(
     }
     let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
     let deadline = tokio::time::Instant::now() + patience;
-    let cut = listener::drain(&tasks, &ending, tokio::time::sleep_until(deadline)).await;
+    let cut = network.drain(tokio::time::sleep_until(deadline)).await;
     if cut > 0 {
         log::warn!("{cut} connections did not end within {patience:?} and were cut off");
     }
