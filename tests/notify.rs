@@ -290,6 +290,38 @@ fn several_daemons_tell_once_on_postgres() {
 }
 
 #[test]
+fn the_end_leaves_nobody_untold_for_the_sake_of_the_database_on_postgres() {
+    let (receiver, database) = (Receiver::start(), Postgres::shared().database());
+    let mut daemon = with_webhook(Setup::on(&database), &receiver, "/").start();
+    let lock = || {
+        let session = database.session();
+        session.execute("BEGIN");
+        session.execute("LOCK TABLE notices");
+        session
+    };
+    // What took so long is followed by the longest rest.
+    let session = lock();
+    block(&mut daemon.connect(), "alice@example.com");
+    thread::sleep(Duration::from_secs(1));
+    session.execute("COMMIT");
+    receiver.await_requests(1);
+    block(&mut daemon.connect(), "bob@example.com");
+    let began = Instant::now();
+    assert!(daemon.term().success());
+    assert!(began.elapsed() < Duration::from_millis(1500), "the end took {:?}", began.elapsed());
+    assert_eq!(json(&receiver.await_requests(2)[1])["sender"], "bob@example.com");
+
+    // Nor does it wait for a database that does not answer.
+    daemon.start_again();
+    let _session = lock();
+    block(&mut daemon.connect(), "carol@example.com");
+    block(&mut daemon.connect(), "dave@example.com");
+    assert!(daemon.term().success());
+    receiver.await_requests(4);
+    assert!(!daemon.log().contains("before the end"), "{}", daemon.log());
+}
+
+#[test]
 fn a_database_in_memory_only_tells_too() {
     let receiver = Receiver::start();
     let daemon = with_webhook(Setup::sqlite().setting("DB_DATABASE", ":memory:"), &receiver, "/").start();
