@@ -285,6 +285,16 @@ mod sockets {
     }
 
     #[test]
+    fn a_new_database_is_not_for_everybody_and_a_stricter_umask_is_kept() {
+        for (umask, mode) in [("022", 0o640), ("077", 0o600)] {
+            let shell = format!("umask {umask}; exec \"$@\"");
+            let daemon = Setup::sqlite().through(["sh", "-c", &shell, "sh"]).start_on_tables();
+            let file = daemon.setup().folder().join("policyd-rate-guard.db");
+            assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, mode, "{umask}");
+        }
+    }
+
+    #[test]
     fn the_socket_of_a_dead_process_is_replaced() {
         let setup = Setup::sqlite();
         drop(UnixListener::bind(setup.unix_path()).unwrap());
