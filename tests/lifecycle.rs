@@ -285,6 +285,16 @@ mod sockets {
     }
 
     #[test]
+    fn a_new_database_is_not_for_everybody_and_a_stricter_umask_is_kept() {
+        for (umask, mode) in [("022", 0o640), ("077", 0o600)] {
+            let shell = format!("umask {umask}; exec \"$@\"");
+            let daemon = Setup::sqlite().through(["sh", "-c", &shell, "sh"]).start_on_tables();
+            let file = daemon.setup().folder().join("policyd-rate-guard.db");
+            assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, mode, "{umask}");
+        }
+    }
+
+    #[test]
     fn the_socket_of_a_dead_process_is_replaced() {
         let setup = Setup::sqlite();
         drop(UnixListener::bind(setup.unix_path()).unwrap());
@@ -334,7 +344,7 @@ mod sockets {
     #[test]
     fn connections_beyond_the_limit_of_open_files_wait_their_turn() {
         // 64 descriptors are kept for other things, so there is room for 8 connections and one more per socket.
-        let daemon = Setup::sqlite().through(["prlimit", "--nofile=72:72"]).start();
+        let mut daemon = Setup::sqlite().through(["prlimit", "--nofile=72:72"]).start();
         let mut clients: Vec<Client> = (0..50).map(|_| daemon.connect()).collect();
         clients.iter_mut().for_each(|client| client.send(&Request::data(ALICE, 1)));
         for client in clients.iter_mut().take(8) {
@@ -342,6 +352,7 @@ mod sockets {
             assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED, "those inside stay");
         }
         assert!(clients.iter_mut().skip(10).all(|client| client.is_silent_for(Duration::from_millis(2))));
+        daemon.await_log("all 10 connections are in use, and whoever comes now waits");
         clients.drain(..8);
         for mut client in clients {
             assert_eq!(client.reply(), ACCEPTED, "there is room now");

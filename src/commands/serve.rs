@@ -1,29 +1,27 @@
 //! `serve`: the start-up checklist, the wait, the drain.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::commit::committer::{Committer, CommitterError};
 use crate::commit::queue;
-use crate::config::{self, Config, Finding, Secret, Severity, Sources};
+use crate::config::{self, Config, Endpoint, Finding, Secret, Severity, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::terms::Terms;
 use crate::notify::crash::Reporter;
 use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
-use crate::server::listener::{self, Acceptor, Ending};
+use crate::server::listener::Network;
 use crate::server::signals::{Signals, Wish};
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
 use crate::system::systemd::{self, ServiceManager};
-use crate::telemetry::http::{self, Site, StatusListener};
+use crate::telemetry::http::{self, Site};
 use crate::telemetry::limited;
 use crate::telemetry::logging::{self, Logging};
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +34,8 @@ const MOST_CONNECTIONS: u64 = 65_536;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stopping daemon goes on telling people.
 const NOTIFY_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the start waits for METRICS_LISTEN to be open, which may have a name that nobody finds.
+const PAGE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the service manager may take for what it is told last.
 const MANAGER_PATIENCE: Duration = Duration::from_millis(200);
 /// How long the log may take for its last lines.
@@ -71,7 +71,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         .enable_all()
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
-    let page = config.status.listen.map_or(0, |_| http::MOST_CONNECTIONS as u64);
+    let page = config.status.listen.as_ref().map_or(0, |_| http::MOST_CONNECTIONS as u64);
     let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MOST_CONNECTIONS);
     // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
     let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
@@ -122,17 +122,21 @@ async fn serve(
         Notifications::start(&config, metrics.clone()).map_err(|error| no_thread("notifications", &error))?;
     let (token, token_now) = watch::channel(config.status.token.clone());
     let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), metrics, notifier));
-    let (tasks, ending) = (TaskTracker::new(), Ending::default());
-    if let Some(address) = config.status.listen {
-        show_status(address, &config, &answerer, ending.stop.clone(), terms_now, token_now)?;
+    let network = Network::new(answerer.clone(), connections);
+    if let Some(listen) = &config.status.listen {
+        let tried = show_status(listen, &config, &answerer, network.ending.stop.clone(), terms_now, token_now)?;
+        let _ = tokio::time::timeout(PAGE_PATIENCE, tried).await;
     }
-    let room = Arc::new(Semaphore::new(connections));
     for bound in bound {
-        let acceptor = Acceptor::new(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
-        tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), ending.clone()));
+        network.listen(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
     }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
-    log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
+    log::info!(
+        "{} {} is ready on {}, for {connections} connections",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+        names.join(", ")
+    );
     manager.ready(&answerer.metrics.to_string());
 
     let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
@@ -146,7 +150,7 @@ async fn serve(
     }
     let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
     let deadline = tokio::time::Instant::now() + patience;
-    let cut = listener::drain(&tasks, &ending, tokio::time::sleep_until(deadline)).await;
+    let cut = network.drain(tokio::time::sleep_until(deadline)).await;
     if cut > 0 {
         log::warn!("{cut} connections did not end within {patience:?} and were cut off");
     }
@@ -167,18 +171,15 @@ async fn serve(
     settled
 }
 
-/// Shows the figures at METRICS_LISTEN until the process ends.
+/// Shows the figures at METRICS_LISTEN until the process ends. Gives what tells when a first attempt was made to open it.
 fn show_status(
-    address: SocketAddr,
+    listen: &Endpoint,
     config: &Config,
     answerer: &Arc<Answerer>,
     stopping: CancellationToken,
     terms: watch::Receiver<Arc<Terms>>,
     token: watch::Receiver<Option<Secret>>,
-) -> Result<(), Failed> {
-    let listener = StatusListener::bind(address).map_err(|error| {
-        Failed::new(Exit::OsError, format_args!("METRICS_LISTEN: cannot listen on {address}: {error}"))
-    })?;
+) -> Result<oneshot::Receiver<()>, Failed> {
     let metrics = answerer.metrics.clone();
     // Weak: the committer ends with the last one who can put something into its queue.
     let waiting = Arc::downgrade(answerer);
@@ -190,11 +191,10 @@ fn show_status(
         "Log lines that came faster than they could be written",
         logging::lost_lines,
     );
-    Site::new(metrics, stopping, config.status.name.clone(), config.database.clone(), terms, token)
-        .and_then(|site| listener.start(site))
-        .map_err(|error| no_thread("the page", &error))?;
-    log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
-    Ok(())
+    let name = listen.name().map(str::to_owned);
+    Site::new(metrics, stopping, name, config.database.clone(), terms, token)
+        .and_then(|site| site.start(listen.clone()))
+        .map_err(|error| no_thread("the page", &error))
 }
 
 /// What a reload works on.

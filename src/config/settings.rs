@@ -80,7 +80,7 @@ pub enum Kind {
     LogLevel,
     Syslog,
     Url,
-    SocketAddress,
+    Endpoint,
     MailAddress,
 }
 
@@ -118,7 +118,7 @@ impl Kind {
             }
             Kind::Syslog => "True, False, or the path of the log socket".into(),
             Kind::Url => "a URL that begins with https:// or http://".into(),
-            Kind::SocketAddress => "an address and a port such as 127.0.0.1:9464".into(),
+            Kind::Endpoint => "a host and a port such as 127.0.0.1:9464".into(),
             Kind::MailAddress => "a mail address such as postmaster@example.com".into(),
         }
     }
@@ -469,7 +469,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "LOG_CONSOLE",
                 kind: Kind::Flag,
                 default: "False",
-                reload: false,
                 help: "Whether to log to standard error.",
                 ..ROW
             },
@@ -478,7 +477,6 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Syslog,
                 default: "False",
                 packaged: Some("True"),
-                reload: false,
                 help: "Whether to log to syslog, facility mail. True means /dev/log; a path names another socket.",
                 ..ROW
             },
@@ -572,7 +570,7 @@ pub const SECTIONS: &[Section] = &[
             },
             Setting {
                 name: "NOTIFY_MAIL_SERVER",
-                kind: Kind::SocketAddress,
+                kind: Kind::Endpoint,
                 default: "127.0.0.1:25",
                 help: "The mail server for these mails, which takes them from here without TLS or a login.",
                 ..ROW
@@ -591,10 +589,11 @@ pub const SECTIONS: &[Section] = &[
         settings: &[
             Setting {
                 name: "METRICS_LISTEN",
-                kind: Kind::SocketAddress,
+                kind: Kind::Endpoint,
                 example: "127.0.0.1:9464",
                 reload: false,
-                help: "Where Prometheus reads /metrics, a load balancer /healthz, and a browser the page.",
+                help: "Where Prometheus reads /metrics, a load balancer /healthz, and a browser the page. What cannot be opened \
+                       is tried again, and mail goes on.",
                 ..ROW
             },
             Setting {

@@ -131,9 +131,12 @@ pub fn not_dumpable() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
-/// What this process makes from here on is not for everybody: the database says who writes to whom.
+/// What this process makes from here on is not for everybody: the database says who writes to whom. A umask that is
+/// stricter (UMask= of the unit) stays so. Belongs where there is one thread: for a moment there is only our own.
 pub fn close_umask() {
-    umask(Mode::S_IWGRP | Mode::S_IRWXO);
+    let ours = Mode::S_IWGRP | Mode::S_IRWXO;
+    let inherited = umask(ours);
+    umask(inherited | ours);
 }
 
 /// Raises the limit of open files as far as the process may, and returns the limit that now holds: under a sandbox that

@@ -7,7 +7,6 @@ pub mod screen;
 pub mod terminal;
 
 use std::future::pending;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -18,7 +17,7 @@ use tokio::task::JoinHandle;
 use super::table;
 use crate::cli;
 use crate::commit::breaker;
-use crate::config::{Config, Driver, Sources};
+use crate::config::{Config, Driver, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::limiter::lists::Lists;
@@ -78,8 +77,8 @@ pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
 async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let terms = Terms::new(config, Lists::default(), TimeZone::system());
     let store = Store::reading(&config.database);
-    let asked = config.status.listen.map(daemon::address);
-    let figures = Figures { place: store.place(), daemon: own(asked), ..Figures::default() };
+    let asked = config.status.listen.as_ref().map(daemon::address);
+    let figures = Figures { place: store.place(), daemon: own(asked.as_ref()), ..Figures::default() };
     let (wanted, wishes) = watch::channel(Wanted::default());
     let (sender, reports) = mpsc::channel(4);
     let interval = options.interval;
@@ -100,7 +99,7 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
 }
 
 /// What is known of the daemon at first.
-fn own(address: Option<SocketAddr>) -> Own {
+fn own(address: Option<&Endpoint>) -> Own {
     address.map_or(Own::NotAsked, |address| Own::Asked {
         address: address.to_string(),
         contact: Contact::Asking,
