@@ -17,10 +17,11 @@ use crate::commit::breaker;
 use crate::commit::committer::RESET_OVERDUE;
 use crate::config::{self, Config, ListenAddress, Sources, Window};
 use crate::doctor::access;
-use crate::doctor::checks::{self, GOOD, Target};
+use crate::doctor::checks::{self, Daemon, GOOD, Target};
 use crate::doctor::postfix::Postfix;
 use crate::doctor::{Finding, Severity};
 use crate::exit::{Exit, Failed};
+use crate::limiter::limit::Measure;
 use crate::store::Store;
 use crate::system::privileges;
 
@@ -95,7 +96,12 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
     if let Some(postfix) = postfix {
         // The default stays an address of ours: main.cf asks there in PolicydRateGuard's set-up.
         let ours: Vec<ListenAddress> = own.iter().chain(&config.sockets.listen).cloned().collect();
-        findings.extend(checks::configuration(postfix, &ours, config.answers.decision_timeout));
+        let daemon = Daemon {
+            sockets: &ours,
+            decision_timeout: config.answers.decision_timeout,
+            counts_bytes: config.quota.limits.iter().any(|limit| limit.measure == Measure::Bytes),
+        };
+        findings.extend(checks::configuration(postfix, daemon));
         asked_by_postfix.extend(checks::targets(postfix, &ours).into_iter().filter_map(|target| match target {
             Target::Unix(path) => Some(ListenAddress::Unix(path)),
             Target::Tcp(written) => query::named(&written).ok(),
