@@ -206,7 +206,7 @@ fn for_selinux(path: &Path) -> Option<Finding> {
 }
 
 async fn database(config: &Config, findings: &mut Vec<Finding>) {
-    let mut store = Store::new(&config.database);
+    let mut store = Store::reading(&config.database);
     let place = store.place();
     let looked = async {
         let pending: Vec<String> =
@@ -224,15 +224,23 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) {
             "The daemon makes them when it starts; until then nothing is counted.",
             "policyd-rate-guard migrate".to_owned(),
         )),
-        Ok(Ok((_, Some(reset)))) if config.quota.window == Window::Reset && breaker::now() - reset > RESET_OVERDUE => {
+        Ok(Ok((_, Some(reset)))) if breaker::now() - reset > RESET_OVERDUE => {
             let hours = (breaker::now() - reset) / 3600;
-            findings.push(Finding::problem(
-                "not-reset",
-                format!("the counters were last reset {hours} hours ago"),
-                "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
-                "systemctl enable --now policyd-rate-guard-cleanup.timer, or set QUOTA_WINDOW=24h, which needs no timer"
-                    .to_owned(),
-            ));
+            let timer = "systemctl enable --now policyd-rate-guard-cleanup.timer";
+            findings.push(match config.quota.window {
+                Window::Reset => Finding::problem(
+                    "not-reset",
+                    format!("the counters were last reset {hours} hours ago"),
+                    "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
+                    format!("{timer}, or set QUOTA_WINDOW=24h, whose quotas need no timer"),
+                ),
+                Window::Sliding(_) => Finding::advice(
+                    "not-cleaned",
+                    format!("`cleanup` has not run for {hours} hours"),
+                    "It deletes what is past its retention: without it the tables grow for ever.",
+                    timer.to_owned(),
+                ),
+            });
         }
         Ok(Ok(_)) => {}
     }

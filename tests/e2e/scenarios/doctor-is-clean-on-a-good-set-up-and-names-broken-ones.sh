@@ -136,6 +136,7 @@ check "the database server is down" finds '1 problem:database'
 mend
 inside_sh "echo DB_DATABASE=/var/lib/policyd-rate-guard/new.db >> $settings"
 check "a database without tables" finds '1 problem:not-migrated'
+check "looking makes none" fails inside test -e /var/lib/policyd-rate-guard/new.db
 inside runuser -u postfix -- policyd-rate-guard migrate
 check "with them all is well" finds 0
 mend
