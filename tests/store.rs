@@ -79,12 +79,15 @@ impl Place {
 
     /// A store whose tables may not be there yet.
     fn unprepared(&self) -> Opened {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        Opened { runtime, store: Store::new(&self.config()) }
+    }
+
+    fn config(&self) -> config::Database {
         let sources = Sources { explicit: None, search: vec![], environment: vec![], is_root: false };
         let environment =
             self.database.settings().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let loaded = config::load(&Sources { environment, ..sources }).unwrap();
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        Opened { runtime, store: Store::new(&loaded.config.database) }
+        config::load(&Sources { environment, ..sources }).unwrap().config.database
     }
 
     fn open(&self) -> Opened {
@@ -421,6 +424,41 @@ fn migrate_lists_does_and_has_nothing_left_to_do(place: &Place) {
     assert_eq!(run(&[]), "Nothing to do: the database is up to date.\n");
 }
 
+fn a_reader_writes_nothing(place: &Place) {
+    let reading = || {
+        let opened = place.unprepared();
+        Opened { store: Store::reading(&place.config()), ..opened }
+    };
+    let mut reader = reading();
+    let listed = reader.runtime.block_on(reader.store.migrations()).unwrap();
+    assert!(listed.iter().all(|step| !step.applied));
+    if let Some(scratch) = &place.scratch {
+        assert!(!scratch.join("test.db").exists(), "no file is made");
+    } else {
+        // Nor a table, or this would fail.
+        place.database.execute("CREATE TABLE _sqlx_migrations (id INT)");
+        place.database.execute("DROP TABLE _sqlx_migrations");
+    }
+    drop(place.open());
+    let mut reader = reading();
+    let refused = reader.runtime.block_on(reader.store.heartbeat(NOW));
+    assert!(refused.is_err(), "{refused:?}");
+    let listed = reader.runtime.block_on(reader.store.migrations()).unwrap();
+    assert!(listed.iter().all(|step| step.applied));
+}
+
+#[test]
+fn sqlite_a_reader_leaves_the_journal_as_it_is() {
+    let place = Place::sqlite();
+    drop(place.open());
+    place.database.execute("PRAGMA journal_mode = DELETE");
+    let mut reader = place.unprepared();
+    reader.store = Store::reading(&place.config());
+    assert!(reader.runtime.block_on(reader.store.last_reset()).is_ok());
+    drop(reader);
+    assert_eq!(place.database.select(&["journal_mode"], "FROM pragma_journal_mode"), [["delete"]]);
+}
+
 fn a_newer_database_is_refused_with_a_clear_word(place: &Place) {
     let mut store = place.open();
     let columns = "description, success, checksum, execution_time";
@@ -522,6 +560,7 @@ on_every_database! {
     migrations_run_once_also_when_several_start_together
     a_migration_that_was_cut_short_is_done_again
     migrate_lists_does_and_has_nothing_left_to_do
+    a_reader_writes_nothing
     a_newer_database_is_refused_with_a_clear_word
     a_refused_value_writes_nothing_of_its_batch
 }

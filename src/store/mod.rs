@@ -197,7 +197,7 @@ impl Store {
         }
     }
 
-    /// The same for whoever only looks: makes no file, and writes no row.
+    /// The same for whoever only looks: makes no file and no table, and writes no row.
     pub fn reading(database: &config::Database) -> Store {
         match database.driver {
             config::Driver::Sqlite => Store::Sqlite(Backend::reading(database)),
@@ -252,7 +252,7 @@ impl Store {
         with_backend!(self, backend => backend.migrate(slowly).await)
     }
 
-    /// Every migration this program knows, and whether the database has it.
+    /// Every migration this program knows, and whether the database has it. Only reads.
     pub async fn migrations(&mut self) -> Result<Vec<migrate::Step>, migrate::MigrateError> {
         with_backend!(self, backend => backend.migrations().await)
     }
