@@ -40,9 +40,9 @@ pub enum Command {
     /// Bring the database's tables to this version of the program.
     Migrate(Migrate),
 
-    /// Check the settings and show them as they are in effect.
+    /// Check the settings and the lists that they name, and show the settings as they are in effect.
     ///
-    /// Exits with 78 if there is an error in them.
+    /// Exits with 78 if there is an error in them: the daemon would not start, and a reload would change nothing.
     Check(Check),
 
     /// Look at settings, database, sockets and Postfix's configuration, and say what to mend.

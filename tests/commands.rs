@@ -172,6 +172,40 @@ mod check {
     }
 
     #[test]
+    fn a_list_that_the_daemon_would_refuse_is_an_error() {
+        let setup = Setup::sqlite();
+        let (allow, deny) = (setup.folder().join("allow"), setup.folder().join("deny"));
+        fs::write(&allow, "alice@example.com\n*@example.net\n").unwrap();
+        let setup = setup
+            .setting("QOUTA", "5")
+            .setting("ALLOWLIST", &allow.display().to_string())
+            .setting("DENYLIST", &deny.display().to_string());
+        let output = setup.run("check", &[]);
+        assert_eq!(output.status.code(), Some(CONFIG));
+        let shown = printed(&output);
+        assert!(shown.contains("allow:2: error: ALLOWLIST: "), "{shown}");
+        assert!(shown.contains("deny: error: DENYLIST: names a file that cannot be read"), "{shown}");
+        assert!(shown.contains("warning: QOUTA") && shown.contains("2 errors, 1 warning."), "{shown}");
+
+        fs::write(&allow, "alice@example.com\n").unwrap();
+        fs::write(&deny, "mallory@example.com hours=Mon-Fri,22:00-06:00\n").unwrap();
+        assert!(prints(&setup, "check", &[]).contains("The settings are good, with 1 warning."));
+    }
+
+    /// The daemon reads the lists as USER, at its start and at each reload.
+    #[test]
+    fn a_list_is_read_as_the_daemons_user() {
+        if Account::when_root("nobody").is_none() {
+            return;
+        }
+        let of_root = tempfile::NamedTempFile::new().unwrap();
+        let setup = Setup::sqlite().setting("ALLOWLIST", &of_root.path().display().to_string());
+        let output = setup.run("check", &["--quiet"]);
+        assert_eq!(output.status.code(), Some(CONFIG));
+        assert!(printed(&output).contains("ALLOWLIST: names a file that cannot be read"), "{}", printed(&output));
+    }
+
+    #[test]
     fn a_secret_is_never_shown() {
         let setup = Setup::sqlite().setting("DB_PASSWORD", "hunter2-hunter2").setting("STATUS_TOKEN", "hunter2-token");
         for arguments in [&[][..], &["--json"]] {
