@@ -113,12 +113,21 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct Cleanup {
-    /// Do not reset counters that were reset within this time, by any host: `20h`.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub unless_within: Option<Duration>,
+    /// Do not reset counters that were reset within this time, by any host: a duration, `20h`; or `today`, the time since
+    /// this host's last midnight.
+    #[arg(long, value_name = "DURATION", value_parser = parse_recent)]
+    pub unless_within: Option<Recent>,
 
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What counts as just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recent {
+    /// Since local midnight.
+    Today,
+    Within(Duration),
 }
 
 #[derive(Debug, Args)]
@@ -397,6 +406,13 @@ fn parse_quota(written: &str) -> Result<u32, String> {
 
 fn parse_duration(written: &str) -> Result<Duration, String> {
     duration::parse(written).ok_or_else(|| "write a number and a unit: 90s, 5m, 20h, 7d".to_owned())
+}
+
+fn parse_recent(written: &str) -> Result<Recent, String> {
+    if written.eq_ignore_ascii_case("today") {
+        return Ok(Recent::Today);
+    }
+    parse_duration(written).map(Recent::Within).map_err(|advice| format!("{advice}; or today"))
 }
 
 fn parse_interval(written: &str) -> Result<Duration, String> {

@@ -344,8 +344,23 @@ mod cleanup {
     }
 
     #[test]
+    fn the_packaged_timer_resets_again_the_next_day() {
+        let daemon = daemon();
+        let unit = include_str!("../etc/systemd/policyd-rate-guard-cleanup.service");
+        let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        let packaged: Vec<&str> = command.split(' ').skip(2).collect();
+        let reset = || prints_json(daemon.setup(), "cleanup", &packaged)["senders_reset"].clone();
+        assert_eq!(reset(), json!(5), "never before");
+        daemon.connect().ask(&Request::data(ALICE, 1));
+        let yesterday = jiff::Zoned::now().start_of_day().unwrap().timestamp().as_second() - 1;
+        daemon.database().execute(&format!("UPDATE meta SET value = {yesterday} WHERE name = 'last_reset'"));
+        assert_eq!(reset(), json!(1), "however short a time ago that was");
+    }
+
+    #[test]
     fn a_duration_without_a_unit_is_a_mistake() {
-        assert!(fails(&Setup::sqlite(), "cleanup", &["--unless-within", "20"], USAGE).contains("20h"));
+        let said = fails(&Setup::sqlite(), "cleanup", &["--unless-within", "20"], USAGE);
+        assert!(said.contains("20h") && said.contains("today"), "{said}");
     }
 }
 

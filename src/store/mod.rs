@@ -261,10 +261,10 @@ impl Store {
         with_backend!(self, backend => backend.heartbeat(now).await)
     }
 
-    /// Claims the reset of all counters for this process, unless somebody did after `before` (seconds since 1970) and not
-    /// `always`. Gives the time of the reset before, for [`Store::unclaim_reset`].
-    pub async fn claim_reset(&mut self, now: i64, before: i64, always: bool) -> Result<Option<i64>, Failure> {
-        with_backend!(self, backend => backend.claim_reset(now, before, always).await)
+    /// Claims the reset of all counters for this process, but not if somebody did at `unless` (seconds since 1970) or later.
+    /// Gives the time of the reset before, for [`Store::unclaim_reset`].
+    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<Option<i64>, Failure> {
+        with_backend!(self, backend => backend.claim_reset(now, unless).await)
     }
 
     /// Takes a claimed reset back.
