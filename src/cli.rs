@@ -250,9 +250,14 @@ pub struct SenderShow {
     #[command(flatten)]
     pub sender: SenderName,
 
-    /// Print only the queue ids of the mail that was held in this period, one on a line, as `postsuper -H -` reads them.
+    /// Print only the queue ids of the mail that was held, one on a line, the oldest first, as `postsuper -H -` reads them. How
+    /// many they are, since when, and whether there are older ones, is told on standard error.
     #[arg(long, conflicts_with = "json")]
     pub held: bool,
+
+    /// With --held: since when.
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration, requires = "held")]
+    pub since: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -68,6 +68,7 @@ on_every_database! {
     a_reset_frees_at_once_and_history_stays
     show_explains_each_limit_and_what_was_blocked
     held_mail_is_listed_for_postsuper
+    held_mail_is_listed_the_morning_after
     lists_are_sorted_filtered_and_know_who_is_blocked
     delete_takes_the_history_and_on_demand_the_messages
     three_daemons_give_new_logins_their_domains_quota_exactly
@@ -214,6 +215,30 @@ mod run {
         // What is not a queue id reaches no command of root's.
         daemon.database().execute("UPDATE messages SET msgid = 'ALL; rm' WHERE msgid = '4bHELD2z'");
         assert_eq!(told(daemon.setup(), &["show", ALICE, "--held"]), "4bHELD3z\n");
+    }
+
+    pub fn held_mail_is_listed_the_morning_after(setup: Setup) {
+        let daemon = setup
+            .setting("QUOTA", "1")
+            .setting("QUOTA_WINDOW", "reset")
+            .setting("QUOTA_STEPS", "1x HOLD quota exceeded")
+            .start_on_tables();
+        let mut client = daemon.connect();
+        for id in ["4bFIRST1z", "4bOLD1z", "4bHELD1z"] {
+            client.ask(&Request::data(ALICE, 1).queue_id(id));
+        }
+        assert!(daemon.setup().run("cleanup", &[]).status.success());
+        let listed = |arguments: &[&str]| {
+            let (status, stdout, stderr) = sender(daemon.setup(), &[&["show", ALICE, "--held"], arguments].concat());
+            assert_eq!(status, 0, "{stderr}");
+            (stdout, stderr)
+        };
+        daemon.database().execute("UPDATE messages SET created_at = '2026-01-01 00:00:00' WHERE msgid = '4bOLD1z'");
+        let (ids, said) = listed(&[]);
+        assert_eq!(ids, "4bHELD1z\n");
+        assert!(said.starts_with("1 held since ") && said.contains("; others before, from 2026-01-01"), "{said}");
+        assert_eq!(listed(&["--since", "40000d"]).0, "4bOLD1z\n4bHELD1z\n");
+        assert_eq!(sender(daemon.setup(), &["show", ALICE, "--since", "1d"]).0, USAGE);
     }
 
     pub fn lists_are_sorted_filtered_and_know_who_is_blocked(setup: Setup) {

@@ -40,7 +40,8 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
         TopBy::Networks => By::Networks,
     };
     let seconds = i64::try_from(options.since.as_secs()).unwrap_or(i64::MAX).max(60);
-    let since = breaker::now().saturating_sub(seconds);
+    // MySQL knows no time before 1970.
+    let since = breaker::now().saturating_sub(seconds).max(0);
     let shown = database::with_tables(sources, async |config, store| {
         let (tops, totals, parts) = database::insist(store, async |store| {
             let tops = store.top(by, since, options.number).await?;

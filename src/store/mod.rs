@@ -396,6 +396,11 @@ impl Store {
         with_backend!(self, backend => backend.held(id, since, most).await)
     }
 
+    /// When the first of a sender's mail was held that the audit log knows, in seconds since 1970.
+    pub async fn first_held(&mut self, id: i64) -> Result<Option<i64>, Failure> {
+        with_backend!(self, backend => backend.first_held(id).await)
+    }
+
     /// Claims notices (sorted by sender) for this daemon, in one transaction: what another has told is not told again.
     pub async fn claim_notices(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, Failure> {
         with_backend!(self, backend => backend.claim_notices(claims).await)

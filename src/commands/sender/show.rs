@@ -1,8 +1,6 @@
 //! `sender show`: explains a sender. Each limit with what is used, allowed, and when there is room again; the last day hour
 //! by hour; the last messages that were held or refused, and why.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
@@ -10,7 +8,7 @@ use crate::cli;
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
-use crate::config::{Config, Sources, Window};
+use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::{Policy, shown_time};
 use crate::limiter::explain::blocking;
@@ -20,24 +18,9 @@ use crate::status::about::{self, About, Report};
 use crate::store::Store;
 use crate::store::senders::SenderRow;
 
-const DAY: i64 = 24 * 3600;
-/// Queue ids that are printed at once.
-const HELD: u32 = 100_000;
-
 pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
     let zone = TimeZone::system();
     let now = breaker::now();
-    if options.held {
-        let ids = database::with_tables(sources, async |config, store| {
-            let row = row(config, store, &options.sender.name).await?;
-            let since = period_begin(config, store, now).await?;
-            database::insist(store, async |store| store.held(row.id, since, HELD).await).await
-        })?;
-        // What Postfix takes for a queue id, and nothing else: the list is piped into a command of root's.
-        let ids = ids.iter().filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        print(&ids.map(|id| format!("{id}\n")).collect::<String>())?;
-        return Ok(Exit::Ok);
-    }
     let (shown, policy, logs) = database::with_tables(sources, async |config, store| {
         let row = row(config, store, &options.sender.name).await?;
         let policy = Terms::new(config, Lists::default(), zone.clone()).policy;
@@ -52,22 +35,10 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
     Ok(Exit::Ok)
 }
 
-async fn row(config: &Config, store: &mut Store, name: &str) -> Result<SenderRow, Failed> {
+pub(super) async fn row(config: &Config, store: &mut Store, name: &str) -> Result<SenderRow, Failed> {
     let key = super::key(config, name)?;
     let row = database::insist(store, async |store| store.sender(&key).await).await?;
     row.ok_or_else(|| super::no_such_sender(&key))
-}
-
-/// When the present period began: the window's length ago, or with the last reset.
-async fn period_begin(config: &Config, store: &mut Store, now: i64) -> Result<i64, Failed> {
-    let seconds = |window: Duration| i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
-    Ok(match config.quota.window {
-        Window::Sliding(window) => now.saturating_sub(seconds(window)),
-        Window::Reset => {
-            let last = database::insist(store, async |store| store.last_reset().await).await?;
-            last.unwrap_or(now - DAY)
-        }
-    })
 }
 
 /// What is told of a sender in words: names, and what there is to say. A sender that nobody is charged to has fewer.
