@@ -42,4 +42,10 @@ impl Failed {
     pub fn new(exit: Exit, message: impl std::fmt::Display) -> Failed {
         Failed { exit, message: message.to_string() }
     }
+
+    /// With more to be said.
+    #[must_use]
+    pub fn and(self, more: &str) -> Failed {
+        Failed { message: format!("{}; {more}", self.message), ..self }
+    }
 }

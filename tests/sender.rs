@@ -372,6 +372,52 @@ mod run {
 }
 
 #[test]
+fn a_list_decides_in_the_place_of_a_quota_and_is_told() {
+    let setup = Setup::sqlite().setting("QUOTA", "3").setting("QUOTA_STEPS", "1x REJECT over");
+    let (allow, deny) = (setup.folder().join("allow"), setup.folder().join("deny"));
+    fs::write(&allow, "").unwrap();
+    fs::write(&deny, "").unwrap();
+    let setup = setup.setting("ALLOWLIST", allow.to_str().unwrap()).setting("DENYLIST", deny.to_str().unwrap());
+    let mut daemon = setup.setting("DENYLIST_ACTION", "HOLD denied sender").start();
+    let mut client = daemon.connect();
+    for login in [ALICE, "bob@example.com"] {
+        client.ask(&Request::data(login, 1));
+    }
+    fs::write(&allow, "@example.com\ncarol@example.net\n").unwrap();
+    fs::write(&deny, "bob@example.com\nsender:<>\n").unwrap();
+    daemon.hup();
+    let setup = daemon.setup();
+
+    // The admin's first thought about a stolen password, which does nothing here.
+    let (status, _, stderr) = sender(setup, &["set", ALICE, "--quota", "0"]);
+    assert!(status == 0 && stderr.contains("ALLOWLIST has @example.com: its mail is not counted"), "{stderr}");
+    assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+    let text = told(setup, &["show", ALICE]);
+    assert!(text.contains("list       ALLOWLIST has @example.com: ") && text.contains("next mail  DUNNO\n"), "{text}");
+    let shown = json(setup, &["show", ALICE]);
+    assert_eq!((&shown["next"], &shown["listed"]["list"]), (&"DUNNO".into(), &"ALLOWLIST".into()));
+    assert_eq!(shown["limits"][0]["exceeded"], true, "what the list keeps from acting is shown as it is");
+
+    assert_eq!(client.ask(&Request::data("bob@example.com", 1)), "HOLD denied sender");
+    let shown = json(setup, &["show", "bob@example.com"]);
+    assert_eq!((&shown["next"], &shown["listed"]["entry"]), (&"HOLD denied sender".into(), &"bob@example.com".into()));
+    let list = json(setup, &["list", "--sort", "name"]);
+    assert_eq!((&list[0]["blocked"], &list[1]["blocked"]), (&Value::Null, &"HOLD".into()), "{list}");
+    let lines = told(setup, &["list", "--sort", "name"]);
+    assert!(lines.contains("  on ALLOWLIST\n") && lines.contains("  HOLD, on DENYLIST\n"), "{lines}");
+
+    assert_eq!(client.ask(&Request::data("carol@example.net", 9)), ACCEPTED);
+    let (status, _, stderr) = sender(setup, &["show", "carol@example.net"]);
+    assert!(status == NO_USER && stderr.contains("; ALLOWLIST has carol@example.net: "), "{stderr}");
+
+    // What is asked can be told without the lists.
+    fs::write(&allow, "*@example.com\n").unwrap();
+    let (status, stdout, stderr) = sender(setup, &["show", ALICE]);
+    assert!(status == 0 && stdout.contains("next mail  REJECT"), "{stdout}{stderr}");
+    assert!(stderr.contains("knows nothing of ALLOWLIST and DENYLIST: ") && stderr.contains("allow:1"), "{stderr}");
+}
+
+#[test]
 fn what_makes_no_sense_is_said() {
     let setup = Setup::sqlite();
     for (arguments, why) in [

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
 
-use super::show;
 use crate::cli;
 use crate::commands::{database, print, table};
 use crate::commit::breaker;
@@ -28,7 +27,9 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
     // MySQL knows no time before 1970.
     let since = breaker::now().saturating_sub(i64::try_from(options.since.as_secs()).unwrap_or(i64::MAX)).max(0);
     let (ids, first, audit) = database::with_tables(sources, async |config, store| {
-        let row = show::row(config, store, &options.sender.name).await?;
+        let key = super::key(config, &options.sender.name)?;
+        let row = database::insist(store, async |store| store.sender(&key).await).await?;
+        let row = row.ok_or_else(|| super::no_such_sender(&key))?;
         let ids = database::insist(store, async |store| store.held(row.id, since, MOST).await).await?;
         let first = database::insist(store, async |store| store.first_held(row.id).await).await?;
         Ok((ids, first, config.audit.clone()))
