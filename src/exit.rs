@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All went well.
     Ok = 0,
-    /// The command ran, and found something wrong (`doctor`, `check`).
+    /// The command ran, and found something wrong (`doctor`) or nothing to judge (`replay`).
     Findings = 1,
     /// The command line makes no sense.
     Usage = 64,

@@ -134,7 +134,9 @@ fn settings_entry(page: &mut String, setting: &Setting) {
     paragraphs(page, setting.help);
     let default = if setting.default.is_empty() { "none" } else { setting.default };
     let restart = if setting.reload { "" } else { " A change takes a restart." };
-    let facts = format!("Allowed: {}. Default: {default}.{restart}", setting.kind.allowed());
+    let chosen = setting.chosen().map(|chosen| format!("; the packaged settings file sets {chosen}"));
+    let facts =
+        format!("Allowed: {}. Default: {default}{}.{restart}", setting.kind.allowed(), chosen.unwrap_or_default());
     let _ = writeln!(page, ".IP\n{}", line(&facts));
 }
 
@@ -179,6 +181,7 @@ mod tests {
         for setting in settings::all() {
             assert!(settings_page().contains(&format!(".B {}\n", escaped(setting.name))), "{}", setting.name);
         }
+        assert!(settings_page().contains("Default: reset; the packaged settings file sets 24h."));
     }
 
     /// What `--help` tells of an option and the page does not would have to be guessed.
