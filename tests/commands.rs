@@ -243,6 +243,23 @@ mod migrate {
     }
 
     #[test]
+    fn who_may_not_open_the_database_is_told_who_may() {
+        let Some(nobody) = Account::when_root("nobody") else { return };
+        let (uid, gid) = (format!("--reuid={}", nobody.uid), format!("--regid={}", nobody.gid));
+        let closed = tempfile::tempdir().unwrap();
+        let file = closed.path().join("guard.db");
+        let setup = Setup::sqlite().on_file(&file).setting("USER", "daemon");
+        let setup = setup.through(["setpriv", &uid, &gid, "--clear-groups"]);
+        for (command, arguments) in [("top", &[][..]), ("cleanup", &[]), ("migrate", &["--status"])] {
+            let said = fails(&setup, command, arguments, UNAVAILABLE);
+            assert!(said.contains(file.to_str().unwrap()), "{command}: {said}");
+            assert!(said.trim_end().ends_with("; run this as root or daemon, whose file it is"), "{command}: {said}");
+        }
+        let said = fails(&setup.setting("USER", &nobody.name), "top", &[], UNAVAILABLE);
+        assert!(!said.contains("run this as"), "USER cannot be told to be USER: {said}");
+    }
+
+    #[test]
     fn a_database_that_cannot_be_opened_is_named() {
         let setup = Setup::sqlite();
         let nowhere = setup.folder().join("missing/guard.db");

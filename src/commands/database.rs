@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Config, Driver, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::lists::Lists;
 use crate::limiter::terms::Terms;
@@ -48,7 +48,18 @@ where
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     let store = Store::new(&config.database);
-    runtime.block_on(work(config, store))
+    let advice = advice(&config);
+    runtime.block_on(work(config, store)).map_err(|failed| match advice {
+        Some(advice) if failed.exit == Exit::Unavailable => failed.and(&advice),
+        _ => failed,
+    })
+}
+
+/// What to do when the database cannot be used: its file is USER's, and closed to everybody else.
+fn advice(config: &Config) -> Option<String> {
+    let in_a_file = config.database.driver == Driver::Sqlite && config.database.name != ":memory:";
+    (in_a_file && !privileges::is_user(&config.sockets))
+        .then(|| format!("run this as root or {}, whose file it is", config.sockets.user))
 }
 
 /// As [`with_store`], with tables that are up to date; and the connection is ended politely.
