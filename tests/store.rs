@@ -367,7 +367,7 @@ fn one_of_many_claims_the_reset(place: &Place) {
             let claim = || {
                 let mut store = place.unprepared();
                 start.wait();
-                store.runtime.block_on(store.store.claim_reset(now, now - 72_000, false)).unwrap()
+                store.runtime.block_on(store.store.claim_reset(now, Some(now - 72_000))).unwrap()
             };
             let claims: Vec<_> = (0..6).map(|_| scope.spawn(claim)).collect();
             claims.into_iter().map(|claim| claim.join().unwrap()).collect()
@@ -375,7 +375,7 @@ fn one_of_many_claims_the_reset(place: &Place) {
         assert_eq!(claims.iter().flatten().count(), 1, "{claims:?}");
         assert_eq!(store.runtime.block_on(store.store.last_reset()).unwrap(), Some(now));
     }
-    assert!(store.runtime.block_on(store.store.claim_reset(NOW, NOW, true)).unwrap().is_some(), "always");
+    assert!(store.runtime.block_on(store.store.claim_reset(NOW, None)).unwrap().is_some(), "always");
     store.runtime.block_on(store.store.unclaim_reset(7)).unwrap();
     assert_eq!(store.runtime.block_on(store.store.last_reset()).unwrap(), Some(7));
 }

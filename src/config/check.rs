@@ -10,7 +10,7 @@ use super::sources::{Given, SYSTEM_FILE, Sources, Values, is_world_readable, rea
 use super::values::{self, Parsed};
 use super::{
     Answers, Audit, Config, Database, Driver, Endpoint, Lists, Logging, Notify, Quota, Secret, Sockets, Status,
-    Subject, Tls, Webhook, Window,
+    Subject, Tls, Webhook,
 };
 use crate::limiter::limit;
 use crate::limiter::steps::Steps;
@@ -100,9 +100,6 @@ impl Checker<'_> {
         let notify = self.notify();
         let status = self.status();
         self.warn_of_readable_secrets();
-        if let (Ok(quota), Ok(audit)) = (&quota, &audit) {
-            self.check_retention(quota, audit)?;
-        }
         Ok(Config {
             file: self.values.file.clone(),
             database: database?,
@@ -320,17 +317,6 @@ impl Checker<'_> {
         })
     }
 
-    /// A window sees no further back than the history goes.
-    fn check_retention(&mut self, quota: &Quota, audit: &Audit) -> Checked<()> {
-        let kept = Duration::from_secs(86_400) * audit.usage_retention;
-        match quota.window {
-            Window::Sliding(window) if window > kept => {
-                self.fail("USAGE_RETENTION", "must be at least as many days as QUOTA_WINDOW is long")
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn logging(&mut self) -> Checked<Logging> {
         let level = self.get("LOG_LEVEL", values::log_level);
         let file = self.optional("LOG_FILE", values::path);
@@ -523,7 +509,7 @@ impl Checker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ListenAddress, UNLIMITED, in_effect, restart_needed};
+    use crate::config::{ListenAddress, UNLIMITED, Window, in_effect, restart_needed};
     use proptest::prelude::*;
     use std::collections::HashSet;
     use std::io::Write;
@@ -873,11 +859,8 @@ mod tests {
         assert_eq!(errors(&[("NOTIFY_SENDER", "1")]).len(), 1);
         good(&[("NOTIFY_SENDER", "1"), ("NOTIFY_MAIL_TO", "a@b.example")]);
         assert!(errors(&[("SENTRY_DSN", "https://s.example/1")])[0].starts_with("SENTRY_DSN must be a DSN"));
-        assert_eq!(
-            errors(&[("QUOTA_WINDOW", "8d")]),
-            ["USAGE_RETENTION must be at least as many days as QUOTA_WINDOW is long"]
-        );
-        good(&[("QUOTA_WINDOW", "8d"), ("USAGE_RETENTION", "8")]);
+        // A window's history is kept in any case.
+        good(&[("QUOTA_WINDOW", "30d"), ("USAGE_RETENTION", "1")]);
     }
 
     #[test]

@@ -84,6 +84,13 @@ pub enum Kind {
     MailAddress,
 }
 
+impl Setting {
+    /// What the packaged settings file sets, where that is not the default.
+    pub fn chosen(&self) -> Option<&'static str> {
+        self.packaged.filter(|&packaged| packaged != self.default)
+    }
+}
+
 impl Kind {
     /// What may be written, as the end of "must be …".
     pub fn allowed(&self) -> String {
@@ -330,7 +337,7 @@ pub const SECTIONS: &[Section] = &[
                 default: "reset",
                 packaged: Some("24h"),
                 help: "The time that a quota is for: reset counts since the last cleanup, as PolicydRateGuard does; a \
-                       duration is a sliding window, which needs no timer.",
+                       duration is a sliding window, which needs no reset; the daily cleanup then only deletes old rows.",
                 ..ROW
             },
             Setting {
@@ -442,7 +449,7 @@ pub const SECTIONS: &[Section] = &[
                 name: "USAGE_RETENTION",
                 kind: Kind::Number(1, 3_650),
                 default: "7",
-                help: "Days that the history per minute is kept; at least the longest window.",
+                help: "Days that the history per minute is kept; what a window looks at is kept in any case.",
                 ..ROW
             },
         ],

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 
+use super::day;
 use super::duration;
 use super::history::History;
 use super::limit::{self, Limit, Measure, Per};
@@ -313,7 +314,7 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
     }
     let free_at = match limit.per {
         Span::Message => None,
-        Span::Reset => next_reset(facts.now, &policy.zone).and_then(|at| shown_time(at, &policy.zone)),
+        Span::Reset => day::next_reset(facts.now, &policy.zone).and_then(|at| shown_time(at, &policy.zone)),
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
             free.and_then(|at| shown_time(at, &policy.zone))
@@ -335,13 +336,6 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
             free_at: free_at.as_deref().unwrap_or("never"),
         },
     ))
-}
-
-/// When the packaged timer resets the counters next: ten seconds after local midnight.
-pub(super) fn next_reset(now: i64, zone: &TimeZone) -> Option<i64> {
-    let local = Timestamp::from_second(now).ok()?.to_zoned(zone.clone());
-    let midnight = local.tomorrow().ok()?.start_of_day().ok()?;
-    Some(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second())
 }
 
 /// A time in seconds since 1970 as people read it: `2027-01-15 12:00 +01:00`.

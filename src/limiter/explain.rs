@@ -1,7 +1,8 @@
 //! Where a sender stands, limit by limit: what is used, what is allowed, what happens beyond it, and when there is room again.
 //! Says of the next message what [`super::decide`] would.
 
-use super::decide::{Policy, Standing, next_reset};
+use super::day::next_reset;
+use super::decide::{Policy, Standing};
 use super::limit::{Limit, Measure, Per};
 use super::steps::{Step, StepAction};
 use crate::config::Window;

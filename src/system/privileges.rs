@@ -94,6 +94,11 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// Whether the process runs as USER.
+pub fn is_user(sockets: &config::Sockets) -> bool {
+    Identity::resolve(&sockets.user, sockets.group.as_deref()).is_ok_and(|user| user.uid == Uid::effective())
+}
+
 /// For every command that opens the database or a log: as root, becomes USER first and for good. Else does nothing.
 ///
 /// Returns whom it became. Must be called before the process has a second thread.

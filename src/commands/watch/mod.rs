@@ -9,7 +9,6 @@ pub mod terminal;
 use std::future::pending;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -20,8 +19,6 @@ use crate::commit::breaker;
 use crate::config::{Config, Driver, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
-use crate::limiter::lists::Lists;
-use crate::limiter::terms::Terms;
 use crate::store::Store;
 use crate::system::privileges;
 use database::{Look, Wanted};
@@ -75,7 +72,8 @@ pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
 }
 
 async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
-    let terms = Terms::new(config, Lists::default(), TimeZone::system());
+    let terms = super::database::terms(config);
+    let policy = terms.policy.clone();
     let store = Store::reading(&config.database);
     let asked = config.status.listen.as_ref().map(daemon::address);
     let figures = Figures { place: store.place(), daemon: own(asked.as_ref()), ..Figures::default() };
@@ -86,15 +84,14 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let lost = |error: std::io::Error| Failed::new(Exit::IoError, format_args!("the terminal: {error}"));
     let terminal = Terminal::take().map_err(lost)?;
     let inputs = terminal::inputs().map_err(lost)?;
-    let look = database::look(store, terms.policy.clone(), terms.message_log, interval, wishes, sender.clone());
+    let look = database::look(store, terms, interval, wishes, sender.clone());
     let mut lookers = vec![tokio::spawn(look)];
     lookers.extend(asked.map(|address| tokio::spawn(daemon::ask(address, interval, sender))));
     let style = Style {
         colour: Style::wants_colour(options.no_color, |name| std::env::var(name).ok()),
         unicode: table::Screen::of_process().is_some_and(|screen| screen.blocks),
     };
-    let app =
-        App { figures, state: State::default(), seen: Seen::default(), policy: terms.policy, interval, style, wanted };
+    let app = App { figures, state: State::default(), seen: Seen::default(), policy, interval, style, wanted };
     app.run(terminal, inputs, reports, signalled, lookers).await
 }
 
