@@ -66,4 +66,5 @@ package-check: deb rpm ## both packages, and what lintian and rpmlint say of the
 
 test: test-e2e
 test-e2e: package-check ## as root: both packages in a booted Debian with systemd and Postfix; WORDS= picks scenarios
+	tests/e2e/rig/boot --image
 	timeout --foreground 1800 tests/e2e/run $(WORDS)

@@ -23,7 +23,7 @@ const TOKEN: &str = "correct horse battery staple";
 fn start(setup: Setup) -> (Daemon, String) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let setup = setup.setting("METRICS_LISTEN", &address.to_string());
-    (setup.start_on_tables(), format!("http://{address}/"))
+    (setup.start(), format!("http://{address}/"))
 }
 
 /// A browser on the page, once that has heard of the daemon.
@@ -156,7 +156,7 @@ fn chromium_follows_the_mail_without_a_reload() {
     chromium.await_true(&format!("({} || '').includes('1')", row("bob")));
     chromium.await_true("document.getElementById('feed').innerText.includes('alice@example.com')");
     chromium.await_true("document.getElementById('blocked-now').textContent === '1'");
-    chromium.await_true("Number(document.getElementById('rate').textContent) >= 0");
+    chromium.await_true("/^[0-9]+[.][0-9]$/.test(document.getElementById('rate').textContent)");
     // The open sheet is as live as the list.
     chromium.evaluate(&format!(
         "{}; [...document.querySelectorAll('.row')].find(row => row.textContent.includes('bob')).click()",
@@ -171,6 +171,10 @@ fn chromium_follows_the_mail_without_a_reload() {
     // A tab that nobody sees asks nothing.
     chromium.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true }); document.dispatchEvent(new Event('visibilitychange'))");
     chromium.await_true("document.getElementById('live').dataset.state === 'paused'");
+    chromium.await_true("!running");
+    chromium.events(&["Network.requestWillBeSent"]);
+    chromium.evaluate("new Promise(done => setTimeout(done, 3 * PERIOD))");
+    assert_eq!(chromium.events(&["Network.requestWillBeSent"]), Vec::<serde_json::Value>::new());
     chromium.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))");
     chromium.await_true("document.getElementById('live').dataset.state === 'live'");
     assert_eq!(chromium.complaints(), Vec::<String>::new());
@@ -207,17 +211,17 @@ fn chromium_scrolls_through_ten_thousand_senders() {
     chromium.await_true("document.querySelector('#rows li')?.getAttribute('aria-setsize') === '10000'");
     let measured = chromium.evaluate(
         "new Promise(done => {
-            const costs = [], height = document.documentElement.scrollHeight;
-            let most = 0;
+            const height = document.documentElement.scrollHeight, watch = new MutationObserver(() => {});
+            watch.observe(document.getElementById('rows'), { childList: true });
+            let steps = 0, most = 0, drawn = 0;
             const step = () => {
-                const begun = performance.now();
-                scrollTo(0, height * (costs.length % 50) / 50);
+                watch.takeRecords();
+                scrollTo(0, height * (steps++ % 50) / 50);
                 render(false);
-                document.body.offsetHeight;
-                costs.push(performance.now() - begun);
+                drawn = Math.max(drawn, watch.takeRecords().length);
                 most = Math.max(most, document.querySelectorAll('.row').length);
-                if (costs.length < 150) requestAnimationFrame(step);
-                else done({ median: costs.sort((one, other) => one - other)[75], most, height });
+                if (steps < 150) requestAnimationFrame(step);
+                else done({ drawn, most, height });
             };
             requestAnimationFrame(step);
         })",
@@ -225,8 +229,8 @@ fn chromium_scrolls_through_ten_thousand_senders() {
     let number = |name: &str| measured[name].as_f64().unwrap();
     assert!(number("height") > 500_000.0, "{measured}");
     assert!(number("most") < 60.0, "only rows that can be seen exist: {measured}");
-    // Each jump draws a whole screen of other rows, within a frame (16 ms) where the machine has nothing else to do.
-    assert!(number("median") < 50.0, "{measured}");
+    // Each jump takes a screen of rows away and draws another one, however many senders there are.
+    assert!((1.0..120.0).contains(&number("drawn")), "{measured}");
     chromium.evaluate("scrollTo(0, 0)");
     chromium.await_true("document.querySelector('.row bdi').textContent === 'user10000@example.com'");
     // By keyboard to the end, and back.

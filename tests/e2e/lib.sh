@@ -104,6 +104,12 @@ set_to() {
 
 property() { inside systemctl show --value --property "$1" "${2:-policyd-rate-guard.service}"; }
 main_pid() { property MainPID; }
+# runs_anew PID: the service runs, and no longer as the process that it was.
+runs_anew() {
+    local pid
+    pid=$(main_pid) && echo "$1, now $pid" && [ "$1" -gt 0 ] && [ "$pid" -gt 0 ] && [ "$pid" -ne "$1" ] &&
+        active policyd-rate-guard.service
+}
 
 # Of several units, systemctl is content with one; these want all.
 active() { local unit; for unit in "$@"; do inside systemctl is-active "$unit" || return 1; done; }
@@ -139,6 +145,27 @@ logged_by_postfix() { since_mark | grep -E "postfix/[^ ]+: .*$1"; }
 counted() {
     inside runuser -u postfix -- sqlite3 "$database" \
         "SELECT msg_counter || ' messages, ' || rcpt_counter || ' recipients' FROM ratelimits WHERE sender = '$1'"
+}
+
+# passed: how many mails Postfix has taken since the mark.
+passed() { since_mark | grep -c 'queue active' || :; }
+at_least() { local count; count=$("${@:2}") && echo "$count" && [ "$count" -ge "$1" ]; }
+fewer_than() { local count; count=$("${@:2}") && echo "$count" && [ "$count" -lt "$1" ]; }
+
+# flood_during PAUSE SENTENCE COMMAND...: 200 mails of test01 over ten connections, with PAUSE seconds between two of one.
+# The command runs after the first of them and before the last, and harms none.
+flood_during() {
+    local pause=$1 sentence=$2 flood
+    shift 2
+    mark_log
+    "$rig/flood" 200 10 "$pause" > "$results/flood" &
+    flood=$!
+    check "mails come in" eventually 20 at_least 10 passed
+    check "$sentence" "$@"
+    check "mails still come in" fewer_than 200 passed
+    wait "$flood"
+    check "200 mails meanwhile: all accepted" grep -F '{"codes": {"250": 200}' "$results/flood"
+    check "all were answered" prints 0 unanswered
 }
 
 # identity PID: who a process is, on one line.

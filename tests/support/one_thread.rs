@@ -1,7 +1,7 @@
 //! A test runner for what must happen in a process with a single thread, as privileges are dropped: each case is this test
 //! binary again, with the case on its main thread. Rust's own harness always has a second one.
 //!
-//! Takes a part of a case's name as its argument, as `cargo test NAME` passes it.
+//! Of Rust's own harness it takes the words that choose cases: parts of names, `--skip WORD` and `--exact`.
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -54,14 +54,48 @@ pub fn main(cases: &[Case]) -> ExitCode {
         (case.body)();
         return ExitCode::SUCCESS;
     }
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let choice = Choice::read(std::env::args().skip(1));
+    let chosen: Vec<&Case> = cases.iter().filter(|case| choice.takes(case.name)).collect();
     let mut failed = 0;
-    for case in cases.iter().filter(|case| case.name.contains(&filter)) {
+    for case in &chosen {
         let passed = case.run();
         println!("test {} ... {}", case.name, if passed { "ok" } else { "FAILED" });
         failed += usize::from(!passed);
     }
+    println!("{} of {} cases, {failed} failed", chosen.len(), cases.len());
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Which cases the arguments ask for: of none in particular, all.
+#[derive(Default)]
+struct Choice {
+    wanted: Vec<String>,
+    skipped: Vec<String>,
+    exact: bool,
+}
+
+impl Choice {
+    fn read(mut arguments: impl Iterator<Item = String>) -> Choice {
+        let mut choice = Choice::default();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--exact" => choice.exact = true,
+                "--skip" => choice.skipped.extend(arguments.next()),
+                "--test-threads" | "--format" | "--color" => drop(arguments.next()),
+                // What else there is says nothing of cases.
+                option if option.starts_with('-') => {
+                    choice.skipped.extend(option.strip_prefix("--skip=").map(Into::into))
+                }
+                _ => choice.wanted.push(argument),
+            }
+        }
+        choice
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        let says = |word: &String| if self.exact { name == word } else { name.contains(word) };
+        (self.wanted.is_empty() || self.wanted.iter().any(says)) && !self.skipped.iter().any(says)
+    }
 }
 
 /// A case is named like its function.

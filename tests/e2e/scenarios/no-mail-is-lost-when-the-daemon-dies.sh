@@ -3,33 +3,24 @@
 install_deb
 let_postfix_ask
 set_to QUOTA=100000
-all_accepted() { # MAILS FLOOD-OUTPUT
-    echo "$2"
-    [[ $2 == "{\"codes\": {\"250\": $1}, "* ]]
-}
 restarts() { property NRestarts; }
 
 # kill -9 between and during mails
 check "a mail passes" accepted test01 1
 mark_log
+pid=$(main_pid)
 inside systemctl kill --signal=SIGKILL policyd-rate-guard.service
 check "after kill -9 the next mail passes" accepted test01 1
 check "it was answered" prints 0 unanswered
-check "the service is up again" eventually 5 active policyd-rate-guard.service
+check "the service is up again" eventually 5 runs_anew "$pid"
 
-mark_log
-(sleep 0.5; inside systemctl restart policyd-rate-guard.service) &
-flood=$("$rig/flood" 200 10 0.05)
-wait
-check "200 mails during a restart: all accepted" all_accepted 200 "$flood"
-check "all were answered" prints 0 unanswered
+pid=$(main_pid)
+flood_during 0.2 "a restart" inside systemctl restart policyd-rate-guard.service
+check "it is another process" runs_anew "$pid"
 
-mark_log
-(sleep 0.5; inside systemctl kill --signal=SIGKILL policyd-rate-guard.service) &
-flood=$("$rig/flood" 200 10 0.05)
-wait
-check "200 mails during kill -9: all accepted" all_accepted 200 "$flood"
-check "all were answered" prints 0 unanswered
+pid=$(main_pid)
+flood_during 0.2 "kill -9" inside systemctl kill --signal=SIGKILL policyd-rate-guard.service
+check "it is another process" eventually 5 runs_anew "$pid"
 # One mail of each connection may have been counted before the kill, its answer lost, and counted again on the retry.
 within_a_few() {
     local got
@@ -51,4 +42,4 @@ mark_log
 inside systemctl kill --signal=SIGSTOP policyd-rate-guard.service
 check "a mail to the hung daemon passes" accepted test01 1
 check "it was answered" prints 0 unanswered
-check "the watchdog has restarted the daemon" fails prints "$before" restarts
+check "the watchdog has restarted the daemon" prints $((before + 1)) restarts

@@ -17,6 +17,7 @@ old_pid=$(main_pid)
 check "the package installs beside it, with nobody to ask" install_deb
 inside dpkg --purge $package
 install_deb > "$results/install" 2>&1
+check "it says what stands in its place" grep -F 'stand in the place' "$results/install"
 for file in /etc/systemd/system/policyd-rate-guard{.service,-cleanup.service,-cleanup.timer} /etc/logrotate.d/policyd-rate-guard; do
     check "it names $file" grep -F "    $file" "$results/install"
 done
@@ -68,7 +69,8 @@ check "without its database mail passes" accepted test01 1
 check "it was answered" prints 0 unanswered
 inside systemctl start mariadb.service
 check "with the database back the quota counts again" eventually 30 deferred test01 1
-check "the next upgrade names nothing any more" fails contains 'stand in the place' install_deb "$newer"
+upgrade_deb "$newer" > "$results/install" 2>&1
+check "the next upgrade names nothing any more" fails grep -F 'stand in the place' "$results/install"
 
 # Back again, and without ours for good.
 inside_sh "systemctl --quiet disable --now $units

@@ -16,14 +16,9 @@ inside_sh "echo 'QUOTA=4242' >> $settings"
 old_pid=$(main_pid)
 newer=$results/policyd-rate-guard-99.rpm
 newer_rpm "$newer" > "$results/rpmbuild" 2>&1 || cat "$results/rpmbuild"
-mark_log
-"$rig/flood" 200 10 0.1 > "$results/flood" &
-check "it upgrades" install_rpm "$newer"
-wait
-check "200 mails meanwhile: all accepted" grep -F '{"codes": {"250": 200}' "$results/flood"
-check "all were answered" prints 0 unanswered
+flood_during 0.4 "it upgrades" install_rpm "$newer"
 check "all are counted" eventually 5 prints '201 messages, 203 recipients' counted test01@example.com
-check "the new version runs" fails prints "$old_pid" main_pid
+check "the new version runs" runs_anew "$old_pid"
 check "socket, service and timer are active" active $units
 check "the edited settings are kept" inside grep -q '^QUOTA=4242' "$settings"
 check "the new ones lie beside them" inside grep -q 'version 99' "$settings.rpmnew"
