@@ -567,6 +567,20 @@ on_every_database! {
 
 // SQLite has no locks of rows.
 mod mariadb_locks {
+    use super::Opened;
+
+    /// `migrate` builds an index under it, for minutes on a large table.
+    #[test]
+    fn tables_that_are_complete_wait_for_nobodys_migration() {
+        let place = super::Place::mariadb();
+        let mut store = place.open();
+        let session = place.database.session();
+        assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', MD5(DATABASE())), 1)"), 1);
+        let Opened { runtime, store } = &mut store;
+        let migrated = async { tokio::time::timeout(super::Duration::from_secs(30), store.migrate(false)).await };
+        assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());
+    }
+
     #[test]
     fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
         super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::mariadb());
