@@ -253,10 +253,13 @@ mod migrate {
         for (command, arguments) in [("top", &[][..]), ("cleanup", &[]), ("migrate", &["--status"])] {
             let said = fails(&setup, command, arguments, UNAVAILABLE);
             assert!(said.contains(file.to_str().unwrap()), "{command}: {said}");
-            assert!(said.trim_end().ends_with("; run this as root or daemon, whose file it is"), "{command}: {said}");
+            assert!(
+                said.trim_end().ends_with("; if it is a matter of permission, run this as root or daemon"),
+                "{command}: {said}"
+            );
         }
         let said = fails(&setup.setting("USER", &nobody.name), "top", &[], UNAVAILABLE);
-        assert!(!said.contains("run this as"), "USER cannot be told to be USER: {said}");
+        assert!(!said.contains("run this as root"), "USER cannot be told to be USER: {said}");
     }
 
     #[test]
