@@ -369,12 +369,18 @@ mod start {
             let place = Scratch::new(Account::when_root("nobody"));
             let database = Database::sqlite(&place.join("shared.db"));
             let daemons: Vec<Daemon> = thread::scope(|scope| {
-                let starting: Vec<_> = (0..3).map(|_| scope.spawn(|| Setup::on(&database).start())).collect();
+                let starting: Vec<_> =
+                    (0..3).map(|_| scope.spawn(|| Setup::on(&database).start_without_tables())).collect();
                 starting.into_iter().map(|daemon| daemon.join().unwrap()).collect()
             });
             for daemon in &daemons {
+                daemon.await_counting();
                 assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
-                assert!(!daemon.log().contains(" ERROR "), "{}", daemon.log());
+                // On a slow machine one may have to begin without the database; nothing else may go wrong.
+                let log = daemon.log();
+                let errors =
+                    log.lines().filter(|line| line.contains(" ERROR ") && !line.contains("no answer within 1 s"));
+                assert_eq!(errors.count(), 0, "{log}");
             }
             assert_eq!(database.counters(ALICE).unwrap().rcpt_counter, 3);
         }
@@ -444,7 +450,7 @@ mod secrets {
 
     #[test]
     fn no_secret_is_in_the_log_or_the_process_list() {
-        let mut daemon = with_secrets(Setup::sqlite()).setting("LOG_LEVEL", "DEBUG").start();
+        let mut daemon = with_secrets(Setup::sqlite()).setting("LOG_LEVEL", "DEBUG").start_without_tables();
         assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
         let line = fs::read_to_string(format!("/proc/{}/cmdline", daemon.id())).unwrap();
         daemon.hup();
@@ -474,7 +480,7 @@ mod secrets {
         let setup = match Account::when_root("nobody") {
             Some(nobody) => {
                 let (uid, gid) = (format!("--reuid={}", nobody.uid), format!("--regid={}", nobody.gid));
-                setup.through(["setpriv", &uid, &gid, "--clear-groups"])
+                setup.copied().through(["setpriv", &uid, &gid, "--clear-groups"])
             }
             None => setup,
         };
