@@ -40,9 +40,9 @@ pub enum Command {
     /// Bring the database's tables to this version of the program.
     Migrate(Migrate),
 
-    /// Check the settings and show them as they are in effect.
+    /// Check the settings and the lists that they name, and show the settings as they are in effect.
     ///
-    /// Exits with 78 if there is an error in them.
+    /// Exits with 78 if there is an error in them: the daemon would not start, and a reload would change nothing.
     Check(Check),
 
     /// Look at settings, database, sockets and Postfix's configuration, and say what to mend.
@@ -113,12 +113,21 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct Cleanup {
-    /// Do not reset counters that were reset within this time, by any host: `20h`.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub unless_within: Option<Duration>,
+    /// Do not reset counters that were reset within this time, by any host: a duration, `20h`; or `today`, the time since
+    /// this host's last midnight.
+    #[arg(long, value_name = "DURATION", value_parser = parse_recent)]
+    pub unless_within: Option<Recent>,
 
     #[command(flatten)]
     pub output: Output,
+}
+
+/// What counts as just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recent {
+    /// Since local midnight.
+    Today,
+    Within(Duration),
 }
 
 #[derive(Debug, Args)]
@@ -241,9 +250,14 @@ pub struct SenderShow {
     #[command(flatten)]
     pub sender: SenderName,
 
-    /// Print only the queue ids of the mail that was held in this period, one on a line, as `postsuper -H -` reads them.
+    /// Print only the queue ids of the mail that was held, one on a line, the oldest first, as `postsuper -H -` reads them. How
+    /// many they are, since when, and whether there are older ones, is told on standard error.
     #[arg(long, conflicts_with = "json")]
     pub held: bool,
+
+    /// With --held: since when.
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration, requires = "held")]
+    pub since: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -397,6 +411,13 @@ fn parse_quota(written: &str) -> Result<u32, String> {
 
 fn parse_duration(written: &str) -> Result<Duration, String> {
     duration::parse(written).ok_or_else(|| "write a number and a unit: 90s, 5m, 20h, 7d".to_owned())
+}
+
+fn parse_recent(written: &str) -> Result<Recent, String> {
+    if written.eq_ignore_ascii_case("today") {
+        return Ok(Recent::Today);
+    }
+    parse_duration(written).map(Recent::Within).map_err(|advice| format!("{advice}; or today"))
 }
 
 fn parse_interval(written: &str) -> Result<Duration, String> {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All went well.
     Ok = 0,
-    /// The command ran, and found something wrong (`doctor`, `check`).
+    /// The command ran, and found something wrong (`doctor`) or nothing to judge (`replay`).
     Findings = 1,
     /// The command line makes no sense.
     Usage = 64,
@@ -41,5 +41,11 @@ pub struct Failed {
 impl Failed {
     pub fn new(exit: Exit, message: impl std::fmt::Display) -> Failed {
         Failed { exit, message: message.to_string() }
+    }
+
+    /// With more to be said.
+    #[must_use]
+    pub fn and(self, more: &str) -> Failed {
+        Failed { message: format!("{}; {more}", self.message), ..self }
     }
 }

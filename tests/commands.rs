@@ -172,6 +172,40 @@ mod check {
     }
 
     #[test]
+    fn a_list_that_the_daemon_would_refuse_is_an_error() {
+        let setup = Setup::sqlite();
+        let (allow, deny) = (setup.folder().join("allow"), setup.folder().join("deny"));
+        fs::write(&allow, "alice@example.com\n*@example.net\n").unwrap();
+        let setup = setup
+            .setting("QOUTA", "5")
+            .setting("ALLOWLIST", &allow.display().to_string())
+            .setting("DENYLIST", &deny.display().to_string());
+        let output = setup.run("check", &[]);
+        assert_eq!(output.status.code(), Some(CONFIG));
+        let shown = printed(&output);
+        assert!(shown.contains("allow:2: error: ALLOWLIST: "), "{shown}");
+        assert!(shown.contains("deny: error: DENYLIST: names a file that cannot be read"), "{shown}");
+        assert!(shown.contains("warning: QOUTA") && shown.contains("2 errors, 1 warning."), "{shown}");
+
+        fs::write(&allow, "alice@example.com\n").unwrap();
+        fs::write(&deny, "mallory@example.com hours=Mon-Fri,22:00-06:00\n").unwrap();
+        assert!(prints(&setup, "check", &[]).contains("The settings are good, with 1 warning."));
+    }
+
+    /// The daemon reads the lists as USER, at its start and at each reload.
+    #[test]
+    fn a_list_is_read_as_the_daemons_user() {
+        if Account::when_root("nobody").is_none() {
+            return;
+        }
+        let of_root = tempfile::NamedTempFile::new().unwrap();
+        let setup = Setup::sqlite().setting("ALLOWLIST", &of_root.path().display().to_string());
+        let output = setup.run("check", &["--quiet"]);
+        assert_eq!(output.status.code(), Some(CONFIG));
+        assert!(printed(&output).contains("ALLOWLIST: names a file that cannot be read"), "{}", printed(&output));
+    }
+
+    #[test]
     fn a_secret_is_never_shown() {
         let setup = Setup::sqlite().setting("DB_PASSWORD", "hunter2-hunter2").setting("STATUS_TOKEN", "hunter2-token");
         for arguments in [&[][..], &["--json"]] {
@@ -206,6 +240,23 @@ mod migrate {
         let expected =
             Account::when_root("nobody").map_or_else(|| nix::unistd::geteuid().as_raw(), |user| user.uid.as_raw());
         assert_eq!(owner, expected);
+    }
+
+    #[test]
+    fn who_may_not_open_the_database_is_told_who_may() {
+        let Some(nobody) = Account::when_root("nobody") else { return };
+        let (uid, gid) = (format!("--reuid={}", nobody.uid), format!("--regid={}", nobody.gid));
+        let closed = tempfile::tempdir().unwrap();
+        let file = closed.path().join("guard.db");
+        let setup = Setup::sqlite().on_file(&file).setting("USER", "daemon");
+        let setup = setup.through(["setpriv", &uid, &gid, "--clear-groups"]);
+        for (command, arguments) in [("top", &[][..]), ("cleanup", &[]), ("migrate", &["--status"])] {
+            let said = fails(&setup, command, arguments, UNAVAILABLE);
+            assert!(said.contains(file.to_str().unwrap()), "{command}: {said}");
+            assert!(said.trim_end().ends_with("; run this as root or daemon, whose file it is"), "{command}: {said}");
+        }
+        let said = fails(&setup.setting("USER", &nobody.name), "top", &[], UNAVAILABLE);
+        assert!(!said.contains("run this as"), "USER cannot be told to be USER: {said}");
     }
 
     #[test]
@@ -310,8 +361,23 @@ mod cleanup {
     }
 
     #[test]
+    fn the_packaged_timer_resets_again_the_next_day() {
+        let daemon = daemon();
+        let unit = include_str!("../etc/systemd/policyd-rate-guard-cleanup.service");
+        let command = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+        let packaged: Vec<&str> = command.split(' ').skip(2).collect();
+        let reset = || prints_json(daemon.setup(), "cleanup", &packaged)["senders_reset"].clone();
+        assert_eq!(reset(), json!(5), "never before");
+        daemon.connect().ask(&Request::data(ALICE, 1));
+        let yesterday = jiff::Zoned::now().start_of_day().unwrap().timestamp().as_second() - 1;
+        daemon.database().execute(&format!("UPDATE meta SET value = {yesterday} WHERE name = 'last_reset'"));
+        assert_eq!(reset(), json!(1), "however short a time ago that was");
+    }
+
+    #[test]
     fn a_duration_without_a_unit_is_a_mistake() {
-        assert!(fails(&Setup::sqlite(), "cleanup", &["--unless-within", "20"], USAGE).contains("20h"));
+        let said = fails(&Setup::sqlite(), "cleanup", &["--unless-within", "20"], USAGE);
+        assert!(said.contains("20h") && said.contains("today"), "{said}");
     }
 }
 

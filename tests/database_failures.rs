@@ -347,6 +347,43 @@ fn a_row_that_somebody_is_making<S: Server>() {
     only_alice_is_let_through_in_doubt::<S>(lock, "ROLLBACK", false);
 }
 
+/// A nightly dump, an index being built: for seconds or minutes nothing can be written. Mail is judged from memory, and a
+/// quota is a quota, although the breaker's own small write may go through meanwhile.
+fn mail_is_limited_from_memory_while_tables_are_locked<S: Server>(tables: &[&str]) {
+    const QUOTA: usize = 5;
+    let database = S::shared().database();
+    let settings = setup(&database).setting("QUOTA", &QUOTA.to_string());
+    let daemon = settings.setting("QUOTA_WINDOW", "24h").start();
+    let locker = database.session();
+    locker.execute("BEGIN");
+    locker.execute(&S::lock_tables(tables));
+    let senders = senders(4);
+    let traffic = Traffic::start(&daemon.unix_address(), &senders, Duration::from_millis(20));
+    traffic.await_answers(400);
+    let answered = traffic.stop();
+    for answer in &answered {
+        assert!(answer.took < DECISION_TIMEOUT + SLACK, "{answer:?}");
+    }
+    for sender in &senders {
+        let accepted = answered.iter().filter(|answer| answer.sender == *sender && answer.action == ACCEPTED).count();
+        // Those who find out that it is the table are let through in doubt.
+        assert!((QUOTA..=QUOTA + 3).contains(&accepted), "{sender}: {accepted}\n{}", daemon.log());
+    }
+    locker.execute(S::UNLOCK_TABLES);
+    wait::until(Duration::from_secs(60), "counting in the database", || {
+        daemon.connect().ask(&Request::data(ALICE, 1));
+        (counted(&database, ALICE) > 0).then_some(())
+    });
+}
+
+fn the_audit_log_is_locked<S: Server>() {
+    mail_is_limited_from_memory_while_tables_are_locked::<S>(&["messages"]);
+}
+
+fn all_tables_are_locked<S: Server>() {
+    mail_is_limited_from_memory_while_tables_are_locked::<S>(&["ratelimits", "messages", "networks", "meta"]);
+}
+
 fn deadlocks_are_tried_again<S: Server>() {
     let server = S::start_with(S::QUICK_DEADLOCKS);
     let database = server.database();
@@ -417,6 +454,8 @@ on_both_servers! {
     counted_in_memory_against_the_quota_while_the_database_is_away
     a_row_that_somebody_holds
     a_row_that_somebody_is_making
+    the_audit_log_is_locked
+    all_tables_are_locked
     deadlocks_are_tried_again
     contended_is_who_was_tried_again_in_vain
 }

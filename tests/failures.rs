@@ -318,11 +318,10 @@ mod panics {
     use policyd_rate_guard::commit::committer::Committer;
     use policyd_rate_guard::commit::queue::queue;
     use policyd_rate_guard::server::answer::Answerer;
-    use policyd_rate_guard::server::listener::{Acceptor, Ending};
+    use policyd_rate_guard::server::listener::Network;
     use policyd_rate_guard::system::sockets;
     use policyd_rate_guard::telemetry::DECISION;
-    use tokio::sync::{Semaphore, watch};
-    use tokio_util::task::TaskTracker;
+    use tokio::sync::watch;
 
     const UNLUCKY: &str = "unlucky@example.com";
 
@@ -352,8 +351,7 @@ mod panics {
         let bound = sockets::listen(&config.sockets, None).unwrap();
 
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let ending = Ending::default();
-        let (answerer, committing) = runtime.block_on(async {
+        let (answerer, network, committing) = runtime.block_on(async {
             let (queue, waiting) = queue(64);
             let metrics = Arc::default();
             let (terms, terms_now) = watch::channel(Arc::new(terms(&config)));
@@ -364,12 +362,9 @@ mod panics {
                 committer.run().await
             });
             let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, Notifier::silent(Arc::default())));
-            let (room, tasks) = (Arc::new(Semaphore::new(8)), TaskTracker::new());
-            for bound in &bound {
-                let acceptor = Acceptor::new(bound).unwrap();
-                tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), ending.clone()));
-            }
-            (answerer, committing)
+            let network = Network::new(answerer.clone(), 8);
+            bound.iter().for_each(|bound| network.listen(bound).unwrap());
+            (answerer, network, committing)
         });
 
         let mut others: Vec<Client> = (0..3).map(|_| Client::unix(&path)).collect();
@@ -385,7 +380,7 @@ mod panics {
         let tally = answerer.metrics.to_string();
         assert!(tally.contains("connections; 27 accepted, 0 blocked"), "{tally}");
         assert!(!committing.is_finished());
-        ending.cut.cancel();
+        network.ending.cut.cancel();
         runtime.shutdown_timeout(RECOVERY);
     }
 }

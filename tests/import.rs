@@ -50,6 +50,9 @@ fn settings_and_lists_are_shown_then_written_then_left_alone() {
 
     let (done, applied) = import(&setup, &arguments, &["--apply"]);
     assert!(done, "{applied}");
+    // Of a running daemon, only that makes SOCKET listen.
+    assert!(applied.contains("systemctl restart policyd-rate-guard.service"), "{applied}");
+    assert!(!shown.contains("systemctl"), "{shown}");
     let written = fs::read_to_string(&ours).unwrap();
     assert!(written.contains("QUOTA_STEPS='1x HOLD quota exceeded; 2x REJECT max quota exceeded'\n"), "{written}");
     assert!(written.contains("SENDER_STRIP_DOMAIN=True\n") && written.contains("LOG_CONSOLE='True'\n"), "{written}");
@@ -61,8 +64,12 @@ fn settings_and_lists_are_shown_then_written_then_left_alone() {
     fs::copy(&ours, &taken).unwrap();
     let again: Vec<String> = arguments.iter().map(|word| word.replace("settings.env", "taken.env")).collect();
     let (done, second) = import(&setup, &again, &["--apply"]);
-    assert!(done && second.matches("nothing to do").count() == 3, "{second}");
+    assert!(done && second.matches("nothing to do").count() == 3 && !second.contains("systemctl"), "{second}");
     assert_eq!(fs::read_to_string(&taken).unwrap(), written, "the second time nothing changes");
+
+    fs::write(setup.folder().join("policyd.cfg"), POLICYD.replace("quota=15", "quota=16")).unwrap();
+    let (done, quota) = import(&setup, &again, &["--apply"]);
+    assert!(done && quota.contains("systemctl reload policyd-rate-guard.service"), "{quota}");
 }
 
 #[test]

@@ -68,6 +68,25 @@ mod the_end {
     }
 
     #[test]
+    fn a_service_manager_that_does_not_read_holds_up_neither_mail_nor_signals() {
+        // The committer's heartbeat comes every tenth of a second.
+        let mut daemon = Setup::sqlite().setting("QUOTA", "2").environment("WATCHDOG_USEC", "200000").start();
+        let mut client = daemon.connect();
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+        daemon.jam_notifications();
+        daemon.change_setting("QUOTA_STEPS", "1x HOLD");
+        daemon.signal(Signal::SIGHUP);
+        daemon.await_log("the settings were read again");
+        // Some heartbeats pass.
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+        assert!(client.ask(&Request::data(ALICE, 1)).starts_with("HOLD"), "it is counted, and by the new terms");
+        let begun = Instant::now();
+        assert_eq!(daemon.term().code(), Some(0));
+        assert!(begun.elapsed() < DRAIN, "{:?}", begun.elapsed());
+    }
+
+    #[test]
     fn what_was_sent_before_the_signal_is_answered_also_on_a_connection_just_made() {
         let mut daemon = Setup::sqlite().start();
         let mut known = daemon.connect();
@@ -266,6 +285,16 @@ mod sockets {
     }
 
     #[test]
+    fn a_new_database_is_not_for_everybody_and_a_stricter_umask_is_kept() {
+        for (umask, mode) in [("022", 0o640), ("077", 0o600)] {
+            let shell = format!("umask {umask}; exec \"$@\"");
+            let daemon = Setup::sqlite().through(["sh", "-c", &shell, "sh"]).start();
+            let file = daemon.setup().folder().join("policyd-rate-guard.db");
+            assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, mode, "{umask}");
+        }
+    }
+
+    #[test]
     fn the_socket_of_a_dead_process_is_replaced() {
         let setup = Setup::sqlite();
         drop(UnixListener::bind(setup.unix_path()).unwrap());
@@ -315,7 +344,7 @@ mod sockets {
     #[test]
     fn connections_beyond_the_limit_of_open_files_wait_their_turn() {
         // 64 descriptors are kept for other things, so there is room for 8 connections and one more per socket.
-        let daemon = Setup::sqlite().through(["prlimit", "--nofile=72:72"]).start();
+        let mut daemon = Setup::sqlite().through(["prlimit", "--nofile=72:72"]).start();
         let mut clients: Vec<Client> = (0..50).map(|_| daemon.connect()).collect();
         clients.iter_mut().for_each(|client| client.send(&Request::data(ALICE, 1)));
         for client in clients.iter_mut().take(8) {
@@ -323,6 +352,7 @@ mod sockets {
             assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED, "those inside stay");
         }
         assert!(clients.iter_mut().skip(10).all(|client| client.is_silent_for(Duration::from_millis(2))));
+        daemon.await_log("all 10 connections are in use, and whoever comes now waits");
         clients.drain(..8);
         for mut client in clients {
             assert_eq!(client.reply(), ACCEPTED, "there is room now");

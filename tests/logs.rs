@@ -181,6 +181,24 @@ mod syslog {
     }
 
     #[test]
+    fn a_reload_switches_it_on_and_off_and_standard_error_too() {
+        let setup = Setup::sqlite();
+        let path = setup.folder().join("dev-log");
+        let socket = listen(&path);
+        let mut daemon = setup.start();
+        daemon.change_setting("SYSLOG", &path.display().to_string());
+        daemon.change_setting("LOG_CONSOLE", "False");
+        daemon.hup();
+        daemon.connect().ask(&Request::data("first@example.com", 1));
+        next_with(&socket, "first@example.com");
+        daemon.change_setting("SYSLOG", "False");
+        daemon.hup();
+        daemon.connect().ask(&Request::data("second@example.com", 1));
+        daemon.await_log("second@example.com");
+        assert!(!daemon.log().contains("first@example.com") && !daemon.log().contains("restart"), "{}", daemon.log());
+    }
+
+    #[test]
     fn a_log_daemon_that_hangs_delays_no_answer_and_not_the_end() {
         let setup = Setup::sqlite();
         let path = setup.folder().join("dev-log");

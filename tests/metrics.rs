@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -186,13 +186,45 @@ fn who_asks_too_much_is_cut_off_and_mail_goes_on() {
 }
 
 #[test]
-fn an_address_that_is_taken_is_named() {
+fn an_address_that_is_taken_is_named_and_tried_again_while_mail_goes_on() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let output = Setup::sqlite().setting("METRICS_LISTEN", &address).run("serve", &[]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(71), "{told}");
-    assert!(told.contains(&format!("METRICS_LISTEN: cannot listen on {address}")), "{told}");
+    let address = taken.local_addr().unwrap();
+    let mut daemon = Setup::sqlite().setting("METRICS_LISTEN", &address.to_string()).start();
+    assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 1)), "DUNNO");
+    daemon.await_log(&format!("METRICS_LISTEN: cannot listen on {address}: Address already in use"));
+    drop(taken);
+    daemon.await_log(&format!("the page is on http://{address}/"));
+    assert_eq!(get(address, "/healthz").status(), 200);
+    assert_eq!(daemon.log().matches("cannot listen").count(), 1, "told once");
+}
+
+#[test]
+fn a_name_is_listened_on_at_each_of_its_addresses() {
+    let port = free_port();
+    let mut daemon = Setup::sqlite().setting("METRICS_LISTEN", &format!("localhost:{port}")).start();
+    let addresses: Vec<SocketAddr> = ("localhost", port).to_socket_addrs().unwrap().collect();
+    for address in addresses {
+        daemon.await_log(&format!("the page is on http://{address}/"));
+        assert_eq!(http::ask_as("localhost", address, "GET", "/", "").status(), 200);
+    }
+}
+
+#[test]
+fn names_that_have_no_address_stop_neither_the_daemon_nor_a_command() {
+    let setup = Setup::sqlite()
+        .setting("METRICS_LISTEN", "nowhere.invalid:9464")
+        .setting("STATUS_TOKEN", "a token that nobody guesses")
+        .setting("NOTIFY_MAIL_TO", "postmaster@example.com")
+        .setting("NOTIFY_MAIL_SERVER", "nowhere.invalid:25")
+        .setting("QUOTA", "1");
+    let mut daemon = setup.start();
+    assert!(daemon.setup().run("sender", &["list"]).status.success());
+    let mut client = daemon.connect();
+    (0..2).for_each(|_| drop(client.ask(&Request::data("alice@example.com", 1))));
+    daemon.await_log("METRICS_LISTEN: nowhere.invalid:9464 has no address");
+    daemon.await_log("mail: telling about alice@example.com failed: the mail server: ");
+    daemon.hup();
+    daemon.await_log("the settings were read again");
 }
 
 #[test]

@@ -295,6 +295,38 @@ fn several_daemons_tell_once_on_postgres() {
 }
 
 #[test]
+fn the_end_leaves_nobody_untold_for_the_sake_of_the_database_on_postgres() {
+    let (receiver, database) = (Receiver::start(), Postgres::shared().database());
+    let mut daemon = with_webhook(Setup::on(&database), &receiver, "/").start();
+    let lock = || {
+        let session = database.session();
+        session.execute("BEGIN");
+        session.execute("LOCK TABLE notices");
+        session
+    };
+    // What took so long is followed by the longest rest.
+    let session = lock();
+    block(&mut daemon.connect(), "alice@example.com");
+    thread::sleep(Duration::from_secs(1));
+    session.execute("COMMIT");
+    receiver.await_requests(1);
+    block(&mut daemon.connect(), "bob@example.com");
+    let began = Instant::now();
+    assert!(daemon.term().success());
+    assert!(began.elapsed() < Duration::from_millis(1500), "the end took {:?}", began.elapsed());
+    assert_eq!(json(&receiver.await_requests(2)[1])["sender"], "bob@example.com");
+
+    // Nor does it wait for a database that does not answer.
+    daemon.start_again();
+    let _session = lock();
+    block(&mut daemon.connect(), "carol@example.com");
+    block(&mut daemon.connect(), "dave@example.com");
+    assert!(daemon.term().success());
+    receiver.await_requests(4);
+    assert!(!daemon.log().contains("before the end"), "{}", daemon.log());
+}
+
+#[test]
 fn a_database_in_memory_only_tells_too() {
     let receiver = Receiver::start();
     let daemon = with_webhook(Setup::sqlite().setting("DB_DATABASE", ":memory:"), &receiver, "/").start();
@@ -364,12 +396,13 @@ fn no_log_level_shows_the_secret_or_the_token() {
     assert!(log.contains("the receiver answered 500"), "{log}");
 }
 
-/// Certificates of an authority of its own for `localhost`, and a server that takes one call and prints its first line.
+/// Certificates of an authority of its own for `localhost`, those of the authority before it, and a server that takes one call and prints its first line.
 fn tls_server(folder: &Path, port: u16) -> Process {
     let openssl = |arguments: &str| {
         run(Command::new("openssl").current_dir(folder).args(arguments.split(' ')).stderr(Stdio::null()));
     };
     openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca");
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout old-ca.key -out old-ca.pem -days 2 -subj /CN=old-test-ca");
     openssl("req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost");
     fs::write(folder.join("server.ext"), "subjectAltName=DNS:localhost\n").unwrap();
     openssl(
@@ -396,22 +429,22 @@ server.serve_forever()";
 }
 
 #[test]
-fn a_certificate_is_verified_and_an_authority_of_ones_own_can_be_added() {
+fn a_certificate_is_verified_and_an_authority_of_ones_own_can_be_added_and_renewed() {
     let folder = tempfile::tempdir().unwrap();
     let port = free_port();
     let _server = tls_server(folder.path(), port);
     let url = format!("https://localhost:{port}/hook");
     let unused = Receiver::start();
     let setup = with_webhook(Setup::sqlite(), &unused, "/").setting("WEBHOOK_URL", &url);
-    fs::copy(folder.path().join("ca.pem"), setup.folder().join("ca.pem")).unwrap();
-    let ca_file = setup.folder().join("ca.pem").display().to_string();
-    let mut daemon = setup.start();
+    let ca_file = setup.folder().join("ca.pem");
+    fs::copy(folder.path().join("old-ca.pem"), &ca_file).unwrap();
+    let mut daemon = setup.setting("WEBHOOK_CA_FILE", &ca_file.display().to_string()).start();
     block(&mut daemon.connect(), "alice@example.com");
     daemon.await_log("telling about alice@example.com failed: ");
     await_figure(&daemon, "notifications_total", r#"{channel="webhook",outcome="retried"}"#, 1);
     assert!(!folder.path().join("received").exists(), "nothing is sent to who cannot prove its name");
     assert!(daemon.log().to_lowercase().contains("certificate"), "{}", daemon.log());
-    daemon.change_setting("WEBHOOK_CA_FILE", &ca_file);
+    fs::copy(folder.path().join("ca.pem"), &ca_file).unwrap();
     daemon.hup();
     await_figure(&daemon, "notifications_total", r#"{channel="webhook",outcome="delivered"}"#, 1);
     assert!(fs::read_to_string(folder.path().join("received")).unwrap().contains("alice@example.com"));

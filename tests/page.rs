@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use policyd_rate_guard::limiter::lists::Lists;
 use policyd_rate_guard::limiter::terms::Terms;
 use policyd_rate_guard::status::{Collector, Sender, Sort};
 use policyd_rate_guard::store::Store;
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::client::Request;
 use support::daemon::{Daemon, Setup};
 use support::examples;
@@ -299,6 +300,33 @@ fn figures(setup: Setup) {
     await_status(&daemon, |snapshot| sender(snapshot, "full")["recipients"] == 0 && snapshot["blocked_now"] == 1);
 }
 
+#[test]
+fn who_is_on_a_list_is_shown_by_what_it_says() {
+    let setup = Setup::sqlite().setting("QUOTA", "1");
+    let (allow, deny) = (setup.folder().join("allow"), setup.folder().join("deny"));
+    let write = |allowed: &str, denied: &str| {
+        fs::write(&allow, allowed).unwrap();
+        fs::write(&deny, denied).unwrap();
+    };
+    write("", "");
+    let setup = setup.setting("ALLOWLIST", allow.to_str().unwrap()).setting("DENYLIST", deny.to_str().unwrap());
+    let mut daemon = start(setup);
+    let mut client = daemon.connect();
+    for login in ["allowed", "denied", "full"] {
+        (0..2).for_each(|_| drop(client.ask(&Request::data(login, 1))));
+    }
+    await_status(&daemon, |snapshot| snapshot["blocked_now"] == 3);
+    write("allowed\n", "denied\n");
+    daemon.hup();
+    let snapshot = await_status(&daemon, |snapshot| snapshot["blocked_now"] == 2);
+    let next = |name: &str| sender(&snapshot, name)["next"].clone();
+    assert_eq!(next("allowed"), Value::Null);
+    assert_eq!(next("denied"), json!({ "action": "HOLD", "limit": "DENYLIST denied", "free_at": null }));
+    assert_eq!(next("full")["limit"], "1x quota 1");
+    let shown = shown(&daemon, &format!("/api/sender/{}", sender(&snapshot, "allowed")["id"]));
+    assert_eq!(shown["listed"], json!({ "list": "ALLOWLIST", "entry": "allowed", "now": true }));
+}
+
 /// On a large database everybody is read seldom, and in between those who are busy.
 fn busy_senders_are_read_in_between<S: Server>() {
     in_between(Setup::on(&S::shared().database()));
@@ -322,14 +350,14 @@ fn in_between(setup: Setup) {
     // Nor is the machine's own settings file looked for.
     let sources = Sources { search: Vec::new(), ..Sources::new(None, variables, false) };
     let config = config::load(&sources).unwrap().config;
-    let policy = Terms::new(&config, Lists::default(), TimeZone::UTC).policy;
+    let terms = Terms::new(&config, Lists::default(), TimeZone::UTC);
     let mut store = Store::new(&config.database);
     // After the first look it rests for ever.
     let mut collector = Collector::with_rest(Sort::Name, u32::MAX);
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let mut look = || {
         let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-        let snapshot = runtime.block_on(collector.collect(&mut store, &policy, true, now)).unwrap();
+        let snapshot = runtime.block_on(collector.collect(&mut store, &terms, now)).unwrap();
         let one = |sender: &Sender| (sender.sender.clone(), sender.recipients, sender.blocked);
         snapshot.senders.iter().map(one).collect::<Vec<_>>()
     };

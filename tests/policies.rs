@@ -169,6 +169,45 @@ fn recipients_of_a_message_are_limited_where_they_are_named_and_where_they_are_c
     assert_eq!(client.ask(&Request::data(ALICE, 3)), ACCEPTED);
 }
 
+/// After a refusal at DATA the transaction is still open: the client may name one more recipient and try again.
+#[test]
+fn one_recipient_more_than_was_refused_lets_nothing_through() {
+    let daemon = Setup::sqlite().setting("QUOTA", "10").setting("QUOTA_WINDOW", "24h").start();
+    let mut client = daemon.connect();
+    assert_eq!(client.ask(&Request::data(ALICE, 2)), ACCEPTED);
+    for message in 0..5 {
+        let data = |count| Request::data(ALICE, count).instance(format_args!("{message}"));
+        assert_eq!(client.ask(&data(9)), BLOCKED);
+        assert_eq!(client.ask(&data(10)), BLOCKED, "12 of 10");
+    }
+    assert_eq!(client.ask(&Request::data(ALICE, 8)), ACCEPTED, "what was refused does not count");
+    assert_eq!(client.ask(&Request::data(ALICE, 1)), BLOCKED);
+}
+
+/// The first recipient of a message is refused for its message; the next is one of the same message.
+#[test]
+fn the_next_recipient_of_a_refused_message_is_judged_as_that_message() {
+    let daemon = Setup::sqlite().setting("LIMITS", "2 messages/1h DEFER slow down").start();
+    let mut client = daemon.connect();
+    let mut rcpt =
+        |message: u32, name: &str| client.ask(&Request::rcpt(ALICE, name).instance(format_args!("{message}")));
+    for message in 0..2 {
+        assert_eq!([rcpt(message, "a@x"), rcpt(message, "b@x")], [ACCEPTED; 2]);
+    }
+    assert_eq!([rcpt(3, "a@x"), rcpt(3, "b@x"), rcpt(3, "a@x")], ["DEFER slow down"; 3]);
+}
+
+/// Asked at RCPT and at DATA: a recipient who was refused is none, and those who were not are let through.
+#[test]
+fn a_message_passes_with_the_recipients_that_passed() {
+    let daemon = Setup::sqlite().setting("LIMITS", "3 recipients/message REJECT too many").start();
+    let mut client = daemon.connect();
+    let named: Vec<String> =
+        (0..5).map(|number| client.ask(&Request::rcpt(ALICE, &format!("r{number}@x")).instance("one"))).collect();
+    assert_eq!(counted(&named), [(ACCEPTED, 3), ("REJECT too many", 2)]);
+    assert_eq!(client.ask(&Request::data(ALICE, 3).instance("one")), ACCEPTED);
+}
+
 #[test]
 fn bytes_are_limited_where_the_size_is_known() {
     let daemon = Setup::sqlite().setting("LIMITS", "2k bytes/1h DEFER too much").start();
@@ -178,6 +217,19 @@ fn bytes_are_limited_where_the_size_is_known() {
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 549)), "DEFER too much");
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 548)), ACCEPTED);
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 1)), "DEFER too much");
+}
+
+#[test]
+fn a_longer_window_counts_at_once_what_was_sent_before_it_was_set() {
+    let mut daemon = Setup::sqlite().setting("LIMITS", "9 recipients/5m").start();
+    assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 3)), [(ACCEPTED, 3)]);
+    daemon.term();
+    daemon.database().execute("UPDATE usage SET minute = minute - 60");
+    daemon.start_again();
+    assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 1)), [(ACCEPTED, 1)]);
+    daemon.change_setting("LIMITS", "4 recipients/2h");
+    daemon.hup();
+    assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 1)), [(BLOCKED, 1)]);
 }
 
 /// Whoever copies a recipe gets settings that are good.
@@ -218,6 +270,7 @@ on_every_database! {
     old_history_is_deleted_and_what_windows_look_at_is_not
     the_history_of_an_adopted_database_is_filled_in_once
     ten_limits_at_once_are_exact_with_three_daemons
+    content_is_limited_exactly_with_two_daemons
 }
 
 mod run {
@@ -322,6 +375,29 @@ mod run {
         assert_eq!(passed(&|| Request::data("messages@example.com", 1)), 60);
         assert_eq!(passed(&|| Request::data("recipients@example.com", 5)), 30);
         assert_eq!(passed(&|| Request::end_of_message("bytes@example.com", 1, 1000)), 20);
+    }
+
+    /// Asked at DATA and at END-OF-MESSAGE: the latter charges bytes and raises no counter.
+    pub fn content_is_limited_exactly_with_two_daemons(setup: Setup) {
+        let settle = |setup: Setup| setup.setting("LIMITS", "10k bytes/1h REJECT bytes");
+        let first = settle(setup).start();
+        let second = settle(Setup::on(first.database())).start();
+        let mut clients = [&first, &second].map(|daemon| (daemon.connect(), Vec::new()));
+        for (at, (client, messages)) in clients.iter_mut().enumerate() {
+            for number in 0..20 {
+                let message = format!("{at}.{number}");
+                assert_eq!(client.ask(&Request::data(ALICE, 1).instance(&message)), ACCEPTED);
+                messages.push(message);
+            }
+        }
+        let mut content = Vec::new();
+        for _ in 0..20 {
+            for (client, messages) in &mut clients {
+                let message = messages.pop().unwrap();
+                content.push(client.ask(&Request::end_of_message(ALICE, 1, 1024).instance(message)));
+            }
+        }
+        assert_eq!(counted(&content), [(ACCEPTED, 10), ("REJECT bytes", 30)]);
     }
 }
 

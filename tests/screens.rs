@@ -200,6 +200,7 @@ fn about() -> About {
             created_at: NOW - 90 * 86_400,
             updated_at: NOW - 61,
         },
+        listed: None,
         explained: explain(&policy, &standing, NOW),
         hours: (0..24).map(hour).collect(),
         blocked: blocked.collect(),

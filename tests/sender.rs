@@ -68,6 +68,7 @@ on_every_database! {
     a_reset_frees_at_once_and_history_stays
     show_explains_each_limit_and_what_was_blocked
     held_mail_is_listed_for_postsuper
+    held_mail_is_listed_the_morning_after
     lists_are_sorted_filtered_and_know_who_is_blocked
     delete_takes_the_history_and_on_demand_the_messages
     three_daemons_give_new_logins_their_domains_quota_exactly
@@ -213,6 +214,30 @@ mod run {
         assert_eq!(told(daemon.setup(), &["show", ALICE, "--held"]), "4bHELD3z\n");
     }
 
+    pub fn held_mail_is_listed_the_morning_after(setup: Setup) {
+        let daemon = setup
+            .setting("QUOTA", "1")
+            .setting("QUOTA_WINDOW", "reset")
+            .setting("QUOTA_STEPS", "1x HOLD quota exceeded")
+            .start();
+        let mut client = daemon.connect();
+        for id in ["4bFIRST1z", "4bOLD1z", "4bHELD1z"] {
+            client.ask(&Request::data(ALICE, 1).queue_id(id));
+        }
+        assert!(daemon.setup().run("cleanup", &[]).status.success());
+        let listed = |arguments: &[&str]| {
+            let (status, stdout, stderr) = sender(daemon.setup(), &[&["show", ALICE, "--held"], arguments].concat());
+            assert_eq!(status, 0, "{stderr}");
+            (stdout, stderr)
+        };
+        daemon.database().execute("UPDATE messages SET created_at = '2026-01-01 00:00:00' WHERE msgid = '4bOLD1z'");
+        let (ids, said) = listed(&[]);
+        assert_eq!(ids, "4bHELD1z\n");
+        assert!(said.starts_with("1 held since ") && said.contains("; others before, from 2026-01-01"), "{said}");
+        assert_eq!(listed(&["--since", "40000d"]).0, "4bOLD1z\n4bHELD1z\n");
+        assert_eq!(sender(daemon.setup(), &["show", ALICE, "--since", "1d"]).0, USAGE);
+    }
+
     pub fn lists_are_sorted_filtered_and_know_who_is_blocked(setup: Setup) {
         let daemon = setup.setting("QUOTA", "5").setting("QUOTA_WINDOW", "24h").start();
         let mut client = daemon.connect();
@@ -340,6 +365,52 @@ mod run {
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         path.display().to_string()
     }
+}
+
+#[test]
+fn a_list_decides_in_the_place_of_a_quota_and_is_told() {
+    let setup = Setup::sqlite().setting("QUOTA", "3").setting("QUOTA_STEPS", "1x REJECT over");
+    let (allow, deny) = (setup.folder().join("allow"), setup.folder().join("deny"));
+    fs::write(&allow, "").unwrap();
+    fs::write(&deny, "").unwrap();
+    let setup = setup.setting("ALLOWLIST", allow.to_str().unwrap()).setting("DENYLIST", deny.to_str().unwrap());
+    let mut daemon = setup.setting("DENYLIST_ACTION", "HOLD denied sender").start();
+    let mut client = daemon.connect();
+    for login in [ALICE, "bob@example.com"] {
+        client.ask(&Request::data(login, 1));
+    }
+    fs::write(&allow, "@example.com\ncarol@example.net\n").unwrap();
+    fs::write(&deny, "bob@example.com\nsender:<>\n").unwrap();
+    daemon.hup();
+    let setup = daemon.setup();
+
+    // The admin's first thought about a stolen password, which does nothing here.
+    let (status, _, stderr) = sender(setup, &["set", ALICE, "--quota", "0"]);
+    assert!(status == 0 && stderr.contains("ALLOWLIST has @example.com: its mail is not counted"), "{stderr}");
+    assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+    let text = told(setup, &["show", ALICE]);
+    assert!(text.contains("list       ALLOWLIST has @example.com: ") && text.contains("next mail  DUNNO\n"), "{text}");
+    let shown = json(setup, &["show", ALICE]);
+    assert_eq!((&shown["next"], &shown["listed"]["list"]), (&"DUNNO".into(), &"ALLOWLIST".into()));
+    assert_eq!(shown["limits"][0]["exceeded"], true, "what the list keeps from acting is shown as it is");
+
+    assert_eq!(client.ask(&Request::data("bob@example.com", 1)), "HOLD denied sender");
+    let shown = json(setup, &["show", "bob@example.com"]);
+    assert_eq!((&shown["next"], &shown["listed"]["entry"]), (&"HOLD denied sender".into(), &"bob@example.com".into()));
+    let list = json(setup, &["list", "--sort", "name"]);
+    assert_eq!((&list[0]["blocked"], &list[1]["blocked"]), (&Value::Null, &"HOLD".into()), "{list}");
+    let lines = told(setup, &["list", "--sort", "name"]);
+    assert!(lines.contains("  on ALLOWLIST\n") && lines.contains("  HOLD, on DENYLIST\n"), "{lines}");
+
+    assert_eq!(client.ask(&Request::data("carol@example.net", 9)), ACCEPTED);
+    let (status, _, stderr) = sender(setup, &["show", "carol@example.net"]);
+    assert!(status == NO_USER && stderr.contains("; ALLOWLIST has carol@example.net: "), "{stderr}");
+
+    // What is asked can be told without the lists.
+    fs::write(&allow, "*@example.com\n").unwrap();
+    let (status, stdout, stderr) = sender(setup, &["show", ALICE]);
+    assert!(status == 0 && stdout.contains("next mail  REJECT"), "{stdout}{stderr}");
+    assert!(stderr.contains("knows nothing of ALLOWLIST and DENYLIST: ") && stderr.contains("allow:1"), "{stderr}");
 }
 
 #[test]

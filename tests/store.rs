@@ -79,12 +79,15 @@ impl Place {
 
     /// A store whose tables may not be there yet.
     fn unprepared(&self) -> Opened {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        Opened { runtime, store: Store::new(&self.config()) }
+    }
+
+    fn config(&self) -> config::Database {
         let sources = Sources { explicit: None, search: vec![], environment: vec![], is_root: false };
         let environment =
             self.database.settings().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let loaded = config::load(&Sources { environment, ..sources }).unwrap();
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        Opened { runtime, store: Store::new(&loaded.config.database) }
+        config::load(&Sources { environment, ..sources }).unwrap().config.database
     }
 
     fn open(&self) -> Opened {
@@ -272,16 +275,28 @@ fn usage_and_networks_add_up_and_are_read_back_from_a_time_on(place: &Place) {
         let minutes: Vec<i64> = read.usage.iter().map(|row| row.minute).collect();
         (minutes, read)
     };
-    let (minutes, all) = read(NOW - 7200);
+    let (minutes, mut all) = read(NOW - 7200);
     assert_eq!(minutes, [minute - 60, minute]);
     assert_eq!(all.usage[1], UsageRow { messages: 2, recipients: 4, bytes: 10_000_000_000, ..used(minute, 0) });
-    assert_eq!(
-        all.seen,
-        [seen("192.0.2.0/24", NOW), seen("2001:db8::/48", NOW - 3600)],
-        "the latest first, never earlier"
-    );
+    all.seen.sort_by_key(|seen| -seen.last_seen);
+    assert_eq!(all.seen, [seen("192.0.2.0/24", NOW), seen("2001:db8::/48", NOW - 3600)], "never earlier");
     let (minutes, late) = read(NOW - 600);
     assert_eq!((minutes, late.seen.len()), (vec![minute], 1));
+}
+
+fn a_sender_from_very_many_networks_hides_nobody_elses(place: &Place) {
+    let mut store = place.open();
+    let senders = [sum("alice", 1, 1), sum("botnet", 1, 1)];
+    let ids: Vec<i64> = store.settle(&senders).iter().map(|row| row.unwrap().id).collect();
+    let seen = |id: usize, network: String, last_seen| SeenRow { ratelimit_id: ids[id], network, last_seen };
+    let mut all = vec![seen(0, "192.0.2.0/24".into(), NOW - 9)];
+    all.extend((0..10_050).map(|number| seen(1, format!("10.{}.{}.0/24", number / 256, number % 256), NOW)));
+    let writes = Writes { seen: all, ..Writes::default() };
+    store.judged_by(Clerk { writes, histories_since: None }, &senders, NOW).unwrap();
+    let clerk = Clerk { histories_since: Some(NOW - 60), ..Clerk::default() };
+    let (_, read) = store.judged_by(clerk, &senders, NOW).unwrap();
+    let of = |id: usize| read.seen.iter().filter(|seen| seen.ratelimit_id == ids[id]).count();
+    assert_eq!((of(0), of(1)), (1, 10_000));
 }
 
 fn several_writers_lose_nothing(place: &Place) {
@@ -359,7 +374,7 @@ fn one_of_many_claims_the_reset(place: &Place) {
             let claim = || {
                 let mut store = place.unprepared();
                 start.wait();
-                store.runtime.block_on(store.store.claim_reset(now, now - 72_000, false)).unwrap()
+                store.runtime.block_on(store.store.claim_reset(now, Some(now - 72_000))).unwrap()
             };
             let claims: Vec<_> = (0..6).map(|_| scope.spawn(claim)).collect();
             claims.into_iter().map(|claim| claim.join().unwrap()).collect()
@@ -367,7 +382,7 @@ fn one_of_many_claims_the_reset(place: &Place) {
         assert_eq!(claims.iter().flatten().count(), 1, "{claims:?}");
         assert_eq!(store.runtime.block_on(store.store.last_reset()).unwrap(), Some(now));
     }
-    assert!(store.runtime.block_on(store.store.claim_reset(NOW, NOW, true)).unwrap().is_some(), "always");
+    assert!(store.runtime.block_on(store.store.claim_reset(NOW, None)).unwrap().is_some(), "always");
     store.runtime.block_on(store.store.unclaim_reset(7)).unwrap();
     assert_eq!(store.runtime.block_on(store.store.last_reset()).unwrap(), Some(7));
 }
@@ -414,6 +429,41 @@ fn migrate_lists_does_and_has_nothing_left_to_do(place: &Place) {
     assert_eq!(run(&[]), status.replace("pending", "done   "));
     assert_eq!(run(&["--status"]), status.replace("pending", "done   "));
     assert_eq!(run(&[]), "Nothing to do: the database is up to date.\n");
+}
+
+fn a_reader_writes_nothing(place: &Place) {
+    let reading = || {
+        let opened = place.unprepared();
+        Opened { store: Store::reading(&place.config()), ..opened }
+    };
+    let mut reader = reading();
+    let listed = reader.runtime.block_on(reader.store.migrations()).unwrap();
+    assert!(listed.iter().all(|step| !step.applied));
+    if let Some(scratch) = &place.scratch {
+        assert!(!scratch.join("test.db").exists(), "no file is made");
+    } else {
+        // Nor a table, or this would fail.
+        place.database.execute("CREATE TABLE _sqlx_migrations (id INT)");
+        place.database.execute("DROP TABLE _sqlx_migrations");
+    }
+    drop(place.open());
+    let mut reader = reading();
+    let refused = reader.runtime.block_on(reader.store.heartbeat(NOW));
+    assert!(refused.is_err(), "{refused:?}");
+    let listed = reader.runtime.block_on(reader.store.migrations()).unwrap();
+    assert!(listed.iter().all(|step| step.applied));
+}
+
+#[test]
+fn sqlite_a_reader_leaves_the_journal_as_it_is() {
+    let place = Place::sqlite();
+    drop(place.open());
+    place.database.execute("PRAGMA journal_mode = DELETE");
+    let mut reader = place.unprepared();
+    reader.store = Store::reading(&place.config());
+    assert!(reader.runtime.block_on(reader.store.last_reset()).is_ok());
+    drop(reader);
+    assert_eq!(place.database.select(&["journal_mode"], "FROM pragma_journal_mode"), [["delete"]]);
 }
 
 fn a_newer_database_is_refused_with_a_clear_word(place: &Place) {
@@ -509,6 +559,7 @@ on_every_database! {
     audit_rows_are_written_with_their_sums_and_cut_to_their_columns
     times_are_the_ones_given
     usage_and_networks_add_up_and_are_read_back_from_a_time_on
+    a_sender_from_very_many_networks_hides_nobody_elses
     several_writers_lose_nothing
     a_reset_goes_in_chunks_and_leaves_locked_quotas_and_times
     old_messages_and_idle_rows_are_deleted
@@ -516,6 +567,7 @@ on_every_database! {
     migrations_run_once_also_when_several_start_together
     a_migration_that_was_cut_short_is_done_again
     migrate_lists_does_and_has_nothing_left_to_do
+    a_reader_writes_nothing
     a_newer_database_is_refused_with_a_clear_word
     a_refused_value_writes_nothing_of_its_batch
 }

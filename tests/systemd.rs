@@ -9,17 +9,21 @@ mod support {
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use policyd_rate_guard::system::systemd;
+use policyd_rate_guard::system::systemd::{self, ServiceManager};
 use support::own_process;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn every_state_is_told() {
     let Some(mut command) = own_process::command("every_state_is_told", &[]) else {
-        systemd::ready("waiting for the database\nMAINPID=1");
-        systemd::status("64 connections");
-        systemd::reloading();
-        systemd::keep_alive();
-        systemd::stopping();
+        let manager = ServiceManager::start().unwrap();
+        manager.ready("waiting for the database\nMAINPID=1");
+        manager.status("64 connections");
+        manager.reloading();
+        manager.keep_alive();
+        manager.stopping();
+        manager.flush(PATIENCE);
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -48,12 +52,39 @@ fn every_state_is_told() {
 }
 
 #[test]
+fn a_manager_that_does_not_read_holds_nobody_up_and_later_hears_what_is_told_once() {
+    let name = "a_manager_that_does_not_read_holds_nobody_up_and_later_hears_what_is_told_once";
+    let Some(mut command) = own_process::command(name, &[]) else {
+        let path = std::env::var_os("NOTIFY_SOCKET").unwrap();
+        let socket = UnixDatagram::bind(&path).unwrap();
+        let other = UnixDatagram::unbound().unwrap();
+        other.set_nonblocking(true).unwrap();
+        while other.send_to(b"X=1", &path).is_ok() {}
+        let manager = ServiceManager::start().unwrap();
+        for _ in 0..1000 {
+            manager.status("64 connections");
+            manager.keep_alive();
+        }
+        manager.ready("ready");
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut buffer = [0; 1024];
+        let mut hear = || socket.recv(&mut buffer).map(|length| buffer[..length].to_vec()).unwrap();
+        while hear() != b"READY=1\nSTATUS=ready\n" {}
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    own_process::succeeds(command.env("NOTIFY_SOCKET", folder.path().join("notify")));
+}
+
+#[test]
 fn without_systemd_nothing_happens() {
     let Some(mut command) = own_process::command("without_systemd_nothing_happens", &[]) else {
-        systemd::ready("ready");
-        systemd::reloading();
-        systemd::keep_alive();
-        systemd::stopping();
+        let manager = ServiceManager::start().unwrap();
+        manager.ready("ready");
+        manager.reloading();
+        manager.keep_alive();
+        manager.stopping();
+        manager.flush(PATIENCE);
         assert_eq!(systemd::watchdog_interval(), None);
         assert!(!systemd::under_systemd_journal());
         return;

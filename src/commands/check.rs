@@ -1,11 +1,13 @@
-//! `check`: says what is wrong with the settings, or what they come to and where each comes from.
+//! `check`: says what is wrong with the settings and with the lists that they name, or what they come to and where each
+//! comes from.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
 use crate::cli::Check;
-use crate::config::{self, Effective, Finding, Origin, Severity, Sources};
+use crate::config::{self, ConfigError, Effective, Finding, Loaded, Origin, Severity, Sources};
+use crate::system::privileges;
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -45,9 +47,37 @@ struct Place {
 /// Prints the findings and, when the settings are good, all of them as they are in effect; with `quiet` the findings only.
 /// Returns whether the settings are good.
 ///
-/// Blocks as [`config::load`] does; fails when `out` does.
+/// Blocks as [`config::load`] does; fails when `out` does. Before it reads a list, root becomes USER for good.
 pub fn run(sources: &Sources, options: &Check, out: &mut impl Write) -> io::Result<bool> {
-    let (findings, effective, ok) = match config::load(sources) {
+    report(read(sources), options, out)
+}
+
+/// All that `serve` and a reload read: what passes here, they take.
+fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let loaded = config::load(sources)?;
+    let Err(found) = lists_are_good(&loaded.config) else { return Ok(loaded) };
+    Err(ConfigError { findings: [loaded.warnings, found.findings].concat() })
+}
+
+fn lists_are_good(config: &config::Config) -> Result<(), ConfigError> {
+    if config.lists.allow.is_none() && config.lists.deny.is_none() {
+        return Ok(());
+    }
+    // The daemon reads them as USER, too.
+    privileges::become_user(&config.sockets).map_err(|error| ConfigError {
+        findings: vec![Finding {
+            severity: Severity::Error,
+            origin: None,
+            name: None,
+            value: None,
+            message: error.to_string(),
+        }],
+    })?;
+    config::load_lists(config).map(drop)
+}
+
+fn report(read: Result<Loaded, ConfigError>, options: &Check, out: &mut impl Write) -> io::Result<bool> {
+    let (findings, effective, ok) = match read {
         Ok(loaded) => (loaded.warnings, loaded.effective, true),
         Err(error) => (error.findings, Vec::new(), false),
     };

@@ -3,13 +3,15 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{database, print, print_json};
-use crate::cli;
+use crate::cli::{self, Recent};
 use crate::commit::breaker;
 use crate::config::{Config, Sources, Window};
 use crate::exit::{Exit, Failed};
+use crate::limiter::day;
 use crate::limiter::limit::longest_window;
 use crate::notify::dispatcher::KEPT as NOTICES_KEPT;
 use crate::store::maintenance::{Aged, Chunk, Worked};
@@ -37,8 +39,9 @@ pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
         let place = store.place();
         let report = match store.migrate(false).await {
             Ok(_) => {
-                let within = options.unless_within;
-                clean(&mut store, &config, within)
+                let now = breaker::now();
+                let unless = options.unless_within.map(|recent| since(recent, now, &TimeZone::system()));
+                clean(&mut store, &config, now, unless)
                     .await
                     .map_err(|error| Failed::new(Exit::Unavailable, format_args!("{place}: {error}")))
             }
@@ -62,12 +65,21 @@ pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
     Ok(Exit::Ok)
 }
 
-async fn clean(store: &mut Store, config: &Config, unless_within: Option<Duration>) -> Result<Report, Failure> {
-    let now = breaker::now();
+/// The time, in seconds since 1970, from which on a reset makes another one needless.
+///
+/// `today` is for a daily timer: a reset late in the day, of a host that was down at midnight or by hand, does not stand in
+/// for the one at the next midnight, which senders are told; and of several hosts' timers, however exact, the first resets.
+fn since(recent: Recent, now: i64, zone: &TimeZone) -> i64 {
+    match recent {
+        Recent::Today => day::began(now, zone),
+        Recent::Within(time) => now.saturating_sub(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+    }
+}
+
+/// Does it all. Counters that were reset at `unless` or later stay.
+async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>) -> Result<Report, Failure> {
     let mut report = Report::default();
-    let before = i64::try_from(unless_within.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
-    let claimed = store.claim_reset(now, now.saturating_sub(before), unless_within.is_none()).await?;
-    if let Some(previous) = claimed {
+    if let Some(previous) = store.claim_reset(now, unless).await? {
         let reset = async |store: &mut Store, after| store.chunk(Chunk::Reset, after).await;
         match in_chunks(store, "senders reset", reset).await {
             Ok(count) => report.senders_reset = Some(count),
@@ -140,4 +152,64 @@ async fn in_chunks(
         eprintln!();
     }
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    /// Runs the timers of some hosts, and gives the times at which counters were reset.
+    fn resets(recent: Recent, zone: &str, runs: &[&'static str]) -> Vec<&'static str> {
+        let zone = TimeZone::get(zone).unwrap();
+        let mut last = i64::MIN;
+        let mut resets = Vec::new();
+        for &run in runs {
+            let now = run.parse::<Timestamp>().unwrap().as_second();
+            if last < since(recent, now, &zone) {
+                last = now;
+                resets.push(run);
+            }
+        }
+        resets
+    }
+
+    #[test]
+    fn a_late_reset_leaves_the_next_midnight_its_own() {
+        // Down over midnight and up at eight; by hand at noon of the second day; two hosts, one of them with a delay.
+        let runs = [
+            "2026-11-13T23:00:10Z",
+            "2026-11-15T07:00:00Z",
+            "2026-11-15T23:00:10Z",
+            "2026-11-15T23:20:00Z",
+            "2026-11-16T11:00:00Z",
+            "2026-11-16T23:00:10Z",
+        ];
+        let [first, late, midnight, _, _, next] = runs;
+        assert_eq!(resets(Recent::Today, "Europe/Zurich", &runs), [first, late, midnight, next]);
+    }
+
+    #[test]
+    fn each_day_has_one_reset_however_long_it_is_and_whenever_its_timer_runs() {
+        // 23 hours, and 25; at midnight, at four, and just before midnight.
+        for runs in [
+            ["2026-03-28T23:00:10Z", "2026-03-29T22:00:10Z", "2026-03-30T22:00:10Z"],
+            ["2026-10-24T22:00:10Z", "2026-10-25T23:00:10Z", "2026-10-26T23:00:10Z"],
+            ["2026-03-28T03:00:00Z", "2026-03-29T02:00:00Z", "2026-03-30T02:00:00Z"],
+            ["2026-10-24T21:59:00Z", "2026-10-25T22:59:00Z", "2026-10-26T22:59:00Z"],
+        ] {
+            assert_eq!(resets(Recent::Today, "Europe/Zurich", &runs), runs);
+        }
+    }
+
+    #[test]
+    fn a_duration_is_one() {
+        let runs = ["2026-11-15T07:00:00Z", "2026-11-15T23:00:10Z", "2026-11-16T03:00:00Z"];
+        let twenty_hours = Recent::Within(Duration::from_secs(20 * 3600));
+        assert_eq!(
+            resets(twenty_hours, "Europe/Zurich", &runs),
+            ["2026-11-15T07:00:00Z"],
+            "20 hours later to the second it stays"
+        );
+    }
 }

@@ -3,8 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::config::{self, Config, Sources};
+use jiff::tz::TimeZone;
+
+use crate::config::{self, Config, Driver, Sources};
 use crate::exit::{Exit, Failed};
+use crate::limiter::lists::Lists;
+use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 use crate::system::privileges;
@@ -15,6 +19,16 @@ pub fn load(sources: &Sources) -> Result<Config, Failed> {
         Ok(loaded) => Ok(loaded.config),
         Err(error) => Err(Failed::new(Exit::Config, error)),
     }
+}
+
+/// The terms on which this host's daemon answers. To be called as USER, who reads the lists. What is asked about senders can
+/// be told without the lists, too: where they cannot be read, that is said on standard error.
+pub fn terms(config: &Config) -> Terms {
+    let lists = config::load_lists(config).unwrap_or_else(|error| {
+        eprintln!("policyd-rate-guard: what follows knows nothing of ALLOWLIST and DENYLIST: {error}");
+        Lists::default()
+    });
+    Terms::new(config, lists, TimeZone::system())
 }
 
 /// Reads the settings, becomes USER if started as root, and runs `work` with a store that is not connected yet.
@@ -34,7 +48,18 @@ where
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     let store = Store::new(&config.database);
-    runtime.block_on(work(config, store))
+    let advice = advice(&config);
+    runtime.block_on(work(config, store)).map_err(|failed| match advice {
+        Some(advice) if failed.exit == Exit::Unavailable => failed.and(&advice),
+        _ => failed,
+    })
+}
+
+/// What to do when the database cannot be used: its file is USER's, and closed to everybody else.
+fn advice(config: &Config) -> Option<String> {
+    let in_a_file = config.database.driver == Driver::Sqlite && config.database.name != ":memory:";
+    (in_a_file && !privileges::is_user(&config.sockets))
+        .then(|| format!("run this as root or {}, whose file it is", config.sockets.user))
 }
 
 /// As [`with_store`], with tables that are up to date; and the connection is ended politely.

@@ -16,11 +16,11 @@ use crate::cli;
 use crate::commit::breaker;
 use crate::commit::committer::RESET_OVERDUE;
 use crate::config::{self, Config, ListenAddress, Sources, Window};
-use crate::doctor::access;
-use crate::doctor::checks::{self, GOOD, Target};
+use crate::doctor::checks::{self, Daemon, GOOD, Target};
 use crate::doctor::postfix::Postfix;
-use crate::doctor::{Finding, Severity};
+use crate::doctor::{Finding, Severity, access, handed, selinux};
 use crate::exit::{Exit, Failed};
+use crate::limiter::limit::Measure;
 use crate::store::Store;
 use crate::system::privileges;
 
@@ -34,6 +34,7 @@ const SHADOWING_UNITS: [&str; 3] = [
 ];
 /// Where its logrotate file stands in the place of ours.
 const SHADOWING_LOGROTATE: &str = "/etc/logrotate.d/policyd-rate-guard";
+const SOCKET_UNIT: &str = "policyd-rate-guard.socket";
 /// What each unit of ours has among its `Documentation=`.
 const MANUAL_PAGE: &str = "man:policyd-rate-guard";
 
@@ -87,28 +88,37 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
         findings.extend(error.findings.iter().map(|found| setting(Severity::Problem, found.to_string())));
     }
     // Where the daemon listens. Sockets that systemd hands over replace the default, but none that was written.
-    let own = match !config.sockets.explicit && is_there(Path::new(PACKAGED_SOCKET)) {
-        true => vec![ListenAddress::Unix(PACKAGED_SOCKET.into())],
-        false => config.sockets.listen.clone(),
+    let handed = handed_over();
+    let told = match (config.sockets.explicit, handed.is_empty()) {
+        (false, false) => handed.clone(),
+        (false, true) if is_there(Path::new(PACKAGED_SOCKET)) => vec![ListenAddress::Unix(PACKAGED_SOCKET.into())],
+        _ => config.sockets.listen.clone(),
     };
+    let own: Vec<ListenAddress> = told.iter().chain(&handed).cloned().collect();
     let mut asked_by_postfix = Vec::new();
     if let Some(postfix) = postfix {
         // The default stays an address of ours: main.cf asks there in PolicydRateGuard's set-up.
         let ours: Vec<ListenAddress> = own.iter().chain(&config.sockets.listen).cloned().collect();
-        findings.extend(checks::configuration(postfix, &ours, config.answers.decision_timeout));
+        let daemon = Daemon {
+            sockets: &ours,
+            decision_timeout: config.answers.decision_timeout,
+            counts_bytes: config.quota.limits.iter().any(|limit| limit.measure == Measure::Bytes),
+        };
+        findings.extend(checks::configuration(postfix, daemon));
         asked_by_postfix.extend(checks::targets(postfix, &ours).into_iter().filter_map(|target| match target {
             Target::Unix(path) => Some(ListenAddress::Unix(path)),
             Target::Tcp(written) => query::named(&written).ok(),
         }));
     }
     let mut asked: BTreeSet<String> = BTreeSet::new();
-    for socket in own.iter().chain(&asked_by_postfix) {
+    for socket in told.iter().chain(&asked_by_postfix) {
         if asked.insert(query::shown(socket)) {
             one_socket(socket, &own, findings);
             if let (Some(postfix), ListenAddress::Unix(path)) = (postfix, socket)
                 && asked_by_postfix.contains(socket)
             {
                 for_postfix(path, postfix, config, findings);
+                findings.extend(for_selinux(path));
             }
         }
     }
@@ -118,6 +128,12 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     runtime.block_on(database(config, findings));
     Ok(())
+}
+
+/// What systemd hands over; nothing where there is no systemd.
+fn handed_over() -> Vec<ListenAddress> {
+    let shown = Command::new("systemctl").args(["show", "-p", handed::PROPERTIES, SOCKET_UNIT]).output();
+    shown.map(|output| handed::addresses(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
 }
 
 /// Also where the directory may not be entered: what cannot be seen may be there.
@@ -181,8 +197,16 @@ fn for_postfix(path: &Path, postfix: &Postfix, config: &Config, findings: &mut V
     }
 }
 
+/// Only of the packaged socket, which our policy module is for: what a site's own policy allows is not known here.
+fn for_selinux(path: &Path) -> Option<Finding> {
+    let directory = path.parent().filter(|_| path == Path::new(PACKAGED_SOCKET))?;
+    let enforce = std::fs::read_to_string("/sys/fs/selinux/enforce").ok()?;
+    let context = Command::new("stat").args(["-c", "%C"]).arg(directory).output().ok()?;
+    selinux::judge(&enforce, directory, &String::from_utf8_lossy(&context.stdout))
+}
+
 async fn database(config: &Config, findings: &mut Vec<Finding>) {
-    let mut store = Store::new(&config.database);
+    let mut store = Store::reading(&config.database);
     let place = store.place();
     let looked = async {
         let pending: Vec<String> =
@@ -200,15 +224,23 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) {
             "The daemon makes them when it starts; until then nothing is counted.",
             "policyd-rate-guard migrate".to_owned(),
         )),
-        Ok(Ok((_, Some(reset)))) if config.quota.window == Window::Reset && breaker::now() - reset > RESET_OVERDUE => {
+        Ok(Ok((_, Some(reset)))) if breaker::now() - reset > RESET_OVERDUE => {
             let hours = (breaker::now() - reset) / 3600;
-            findings.push(Finding::problem(
-                "not-reset",
-                format!("the counters were last reset {hours} hours ago"),
-                "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
-                "systemctl enable --now policyd-rate-guard-cleanup.timer, or set QUOTA_WINDOW=24h, which needs no timer"
-                    .to_owned(),
-            ));
+            let timer = "systemctl enable --now policyd-rate-guard-cleanup.timer";
+            findings.push(match config.quota.window {
+                Window::Reset => Finding::problem(
+                    "not-reset",
+                    format!("the counters were last reset {hours} hours ago"),
+                    "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
+                    format!("{timer}, or set QUOTA_WINDOW=24h, whose quotas need no timer"),
+                ),
+                Window::Sliding(_) => Finding::advice(
+                    "not-cleaned",
+                    format!("`cleanup` has not run for {hours} hours"),
+                    "It deletes what is past its retention: without it the tables grow for ever.",
+                    timer.to_owned(),
+                ),
+            });
         }
         Ok(Ok(_)) => {}
     }

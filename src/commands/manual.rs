@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use clap::builder::PossibleValue;
 use clap::{Arg, Command, CommandFactory};
 
 use crate::cli::Cli;
@@ -95,6 +96,31 @@ fn options(page: &mut String, command: &Command, leave_out: &[&str]) {
         let _ = writeln!(page, ".TP\n{short}{name}");
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
         paragraphs(page, &help);
+        values(page, arg);
+    }
+}
+
+/// What may be given and what holds without it, as the help says.
+fn values(page: &mut String, arg: &Arg) {
+    if !arg.get_action().takes_values() {
+        return;
+    }
+    let mut facts = Vec::new();
+    let possible: Vec<PossibleValue> =
+        arg.get_possible_values().into_iter().filter(|value| !value.is_hide_set()).collect();
+    if !possible.is_empty() {
+        let shown = |value: &PossibleValue| match value.get_help() {
+            Some(help) => format!("{} ({})", value.get_name(), help.to_string().trim_end_matches('.')),
+            None => value.get_name().to_owned(),
+        };
+        facts.push(format!("Possible values: {}.", possible.iter().map(shown).collect::<Vec<_>>().join(", ")));
+    }
+    let defaults: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    if !defaults.concat().is_empty() {
+        facts.push(format!("Default: {}.", defaults.join(" ")));
+    }
+    if !facts.is_empty() {
+        let _ = writeln!(page, "{}", line(&facts.join(" ")));
     }
 }
 
@@ -108,7 +134,9 @@ fn settings_entry(page: &mut String, setting: &Setting) {
     paragraphs(page, setting.help);
     let default = if setting.default.is_empty() { "none" } else { setting.default };
     let restart = if setting.reload { "" } else { " A change takes a restart." };
-    let facts = format!("Allowed: {}. Default: {default}.{restart}", setting.kind.allowed());
+    let chosen = setting.chosen().map(|chosen| format!("; the packaged settings file sets {chosen}"));
+    let facts =
+        format!("Allowed: {}. Default: {default}{}.{restart}", setting.kind.allowed(), chosen.unwrap_or_default());
     let _ = writeln!(page, ".IP\n{}", line(&facts));
 }
 
@@ -153,5 +181,31 @@ mod tests {
         for setting in settings::all() {
             assert!(settings_page().contains(&format!(".B {}\n", escaped(setting.name))), "{}", setting.name);
         }
+        assert!(settings_page().contains("Default: reset; the packaged settings file sets 24h."));
+    }
+
+    /// What `--help` tells of an option and the page does not would have to be guessed.
+    #[test]
+    fn possible_values_and_defaults_are_those_of_the_help() {
+        fn look(command: &Command, page: &str) {
+            for arg in command.get_arguments().filter(|arg| arg.get_action().takes_values() && !arg.is_hide_set()) {
+                for value in arg.get_possible_values() {
+                    assert!(page.contains(&escaped(value.get_name())), "{}: {}", command.get_name(), value.get_name());
+                }
+                for default in arg.get_default_values().iter().filter(|default| !default.is_empty()) {
+                    let default = escaped(&format!("Default: {}.", default.to_string_lossy()));
+                    assert!(page.contains(&default), "{} {}: {default}", command.get_name(), arg.get_id());
+                }
+            }
+            command.get_subcommands().for_each(|command| look(command, page));
+        }
+        let page = commands_page();
+        let mut program = Cli::command();
+        program.build();
+        look(&program, &page);
+        let by = page.split_once("\\fB\\-\\-by\\fR").and_then(|(_, rest)| rest.split_once(".TP")).unwrap().0;
+        let told = "Possible values: recipients, messages, blocked (Messages that were held or refused), networks \
+                    (Networks that the sender was seen from). Default: recipients.";
+        assert!(by.contains(told), "{by}");
     }
 }

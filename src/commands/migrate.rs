@@ -11,7 +11,8 @@ use crate::store::Store;
 use crate::store::backfill::Filled;
 
 pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
-    let steps = database::with_store(sources, async |config, mut store| {
+    let steps = database::with_store(sources, async |config, store| {
+        let mut store = if options.status { Store::reading(&config.database) } else { store };
         let steps = if options.status { store.migrations().await } else { store.migrate(true).await };
         let steps = steps.map_err(|error| database::unusable(&store.place(), &error));
         let filled = match &steps {

@@ -1,29 +1,27 @@
 //! `serve`: the start-up checklist, the wait, the drain.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::commit::committer::{Committer, CommitterError};
 use crate::commit::queue;
-use crate::config::{self, Config, Finding, Secret, Severity, Sources};
+use crate::config::{self, Config, Endpoint, Finding, Secret, Severity, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::terms::Terms;
 use crate::notify::crash::Reporter;
 use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
-use crate::server::listener::{self, Acceptor, Ending};
+use crate::server::listener::Network;
 use crate::server::signals::{Signals, Wish};
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
-use crate::system::systemd;
-use crate::telemetry::http::{self, Site, StatusListener};
+use crate::system::systemd::{self, ServiceManager};
+use crate::telemetry::http::{self, Site};
 use crate::telemetry::limited;
 use crate::telemetry::logging::{self, Logging};
 use crate::telemetry::metrics::Metrics;
@@ -36,6 +34,10 @@ const MOST_CONNECTIONS: u64 = 65_536;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a stopping daemon goes on telling people.
 const NOTIFY_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the start waits for METRICS_LISTEN to be open, which may have a name that nobody finds.
+const PAGE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the service manager may take for what it is told last.
+const MANAGER_PATIENCE: Duration = Duration::from_millis(200);
 /// How long the log may take for its last lines.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two updates of what `systemctl status` shows.
@@ -63,21 +65,23 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         reporter.watch(&logging);
     }
     loaded.warnings.iter().for_each(log_finding);
+    let manager = ServiceManager::start().map_err(|error| no_thread("systemd", &error))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
-    let page = config.status.listen.map_or(0, |_| http::MOST_CONNECTIONS as u64);
+    let page = config.status.listen.as_ref().map_or(0, |_| http::MOST_CONNECTIONS as u64);
     let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MOST_CONNECTIONS);
     // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
     let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
-    let served = runtime.block_on(serve(&sources, config, &bound, &logging, connections));
+    let served = runtime.block_on(serve(&sources, config, &bound, &logging, &manager, connections));
     // What still runs had its time; a hung database must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     if let Err(failed) = &served {
         log::error!("{}", failed.message);
     }
+    manager.flush(MANAGER_PATIENCE);
     limited::report_all();
     log::info!("stopped");
     if let Some(reporter) = reporter {
@@ -93,6 +97,7 @@ async fn serve(
     config: Config,
     bound: &[Bound],
     logging: &Logging,
+    manager: &ServiceManager,
     connections: usize,
 ) -> Result<Exit, Failed> {
     let mut signals = Signals::new().map_err(|error| Failed::new(Exit::OsError, error))?;
@@ -105,33 +110,39 @@ async fn serve(
         .await
         .map_err(|error| Failed::new(Exit::Unavailable, error))?;
     let committer = match systemd::watchdog_interval() {
-        Some(interval) => committer.with_heartbeat(interval, systemd::keep_alive),
+        Some(interval) => {
+            let manager = manager.clone();
+            committer.with_heartbeat(interval, move || manager.keep_alive())
+        }
         None => committer,
     };
     let mut committing = tokio::spawn(committer.run());
 
-    let (notifier, notifications) = Notifications::start(&config, metrics.clone()).map_err(|error| {
-        Failed::new(Exit::OsError, format_args!("cannot start a thread for notifications: {error}"))
-    })?;
+    let (notifier, notifications) =
+        Notifications::start(&config, metrics.clone()).map_err(|error| no_thread("notifications", &error))?;
     let (token, token_now) = watch::channel(config.status.token.clone());
     let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), metrics, notifier));
-    let (tasks, ending) = (TaskTracker::new(), Ending::default());
-    if let Some(address) = config.status.listen {
-        show_status(address, &config, &answerer, ending.stop.clone(), terms_now, token_now)?;
+    let network = Network::new(answerer.clone(), connections);
+    if let Some(listen) = &config.status.listen {
+        let tried = show_status(listen, &config, &answerer, network.ending.stop.clone(), terms_now, token_now)?;
+        let _ = tokio::time::timeout(PAGE_PATIENCE, tried).await;
     }
-    let room = Arc::new(Semaphore::new(connections));
     for bound in bound {
-        let acceptor = Acceptor::new(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
-        tasks.spawn(acceptor.accept(answerer.clone(), room.clone(), tasks.clone(), ending.clone()));
+        network.listen(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
     }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
-    log::info!("{} {} is ready on {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), names.join(", "));
-    systemd::ready(&answerer.metrics.to_string());
+    log::info!(
+        "{} {} is ready on {}, for {connections} connections",
+        env!("CARGO_PKG_NAME"),
+        env!("CARGO_PKG_VERSION"),
+        names.join(", ")
+    );
+    manager.ready(&answerer.metrics.to_string());
 
-    let mut running = Running { sources, config, terms, token, logging, notifications: &notifications };
+    let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
 
-    systemd::stopping();
+    manager.stopping();
     for path in bound.iter().filter_map(|bound| bound.path.as_ref()) {
         if let Err(error) = path.remove() {
             log::debug!("{}: not removed: {error}", path.path().display());
@@ -139,7 +150,7 @@ async fn serve(
     }
     let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
     let deadline = tokio::time::Instant::now() + patience;
-    let cut = listener::drain(&tasks, &ending, tokio::time::sleep_until(deadline)).await;
+    let cut = network.drain(tokio::time::sleep_until(deadline)).await;
     if cut > 0 {
         log::warn!("{cut} connections did not end within {patience:?} and were cut off");
     }
@@ -160,18 +171,15 @@ async fn serve(
     settled
 }
 
-/// Shows the figures at METRICS_LISTEN until the process ends.
+/// Shows the figures at METRICS_LISTEN until the process ends. Gives what tells when a first attempt was made to open it.
 fn show_status(
-    address: SocketAddr,
+    listen: &Endpoint,
     config: &Config,
     answerer: &Arc<Answerer>,
     stopping: CancellationToken,
     terms: watch::Receiver<Arc<Terms>>,
     token: watch::Receiver<Option<Secret>>,
-) -> Result<(), Failed> {
-    let listener = StatusListener::bind(address).map_err(|error| {
-        Failed::new(Exit::OsError, format_args!("METRICS_LISTEN: cannot listen on {address}: {error}"))
-    })?;
+) -> Result<oneshot::Receiver<()>, Failed> {
     let metrics = answerer.metrics.clone();
     // Weak: the committer ends with the last one who can put something into its queue.
     let waiting = Arc::downgrade(answerer);
@@ -183,11 +191,10 @@ fn show_status(
         "Log lines that came faster than they could be written",
         logging::lost_lines,
     );
-    Site::new(metrics, stopping, config.status.name.clone(), config.database.clone(), terms, token)
-        .and_then(|site| listener.start(site))
-        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start a thread for the page: {error}")))?;
-    log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
-    Ok(())
+    let name = listen.name().map(str::to_owned);
+    Site::new(metrics, stopping, name, config.database.clone(), terms, token)
+        .and_then(|site| site.start(listen.clone()))
+        .map_err(|error| no_thread("the page", &error))
 }
 
 /// What a reload works on.
@@ -198,6 +205,7 @@ struct Running<'a> {
     /// STATUS_TOKEN.
     token: watch::Sender<Option<Secret>>,
     logging: &'a Logging,
+    manager: &'a ServiceManager,
     notifications: &'a Notifications,
 }
 
@@ -217,9 +225,9 @@ impl Running<'_> {
                     Wish::Stop => return None,
                     Wish::ReopenLogs => self.logging.reopen(),
                     Wish::Reload => {
-                        systemd::reloading();
+                        self.manager.reloading();
                         self.reload();
-                        systemd::ready(&answerer.metrics.to_string());
+                        self.manager.ready(&answerer.metrics.to_string());
                     }
                 },
                 ended = &mut *committing => {
@@ -227,7 +235,7 @@ impl Running<'_> {
                         Failed::new(Exit::Software, "the committer ended although nobody asked it to")
                     }));
                 }
-                _ = status.tick() => systemd::status(&answerer.metrics.to_string()),
+                _ = status.tick() => self.manager.status(&answerer.metrics.to_string()),
                 _ = quiet.tick() => limited::report_quiet(),
             }
         }
@@ -262,6 +270,10 @@ impl Running<'_> {
         self.config = config::in_effect(&self.config, loaded.config);
         log::info!("the settings were read again");
     }
+}
+
+fn no_thread(purpose: &str, error: &std::io::Error) -> Failed {
+    Failed::new(Exit::OsError, format_args!("cannot start a thread for {purpose}: {error}"))
 }
 
 /// The failure, if the committer's end was one.

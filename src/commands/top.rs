@@ -40,7 +40,8 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
         TopBy::Networks => By::Networks,
     };
     let seconds = i64::try_from(options.since.as_secs()).unwrap_or(i64::MAX).max(60);
-    let since = breaker::now().saturating_sub(seconds);
+    // MySQL knows no time before 1970.
+    let since = breaker::now().saturating_sub(seconds).max(0);
     let shown = database::with_tables(sources, async |config, store| {
         let (tops, totals, parts) = database::insist(store, async |store| {
             let tops = store.top(by, since, options.number).await?;
@@ -144,38 +145,46 @@ fn plain(shown: &Shown) -> String {
     table.show()
 }
 
+/// A column of numbers: its heading, and what stands in it.
+type Column = (&'static str, fn(&Top) -> String);
+
+/// The columns that there is room for; what is ranked by is always among them.
+fn columns(by: TopBy, wide: bool) -> Vec<Column> {
+    let recipients: Column = ("RCPTS", |top| top.recipients.to_string());
+    let messages: Column = ("MSGS", |top| top.messages.to_string());
+    let blocked: Column = ("BLOCKED", |top| top.blocked.to_string());
+    let share: Column = ("SHARE", share_blocked);
+    let networks: Column = ("NETWORKS", |top| top.networks.to_string());
+    match by {
+        _ if wide => vec![recipients, messages, blocked, share, networks],
+        TopBy::Recipients | TopBy::Messages => vec![recipients, messages, blocked],
+        TopBy::Blocked => vec![messages, blocked, share],
+        TopBy::Networks => vec![recipients, messages, networks],
+    }
+}
+
 /// The table with bars and sparklines, exactly as wide as the screen at the most.
 fn drawn(shown: &Shown, screen: Screen) -> String {
     const NUMBER: usize = 8;
     let wide = screen.width >= WIDE;
     let cells = if wide { PARTS } else { PARTS / 2 };
     // Between the columns are two blanks.
-    let numbers = if wide { 5 } else { 3 };
-    let fixed = numbers * (NUMBER + 2) + 2 + cells;
+    let columns = columns(shown.by, wide);
+    let fixed = columns.len() * (NUMBER + 2) + 2 + cells;
     let room = screen.width.saturating_sub(fixed + 2);
     let longest = shown.tops.iter().map(|top| top.sender.chars().count()).max().unwrap_or(0).max("SENDER".len());
     let name = longest.min((room * 3 / 5).max(16)).min(room.max(1));
     let bar = room.saturating_sub(name);
     let most = shown.tops.iter().map(|top| ranked(top, shown.by)).max().unwrap_or(0);
-    let mut headings = vec!["RCPTS", "MSGS", "BLOCKED"];
-    if wide {
-        headings.extend(["SHARE", "NETWORKS"]);
-    }
     let mut text = aligned("SENDER", Align::Left, name);
-    for heading in headings {
+    for (heading, _) in &columns {
         text.push_str(&format!("  {heading:>NUMBER$}"));
     }
     text.push_str(&format!("  {}\n", aligned("IN TIME", Align::Left, cells).trim_end()));
     for top in &shown.tops {
-        let mut numbers = vec![top.recipients.to_string(), top.messages.to_string()];
-        if wide {
-            numbers.extend([top.blocked.to_string(), share_blocked(top), top.networks.to_string()]);
-        } else {
-            numbers.push(share_blocked(top));
-        }
         let mut line = aligned(&table::shortened(&table::clean(&top.sender), name), Align::Left, name);
-        for number in numbers {
-            line.push_str(&format!("  {number:>NUMBER$}"));
+        for (_, number) in &columns {
+            line.push_str(&format!("  {:>NUMBER$}", number(top)));
         }
         let spark = shown.parts.get(&top.id).cloned().unwrap_or_else(|| vec![0; PARTS]);
         let spark: Vec<u64> = spark.chunks(PARTS / cells).map(|parts| parts.iter().sum()).collect();
@@ -272,6 +281,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_number_that_is_ranked_by_is_seen_on_every_screen() {
+        let numbers = |by: TopBy, width: usize| {
+            let text = drawn(&Shown { by, ..shown(1) }, Screen { width, blocks: false });
+            let words = |line: Option<&str>| line.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            let (heads, line) = (words(text.lines().next()), words(text.lines().nth(1)));
+            heads.into_iter().zip(line).skip(1).map(|(head, number)| format!("{head} {number}")).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(TopBy::Recipients, 80)[..3], ["RCPTS 1000000", "MSGS 10", "BLOCKED 3"]);
+        assert_eq!(numbers(TopBy::Messages, 80)[..3], ["RCPTS 1000000", "MSGS 10", "BLOCKED 3"]);
+        assert_eq!(numbers(TopBy::Blocked, 80)[..3], ["MSGS 10", "BLOCKED 3", "SHARE 25%"]);
+        assert_eq!(numbers(TopBy::Networks, 80)[..3], ["RCPTS 1000000", "MSGS 10", "NETWORKS 2"]);
+        let all = ["RCPTS 1000000", "MSGS 10", "BLOCKED 3", "SHARE 25%", "NETWORKS 2"];
+        assert_eq!(numbers(TopBy::Blocked, 120)[..5], all);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! A batch: charges that are settled in one transaction. Sums them per sender, and walks them in the order of arrival once
 //! the rows are read. Knows no clock and no SQL.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::Verdict;
-use super::histories::{self, Histories, Version};
+use super::histories::{self, Histories, Kept, Needed, Reach, Version};
 use super::queue::Charge;
-use super::repeats::Asked;
+use super::repeats::{Asked, New};
 use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
 use crate::limiter::history::History;
 use crate::limiter::network;
@@ -23,9 +23,7 @@ use crate::store::{AuditRow, HistoryRows, Judge, Row, SeenRow, Since, Sum, Usage
 pub struct Due {
     pub charge: Charge,
     pub asked: Asked,
-    pub increase: Increase,
-    /// All recipients of the message known so far.
-    pub recipients_of_message: u32,
+    pub new: New,
 }
 
 impl Due {
@@ -35,10 +33,12 @@ impl Due {
 
     /// What a decision needs of it.
     pub fn facts(&self, policy: &Policy, now: i64) -> Facts<'_> {
+        let New { increase, outstanding, recipients_of_message } = self.new;
         Facts {
             sender: &self.charge.sender,
-            increase: self.increase,
-            recipients_of_message: self.recipients_of_message,
+            increase,
+            outstanding,
+            recipients_of_message,
             network: if policy.counts_networks() { self.network(policy) } else { None },
             now,
         }
@@ -65,8 +65,8 @@ pub fn sums(batch: &[Due]) -> Vec<Sum> {
         });
         if due.counts() {
             sum.count = true;
-            sum.messages = sum.messages.saturating_add(due.increase.messages);
-            sum.recipients = sum.recipients.saturating_add(due.increase.recipients);
+            sum.messages = sum.messages.saturating_add(due.new.increase.messages);
+            sum.recipients = sum.recipients.saturating_add(due.new.increase.recipients);
         }
     }
     sums.into_values().collect()
@@ -107,7 +107,7 @@ struct Increase64 {
 pub struct Ruled {
     pub verdicts: Vec<Verdict>,
     /// The histories as they are once the transaction is committed, to be kept then.
-    pub histories: Vec<(i64, Version, i64, History)>,
+    pub histories: Vec<(i64, Kept)>,
 }
 
 impl<'a> Ruler<'a> {
@@ -139,7 +139,8 @@ impl Judge for Ruler<'_> {
                 *recipients += u64::from(sum.recipients);
             }
         }
-        let longest = self.terms.policy.longest_window();
+        let reach = Reach::of(&self.terms.policy);
+        let of_bytes = self.rows_of_bytes(rows);
         let mut unread = Vec::new();
         for row in rows.iter().flatten() {
             if self.standings.contains_key(&row.id) {
@@ -147,12 +148,18 @@ impl Judge for Ruler<'_> {
             }
             let (messages, recipients) = added.get(&row.id).copied().unwrap_or_default();
             let version = Version::before(row, messages, recipients);
-            let kept = longest.and_then(|_| self.histories.take(row.id, version, self.now));
-            if longest.is_some() && kept.is_none() {
-                unread.push(row.id);
-            }
-            let (history, history_read) =
-                kept.map_or((History::default(), longest.map(|_| self.now)), |(history, since)| (history, Some(since)));
+            let (history, history_read) = match reach {
+                None => (History::default(), None),
+                Some(reach) => {
+                    let needed = Needed { reach, bytes: of_bytes.contains(&row.id) };
+                    let (blocked, kept) = self.histories.take(row.id, version, needed, self.now);
+                    let (history, since) = kept.unwrap_or_else(|| {
+                        unread.push(row.id);
+                        (History::default().with_blocked(blocked), self.now)
+                    });
+                    (history, Some(since))
+                }
+            };
             let standing = Standing {
                 quota: row.quota,
                 messages: Standing::before(row.messages, messages),
@@ -162,12 +169,12 @@ impl Judge for Ruler<'_> {
             let version = Version::before(row, 0, 0);
             self.standings.insert(row.id, Walked { standing, history_read, version, through: Increase64::default() });
         }
-        let window = longest?;
+        let Reach { window, networks } = reach?;
         let seconds = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
         (!unread.is_empty()).then(|| Since {
             rows: unread,
             time: self.now.saturating_sub(seconds).div_euclid(60) * 60,
-            networks: self.terms.policy.counts_networks(),
+            networks,
         })
     }
 
@@ -191,15 +198,15 @@ impl Judge for Ruler<'_> {
             };
             let ruling = decide(policy, &mut walked.standing, &facts);
             if ruling.let_through {
-                walked.through.messages += i64::from(due.increase.messages);
-                walked.through.recipients += i64::from(due.increase.recipients);
-                walked.through.bytes = walked.through.bytes.saturating_add_unsigned(due.increase.bytes);
+                let Increase { messages, recipients, bytes } = due.new.outstanding;
+                walked.through.messages += i64::from(messages);
+                walked.through.recipients += i64::from(recipients);
+                walked.through.bytes = walked.through.bytes.saturating_add_unsigned(bytes);
             }
             if let Some(network) = facts.network {
                 seen.insert((id, network.to_string()), facts.now);
             }
-            let charges = due.increase.messages > 0 || due.increase.recipients > 0;
-            if self.terms.message_log && (charges || ruling.blocked) {
+            if self.terms.message_log && (due.new.outstanding.is_mail() || ruling.blocked) {
                 writes.audit.push(audit_row(due, id, &ruling));
             }
             verdicts.push(Verdict::Counted(Arc::new(ruling)));
@@ -209,16 +216,16 @@ impl Judge for Ruler<'_> {
             .map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen })
             .collect();
         let mut histories = Vec::new();
-        let longest = policy.longest_window();
+        let reach = Reach::of(policy);
         for (id, mut walked) in self.standings {
             let Increase64 { messages, recipients, bytes } = walked.through;
             if messages > 0 || recipients > 0 || bytes > 0 {
                 let minute = minute_of(self.now);
                 writes.usage.push(UsageRow { ratelimit_id: id, minute, messages, recipients, bytes });
             }
-            if let (Some(longest), Some(since), Some(version)) = (longest, walked.history_read, walked.version) {
-                walked.standing.history.forget(longest, self.now);
-                histories.push((id, version, since, walked.standing.history));
+            if let (Some(reach), Some(since), Some(version)) = (reach, walked.history_read, walked.version) {
+                walked.standing.history.forget(reach.window, self.now);
+                histories.push((id, Kept { version, since, reach, history: walked.standing.history }));
             }
         }
         writes.usage.sort_by_key(|row| row.ratelimit_id);
@@ -231,10 +238,21 @@ impl Ruler<'_> {
     fn take_in(&mut self, rows: &[Option<Row>], read: HistoryRows) {
         let from: HashMap<i64, i64> = rows.iter().flatten().map(|row| (row.id, row.window_from)).collect();
         for (id, history) in histories::from_rows(read, &from) {
-            if let Some(walked) = self.standings.get_mut(&id) {
-                walked.standing.history = history;
+            if let Some(Walked { standing, .. }) = self.standings.get_mut(&id) {
+                standing.history = history.with_blocked(standing.history.blocked);
             }
         }
+    }
+
+    /// The rows of which bytes are judged in this batch.
+    fn rows_of_bytes(&self, rows: &[Option<Row>]) -> HashSet<i64> {
+        if !self.terms.policy.counts_bytes() {
+            return HashSet::new();
+        }
+        let of_bytes = self.batch.iter().filter(|due| due.new.outstanding.bytes > 0);
+        let senders: HashSet<&str> = of_bytes.map(|due| due.charge.sender.as_str()).collect();
+        let summed = self.sums.iter().zip(rows).filter(|(sum, _)| senders.contains(sum.sender.as_str()));
+        summed.filter_map(|(_, row)| Some(row.as_ref()?.id)).collect()
     }
 }
 
@@ -244,7 +262,7 @@ fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Ruling) -> AuditRow {
         ratelimit_id,
         queue_id: request.queue_id.clone(),
         sender: due.charge.sender.clone(),
-        recipients: due.increase.recipients,
+        recipients: due.new.outstanding.recipients,
         blocked: ruling.blocked,
         from: request.sender.clone(),
         to: request.recipient.clone(),

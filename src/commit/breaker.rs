@@ -5,13 +5,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::standin::StandIn;
 use crate::store::backfill::Filled;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 
 /// Between two attempts to reach the database.
-const PAUSE: Duration = Duration::from_millis(500);
+pub const PAUSE: Duration = Duration::from_millis(500);
+/// Before the first attempt, at the most: see [`Return`].
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long the database must have settled charges until what was counted without it is forgotten.
+const PROVEN_AFTER: Duration = Duration::from_secs(60);
 /// For one attempt: connect, look at the tables, write.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -20,22 +23,63 @@ const FILL_PATIENCE: Duration = Duration::from_secs(10);
 /// So much is filled in although no window is that long: one may be set later.
 pub const LEAST_FILLED: Duration = Duration::from_secs(24 * 3600);
 
-/// The attempts to get the database back, and what answers meanwhile.
+/// A database that came back, and what it has done since. One that takes the attempt's small write and then no transaction
+/// (a full table, a right that is missing, a locked table) would come and go twice a second.
+#[derive(Debug)]
+pub struct Return {
+    at: Instant,
+    settled: bool,
+    /// Before the attempt that found it.
+    pause: Duration,
+}
+
+impl Return {
+    /// Notes that charges were settled. True once that has gone well for long enough.
+    pub fn settles(&mut self) -> bool {
+        self.settled = true;
+        self.at.elapsed() >= PROVEN_AFTER
+    }
+
+    /// How long to wait before the next attempt, now that it is away again.
+    pub fn next_pause(&self) -> Duration {
+        if self.settled { PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) }
+    }
+}
+
+/// The attempts to get the database back.
 pub struct Open {
-    pub since: Instant,
-    pub standin: StandIn,
+    since: Instant,
+    /// Requests answered meanwhile.
+    pub answered: u64,
+    pause: Duration,
     probe: JoinHandle<Store>,
 }
 
 impl Open {
-    /// Starts trying. `reason`, why the database is away, has been told already. `window` is the longest that decisions
-    /// look at.
-    pub fn new(store: Store, reason: &str, window: Duration) -> Open {
+    /// Starts trying after a `pause`. `reason`, why the database is away, has been told already. `window` is the longest
+    /// that decisions look at.
+    pub fn new(store: Store, reason: &str, window: Duration, pause: Duration) -> Open {
         Open {
             since: Instant::now(),
-            standin: StandIn::default(),
-            probe: tokio::spawn(get_back(store, reason.to_owned(), window)),
+            answered: 0,
+            pause,
+            probe: tokio::spawn(get_back(store, reason.to_owned(), window, pause)),
         }
+    }
+
+    /// Whether the database was back in between and settled nothing.
+    pub fn is_relapse(&self) -> bool {
+        self.pause > PAUSE
+    }
+
+    /// For how long the database has been away.
+    pub fn lasted(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// What there is to know of a database that is back now.
+    pub fn ended(&self) -> Return {
+        Return { at: Instant::now(), settled: false, pause: self.pause }
     }
 
     /// Waits until the database takes writes again. Cancel-safe.
@@ -53,9 +97,10 @@ impl Drop for Open {
     }
 }
 
-async fn get_back(mut store: Store, mut told: String, window: Duration) -> Store {
+async fn get_back(mut store: Store, mut told: String, window: Duration, mut pause: Duration) -> Store {
     loop {
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
+        pause = PAUSE;
         let error = match tokio::time::timeout(PATIENCE, try_once(&mut store)).await {
             Ok(Ok(())) => {
                 fill_usage(&mut store, window).await;
@@ -115,5 +160,27 @@ pub fn is_final(error: &MigrateError) -> bool {
     match error {
         MigrateError::Newer(..) | MigrateError::Changed(_) => true,
         MigrateError::Database(failure) | MigrateError::Step { failure, .. } => matches!(failure, Failure::Refused(_)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_comes_and_settles_nothing_is_asked_less_and_less_often() {
+        let back = |pause| Return { at: Instant::now(), settled: false, pause };
+        let mut pause = PAUSE;
+        for _ in 0..10 {
+            let longer = back(pause).next_pause();
+            assert!(longer > pause || longer == LONGEST_PAUSE);
+            pause = longer;
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
+        let mut settling = back(pause);
+        assert!(!settling.settles(), "not proven yet");
+        assert_eq!(settling.next_pause(), PAUSE);
+        tokio::time::advance(PROVEN_AFTER).await;
+        assert!(settling.settles());
     }
 }

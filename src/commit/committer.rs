@@ -3,7 +3,7 @@
 //! What must stay true: a verdict that depends on counts leaves only after COMMIT; what may have been committed is never
 //! tried again; one sender's trouble is answered for that sender alone; and nobody waits for a database that is away.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +11,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::batch::{self, Due, Ruler};
-use super::breaker::{self, Open};
+use super::breaker::{self, Open, Return};
 use super::histories::Histories;
 use super::queue::Charge;
 use super::repeats::{News, Repeats};
+use super::standin::StandIn;
 use super::{FailOpen, Verdict};
 use crate::config::{self, Window};
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
+use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::Metrics;
 
 /// The most charges settled in one transaction.
@@ -32,6 +34,9 @@ const START_PATIENCE: Duration = Duration::from_secs(1);
 pub const RESET_OVERDUE: i64 = 26 * 60 * 60;
 /// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
 const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
+/// So many unseen locks in a row are no row's. Where it is a single row that somebody holds unseen, one of two halves of a
+/// part goes through, so there are never more than two in a row.
+const UNSEEN_LOCKS_OF_A_TABLE: u32 = 3;
 /// The least time a transaction gets.
 const LATE: Duration = Duration::from_millis(500);
 /// Between two looks at rows that somebody else holds, and two tries of what the database asks to try again.
@@ -43,12 +48,18 @@ pub struct Committer {
     waiting: mpsc::Receiver<Charge>,
     terms: watch::Receiver<Arc<Terms>>,
     database: DatabaseState,
+    /// What counts while the database is away; it outlasts outages that follow each other.
+    standin: StandIn,
+    /// None unless the database was away of late.
+    back: Option<Return>,
     repeats: Repeats,
     histories: Histories,
     /// Charges put off to the next round: their sender's row is held by somebody else, or the same message is in this round.
     parked: Vec<Charge>,
     /// Senders whose rows somebody else held when last looked at.
     held: HashSet<String>,
+    /// How often in a row the database said that something is locked, and nobody was seen to hold it.
+    unseen_locks: u32,
     started: Instant,
     /// Called in each round and, while nothing happens, at this interval: proof that this task still moves.
     heartbeat: Option<(Duration, Box<dyn Fn() + Send>)>,
@@ -96,7 +107,7 @@ impl Committer {
                     Ok(Err(error)) => error.to_string(),
                     _ => format!("no answer within {} s", START_PATIENCE.as_secs()),
                 };
-                DatabaseState::Away(open_breaker(&settings, &reason, window))
+                DatabaseState::Away(open_breaker(&settings, &reason, window, breaker::PAUSE))
             }
         };
         metrics.database_is_up(matches!(database, DatabaseState::Here(_)));
@@ -105,10 +116,13 @@ impl Committer {
             waiting,
             terms,
             database,
+            standin: StandIn::default(),
+            back: None,
             repeats: Repeats::default(),
             histories: Histories::default(),
             parked: Vec::new(),
             held: HashSet::new(),
+            unseen_locks: 0,
             started: Instant::now(),
             heartbeat: None,
             metrics,
@@ -137,9 +151,7 @@ impl Committer {
             tokio::select! {
                 biased;
                 _ = beat.tick() => {
-                    if let Some((_, beat)) = &self.heartbeat {
-                        beat();
-                    }
+                    self.beat();
                     continue;
                 }
                 _ = hourly.tick() => {
@@ -175,6 +187,12 @@ impl Committer {
         Ok(())
     }
 
+    fn beat(&self) {
+        if let Some((_, beat)) = &self.heartbeat {
+            beat();
+        }
+    }
+
     /// In `reset` mode, senders stay blocked when the daily cleanup does not run.
     async fn warn_of_overdue_reset(&mut self) {
         let DatabaseState::Here(store) = &mut self.database else { return };
@@ -203,9 +221,11 @@ impl Committer {
         if batch.is_empty() {
             return;
         }
-        // A part that the database refuses as a whole is split, so that only what it refuses fails. The first half is on top.
-        let mut parts = vec![batch];
-        while let Some(part) = parts.pop() {
+        // A part that the database refuses as a whole is split, so that only what it refuses fails. Both halves are tried
+        // before a quarter is: see UNSEEN_LOCKS_OF_A_TABLE.
+        let mut parts = VecDeque::from([batch]);
+        while let Some(part) = parts.pop_front() {
+            self.beat();
             let DatabaseState::Here(store) = &mut self.database else {
                 self.answer_from_memory(part, &terms);
                 continue;
@@ -214,7 +234,14 @@ impl Committer {
             let settled = settle(store, &part, &terms, &mut self.histories).await;
             self.metrics.transaction(part.len(), began.elapsed());
             match settled {
-                Ok(verdicts) => self.answer_all(part, verdicts),
+                Ok(verdicts) => {
+                    self.unseen_locks = 0;
+                    if self.back.as_mut().is_some_and(Return::settles) {
+                        self.back = None;
+                        self.standin = StandIn::default();
+                    }
+                    self.answer_all(part, verdicts);
+                }
                 Err(Failure::Refused(reason)) if part.len() == 1 => {
                     log::warn!("{}: the database refuses a value: {reason}", sender_of(&part));
                     self.fail_open(part, FailOpen::Refused, &terms);
@@ -227,7 +254,7 @@ impl Committer {
                 }
                 Err(Failure::Away(reason)) => {
                     self.open_breaker(&reason);
-                    parts.push(part);
+                    parts.push_front(part);
                 }
                 Err(Failure::Unknown(reason)) => {
                     self.open_breaker(&reason);
@@ -290,10 +317,8 @@ impl Committer {
             let asked = self.repeats.asked(&charge.sender, &charge.request);
             match self.repeats.news(&asked) {
                 News::Nothing(verdict) => charge.answer(verdict),
-                News::Increase(..) if asked.key.is_some_and(|key| !in_round.insert(key)) => self.parked.push(charge),
-                News::Increase(increase, recipients_of_message) => {
-                    batch.push(Due { charge, asked, increase, recipients_of_message });
-                }
+                News::Some(_) if asked.key.is_some_and(|key| !in_round.insert(key)) => self.parked.push(charge),
+                News::Some(new) => batch.push(Due { charge, asked, new }),
             }
         }
         batch
@@ -310,12 +335,14 @@ impl Committer {
     }
 
     fn answer_from_memory(&mut self, part: Vec<Due>, terms: &Terms) {
-        let DatabaseState::Away(open) = &mut self.database else { return };
+        if let DatabaseState::Away(open) = &mut self.database {
+            open.answered += part.len() as u64;
+        }
         let verdicts = part
             .iter()
             .map(|due| {
                 let facts = due.facts(&terms.policy, breaker::now());
-                let ruling = open.standin.rule(&terms.policy, &facts, due.charge.request.dry_run);
+                let ruling = self.standin.rule(&terms.policy, &facts, due.charge.request.dry_run);
                 Verdict::Remembered(Arc::new(ruling))
             })
             .collect();
@@ -329,54 +356,71 @@ impl Committer {
     }
 
     /// Somebody holds a row that this part needs. Finds out whose, puts those aside and leaves the rest in `parts`.
-    async fn set_held_apart(&mut self, parts: &mut Vec<Vec<Due>>, part: Vec<Due>, reason: &str, terms: &Terms) {
+    async fn set_held_apart(&mut self, parts: &mut VecDeque<Vec<Due>>, part: Vec<Due>, reason: &str, terms: &Terms) {
         let DatabaseState::Here(store) = &mut self.database else { return };
         let senders: Vec<String> = batch::sums(&part).into_iter().map(|sum| sum.sender).collect();
         let limit = time_left(part.iter().map(|due| due.charge.deadline));
         let held: HashSet<String> = match tokio::time::timeout(limit, store.locked(&senders)).await {
             Ok(Ok(held)) => held.into_iter().collect(),
+            Ok(Err(Failure::Away(reason))) => {
+                self.open_breaker(&reason);
+                parts.push_front(part);
+                return;
+            }
             Ok(Err(_)) => HashSet::new(),
             Err(_) => {
                 store.abandon();
                 HashSet::new()
             }
         };
-        let (apart, rest): (Vec<_>, Vec<_>) = part.into_iter().partition(|due| held.contains(&due.charge.sender));
-        self.held.extend(held);
-        let alone = apart.is_empty() && batch::sums(&rest).len() <= 1;
-        if alone {
+        if !held.is_empty() {
+            let (apart, rest): (Vec<_>, Vec<_>) = part.into_iter().partition(|due| held.contains(&due.charge.sender));
+            self.held.extend(held);
+            self.parked.extend(apart.into_iter().map(|due| due.charge));
+            parts.extend((!rest.is_empty()).then_some(rest));
+            return;
+        }
+        self.unseen_locks += 1;
+        let alone = senders.len() <= 1;
+        let urgent = part.iter().any(|due| !due.charge.may_wait_for_a_row());
+        if self.unseen_locks >= UNSEEN_LOCKS_OF_A_TABLE && (alone || urgent) {
+            self.open_breaker(reason);
+            parts.push_front(part);
+        } else if alone {
             // The lock is gone, or it is one that cannot be seen. Others must not wait for it again and again.
             let young = |due: &Due| due.charge.arrived.elapsed() < UNSEEN_LOCK_PATIENCE;
-            let (young, old): (Vec<_>, Vec<_>) = rest.into_iter().partition(young);
+            let (young, old): (Vec<_>, Vec<_>) = part.into_iter().partition(young);
             self.parked.extend(young.into_iter().map(|due| due.charge));
             if !old.is_empty() {
                 log::warn!("{}: {reason}", sender_of(&old));
                 self.fail_open(old, FailOpen::Locked, terms);
             }
-        } else if apart.is_empty() {
-            split_into(parts, rest);
         } else {
-            self.parked.extend(apart.into_iter().map(|due| due.charge));
-            if !rest.is_empty() {
-                parts.push(rest);
-            }
+            split_into(parts, part);
         }
     }
 
     fn open_breaker(&mut self, reason: &str) {
         self.held.clear();
+        self.unseen_locks = 0;
         self.metrics.database_is_up(false);
-        self.database = DatabaseState::Away(open_breaker(&self.settings, reason, longest_window(&self.terms)));
+        let pause = self.back.take().map_or(breaker::PAUSE, |back| back.next_pause());
+        self.database = DatabaseState::Away(open_breaker(&self.settings, reason, longest_window(&self.terms), pause));
     }
 
     fn close_breaker(&mut self, store: Store) {
         if let DatabaseState::Away(open) = &self.database {
-            log::warn!(
+            let said = format!(
                 "{} is back after {:.1} s; {} requests were judged from memory meanwhile and are not in it",
                 store.place(),
-                open.since.elapsed().as_secs_f32(),
-                open.standin.answered,
+                open.lasted().as_secs_f32(),
+                open.answered,
             );
+            match open.is_relapse() {
+                true => warn_limited("back", said),
+                false => log::warn!("{said}"),
+            }
+            self.back = Some(open.ended());
         }
         self.metrics.database_is_up(true);
         self.database = DatabaseState::Here(Box::new(store));
@@ -388,13 +432,25 @@ fn longest_window(terms: &watch::Receiver<Arc<Terms>>) -> Duration {
     terms.borrow().policy.longest_window().unwrap_or_default()
 }
 
-fn open_breaker(settings: &config::Database, reason: &str, window: Duration) -> Open {
+fn open_breaker(settings: &config::Database, reason: &str, window: Duration, pause: Duration) -> Open {
     let store = Store::new(settings);
-    log::error!(
-        "{}: {reason}. Mail goes on; until the database is back each sender is counted in memory, from zero, against QUOTA",
-        store.place()
-    );
-    Open::new(store, reason, window)
+    let place = store.place();
+    let open = Open::new(store, reason, window, pause);
+    match open.is_relapse() {
+        false => log::error!(
+            "{place}: {reason}. Mail goes on; until the database is back each sender is counted in memory, from zero, against \
+             QUOTA"
+        ),
+        true => warn_limited(
+            "relapse",
+            format_args!(
+                "{place}: {reason}. It was back and has settled nothing; it is tried again in {} s, and mail is judged from \
+                 memory meanwhile",
+                pause.as_secs()
+            ),
+        ),
+    }
+    open
 }
 
 /// Settles a part in one transaction, within the time of its most urgent charge. What the database asks to try again is
@@ -414,8 +470,8 @@ async fn settle(
         let attempt = store.settle(&sums, terms.policy.new_quota, now, ruler);
         let failure = match tokio::time::timeout(limit, attempt).await {
             Ok(Ok(ruled)) => {
-                for (id, version, since, history) in ruled.histories {
-                    histories.keep(id, version, since, history);
+                for (id, kept) in ruled.histories {
+                    histories.keep(id, kept);
                 }
                 return Ok(ruled.verdicts);
             }
@@ -442,9 +498,9 @@ fn time_left(deadlines: impl Iterator<Item = Instant>) -> Duration {
     urgent.saturating_duration_since(now).saturating_sub(MARGIN).max(LATE)
 }
 
-fn split_into(parts: &mut Vec<Vec<Due>>, mut part: Vec<Due>) {
+fn split_into(parts: &mut VecDeque<Vec<Due>>, mut part: Vec<Due>) {
     let second = part.split_off(part.len() / 2);
-    parts.extend([second, part].into_iter().filter(|half| !half.is_empty()));
+    parts.extend([part, second].into_iter().filter(|half| !half.is_empty()));
 }
 
 fn sender_of(part: &[Due]) -> &str {

@@ -1,15 +1,18 @@
 //! The histories of senders who are sending: kept from batch to batch, so that a sliding window costs the same whatever a
 //! sender has sent. Pure.
 //!
-//! Other daemons write the same tables. Each charge of anybody's raises a sender's totals, so a row whose totals are where
-//! our last transaction left them has a history that nobody else has added to. Anything else is read again.
+//! Other daemons write the same tables. Each charge of a message or of recipients raises a sender's totals, so a row whose
+//! totals are where our last transaction left them has a history that nobody else has added to. Anything else is read
+//! again; and so are bytes, which END-OF-MESSAGE charges without raising a total.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use lru::LruCache;
 
-use crate::limiter::history::{History, Minute};
+use crate::limiter::decide::Policy;
+use crate::limiter::history::{Blocked, History, Minute};
 use crate::store::{COUNTER_MAX, HistoryRows, Row};
 
 /// The most minutes and networks held, over all senders: about 20 MB.
@@ -40,6 +43,25 @@ impl Version {
     }
 }
 
+/// What a history holds: what the terms of its time asked for, and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The longest window.
+    pub window: Duration,
+    pub networks: bool,
+}
+
+impl Reach {
+    /// What a policy looks at; none where that is no history.
+    pub fn of(policy: &Policy) -> Option<Reach> {
+        Some(Reach { window: policy.longest_window()?, networks: policy.counts_networks() })
+    }
+
+    fn covers(self, asked: Reach) -> bool {
+        self.window >= asked.window && self.networks >= asked.networks
+    }
+}
+
 /// The histories that were read, of every row that was asked about. `from` says where `sender reset` began a row anew.
 pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, History> {
     let positive = |number: i64| u64::try_from(number).unwrap_or(0);
@@ -66,11 +88,14 @@ pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, Hi
     read.rows.iter().map(history).collect()
 }
 
+/// A history, and what it is true of.
 #[derive(Debug, Clone)]
-struct Kept {
-    version: Version,
-    since: i64,
-    history: History,
+pub struct Kept {
+    pub version: Version,
+    /// When it was read, in Unix seconds.
+    pub since: i64,
+    pub reach: Reach,
+    pub history: History,
 }
 
 /// The most recently used histories.
@@ -78,33 +103,48 @@ struct Kept {
 pub struct Histories {
     kept: LruCache<i64, Kept>,
     entries: usize,
-    /// In seconds.
-    trusted_for: i64,
+    /// Whether others may write the database too.
+    shared: bool,
+}
+
+/// What a batch needs of a row's history.
+#[derive(Debug, Clone, Copy)]
+pub struct Needed {
+    pub reach: Reach,
+    /// Whether its bytes are judged.
+    pub bytes: bool,
 }
 
 impl Default for Histories {
     fn default() -> Histories {
-        Histories { kept: LruCache::unbounded(), entries: 0, trusted_for: TRUSTED_FOR }
+        Histories { kept: LruCache::unbounded(), entries: 0, shared: true }
     }
 }
 
 impl Histories {
     /// For a database that nobody else can reach.
     pub fn of_private_database() -> Histories {
-        Histories { trusted_for: i64::MAX, ..Histories::default() }
+        Histories { shared: false, ..Histories::default() }
     }
 
-    /// Takes out the history of a row, and when it was read, if it is still true of that version.
-    pub fn take(&mut self, id: i64, version: Option<Version>, now: i64) -> Option<(History, i64)> {
-        let kept = self.kept.pop(&id)?;
+    /// Takes out the history of a row, and when it was read, if it is still true of that version and holds all that is
+    /// needed: a reload may have brought a longer window. Whether its sender was blocked is true in any case.
+    pub fn take(
+        &mut self,
+        id: i64,
+        version: Option<Version>,
+        needed: Needed,
+        now: i64,
+    ) -> (Blocked, Option<(History, i64)>) {
+        let Some(kept) = self.kept.pop(&id) else { return Default::default() };
         self.entries -= kept.cost();
-        let fresh = now.saturating_sub(kept.since) < self.trusted_for && kept.since <= now;
-        (Some(kept.version) == version && fresh).then_some((kept.history, kept.since))
+        let fresh = now.saturating_sub(kept.since) < TRUSTED_FOR && kept.since <= now && !needed.bytes;
+        let holds = Some(kept.version) == version && kept.reach.covers(needed.reach) && (fresh || !self.shared);
+        (kept.history.blocked, holds.then_some((kept.history, kept.since)))
     }
 
-    /// Keeps a history that was read at `since` and is true of this version.
-    pub fn keep(&mut self, id: i64, version: Version, since: i64, history: History) {
-        let kept = Kept { version, since, history };
+    /// Keeps the history of a row.
+    pub fn keep(&mut self, id: i64, kept: Kept) {
         self.entries += kept.cost();
         if let Some(old) = self.kept.put(id, kept) {
             self.entries -= old.cost();
@@ -128,6 +168,16 @@ mod tests {
     use super::*;
     use crate::limiter::decide::Increase;
 
+    const HOUR: Reach = Reach { window: Duration::from_secs(3600), networks: false };
+
+    fn kept(version: Version, since: i64, history: History) -> Kept {
+        Kept { version, since, reach: HOUR, history }
+    }
+
+    fn needed(reach: Reach) -> Needed {
+        Needed { reach, bytes: false }
+    }
+
     fn row(messages: u32, recipients: u32, window_from: i64) -> Row {
         Row {
             id: 1,
@@ -146,19 +196,44 @@ mod tests {
         let mut history = History::default();
         history.add(Increase { messages: 1, recipients: 3, bytes: 0 }, 60);
         let left = Version::before(&row(5, 9, 0), 0, 0).unwrap();
-        let mut keep = || histories.keep(1, left, 60, history.clone());
-        keep();
+        histories.keep(1, kept(left, 60, history.clone()));
         // The next batch added 2 messages and 4 recipients; nobody else did.
         let version = |row: &Row| Version::before(row, 2, 4);
-        assert!(histories.take(1, version(&row(7, 13, 0)), 61).is_some());
+        assert!(histories.take(1, version(&row(7, 13, 0)), needed(HOUR), 61).1.is_some());
         for (stale, now) in
             [(row(8, 13, 0), 61), (row(7, 14, 0), 61), (row(7, 13, 5), 61), (row(7, 13, 0), 661), (row(7, 13, 0), 59)]
         {
-            histories.keep(1, left, 60, history.clone());
-            assert!(histories.take(1, version(&stale), now).is_none(), "{stale:?} at {now}");
+            histories.keep(1, kept(left, 60, history.clone()));
+            assert!(histories.take(1, version(&stale), needed(HOUR), now).1.is_none(), "{stale:?} at {now}");
         }
         assert_eq!(version(&row(u32::MAX, 13, 0)), None, "a total at its end tells nothing");
         assert_eq!(histories.entries, 0);
+    }
+
+    #[test]
+    fn a_history_that_reaches_less_far_than_is_asked_is_read_again() {
+        let version = Version::before(&row(5, 9, 0), 0, 0).unwrap();
+        let mut histories = Histories::default();
+        let mut found = |asked| {
+            histories.keep(1, kept(version, 60, History::default()));
+            histories.take(1, Some(version), needed(asked), 61).1.is_some()
+        };
+        assert!(found(HOUR) && found(Reach { window: Duration::from_secs(300), ..HOUR }));
+        assert!(!found(Reach { window: Duration::from_secs(3601), ..HOUR }), "a longer window");
+        assert!(!found(Reach { networks: true, ..HOUR }), "networks that nobody read");
+    }
+
+    #[test]
+    fn bytes_that_another_daemon_may_have_charged_are_read_again_and_a_block_is_remembered() {
+        let version = Version::before(&row(5, 9, 0), 0, 0).unwrap();
+        let mut history = History::default();
+        history.blocked.note(Increase { bytes: 1, ..Increase::default() }, true);
+        let of_bytes = Needed { bytes: true, ..needed(HOUR) };
+        for (mut histories, known) in [(Histories::default(), false), (Histories::of_private_database(), true)] {
+            histories.keep(1, kept(version, 60, history.clone()));
+            let (blocked, found) = histories.take(1, Some(version), of_bytes, 61);
+            assert_eq!((blocked.any(), found.is_some()), (true, known));
+        }
     }
 
     #[test]
@@ -166,10 +241,10 @@ mod tests {
         let mut histories = Histories::default();
         let version = Version::before(&row(1, 1, 0), 0, 0).unwrap();
         for id in 0..MOST_ENTRIES as i64 {
-            histories.keep(id, version, 0, History::default());
+            histories.keep(id, kept(version, 0, History::default()));
         }
         assert!(histories.entries <= MOST_ENTRIES);
-        assert!(histories.take(0, Some(version), 0).is_none(), "the oldest are gone");
-        assert!(histories.take(MOST_ENTRIES as i64 - 1, Some(version), 0).is_some());
+        assert!(histories.take(0, Some(version), needed(HOUR), 0).1.is_none(), "the oldest are gone");
+        assert!(histories.take(MOST_ENTRIES as i64 - 1, Some(version), needed(HOUR), 0).1.is_some());
     }
 }

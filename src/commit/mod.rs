@@ -38,6 +38,14 @@ impl Verdict {
             Verdict::FailOpen(_, action) => action,
         }
     }
+
+    /// Whether the mail goes on with it, for all that is known: what was not ruled in time is answered so that it does.
+    pub fn lets_through(&self) -> bool {
+        match self {
+            Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => ruling.let_through,
+            Verdict::FailOpen(..) => true,
+        }
+    }
 }
 
 /// Why a request was answered with ACTION_ON_ERROR.

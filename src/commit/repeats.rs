@@ -1,8 +1,10 @@
 //! One message, asked about more than once: a retry after a lost reply, RCPT after RCPT, DATA and then END-OF-MESSAGE, a
-//! second DATA after a refusal. Per sender and `instance` this remembers what was charged, so that each request is charged
-//! only what is new about the message. Pure: time is an argument.
+//! second DATA after a refusal. Per sender and `instance` this remembers what was asked for and what of it was let through.
+//! Each request adds to the counters only what was not asked for before, and is judged by all that would go through with it
+//! and has not gone through: whoever was refused a thousand recipients and then asks for a thousand and one is judged by a
+//! thousand and one. Pure: time is an argument.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -12,22 +14,26 @@ use crate::protocol::request::{Request, Stage};
 
 /// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
 pub const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// The most messages remembered; the oldest are forgotten first. About 20 MB if ever full, and what [`MOST_TOLD`] allows.
+/// The most messages remembered; the oldest are forgotten first. About 30 MB if ever full, and what [`MOST_TOLD`] allows.
 pub const MOST: usize = 100_000;
 /// The most recipients of one message that are told apart. Later ones count each time they are asked about.
 const MOST_RECIPIENTS: usize = 1000;
 /// The most recipients that are told apart of all messages together; with more, the oldest messages are forgotten. 20 MB.
-const MOST_TOLD: usize = 1_000_000;
+const MOST_TOLD: usize = 500_000;
 
-/// What was charged for one message so far.
+/// What is known about one message.
 #[derive(Debug, Default)]
-struct Charged {
-    message: bool,
-    recipients: u32,
-    bytes: u64,
+struct Message {
+    /// All that was asked for, whatever the answer: what counters have counted.
+    asked: Increase,
+    /// What was let through.
+    through: Increase,
     /// None unless it was asked about at RCPT.
     at_rcpt: Option<Box<AtRcpt>>,
-    verdict: Option<Verdict>,
+    /// The last answer that let something through.
+    passed: Option<Verdict>,
+    /// The last answer that did not.
+    refused: Option<Verdict>,
     /// When it was last asked about, as time since start.
     at: Duration,
 }
@@ -35,16 +41,18 @@ struct Charged {
 /// The recipients of one message, as they came at RCPT.
 #[derive(Debug, Default)]
 struct AtRcpt {
-    /// Hashes.
-    seen: HashSet<u64>,
-    /// How many came after the set was full.
+    /// By their hashes, and whether each was let through.
+    told: HashMap<u64, bool>,
+    /// How many came after there were too many to tell apart.
     untold: u32,
+    /// How many were let through in all.
+    through: u32,
 }
 
 /// What is known about the messages of the last hour.
 #[derive(Debug, Default)]
 pub struct Repeats {
-    messages: HashMap<Key, Charged>,
+    messages: HashMap<Key, Message>,
     /// Keys by the time of their entry; a message asked about again stands here again.
     order: VecDeque<(Duration, Key)>,
     /// Recipients told apart, of all messages.
@@ -77,10 +85,19 @@ enum What {
 /// What is new about a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum News {
-    /// This much, to be charged, of a message that has so many recipients in all.
-    Increase(Increase, u32),
+    /// This, to be counted and judged.
+    Some(New),
     /// Nothing: this was the answer.
     Nothing(Verdict),
+}
+
+/// What was not asked for before, and what has not gone through before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct New {
+    pub increase: Increase,
+    pub outstanding: Increase,
+    /// All recipients that the message would have.
+    pub recipients_of_message: u32,
 }
 
 impl Repeats {
@@ -99,25 +116,25 @@ impl Repeats {
         }
     }
 
-    /// What is new about the request, judged by what was charged before.
+    /// What is new about the request, judged by what was asked about the message before.
     pub fn news(&self, asked: &Asked) -> News {
-        let known = asked.key.and_then(|key| self.messages.get(&key));
-        let Some(charged) = known else {
-            let recipients = match asked.what {
-                What::Recipient(_) => 1,
-                What::Recipients(all) => all,
-            };
-            return News::Increase(Increase { messages: 1, recipients, bytes: asked.bytes }, recipients);
+        let unknown = Message::default();
+        let message = asked.key.and_then(|key| self.messages.get(&key)).unwrap_or(&unknown);
+        let would_pass = message.would_pass(asked);
+        let increase = message.would_be_asked(asked).beyond(message.asked);
+        let outstanding = would_pass.beyond(message.through);
+        let answered = match (outstanding.is_nothing(), increase.is_nothing()) {
+            (true, _) => &message.passed,
+            (false, true) => &message.refused,
+            (false, false) => &None,
         };
-        let recipients = charged.with(asked.what);
-        let increase = Increase {
-            messages: u32::from(!charged.message),
-            recipients: recipients.saturating_sub(charged.recipients),
-            bytes: asked.bytes.saturating_sub(charged.bytes),
-        };
-        match &charged.verdict {
-            Some(verdict) if increase.is_nothing() => News::Nothing(verdict.clone()),
-            _ => News::Increase(increase, recipients.max(charged.recipients)),
+        match answered {
+            Some(verdict) => News::Nothing(verdict.clone()),
+            None => News::Some(New {
+                increase,
+                outstanding,
+                recipients_of_message: would_pass.recipients.max(message.through.recipients),
+            }),
         }
     }
 
@@ -125,21 +142,19 @@ impl Repeats {
     pub fn remember(&mut self, asked: &Asked, verdict: &Verdict, now: Duration) {
         let Some(key) = asked.key else { return };
         self.forget(now);
-        let charged = self.messages.entry(key).or_default();
-        let recipients = charged.with(asked.what);
-        if let What::Recipient(hash) = asked.what {
-            let at_rcpt = charged.at_rcpt.get_or_insert_default();
-            if at_rcpt.seen.len() < MOST_RECIPIENTS {
-                self.told += usize::from(at_rcpt.seen.insert(hash));
-            } else if !at_rcpt.seen.contains(&hash) {
-                at_rcpt.untold = at_rcpt.untold.saturating_add(1);
-            }
+        let message = self.messages.entry(key).or_default();
+        let (would_be_asked, would_pass) = (message.would_be_asked(asked), message.would_pass(asked));
+        message.asked = message.asked.max(would_be_asked);
+        let passes = verdict.lets_through();
+        if passes {
+            message.through = message.through.max(would_pass);
         }
-        charged.message = true;
-        charged.recipients = charged.recipients.max(recipients);
-        charged.bytes = charged.bytes.max(asked.bytes);
-        charged.verdict = Some(verdict.clone());
-        charged.at = now;
+        if let What::Recipient(hash) = asked.what {
+            self.told += message.at_rcpt.get_or_insert_default().note(hash, passes);
+        }
+        let answered = if passes { &mut message.passed } else { &mut message.refused };
+        *answered = Some(verdict.clone());
+        message.at = now;
         self.order.push_back((now, key));
     }
 
@@ -160,33 +175,72 @@ impl Repeats {
             }
             self.order.pop_front();
             // Asked about again since: a later entry stands for it.
-            if self.messages.get(&key).is_some_and(|charged| charged.at == at) {
-                let forgotten = self.messages.remove(&key).and_then(|charged| charged.at_rcpt);
-                self.told -= forgotten.map_or(0, |at_rcpt| at_rcpt.seen.len());
+            if self.messages.get(&key).is_some_and(|message| message.at == at) {
+                let forgotten = self.messages.remove(&key).and_then(|message| message.at_rcpt);
+                self.told -= forgotten.map_or(0, |at_rcpt| at_rcpt.told.len());
             }
         }
     }
 }
 
-impl Charged {
-    /// The message's recipients, with what a request says about them.
-    fn with(&self, what: What) -> u32 {
-        match what {
+impl Message {
+    /// All that was asked for, with what a request asks for.
+    fn would_be_asked(&self, asked: &Asked) -> Increase {
+        self.with(asked, AtRcpt::would_be_asked)
+    }
+
+    /// All that has gone through, with what a request asks for.
+    fn would_pass(&self, asked: &Asked) -> Increase {
+        self.with(asked, AtRcpt::would_pass)
+    }
+
+    /// DATA and END-OF-MESSAGE say themselves how many recipients there are; at RCPT `recipients` counts them.
+    fn with(&self, asked: &Asked, recipients: impl Fn(&AtRcpt, u64) -> u32) -> Increase {
+        let recipients = match asked.what {
             What::Recipients(all) => all,
-            What::Recipient(hash) => self.at_rcpt.as_ref().map_or(1, |at_rcpt| {
-                let new = !at_rcpt.seen.contains(&hash);
-                let seen = u32::try_from(at_rcpt.seen.len()).unwrap_or(u32::MAX);
-                seen.saturating_add(at_rcpt.untold).saturating_add(u32::from(new))
-            }),
+            What::Recipient(hash) => self.at_rcpt.as_ref().map_or(1, |at_rcpt| recipients(at_rcpt, hash)),
+        };
+        Increase { messages: 1, recipients, bytes: asked.bytes }
+    }
+}
+
+impl AtRcpt {
+    /// How many recipients were asked for, with this one.
+    fn would_be_asked(&self, hash: u64) -> u32 {
+        let told = u32::try_from(self.told.len()).unwrap_or(u32::MAX);
+        told.saturating_add(self.untold).saturating_add(u32::from(!self.told.contains_key(&hash)))
+    }
+
+    /// How many recipients there are, if this one passes: whoever was refused is none.
+    fn would_pass(&self, hash: u64) -> u32 {
+        let passed = self.told.get(&hash).copied().unwrap_or(false);
+        self.through.saturating_add(u32::from(!passed))
+    }
+
+    /// Notes a recipient; gives how many more are told apart.
+    fn note(&mut self, hash: u64, passes: bool) -> usize {
+        let before = self.told.len();
+        if self.would_pass(hash) > self.through && passes {
+            self.through = self.through.saturating_add(1);
         }
+        if let Some(passed) = self.told.get_mut(&hash) {
+            *passed |= passes;
+        } else if before < MOST_RECIPIENTS {
+            self.told.insert(hash, passes);
+        } else {
+            self.untold = self.untold.saturating_add(1);
+        }
+        self.told.len() - before
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::commit::FailOpen;
-    use crate::protocol::reply::Action;
+    use crate::limiter::decide::Ruling;
+    use crate::protocol::reply::{Action, Severity};
     use crate::protocol::request::{Event, Parser};
 
     fn request(stage: &str, recipient: &str, count: u32, instance: &str) -> Request {
@@ -199,19 +253,75 @@ mod tests {
     }
 
     fn verdict(text: &str) -> Verdict {
-        Verdict::FailOpen(FailOpen::Deadline, Action::parse(text).unwrap())
+        let action = Action::parse(text).unwrap();
+        let let_through = action.severity() <= Severity::Hold;
+        Verdict::Counted(Arc::new(Ruling {
+            action,
+            blocked: !let_through,
+            first_block: false,
+            used: 0,
+            quota: 0,
+            reason: None,
+            over_quota: false,
+            would: None,
+            reached: Vec::new(),
+            let_through,
+        }))
     }
 
-    /// Charges a request and returns what was new about it.
+    /// Charges a request, lets it through and returns what was new about it.
     fn charge(repeats: &mut Repeats, sender: &str, request: &Request, now: u64) -> (u32, u32) {
         let asked = repeats.asked(sender, request);
         match repeats.news(&asked) {
-            News::Increase(increase, _) => {
+            News::Some(New { increase, outstanding, .. }) => {
+                assert_eq!(increase, outstanding, "nothing was refused");
                 repeats.remember(&asked, &verdict("HOLD x"), Duration::from_secs(now));
                 (increase.messages, increase.recipients)
             }
             News::Nothing(_) => (0, 0),
         }
+    }
+
+    /// Charges a request of alice's and answers it so. Tells how many messages and recipients were counted, how many were
+    /// judged, and how many recipients the message would have; or the answer that it had before.
+    fn ask(repeats: &mut Repeats, request: &Request, answer: &str) -> String {
+        let asked = repeats.asked("alice", request);
+        match repeats.news(&asked) {
+            News::Some(New { increase: counted, outstanding: judged, recipients_of_message }) => {
+                repeats.remember(&asked, &verdict(answer), Duration::ZERO);
+                let sums = [counted, judged].map(|sum| format!("{} and {}", sum.messages, sum.recipients));
+                format!("{}, judged {}, of {recipients_of_message}", sums[0], sums[1])
+            }
+            News::Nothing(verdict) => verdict.action().to_string(),
+        }
+    }
+
+    #[test]
+    fn what_was_refused_is_counted_once_and_judged_again() {
+        let mut repeats = Repeats::default();
+        let data = |count| request("DATA", "", count, "i");
+        assert_eq!(ask(&mut repeats, &data(999), "DEFER full"), "1 and 999, judged 1 and 999, of 999");
+        assert_eq!(ask(&mut repeats, &data(999), ""), "DEFER full", "a retry");
+        assert_eq!(ask(&mut repeats, &data(1000), "DEFER full"), "0 and 1, judged 1 and 1000, of 1000");
+        assert_eq!(ask(&mut repeats, &data(1001), "HOLD"), "0 and 1, judged 1 and 1001, of 1001");
+        assert_eq!(ask(&mut repeats, &data(1001), ""), "HOLD");
+    }
+
+    #[test]
+    fn who_is_refused_at_rcpt_is_no_recipient() {
+        let mut repeats = Repeats::default();
+        let rcpt = |name| request("RCPT", name, 0, "i");
+        assert_eq!(ask(&mut repeats, &rcpt("a@x"), "REJECT"), "1 and 1, judged 1 and 1, of 1");
+        assert_eq!(
+            ask(&mut repeats, &rcpt("b@x"), "DUNNO"),
+            "0 and 1, judged 1 and 1, of 1",
+            "the message is judged again"
+        );
+        assert_eq!(ask(&mut repeats, &rcpt("c@x"), "DUNNO"), "0 and 1, judged 0 and 1, of 2");
+        assert_eq!(ask(&mut repeats, &rcpt("d@x"), "DEFER"), "0 and 1, judged 0 and 1, of 3");
+        assert_eq!(ask(&mut repeats, &rcpt("D@x"), ""), "DEFER");
+        assert_eq!(ask(&mut repeats, &rcpt("C@x"), ""), "DUNNO");
+        assert_eq!(ask(&mut repeats, &request("DATA", "", 2, "i"), ""), "DUNNO", "both were let through");
     }
 
     #[test]
@@ -223,7 +333,7 @@ mod tests {
         assert_eq!(repeats.news(&repeats.asked("alice", &data)), News::Nothing(verdict("HOLD once")));
         let eom = request("END-OF-MESSAGE", "", 3, "1.2.3");
         assert!(matches!(repeats.news(&repeats.asked("alice", &eom)), News::Nothing(_)));
-        assert!(matches!(repeats.news(&repeats.asked("bob", &data)), News::Increase(..)), "another sender");
+        assert!(matches!(repeats.news(&repeats.asked("bob", &data)), News::Some(_)), "another sender");
     }
 
     #[test]
@@ -268,16 +378,16 @@ mod tests {
             let message = (number / MOST_RECIPIENTS).to_string();
             charge(&mut repeats, "bob", &request("RCPT", &format!("{number}@x"), 0, &message), 0);
         }
-        let told = |charged: &Charged| charged.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.seen.len());
+        let told = |message: &Message| message.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
         assert_eq!(repeats.told, repeats.messages.values().map(told).sum::<usize>());
         assert!(repeats.told <= MOST_TOLD, "{}", repeats.told);
         for number in 0..MOST_RECIPIENTS + 50 {
             charge(&mut repeats, "alice", &request("RCPT", &format!("{number}@x"), 0, "long"), 0);
         }
         let asked = repeats.asked("alice", &request("RCPT", "0@x", 0, "long"));
-        let charged = &repeats.messages[&asked.key.unwrap()];
+        let message = &repeats.messages[&asked.key.unwrap()];
         assert_eq!(
-            (charged.at_rcpt.as_ref().unwrap().seen.len(), charged.recipients),
+            (message.at_rcpt.as_ref().unwrap().told.len(), message.asked.recipients),
             (MOST_RECIPIENTS, MOST_RECIPIENTS as u32 + 50)
         );
     }

@@ -1,6 +1,7 @@
 //! Counting while the database is away: in memory, from zero, against QUOTA. A database outage is when spammers are
-//! happiest; this keeps any of them to one more quota. What is counted here is forgotten when the database is back: a journal
-//! that writes it there later would stand in this place.
+//! happiest; this keeps any of them to one more quota. What is counted here is forgotten once the database has been back for a
+//! while, so that one which comes and goes does not bring a quota each time. A journal that writes it there later would
+//! stand in this place.
 
 use std::collections::HashMap;
 
@@ -10,18 +11,15 @@ use crate::limiter::history::History;
 /// The most senders counted. Beyond it, new ones are let through: by then it is no phished account but a full mail server.
 pub const MOST_SENDERS: usize = 100_000;
 
-/// The counters of one outage.
+/// The counters of one outage, or of several close together.
 #[derive(Debug, Default)]
 pub struct StandIn {
     senders: HashMap<String, Standing>,
-    /// Requests answered from here.
-    pub answered: u64,
 }
 
 impl StandIn {
     /// Rules by counters alone: histories are in the database.
     pub fn rule(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Ruling {
-        self.answered += 1;
         let sender = facts.sender;
         let mut looked = self.senders.get(sender).cloned().unwrap_or_else(|| Standing::new(policy.new_quota));
         let ruling = decide(&policy.without_history(), &mut looked, facts);
@@ -64,7 +62,8 @@ mod tests {
         let mut standin = StandIn::default();
         let mut ask = |sender: &str, dry_run| {
             let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
-            let facts = Facts { sender, increase, recipients_of_message: 1, network: None, now: 1_800_000_000 };
+            let (outstanding, now) = (increase, 1_800_000_000);
+            let facts = Facts { sender, increase, outstanding, recipients_of_message: 1, network: None, now };
             standin.rule(&policy, &facts, dry_run).blocked
         };
         assert!(!ask("alice", true));

@@ -9,8 +9,8 @@ use super::settings::{self, Available, Setting};
 use super::sources::{Given, SYSTEM_FILE, Sources, Values, is_world_readable, read_bounded};
 use super::values::{self, Parsed};
 use super::{
-    Answers, Audit, Config, Database, Driver, Lists, Logging, Notify, Quota, Secret, Sockets, Status, Subject, Tls,
-    Webhook, Window,
+    Answers, Audit, Config, Database, Driver, Endpoint, Lists, Logging, Notify, Quota, Secret, Sockets, Status,
+    Subject, Tls, Webhook,
 };
 use crate::limiter::limit;
 use crate::limiter::steps::Steps;
@@ -50,7 +50,7 @@ pub struct Effective {
 
 /// Reads and checks all settings.
 ///
-/// Blocks on files, and on name resolution when SOCKET or METRICS_LISTEN has a host name.
+/// Blocks on files, and on name resolution when SOCKET has a host name, or METRICS_LISTEN beside STATUS_TOKEN.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     load_with(sources, |setting| setting.available)
 }
@@ -100,9 +100,6 @@ impl Checker<'_> {
         let notify = self.notify();
         let status = self.status();
         self.warn_of_readable_secrets();
-        if let (Ok(quota), Ok(audit)) = (&quota, &audit) {
-            self.check_retention(quota, audit)?;
-        }
         Ok(Config {
             file: self.values.file.clone(),
             database: database?,
@@ -320,17 +317,6 @@ impl Checker<'_> {
         })
     }
 
-    /// A window sees no further back than the history goes.
-    fn check_retention(&mut self, quota: &Quota, audit: &Audit) -> Checked<()> {
-        let kept = Duration::from_secs(86_400) * audit.usage_retention;
-        match quota.window {
-            Window::Sliding(window) if window > kept => {
-                self.fail("USAGE_RETENTION", "must be at least as many days as QUOTA_WINDOW is long")
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn logging(&mut self) -> Checked<Logging> {
         let level = self.get("LOG_LEVEL", values::log_level);
         let file = self.optional("LOG_FILE", values::path);
@@ -346,7 +332,7 @@ impl Checker<'_> {
         let webhook = self.webhook();
         let mail_to = self.optional("NOTIFY_MAIL_TO", values::mail_address);
         let mail_from = self.optional("NOTIFY_MAIL_FROM", values::mail_address);
-        let mail_server = self.get("NOTIFY_MAIL_SERVER", values::socket_address);
+        let mail_server = self.get("NOTIFY_MAIL_SERVER", values::endpoint);
         let mail_sender = self.get("NOTIFY_SENDER", values::flag);
         let (sentry_dsn, mail_to, mail_from, mail_sender) = (sentry_dsn?, mail_to?, mail_from?, mail_sender?);
         if sentry_dsn.as_ref().is_some_and(|dsn| !crash::is_dsn(dsn.reveal())) {
@@ -401,10 +387,9 @@ impl Checker<'_> {
     }
 
     fn status(&mut self) -> Checked<Status> {
-        let listen = self.optional("METRICS_LISTEN", values::socket_address);
+        let listen = self.optional("METRICS_LISTEN", values::endpoint);
         let token = self.optional("STATUS_TOKEN", values::secret);
         let (listen, token) = (listen?, token?);
-        let name = self.given("METRICS_LISTEN").and_then(|given| values::host_name(&given.text));
         if let Some(token) = &token {
             let token = token.reveal();
             let is_sendable = token.bytes().all(|byte| matches!(byte, b' '..=b'~')) && token.trim() == token;
@@ -424,9 +409,13 @@ impl Checker<'_> {
                     ),
                 );
             }
-            match listen {
+            // A name that has no address now is not listened on either.
+            let is_elsewhere = |listen: &Endpoint| {
+                listen.look_up().is_ok_and(|found| found.iter().any(|address| !address.ip().is_loopback()))
+            };
+            match &listen {
                 None => self.warn("STATUS_TOKEN", "has no effect without METRICS_LISTEN"),
-                Some(address) if !address.ip().is_loopback() => self.warn(
+                Some(listen) if is_elsewhere(listen) => self.warn(
                     "METRICS_LISTEN",
                     "is no loopback address, and there is no TLS: STATUS_TOKEN and names cross the network for all to read; \
                      see docs/page.md for safer ways",
@@ -434,7 +423,7 @@ impl Checker<'_> {
                 Some(_) => {}
             }
         }
-        Ok(Status { listen, name, token })
+        Ok(Status { listen, token })
     }
 
     fn warn_of_readable_secrets(&mut self) {
@@ -520,7 +509,7 @@ impl Checker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ListenAddress, UNLIMITED, in_effect, restart_needed};
+    use crate::config::{ListenAddress, UNLIMITED, Window, in_effect, restart_needed};
     use proptest::prelude::*;
     use std::collections::HashSet;
     use std::io::Write;
@@ -678,9 +667,9 @@ mod tests {
         ("WEBHOOK_TIMEOUT", "Some(10s)", "500ms", "Some(500ms)", "2"),
         ("NOTIFY_MAIL_TO", "None", "a@b.example", r#"Some("a@b.example")"#, "root"),
         ("NOTIFY_MAIL_FROM", r#"Some("z@b.example")"#, "a@b.example", r#"Some("a@b.example")"#, "root"),
-        ("NOTIFY_MAIL_SERVER", "127.0.0.1:25", "[::1]:587", "[::1]:587", "587"),
+        ("NOTIFY_MAIL_SERVER", "Address(127.0.0.1:25)", "mx.example:587", r#"Name("mx.example", 587)"#, "587"),
         ("NOTIFY_SENDER", "false", "1", "true", "maybe"),
-        ("METRICS_LISTEN", "None", "[::1]:9464", "Some([::1]:9464)", "9464"),
+        ("METRICS_LISTEN", "None", "[::1]:9464", "Some(Address([::1]:9464))", "9464"),
         ("STATUS_TOKEN", "None", "word", r#"Some("word")"#, "a\0b"),
     ];
 
@@ -729,6 +718,15 @@ mod tests {
             assert_eq!(restart, if expected { vec![*name] } else { vec![] }, "{name}");
             assert!(restart_needed(&before, &in_effect(&before, changed)).is_empty(), "{name} waits for the restart");
         }
+    }
+
+    #[test]
+    fn another_name_is_another_address_and_another_order_of_sockets_is_not() {
+        let restart = |old: &[_], new: &[_]| restart_needed(&good(old).config, &good(new).config);
+        let page = ("METRICS_LISTEN", "localhost:9464");
+        assert_eq!(restart(&[page], &[("METRICS_LISTEN", "127.0.0.1:9464")]), ["METRICS_LISTEN"]);
+        assert!(restart(&[page], &[page]).is_empty());
+        assert!(restart(&[("SOCKET", "::1,1 127.0.0.1,1")], &[("SOCKET", "127.0.0.1,1 ::1,1")]).is_empty());
     }
 
     #[test]
@@ -861,11 +859,8 @@ mod tests {
         assert_eq!(errors(&[("NOTIFY_SENDER", "1")]).len(), 1);
         good(&[("NOTIFY_SENDER", "1"), ("NOTIFY_MAIL_TO", "a@b.example")]);
         assert!(errors(&[("SENTRY_DSN", "https://s.example/1")])[0].starts_with("SENTRY_DSN must be a DSN"));
-        assert_eq!(
-            errors(&[("QUOTA_WINDOW", "8d")]),
-            ["USAGE_RETENTION must be at least as many days as QUOTA_WINDOW is long"]
-        );
-        good(&[("QUOTA_WINDOW", "8d"), ("USAGE_RETENTION", "8")]);
+        // A window's history is kept in any case.
+        good(&[("QUOTA_WINDOW", "30d"), ("USAGE_RETENTION", "1")]);
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub fn markdown_table() -> String {
         for setting in section.settings {
             let default = if setting.default.is_empty() { "none".into() } else { format!("`{}`", setting.default) };
             let allowed = setting.kind.allowed();
+            let default = match setting.chosen() {
+                Some(chosen) => format!("{default}; packaged: `{chosen}`"),
+                None => default,
+            };
             let note = note(setting);
             let meaning = format!("{} Allowed: {allowed}.{note}", setting.help).replace('|', "\\|");
             let _ = writeln!(table, "| `{}` | {default} | {meaning} |", setting.name);

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod documents;
+mod endpoint;
 pub mod env_file;
 mod finding;
 mod lists;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use check::{Effective, Loaded, load};
+pub use endpoint::Endpoint;
 pub use finding::{ConfigError, Finding, Origin, Severity};
 pub use lists::load_lists;
 pub use restart::{in_effect, restart_needed};
@@ -185,7 +187,7 @@ pub struct Notify {
     /// None means `mail_to`.
     pub mail_from: Option<String>,
     pub mail_sender: bool,
-    pub mail_server: SocketAddr,
+    pub mail_server: Endpoint,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,9 +203,7 @@ pub struct Webhook {
 /// METRICS_LISTEN, STATUS_TOKEN.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    pub listen: Option<SocketAddr>,
-    /// The host as METRICS_LISTEN has it, where that is a name.
-    pub name: Option<String>,
+    pub listen: Option<Endpoint>,
     /// What a browser must show to see names.
     pub token: Option<Secret>,
 }

@@ -1,12 +1,13 @@
 //! What SIGHUP cannot change while the program runs.
 
-use super::Config;
+use std::collections::HashSet;
+
+use super::{Config, ListenAddress, Sockets};
 
 /// The names of the settings that differ and take a restart to apply, in the table's order.
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let (old_db, new_db) = (&old.database, &new.database);
     let (old_sockets, new_sockets) = (&old.sockets, &new.sockets);
-    let (old_log, new_log) = (&old.logging, &new.logging);
     let (old_notify, new_notify) = (&old.notify, &new.notify);
     let settings = [
         ("DB_DRIVER", old_db.driver != new_db.driver),
@@ -19,13 +20,11 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("DB_DATABASE", old_db.name != new_db.name),
         ("DB_TLS", old_db.tls != new_db.tls),
         ("DB_TLS_CA", old_db.tls_ca != new_db.tls_ca),
-        ("SOCKET", (&old_sockets.listen, old_sockets.explicit) != (&new_sockets.listen, new_sockets.explicit)),
+        ("SOCKET", (addresses(old_sockets), old_sockets.explicit) != (addresses(new_sockets), new_sockets.explicit)),
         ("SOCKET_MODE", old_sockets.mode != new_sockets.mode),
         ("USER", old_sockets.user != new_sockets.user),
         ("GROUP", old_sockets.group != new_sockets.group),
-        ("LOG_FILE", old_log.file != new_log.file),
-        ("LOG_CONSOLE", old_log.console != new_log.console),
-        ("SYSLOG", old_log.syslog != new_log.syslog),
+        ("LOG_FILE", old.logging.file != new.logging.file),
         ("SENTRY_DSN", old_notify.sentry_dsn != new_notify.sentry_dsn),
         ("SENTRY_ENVIRONMENT", old_notify.sentry_environment != new_notify.sentry_environment),
         ("METRICS_LISTEN", old.status.listen != new.status.listen),
@@ -33,16 +32,18 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
+/// A name's addresses come in another order each time.
+fn addresses(sockets: &Sockets) -> HashSet<&ListenAddress> {
+    sockets.listen.iter().collect()
+}
+
 /// The settings after a reload: the new ones, but for those that stay as they were at the start until there is a restart.
 pub fn in_effect(old: &Config, mut new: Config) -> Config {
     new.database = old.database.clone();
     new.sockets = old.sockets.clone();
     new.logging.file.clone_from(&old.logging.file);
-    new.logging.console = old.logging.console;
-    new.logging.syslog.clone_from(&old.logging.syslog);
     new.notify.sentry_dsn.clone_from(&old.notify.sentry_dsn);
     new.notify.sentry_environment.clone_from(&old.notify.sentry_environment);
-    new.status.listen = old.status.listen;
-    new.status.name.clone_from(&old.status.name);
+    new.status.listen.clone_from(&old.status.listen);
     new
 }

@@ -80,8 +80,15 @@ pub enum Kind {
     LogLevel,
     Syslog,
     Url,
-    SocketAddress,
+    Endpoint,
     MailAddress,
+}
+
+impl Setting {
+    /// What the packaged settings file sets, where that is not the default.
+    pub fn chosen(&self) -> Option<&'static str> {
+        self.packaged.filter(|&packaged| packaged != self.default)
+    }
 }
 
 impl Kind {
@@ -118,7 +125,7 @@ impl Kind {
             }
             Kind::Syslog => "True, False, or the path of the log socket".into(),
             Kind::Url => "a URL that begins with https:// or http://".into(),
-            Kind::SocketAddress => "an address and a port such as 127.0.0.1:9464".into(),
+            Kind::Endpoint => "a host and a port such as 127.0.0.1:9464".into(),
             Kind::MailAddress => "a mail address such as postmaster@example.com".into(),
         }
     }
@@ -330,7 +337,7 @@ pub const SECTIONS: &[Section] = &[
                 default: "reset",
                 packaged: Some("24h"),
                 help: "The time that a quota is for: reset counts since the last cleanup, as PolicydRateGuard does; a \
-                       duration is a sliding window, which needs no timer.",
+                       duration is a sliding window, which needs no reset; the daily cleanup then only deletes old rows.",
                 ..ROW
             },
             Setting {
@@ -442,7 +449,7 @@ pub const SECTIONS: &[Section] = &[
                 name: "USAGE_RETENTION",
                 kind: Kind::Number(1, 3_650),
                 default: "7",
-                help: "Days that the history per minute is kept; at least the longest window.",
+                help: "Days that the history per minute is kept; what a window looks at is kept in any case.",
                 ..ROW
             },
         ],
@@ -469,7 +476,6 @@ pub const SECTIONS: &[Section] = &[
                 name: "LOG_CONSOLE",
                 kind: Kind::Flag,
                 default: "False",
-                reload: false,
                 help: "Whether to log to standard error.",
                 ..ROW
             },
@@ -478,7 +484,6 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Syslog,
                 default: "False",
                 packaged: Some("True"),
-                reload: false,
                 help: "Whether to log to syslog, facility mail. True means /dev/log; a path names another socket.",
                 ..ROW
             },
@@ -572,7 +577,7 @@ pub const SECTIONS: &[Section] = &[
             },
             Setting {
                 name: "NOTIFY_MAIL_SERVER",
-                kind: Kind::SocketAddress,
+                kind: Kind::Endpoint,
                 default: "127.0.0.1:25",
                 help: "The mail server for these mails, which takes them from here without TLS or a login.",
                 ..ROW
@@ -591,10 +596,11 @@ pub const SECTIONS: &[Section] = &[
         settings: &[
             Setting {
                 name: "METRICS_LISTEN",
-                kind: Kind::SocketAddress,
+                kind: Kind::Endpoint,
                 example: "127.0.0.1:9464",
                 reload: false,
-                help: "Where Prometheus reads /metrics, a load balancer /healthz, and a browser the page.",
+                help: "Where Prometheus reads /metrics, a load balancer /healthz, and a browser the page. What cannot be opened \
+                       is tried again, and mail goes on.",
                 ..ROW
             },
             Setting {

@@ -1,12 +1,12 @@
 //! From a setting's text to its type, one function per kind of value. An error ends a sentence that begins with the
 //! setting's name: "must be …".
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{Kind, Setting};
-use super::{Driver, LimitBy, ListenAddress, Secret, Tls, UNLIMITED, Window};
+use super::{Driver, Endpoint, LimitBy, ListenAddress, Secret, Tls, UNLIMITED, Window};
 use crate::limiter::duration;
 use crate::protocol::reply::Action;
 
@@ -112,7 +112,6 @@ pub fn listen(written: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> {
 }
 
 fn listen_address(entry: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> {
-    let tcp = |addresses: Vec<SocketAddr>| addresses.into_iter().map(ListenAddress::Tcp).collect();
     if let Some(path) = entry.strip_prefix("unix:").or_else(|| entry.starts_with('/').then_some(entry)) {
         return Ok(vec![ListenAddress::Unix(socket_path(path)?)]);
     }
@@ -121,8 +120,10 @@ fn listen_address(entry: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> 
         None => entry.rsplit_once(','),
     }
     .map_or_else(|| must_be(setting), Ok)?;
-    let port = digits(port).and_then(|port| u16::try_from(port).ok()).map_or_else(|| must_be(setting), Ok)?;
-    resolve(host, port, setting).map(tcp)
+    let addresses = host_and_port(host, port, setting)?
+        .look_up()
+        .map_err(|error| format!("has a host without an address: {host}: {error}"))?;
+    Ok(addresses.into_iter().map(ListenAddress::Tcp).collect())
 }
 
 fn socket_path(path: &str) -> Parsed<PathBuf> {
@@ -136,42 +137,27 @@ fn socket_path(path: &str) -> Parsed<PathBuf> {
     Ok(PathBuf::from(path))
 }
 
-/// The addresses of a host as it stands before a port: an address, one in brackets, or a name.
-fn resolve(host: &str, port: u16, setting: &Setting) -> Parsed<Vec<SocketAddr>> {
+/// The host is an address, one in brackets, or a name.
+fn host_and_port(host: &str, port: &str, setting: &Setting) -> Parsed<Endpoint> {
+    let port = digits(port).and_then(|port| u16::try_from(port).ok()).map_or_else(|| must_be(setting), Ok)?;
     if let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         let address = inside.parse::<Ipv6Addr>().or_else(|_| must_be(setting))?;
-        return Ok(vec![SocketAddr::new(address.into(), port)]);
+        return Ok(Endpoint::Address(SocketAddr::new(address.into(), port)));
     }
     if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
+        return Ok(Endpoint::Address(SocketAddr::new(address, port)));
     }
     let is_name = !host.is_empty()
         && host.len() <= 253
         && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
         && host.contains(|c: char| c.is_ascii_alphabetic());
-    if !is_name {
-        return must_be(setting);
-    }
-    let found: Vec<SocketAddr> = (host, port)
-        .to_socket_addrs()
-        .map_err(|error| format!("has a host without an address: {host}: {error}"))?
-        .collect();
-    if found.is_empty() { Err(format!("has a host without an address: {host}")) } else { Ok(found) }
+    if is_name { Ok(Endpoint::Name(host.to_owned(), port)) } else { must_be(setting) }
 }
 
-/// METRICS_LISTEN: one TCP address; `address,port` is understood too.
-pub fn socket_address(written: &str, setting: &Setting) -> Parsed<SocketAddr> {
+/// METRICS_LISTEN, NOTIFY_MAIL_SERVER: `host:port`; `host,port` is understood too.
+pub fn endpoint(written: &str, setting: &Setting) -> Parsed<Endpoint> {
     let (host, port) = written.rsplit_once([':', ',']).map_or_else(|| must_be(setting), Ok)?;
-    let port = digits(port).and_then(|port| u16::try_from(port).ok()).map_or_else(|| must_be(setting), Ok)?;
-    let found = resolve(host, port, setting)?;
-    found.first().copied().map_or_else(|| must_be(setting), Ok)
-}
-
-/// The host of an address as it was written, where that is a name.
-pub fn host_name(written: &str) -> Option<String> {
-    let (host, _) = written.rsplit_once([':', ','])?;
-    let is_name = !host.is_empty() && !host.contains(['[', ':', '*']) && host.parse::<IpAddr>().is_err();
-    is_name.then(|| host.to_owned())
+    host_and_port(host, port, setting)
 }
 
 pub fn mode(written: &str, setting: &Setting) -> Parsed<u32> {

@@ -6,17 +6,40 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Finding;
-use super::postfix::{PolicyCheck, Postfix};
+use super::postfix::{PolicyCheck, Postfix, Service};
 use crate::config::ListenAddress;
 
 /// The check as it should stand.
 pub const GOOD: &str =
     "smtpd_data_restrictions = check_policy_service { unix:rateguard/policyd, timeout=5s, default_action=DUNNO }";
+/// The same where the size of a message is known.
+const GOOD_FOR_BYTES: &str = "smtpd_end_of_data_restrictions = check_policy_service { unix:rateguard/policyd, timeout=5s, default_action=DUNNO }";
+/// The same as master.cf takes it, after `-o `.
+const GOOD_FOR_SERVICE: &str =
+    "smtpd_data_restrictions=check_policy_service,{unix:rateguard/policyd,timeout=5s,default_action=DUNNO}";
 
 /// Restrictions that end their list for everybody who has logged in.
-const ENDS_FOR_LOGINS: [&str; 5] = ["permit", "permit_sasl_authenticated", "reject", "defer", "defer_if_reject"];
-/// Restrictions that end their list for some clients.
-const ENDS_FOR_SOME: [&str; 2] = ["permit_mynetworks", "permit_tls_clientcerts"];
+const ENDS_FOR_LOGINS: [&str; 4] = ["permit", "permit_sasl_authenticated", "reject", "defer"];
+/// Restrictions that end their list for some clients or recipients.
+const ENDS_FOR_SOME: [&str; 7] = [
+    "permit_mynetworks",
+    "permit_tls_clientcerts",
+    "permit_tls_all_clientcerts",
+    "permit_inet_interfaces",
+    "permit_auth_destination",
+    "permit_mx_backup",
+    "permit_dnswl_client",
+];
+
+/// What is to be known of the daemon.
+#[derive(Debug, Clone, Copy)]
+pub struct Daemon<'a> {
+    /// Where it listens, or might.
+    pub sockets: &'a [ListenAddress],
+    pub decision_timeout: Duration,
+    /// Whether one of LIMITS counts bytes.
+    pub counts_bytes: bool,
+}
 
 /// Where a check leads, seen from outside of any chroot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +85,11 @@ fn is_ours(target: &Target, sockets: &[ListenAddress]) -> bool {
     })
 }
 
-/// Everything that can be said from the configuration alone. `decision_timeout` is the daemon's.
-pub fn configuration(postfix: &Postfix, sockets: &[ListenAddress], decision_timeout: Duration) -> Vec<Finding> {
+/// Everything that can be said from the configuration alone.
+pub fn configuration(postfix: &Postfix, daemon: Daemon<'_>) -> Vec<Finding> {
     let queue = queue_directory(postfix);
     let checks = postfix.policy_checks();
-    let ours: Vec<&PolicyCheck> = checks.iter().filter(|check| is_meant(check, queue, sockets)).collect();
+    let ours: Vec<&PolicyCheck> = checks.iter().filter(|check| is_meant(check, queue, daemon.sockets)).collect();
     let mut findings = Vec::new();
     if postfix.services.is_empty() {
         findings.push(Finding::problem(
@@ -82,9 +105,13 @@ pub fn configuration(postfix: &Postfix, sockets: &[ListenAddress], decision_time
             "Nothing is limited.",
             GOOD.to_owned(),
         ));
+    } else {
+        for service in &postfix.services {
+            one_service(postfix, service, &ours, daemon, &mut findings);
+        }
     }
     for check in ours {
-        one_check(postfix, check, queue, decision_timeout, &mut findings);
+        one_check(postfix, check, queue, daemon.decision_timeout, &mut findings);
     }
     findings.sort_by_key(|finding| finding.severity);
     findings.dedup();
@@ -100,6 +127,40 @@ fn others(checks: &[PolicyCheck]) -> String {
     format!(", but {}", Vec::from_iter(addresses).join(", "))
 }
 
+/// Does a service leave out what the others ask? Each may have restriction lists of its own.
+fn one_service(
+    postfix: &Postfix,
+    service: &Service,
+    ours: &[&PolicyCheck],
+    daemon: Daemon<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let Service { name, .. } = service;
+    let lists = Vec::from_iter(ours.iter().filter(|check| check.service == *name).map(|check| check.list));
+    if lists.is_empty() {
+        if postfix.value(service, "smtpd_sasl_auth_enable").eq_ignore_ascii_case("yes") {
+            // A content filter gives mail back there, which was asked about when it came in; or a webmail logs in.
+            let local = ["127.", "[::1]:", "::1:", "localhost:"].iter().any(|host| name.starts_with(host));
+            let finding = if local { Finding::advice } else { Finding::problem };
+            findings.push(finding(
+                "not-asked",
+                format!("clients may log in to {name}, and none of its restriction lists asks this daemon"),
+                "Who sends there is not limited.",
+                format!("in master.cf, for {name}: -o {GOOD_FOR_SERVICE}; where nobody is to log in: -o smtpd_sasl_auth_enable=no"),
+            ));
+        }
+    } else if daemon.counts_bytes && !lists.contains(&"smtpd_end_of_data_restrictions") {
+        findings.push(Finding::problem(
+            "no-bytes",
+            format!("LIMITS count bytes, and smtpd_end_of_data_restrictions of {name} does not ask this daemon"),
+            "The size of a message is known at its end only: no byte is counted.",
+            format!(
+                "{GOOD_FOR_BYTES} (beside the check that is there; a message that is asked about twice is charged once)"
+            ),
+        ));
+    }
+}
+
 fn one_check(
     postfix: &Postfix,
     check: &PolicyCheck,
@@ -109,6 +170,15 @@ fn one_check(
 ) {
     let place = format!("{} of {}", check.list, check.service);
     stage(postfix, check, &place, findings);
+    // It is for the restriction that follows, and no other.
+    if check.before.last().is_some_and(|word| word == "warn_if_reject") {
+        findings.push(Finding::problem(
+            "only-warned",
+            format!("{place}: warn_if_reject stands before the policy check"),
+            "Refusals are only logged, as while a policy is tried: that mail goes out.",
+            format!("without warn_if_reject: {GOOD}"),
+        ));
+    }
     for word in &check.before {
         if ENDS_FOR_LOGINS.contains(&word.as_str()) {
             findings.push(Finding::problem(
@@ -226,17 +296,21 @@ fn seconds(written: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::doctor::Severity;
 
     const MASTER: &str = "smtp inet n - y - - smtpd\n";
 
-    fn found(main: &str) -> Vec<&'static str> {
-        let postfix = Postfix::parse(&format!("queue_directory = /var/spool/postfix\n{main}"), MASTER, "");
+    fn findings(main: &str, master: &str, overrides: &str, counts_bytes: bool) -> Vec<Finding> {
+        let postfix = Postfix::parse(&format!("queue_directory = /var/spool/postfix\n{main}"), master, overrides);
         let sockets = [
             ListenAddress::Unix("/var/spool/postfix/rateguard/policyd".into()),
             ListenAddress::Tcp("127.0.0.1:10033".parse().unwrap()),
         ];
-        let findings = configuration(&postfix, &sockets, Duration::from_secs(2));
-        findings.into_iter().map(|finding| finding.id).collect()
+        configuration(&postfix, Daemon { sockets: &sockets, decision_timeout: Duration::from_secs(2), counts_bytes })
+    }
+
+    fn found(main: &str) -> Vec<&'static str> {
+        findings(main, MASTER, "", false).into_iter().map(|finding| finding.id).collect()
     }
 
     #[test]
@@ -267,9 +341,53 @@ mod tests {
                 format!("smtpd_data_restrictions = {}", service.replace("unix:", "unix:/var/spool/postfix/")),
                 "absolute-in-chroot",
             ),
+            (format!("smtpd_data_restrictions = permit_auth_destination, {service}"), "list-may-end-before"),
+            (format!("smtpd_data_restrictions = warn_if_reject {service}"), "only-warned"),
             (format!("smtpd_policy_service_request_limit = 1\nsmtpd_data_restrictions = {service}"), "request-limit"),
         ] {
             assert_eq!(found(&main), [id], "{main}");
         }
+    }
+
+    #[test]
+    fn what_only_seems_to_end_the_list_or_to_soften_the_check_is_no_finding() {
+        for before in ["defer_if_reject", "defer_if_permit", "warn_if_reject reject_unauth_pipelining,"] {
+            let main = GOOD.replace("check_policy_service", &format!("{before} check_policy_service"));
+            assert!(found(&main).is_empty(), "{main}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_takes_logins_and_does_not_ask_is_named() {
+        let master = "smtp inet n - y - - smtpd\nsubmission inet n - y - - smtpd\nsubmissions inet n - y - - smtpd\n\
+                      127.0.0.1:10025 inet n - y - - smtpd\n";
+        let auth = "submission/inet/smtpd_sasl_auth_enable = yes\nsubmissions/inet/smtpd_sasl_auth_enable = yes\n";
+        let ours = "submission/inet/smtpd_data_restrictions = check_policy_service { unix:rateguard/policyd, timeout=5s, \
+                    default_action=DUNNO }\n";
+        let said = |main: &str, overrides: &str| {
+            let findings = findings(main, master, overrides, false);
+            findings.into_iter().map(|finding| (finding.severity, finding.id, finding.what)).collect::<Vec<_>>()
+        };
+        let named = said("", &format!("{auth}{ours}"));
+        assert!(
+            matches!(&*named, [(Severity::Problem, "not-asked", what)] if what.contains("submissions/inet")),
+            "{named:?}"
+        );
+        let overridden = said(GOOD, &format!("{auth}submissions/inet/smtpd_data_restrictions = permit\n"));
+        assert_eq!(overridden, named);
+        assert!(said(GOOD, auth).is_empty());
+        // Behind a content filter there is nobody to limit.
+        let filter =
+            "127.0.0.1:10025/inet/smtpd_data_restrictions =\n127.0.0.1:10025/inet/smtpd_sasl_auth_enable = yes\n";
+        let filter = said(GOOD, filter);
+        assert!(matches!(&*filter, [(Severity::Advice, "not-asked", _)]), "{filter:?}");
+    }
+
+    #[test]
+    fn bytes_are_known_at_the_end_of_a_message_only() {
+        let ids = |main: &str| Vec::from_iter(findings(main, MASTER, "", true).into_iter().map(|finding| finding.id));
+        assert_eq!(ids(GOOD), ["no-bytes"]);
+        assert!(ids(GOOD_FOR_BYTES).is_empty());
+        assert!(ids(&format!("{GOOD}\n{GOOD_FOR_BYTES}\n")).is_empty());
     }
 }

@@ -1,9 +1,11 @@
-//! What `doctor` knows about a good set-up. Pure: `postfix` reads what postconf(1) printed, `checks` judges it, `access`
-//! says who may connect to a socket.
+//! What `doctor` knows about a good set-up. Pure: `postfix` reads what postconf(1) printed, `handed` what systemctl(1) did,
+//! `checks` judges it, `access` and `selinux` say who may connect to a socket.
 
 pub mod access;
 pub mod checks;
+pub mod handed;
 pub mod postfix;
+pub mod selinux;
 
 use serde::Serialize;
 

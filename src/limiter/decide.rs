@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
 
+use super::day;
 use super::duration;
 use super::history::History;
 use super::limit::{self, Limit, Measure, Per};
@@ -17,7 +18,7 @@ use super::text::{self, Values};
 use crate::config::Window;
 use crate::protocol::reply::{Action, Severity};
 
-/// What a request adds to what its sender has used. A message asked about again adds only what is new about it.
+/// So much mail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Increase {
     pub messages: u32,
@@ -28,6 +29,29 @@ pub struct Increase {
 impl Increase {
     pub fn is_nothing(self) -> bool {
         self == Increase::default()
+    }
+
+    /// Whether it is mail, and not only the content of mail that was asked about before.
+    pub fn is_mail(self) -> bool {
+        self.messages > 0 || self.recipients > 0
+    }
+
+    /// What this is more than another.
+    pub fn beyond(self, other: Increase) -> Increase {
+        Increase {
+            messages: self.messages.saturating_sub(other.messages),
+            recipients: self.recipients.saturating_sub(other.recipients),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+
+    /// Of each measure the greater.
+    pub fn max(self, other: Increase) -> Increase {
+        Increase {
+            messages: self.messages.max(other.messages),
+            recipients: self.recipients.max(other.recipients),
+            bytes: self.bytes.max(other.bytes),
+        }
     }
 }
 
@@ -61,6 +85,11 @@ impl Policy {
         self.limits.iter().any(|limit| limit.measure == Measure::Networks)
     }
 
+    /// Whether a decision looks at bytes.
+    pub fn counts_bytes(&self) -> bool {
+        self.limits.iter().any(|limit| limit.measure == Measure::Bytes)
+    }
+
     /// The same with counters alone, for when no history can be read.
     pub fn without_history(&self) -> Policy {
         let limits = self.limits.iter().filter(|limit| limit.per == Per::Message).cloned().collect();
@@ -72,8 +101,12 @@ impl Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
     pub sender: &'a str,
+    /// What it adds to the counters: what was not asked about before.
     pub increase: Increase,
-    /// All recipients of the message known so far.
+    /// What would go through with it and has not gone through before: what is judged, and what windows hold once it is let
+    /// through. More than the increase where something of the same message was refused before.
+    pub outstanding: Increase,
+    /// All recipients that the message would then have.
     pub recipients_of_message: u32,
     /// Where it comes from, unless that network is not to be counted.
     pub network: Option<IpNet>,
@@ -149,10 +182,10 @@ enum Span {
     Window(Duration, Measure),
 }
 
-/// Counts the request on `standing` and rules by what then stands. Only the measures that grew are judged: a request that
-/// adds recipients is not refused for messages.
+/// Counts the request on `standing` and rules by what then stands. Only the measures of which something is outstanding are
+/// judged: a request that adds recipients to a message is not refused for messages.
 pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ruling {
-    let Facts { increase, now, .. } = *facts;
+    let Facts { increase, outstanding, now, .. } = *facts;
     let before = quota_used(policy, standing, Increase { messages: 1, recipients: 1, bytes: 0 }, now);
     standing.messages = standing.messages.saturating_add(increase.messages);
     standing.recipients = standing.recipients.saturating_add(increase.recipients);
@@ -162,9 +195,9 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
     let quota = standing.quota;
     let added = match policy.window {
         Window::Reset => 0,
-        Window::Sliding(_) => u64::from(increase.recipients.max(increase.messages)),
+        Window::Sliding(_) => u64::from(outstanding.recipients.max(outstanding.messages)),
     };
-    let used = quota_used(policy, standing, increase, now).saturating_add(added);
+    let used = quota_used(policy, standing, outstanding, now).saturating_add(added);
 
     let mut exceeded: Vec<Exceeded<'_>> = Vec::new();
     if let Some((step, action)) = policy.steps.acting(used, quota) {
@@ -179,7 +212,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
                 Window::Reset => Span::Reset,
                 Window::Sliding(window) => Span::Window(window, Measure::Recipients),
             },
-            amount: increase.recipients.into(),
+            amount: outstanding.recipients.into(),
         });
     }
     exceeded.extend(policy.limits.iter().filter_map(|limit| exceeds(limit, standing, facts)));
@@ -192,10 +225,11 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
     let (blocked, let_through) = (severity >= Severity::Hold, severity <= Severity::Hold);
     let would = exceeded.iter().filter(|limit| limit.action.severity() == Severity::Warn).map(Exceeded::shown);
     let would: Vec<String> = would.collect();
-    let was_blocked = match policy.window {
-        Window::Reset => standing.history.blocked || policy.steps.acting(before, quota).is_some(),
-        Window::Sliding(_) => standing.history.blocked,
-    };
+    let was_blocked = standing.history.blocked.any()
+        || match policy.window {
+            Window::Reset => policy.steps.acting(before, quota).is_some(),
+            Window::Sliding(_) => false,
+        };
     let reached = policy
         .steps
         .telling(used, quota)
@@ -204,9 +238,9 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
         .collect();
     let reason = decisive.filter(|_| severity > Severity::Warn).map(Exceeded::shown);
     if let_through {
-        standing.history.add(increase, now);
+        standing.history.add(outstanding, now);
     }
-    standing.history.blocked = blocked;
+    standing.history.blocked.note(outstanding, blocked);
     Ruling {
         action,
         blocked,
@@ -221,8 +255,9 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
     }
 }
 
-/// What is used of the quota, judged by the measures that grew: of messages and recipients the greater.
-fn quota_used(policy: &Policy, standing: &Standing, grew: Increase, now: i64) -> u64 {
+/// What is used of the quota, judged by the measures of which something is outstanding: of messages and recipients the
+/// greater.
+fn quota_used(policy: &Policy, standing: &Standing, outstanding: Increase, now: i64) -> u64 {
     let (messages, recipients) = match policy.window {
         Window::Reset => (u64::from(standing.messages), u64::from(standing.recipients)),
         Window::Sliding(window) => (
@@ -230,27 +265,27 @@ fn quota_used(policy: &Policy, standing: &Standing, grew: Increase, now: i64) ->
             standing.history.used(Measure::Recipients, window, now),
         ),
     };
-    let judged = |used: u64, grew: u32| if grew > 0 { used } else { 0 };
-    judged(messages, grew.messages).max(judged(recipients, grew.recipients))
+    let judged = |used: u64, outstanding: u32| if outstanding > 0 { used } else { 0 };
+    judged(messages, outstanding.messages).max(judged(recipients, outstanding.recipients))
 }
 
 fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Option<Exceeded<'a>> {
-    let increase = facts.increase;
-    let grew = match limit.measure {
-        Measure::Recipients => increase.recipients.into(),
-        Measure::Messages => increase.messages.into(),
-        Measure::Bytes => increase.bytes,
+    let Increase { messages, recipients, bytes } = facts.outstanding;
+    let outstanding = match limit.measure {
+        Measure::Recipients => recipients.into(),
+        Measure::Messages => messages.into(),
+        Measure::Bytes => bytes,
         // Every mail counts as one more from where it comes; its network is noted already.
-        Measure::Networks => u64::from(increase.messages.max(increase.recipients)),
+        Measure::Networks => u64::from(messages.max(recipients)),
     };
-    if grew == 0 {
+    if outstanding == 0 {
         return None;
     }
     let (used, per) = match limit.per {
         Per::Message => (u64::from(facts.recipients_of_message), Span::Message),
         Per::Window(window) => {
             let held = standing.history.used(limit.measure, window, facts.now);
-            let added = if limit.measure == Measure::Networks { 0 } else { grew };
+            let added = if limit.measure == Measure::Networks { 0 } else { outstanding };
             (held.saturating_add(added), Span::Window(window, limit.measure))
         }
     };
@@ -262,7 +297,7 @@ fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Opti
         allowed: limit.allowed(standing.quota).unwrap_or(u64::MAX),
         unit: limit.measure.name(),
         per,
-        amount: if limit.measure == Measure::Networks { 0 } else { grew },
+        amount: if limit.measure == Measure::Networks { 0 } else { outstanding },
     })
 }
 
@@ -279,7 +314,7 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
     }
     let free_at = match limit.per {
         Span::Message => None,
-        Span::Reset => next_reset(facts.now, &policy.zone).and_then(|at| shown_time(at, &policy.zone)),
+        Span::Reset => day::next_reset(facts.now, &policy.zone).and_then(|at| shown_time(at, &policy.zone)),
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
             free.and_then(|at| shown_time(at, &policy.zone))
@@ -301,13 +336,6 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
             free_at: free_at.as_deref().unwrap_or("never"),
         },
     ))
-}
-
-/// When the packaged timer resets the counters next: ten seconds after local midnight.
-pub(super) fn next_reset(now: i64, zone: &TimeZone) -> Option<i64> {
-    let local = Timestamp::from_second(now).ok()?.to_zoned(zone.clone());
-    let midnight = local.tomorrow().ok()?.start_of_day().ok()?;
-    Some(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second())
 }
 
 /// A time in seconds since 1970 as people read it: `2027-01-15 12:00 +01:00`.
@@ -343,6 +371,7 @@ mod tests {
         Facts {
             sender: "alice@example.com",
             increase: Increase { messages, recipients, bytes: 0 },
+            outstanding: Increase { messages, recipients, bytes: 0 },
             recipients_of_message: recipients,
             network: None,
             now,
@@ -385,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_grew_is_judged() {
+    fn only_what_is_outstanding_is_judged() {
         let policy = policy(Window::Reset, "", "");
         let mut standing = Standing { messages: 6, recipients: 1, ..Standing::new(5) };
         assert!(!decide(&policy, &mut standing, &facts(0, 1, NOON)).blocked);
@@ -442,6 +471,50 @@ mod tests {
         );
         assert_eq!(ask(4).action.word(), "REJECT", "3 were let through, 7 are too many");
         assert_eq!(ask(1).action.word(), "WARN", "what was refused does not count");
+    }
+
+    #[test]
+    fn what_was_refused_is_judged_again_with_what_is_asked_for_then() {
+        let policy = policy(Window::Sliding(DAY), "", "");
+        let mut standing = Standing::new(10);
+        assert!(!decide(&policy, &mut standing, &facts(1, 2, NOON)).blocked);
+        assert!(decide(&policy, &mut standing, &facts(1, 9, NOON)).blocked);
+        // One recipient more than what was refused.
+        let again = Facts { increase: Increase { recipients: 1, ..Increase::default() }, ..facts(1, 10, NOON) };
+        assert!(decide(&policy, &mut standing, &again).blocked, "12 of 10");
+        assert_eq!(standing.recipients, 12, "counters count what is asked for");
+        let within = Facts { increase: Increase::default(), ..facts(1, 8, NOON) };
+        assert!(!decide(&policy, &mut standing, &within).blocked);
+        assert_eq!(standing.history.used(Measure::Recipients, DAY, NOON), 10, "windows hold what is let through");
+    }
+
+    #[test]
+    fn content_that_passes_does_not_end_a_block_and_mail_that_passes_does() {
+        let policy = policy(Window::Sliding(DAY), "1x HOLD full", "");
+        let mut standing = Standing::new(1);
+        let content = Facts {
+            increase: Increase { bytes: 500, ..Increase::default() },
+            outstanding: Increase { bytes: 500, ..Increase::default() },
+            ..facts(0, 0, NOON)
+        };
+        let mut firsts = Vec::new();
+        for _ in 0..3 {
+            firsts.push(decide(&policy, &mut standing, &facts(1, 1, NOON)).first_block);
+            decide(&policy, &mut standing, &content);
+        }
+        assert_eq!(firsts, [false, true, false]);
+        let bytes = policy_of_bytes();
+        let mut standing = Standing::new(1000);
+        let mut firsts = Vec::new();
+        for _ in 0..4 {
+            firsts.push(decide(&bytes, &mut standing, &facts(1, 1, NOON)).first_block);
+            firsts.push(decide(&bytes, &mut standing, &content).first_block);
+        }
+        assert_eq!(firsts, [false, false, false, false, false, true, false, false]);
+    }
+
+    fn policy_of_bytes() -> Policy {
+        policy(Window::Sliding(DAY), "", "1000 bytes/1h HOLD much")
     }
 
     #[test]
@@ -511,7 +584,7 @@ mod tests {
                 let ruling = decide(&policy, &mut standing, &facts(1, size, now));
                 if ruling.blocked {
                     prop_assert!(held(window as i64 + 60, &through) + size > quota, "more than a minute stricter");
-                    patient.history.blocked = true;
+                    patient.history.blocked = standing.history.blocked;
                     prop_assert_eq!(&patient.history, &standing.history, "a refusal leaves no trace");
                 } else {
                     through.push((now, size));

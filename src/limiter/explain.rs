@@ -1,7 +1,8 @@
 //! Where a sender stands, limit by limit: what is used, what is allowed, what happens beyond it, and when there is room again.
 //! Says of the next message what [`super::decide`] would.
 
-use super::decide::{Policy, Standing, next_reset};
+use super::day::next_reset;
+use super::decide::{Policy, Standing};
 use super::limit::{Limit, Measure, Per};
 use super::steps::{Step, StepAction};
 use crate::config::Window;
@@ -151,6 +152,7 @@ mod tests {
         Facts {
             sender: "alice@example.com",
             increase: Increase { messages: 1, recipients, bytes: 0 },
+            outstanding: Increase { messages: 1, recipients, bytes: 0 },
             recipients_of_message: recipients,
             network: Some(format!("192.0.{network}.0/24").parse().unwrap()),
             now,

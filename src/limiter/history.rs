@@ -27,14 +27,42 @@ pub struct History {
     networks: HashMap<IpNet, i64>,
     /// Where `sender reset` begins anew, in Unix seconds; what came before counts no more.
     from: i64,
-    /// Whether the last request was blocked.
-    pub blocked: bool,
+    pub blocked: Blocked,
+}
+
+/// Whether the last request was blocked: of those that brought mail, and of those that brought only the content of mail
+/// asked about before. Two, since a message whose content is too much is blocked at END-OF-MESSAGE each time, after it
+/// passed at DATA.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Blocked {
+    mail: bool,
+    content: bool,
+}
+
+impl Blocked {
+    pub fn any(self) -> bool {
+        self.mail || self.content
+    }
+
+    pub fn note(&mut self, outstanding: Increase, blocked: bool) {
+        if outstanding.is_mail() {
+            self.mail = blocked;
+        }
+        if outstanding.bytes > 0 {
+            self.content = blocked;
+        }
+    }
 }
 
 impl History {
     pub fn new(mut minutes: Vec<Minute>, networks: HashMap<IpNet, i64>, from: i64) -> History {
         minutes.sort_by_key(|minute| minute.minute);
-        History { minutes, networks, from, blocked: false }
+        History { minutes, networks, from, blocked: Blocked::default() }
+    }
+
+    /// The same, of a sender whose last request is known to have been blocked or not.
+    pub fn with_blocked(self, blocked: Blocked) -> History {
+        History { blocked, ..self }
     }
 
     /// How much of a measure a window that ends now holds.

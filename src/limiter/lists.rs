@@ -109,6 +109,20 @@ impl Lists {
         let hit = |list: &List, which| list.find(&who, now).map(|entry| Hit { list: which, entry });
         hit(&self.deny, Which::Deny).or_else(|| hit(&self.allow, Which::Allow))
     }
+
+    /// What they say of a name that is counted, a login or `@domain`, whatever client and envelope sender its mail has (these
+    /// may be on a list, too): the entry, and whether it applies at this moment or at other hours only. What applies wins over
+    /// what does not, then deny over allow.
+    pub fn find_name(&self, name: &str, now: DateTime) -> Option<(Hit, bool)> {
+        let find = |applies: bool, list: &List, which| {
+            let mut names = [Some(name), domain(name)].into_iter().flatten();
+            let entry = names.find(|name| list.logins.get(*name).is_some_and(|hours| hours.contain(now) == applies))?;
+            Some((Hit { list: which, entry: entry.to_owned() }, applies))
+        };
+        [true, false].into_iter().find_map(|applies| {
+            find(applies, &self.deny, Which::Deny).or_else(|| find(applies, &self.allow, Which::Allow))
+        })
+    }
 }
 
 /// A request, folded for comparing.
@@ -424,6 +438,27 @@ mod tests {
         };
         assert_eq!(find("alice@example.com"), Some(Which::Deny));
         assert_eq!(find("bob@example.net"), Some(Which::Allow));
+    }
+
+    #[test]
+    fn of_a_name_that_is_counted_only_what_is_certain_is_told() {
+        let lists = Lists {
+            allow: list("alice@example.com\n@example.net\nbob@example.org hours=Sun\n192.0.2.7", Which::Allow, &PLAIN),
+            deny: list("sender:<>\neve@example.net\nbob@example.org hours=Sat", Which::Deny, &PLAIN),
+        };
+        let told = |name: &str| {
+            let (hit, now) = lists.find_name(name, noon())?;
+            Some((hit.list, hit.entry, now))
+        };
+        let some = |which, entry: &str, now| Some((which, entry.to_owned(), now));
+        assert_eq!(told("alice@example.com"), some(Which::Allow, "alice@example.com", true));
+        assert_eq!(told("carol@example.net"), some(Which::Allow, "@example.net", true));
+        assert_eq!(told("@example.net"), some(Which::Allow, "@example.net", true), "all of a domain");
+        assert_eq!(told("eve@example.net"), some(Which::Deny, "eve@example.net", true), "deny wins");
+        assert_eq!(told("bob@example.org"), some(Which::Deny, "bob@example.org", false));
+        for name in ["dave@example.com", "[192.0.2.7]", "<eve@example.net>", "<>", ""] {
+            assert_eq!(told(name), None, "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Pure decisions: no clock, no I/O, no SQL. Time is an argument.
 
 pub mod action;
+pub mod day;
 pub mod decide;
 pub mod decimal;
 pub mod duration;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
@@ -23,6 +24,16 @@ pub struct Terms {
     pub message_log: bool,
 }
 
+/// What the lists say of all mail of a name that is counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    pub hit: Hit,
+    /// Whether it is so at this moment; else it is at other hours.
+    pub now: bool,
+    /// What is answered then, in the place of quota and limits.
+    pub action: Action,
+}
+
 /// What is known of a request before anything is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {
@@ -41,13 +52,29 @@ impl Terms {
         if !self.lists.is_empty()
             && let Some(hit) = self.lists.find(asked, &self.subject, local_time())
         {
-            let action = match hit.list {
-                Which::Allow => self.policy.accepted.clone(),
-                Which::Deny => self.deny_action.clone(),
-            };
+            let action = self.listed_action(hit.list);
             return Known::Listed(hit, action);
         }
         Subject::of(asked, &self.subject).map_or(Known::Nobody, Known::Charged)
+    }
+
+    /// What the lists say of a name that is counted, at a time in seconds since 1970. Its client or envelope sender may be on
+    /// a list as well, which only a request tells.
+    pub fn listed(&self, name: &str, now: i64) -> Option<Listed> {
+        if self.lists.is_empty() {
+            return None;
+        }
+        let local = Timestamp::from_second(now).unwrap_or_default().to_zoned(self.policy.zone.clone()).datetime();
+        let (hit, now) = self.lists.find_name(name, local)?;
+        let action = self.listed_action(hit.list);
+        Some(Listed { hit, now, action })
+    }
+
+    fn listed_action(&self, list: Which) -> Action {
+        match list {
+            Which::Allow => self.policy.accepted.clone(),
+            Which::Deny => self.deny_action.clone(),
+        }
     }
 
     pub fn new(config: &Config, lists: Lists, zone: TimeZone) -> Terms {

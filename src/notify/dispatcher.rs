@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::courier::Courier;
 use super::event::{Event, Kind, Notice};
@@ -28,6 +29,8 @@ use crate::telemetry::metrics::{Channel, Heard, Metrics};
 const MOST_IN_BATCH: usize = 32;
 /// A transaction is followed by so many times its length without one.
 const REST: u32 = 9;
+/// However long it took.
+const LONGEST_REST: Duration = Duration::from_secs(2);
 /// For one transaction.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Attempts at one transaction, and the pause between two. Then people are told without asking: better twice than never.
@@ -43,8 +46,11 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 pub struct Notifications {
     settings: watch::Sender<Arc<Settings>>,
     wanted: Arc<AtomicBool>,
+    /// Events that were not handed out.
+    waiting: Arc<AtomicUsize>,
     /// Notices that the couriers have not settled.
     open: Vec<Arc<AtomicUsize>>,
+    draining: CancellationToken,
     dispatching: JoinHandle<()>,
 }
 
@@ -69,10 +75,13 @@ impl Notifications {
             webhook,
             mail,
             sender_mail,
+            waiting: notifier.waiting.clone(),
+            draining: CancellationToken::new(),
             metrics,
         };
+        let (waiting, draining) = (dispatcher.waiting.clone(), dispatcher.draining.clone());
         let dispatching = tokio::spawn(dispatcher.run(events));
-        Ok((notifier, Notifications { settings, wanted, open, dispatching }))
+        Ok((notifier, Notifications { settings, wanted, waiting, open, draining, dispatching }))
     }
 
     /// Takes on new settings; what waits already is told by them too.
@@ -84,9 +93,13 @@ impl Notifications {
 
     /// Waits until everybody is told, at the most for `patience`. To be called when the last [`Notifier`] has gone.
     pub async fn drain(self, patience: Duration) {
+        self.draining.cancel();
         if tokio::time::timeout(patience, self.dispatching).await.is_err() {
             let open: usize = self.open.iter().map(|open| open.load(Ordering::Relaxed)).sum();
-            log::warn!("{open} notifications were not delivered before the end");
+            let waiting = self.waiting.load(Ordering::Relaxed);
+            log::warn!(
+                "{open} notifications were not delivered before the end, and {waiting} events were not even looked up"
+            );
         }
     }
 }
@@ -97,6 +110,8 @@ struct Dispatcher {
     webhook: Courier,
     mail: Courier,
     sender_mail: Courier,
+    waiting: Arc<AtomicUsize>,
+    draining: CancellationToken,
     metrics: Arc<Metrics>,
 }
 
@@ -107,13 +122,14 @@ impl Dispatcher {
         while events.recv_many(&mut batch, MOST_IN_BATCH).await > 0 {
             let began = Instant::now();
             let settings = self.settings.borrow().clone();
-            for (event, claimed) in self.ledger.claim(std::mem::take(&mut batch), settings.window).await {
+            let batch = std::mem::take(&mut batch);
+            for (event, claimed) in self.ledger.claim(batch, settings.window, &self.draining).await {
                 self.hand_out(event, claimed, &settings.notify);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
             }
-            // The database is the mail's: a tenth of the time it works for us.
-            if !events.is_closed() {
-                tokio::time::sleep((began.elapsed() * REST).min(PATIENCE)).await;
-            }
+            // The database is the mail's: a tenth of the time it works for us. At the end there is no more mail.
+            let rest = (began.elapsed() * REST).min(LONGEST_REST);
+            let _ = self.draining.run_until_cancelled(tokio::time::sleep(rest)).await;
         }
         let ends: Vec<oneshot::Receiver<()>> =
             [self.webhook, self.mail, self.sender_mail].map(Courier::close).into_iter().collect();
@@ -155,8 +171,13 @@ impl Ledger {
         Ledger { store: shared.then(|| Store::new(database)), forgotten: None }
     }
 
-    /// Which of these events are to be told. In doubt, all.
-    async fn claim(&mut self, events: Vec<Event>, window: Window) -> Vec<(Event, Claimed)> {
+    /// Which of these events are to be told. In doubt, all; at the end there is no time for a second attempt.
+    async fn claim(
+        &mut self,
+        events: Vec<Event>,
+        window: Window,
+        draining: &CancellationToken,
+    ) -> Vec<(Event, Claimed)> {
         let untold = |events: Vec<Event>| events.into_iter().map(|event| (event, Claimed::NoRow)).collect();
         let Some(store) = &mut self.store else { return untold(events) };
         for _ in 0..TRIES {
@@ -170,7 +191,9 @@ impl Ledger {
                     store.abandon();
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            if draining.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
+                break;
+            }
         }
         warn_limited("notices", "the database does not say who was told what already: some may be told twice");
         untold(events)

@@ -3,7 +3,6 @@
 //! The mail server is this host's or network's own, which takes mail from here without a login; so what we send is never
 //! counted. The envelope sender is null, and the mail says that no person wrote it: nothing answers it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use tokio::sync::watch;
 use super::Settings;
 use super::courier::{Carrier, Undelivered};
 use super::event::{Event, Kind, Notice};
-use crate::config;
+use crate::config::{self, Endpoint};
 
 /// The time that the mail server may take for each of its answers.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -163,7 +162,7 @@ impl Carrier for Postman {
         let settings = self.settings.borrow().clone();
         let (envelope, message) = letter(self.addressee, &settings.notify, notice, &TimeZone::system())
             .map_err(|error| Undelivered::Never(error.to_string()))?;
-        match server(settings.notify.mail_server).send_raw(&envelope, &message.formatted()) {
+        match server(&settings.notify.mail_server).send_raw(&envelope, &message.formatted()) {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() => Err(Undelivered::Never(describe(&error))),
             Err(error) => Err(Undelivered::Later(describe(&error))),
@@ -171,8 +170,13 @@ impl Carrier for Postman {
     }
 }
 
-fn server(address: SocketAddr) -> SmtpTransport {
-    SmtpTransport::builder_dangerous(address.ip().to_string()).port(address.port()).timeout(Some(PATIENCE)).build()
+/// A name is looked up for each mail, and all its addresses are tried.
+fn server(endpoint: &Endpoint) -> SmtpTransport {
+    let (host, port) = match endpoint {
+        Endpoint::Address(address) => (address.ip().to_string(), address.port()),
+        Endpoint::Name(name, port) => (name.clone(), *port),
+    };
+    SmtpTransport::builder_dangerous(host).port(port).timeout(Some(PATIENCE)).build()
 }
 
 fn describe(error: &lettre::transport::smtp::Error) -> String {
@@ -195,7 +199,7 @@ mod tests {
             mail_to: Some("postmaster@example.com".into()),
             mail_from: None,
             mail_sender: true,
-            mail_server: "127.0.0.1:25".parse().unwrap(),
+            mail_server: Endpoint::Address("127.0.0.1:25".parse().unwrap()),
         }
     }
 

@@ -21,7 +21,7 @@ pub mod token;
 pub mod webhook;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -58,13 +58,15 @@ impl From<&Config> for Settings {
 pub struct Notifier {
     events: mpsc::Sender<Event>,
     wanted: Arc<AtomicBool>,
+    /// Events that the dispatcher has not handed out.
+    waiting: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
 }
 
 impl Notifier {
     fn new(wanted: Arc<AtomicBool>, metrics: Arc<Metrics>) -> (Notifier, mpsc::Receiver<Event>) {
         let (events, queue) = mpsc::channel(ROOM);
-        (Notifier { events, wanted, metrics }, queue)
+        (Notifier { events, wanted, waiting: Arc::default(), metrics }, queue)
     }
 
     /// One that tells nobody.
@@ -77,13 +79,12 @@ impl Notifier {
         if !self.wanted.load(Ordering::Relaxed) {
             return;
         }
-        match self.events.try_send(event()) {
-            Ok(()) => {}
-            Err(TrySendError::Full(event)) => {
-                self.metrics.event(Heard::Dropped);
-                warn_limited("events", format_args!("{}: nobody is told that {event}: too much at once", event.sender));
-            }
-            Err(TrySendError::Closed(_)) => self.metrics.event(Heard::Dropped),
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let Err(unsent) = self.events.try_send(event()) else { return };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.event(Heard::Dropped);
+        if let TrySendError::Full(event) = unsent {
+            warn_limited("events", format_args!("{}: nobody is told that {event}: too much at once", event.sender));
         }
     }
 }
@@ -102,7 +103,7 @@ mod tests {
         for number in 0..ROOM + 50 {
             notifier.tell(|| event::tests::event(Kind::QuotaReached, &format!("sender{number}")));
         }
-        assert_eq!(queue.len(), ROOM, "memory is bounded");
+        assert_eq!((queue.len(), notifier.waiting.load(Ordering::Relaxed)), (ROOM, ROOM), "memory is bounded");
         assert_eq!(queue.recv().await.unwrap().sender, "sender0");
         let text = metrics.prometheus_text();
         assert!(text.contains("policyd_rate_guard_notification_events_total{outcome=\"dropped\"} 50\n"), "{text}");

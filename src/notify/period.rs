@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::Window;
+use crate::limiter::day;
 
 /// A limit may have a window of a few minutes; about one limit nobody is told more often than this.
 const LIMIT_PERIOD: Duration = Duration::from_secs(3600);
@@ -19,7 +19,7 @@ pub fn of_quota(window: Window, now: i64, last_reset: Option<i64>, zone: &TimeZo
     match window {
         Window::Sliding(window) => aligned(now, window),
         Window::Reset => {
-            let midnight = midnight_before(now, zone);
+            let midnight = day::began(now, zone);
             last_reset.filter(|&reset| reset <= now).map_or(midnight, |reset| reset.max(midnight))
         }
     }
@@ -33,12 +33,6 @@ pub fn of_limit(now: i64) -> i64 {
 fn aligned(now: i64, length: Duration) -> i64 {
     let length = i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1);
     now - now.rem_euclid(length)
-}
-
-fn midnight_before(now: i64, zone: &TimeZone) -> i64 {
-    let local = Timestamp::from_second(now).map(|now| now.to_zoned(zone.clone()));
-    let midnight = local.and_then(|local| local.start_of_day());
-    midnight.map_or_else(|_| aligned(now, Duration::from_secs(86_400)), |midnight| midnight.timestamp().as_second())
 }
 
 #[cfg(test)]

@@ -131,8 +131,8 @@ impl Call {
 #[derive(Debug)]
 pub struct Caller {
     settings: watch::Receiver<Arc<Settings>>,
-    /// The client, with what it was made for.
-    agent: Option<(config::Webhook, Agent)>,
+    /// The client, with what it was made for: after a reload it is made anew, since WEBHOOK_CA_FILE may have been renewed.
+    agent: Option<(Arc<Settings>, Agent)>,
 }
 
 impl Caller {
@@ -140,15 +140,15 @@ impl Caller {
         Caller { settings, agent: None }
     }
 
-    fn agent(&mut self, webhook: &config::Webhook) -> Result<Agent, Undelivered> {
+    fn agent(&mut self, settings: &Arc<Settings>, webhook: &config::Webhook) -> Result<Agent, Undelivered> {
         if let Some((made_for, agent)) = &self.agent
-            && made_for == webhook
+            && Arc::ptr_eq(made_for, settings)
         {
             return Ok(agent.clone());
         }
         let agent = https::agent(webhook.ca_file.as_deref(), webhook.timeout)
             .map_err(|error| Undelivered::Later(format!("WEBHOOK_CA_FILE: {error}")))?;
-        self.agent = Some((webhook.clone(), agent.clone()));
+        self.agent = Some((settings.clone(), agent.clone()));
         Ok(agent)
     }
 }
@@ -162,7 +162,7 @@ impl Carrier for Caller {
         let call = Call::new(webhook, notice, &TimeZone::system(), Timestamp::now().as_second())
             .map_err(|error| Undelivered::Never(format!("WEBHOOK_SECRET: {error}")))?;
         let mut request = self
-            .agent(webhook)?
+            .agent(&settings, webhook)?
             .post(&call.url)
             .header("Content-Type", "application/json")
             .header("Accept", "application/json");
@@ -176,12 +176,14 @@ impl Carrier for Caller {
     }
 }
 
-/// What a status means: 5xx is the receiver's trouble, which passes; what it refuses it would refuse again.
+/// What a status means: 5xx is the receiver's trouble, which passes, and so does having too much to do; what it refuses it
+/// would refuse again.
 fn judge(status: u16) -> Result<(), Undelivered> {
     match status {
         200..=299 => Ok(()),
         300..=399 => Err(Undelivered::Never(format!("the receiver answered {status}; redirections are not followed"))),
-        500..=599 => Err(Undelivered::Later(format!("the receiver answered {status}"))),
+        // Request Timeout, Too Early, Too Many Requests.
+        408 | 425 | 429 | 500..=599 => Err(Undelivered::Later(format!("the receiver answered {status}"))),
         _ => Err(Undelivered::Never(format!("the receiver answered {status}"))),
     }
 }
@@ -266,10 +268,10 @@ mod tests {
     #[test]
     fn what_a_status_means() {
         assert_eq!(judge(204), Ok(()));
-        for never in [301, 302, 307, 400, 401, 404, 429] {
+        for never in [301, 302, 307, 400, 401, 404] {
             assert!(matches!(judge(never), Err(Undelivered::Never(_))), "{never}");
         }
-        for later in [500, 502, 503, 599] {
+        for later in [408, 425, 429, 500, 502, 503, 599] {
             assert!(matches!(judge(later), Err(Undelivered::Later(_))), "{later}");
         }
     }

@@ -55,7 +55,8 @@ pub struct Judged {
 pub enum Outcome {
     Ruled {
         sender: String,
-        increase: Increase,
+        /// What was let through, or what was refused that was not asked for before.
+        mail: Increase,
         ruling: Arc<Ruling>,
     },
     /// Asked about before, and nothing is new about it.
@@ -172,10 +173,10 @@ impl Trial {
                 let sender = charge.sender.clone();
                 ruling(verdict).map(|ruling| Outcome::Again { sender, ruling }).or(Some(Outcome::Nobody))
             }
-            News::Increase(increase, recipients_of_message) => {
+            News::Some(new) => {
                 self.in_batch.extend(asked.key);
                 self.times.push(self.now);
-                self.due.push(Due { charge, asked, increase, recipients_of_message });
+                self.due.push(Due { charge, asked, new });
                 None
             }
         })
@@ -187,15 +188,18 @@ impl Trial {
             let sums = batch::sums(&self.due);
             let ruler = Ruler::new(&self.due, &sums, &self.terms, first, &mut self.histories).at(&self.times);
             let settled = self.store.settle(&sums, self.terms.policy.new_quota, first, ruler).await?;
-            for (id, version, since, history) in settled.histories {
-                self.histories.keep(id, version, since, history);
+            for (id, kept) in settled.histories {
+                self.histories.keep(id, kept);
             }
             let began = *self.began.get_or_insert(first);
             for ((due, verdict), at) in self.due.drain(..).zip(settled.verdicts).zip(self.times.drain(..)) {
                 let since = Duration::from_secs(at.abs_diff(began));
                 self.repeats.remember(&due.asked, &verdict, since);
                 let sender = due.charge.sender;
-                ruled.extend(ruling(verdict).map(|ruling| Outcome::Ruled { sender, increase: due.increase, ruling }));
+                ruled.extend(ruling(verdict).map(|ruling| {
+                    let mail = if ruling.let_through { due.new.outstanding } else { due.new.increase };
+                    Outcome::Ruled { sender, mail, ruling }
+                }));
             }
             self.in_batch.clear();
         }

@@ -93,8 +93,8 @@ impl Tally {
                 let recipients = judged.asked.recipients.unwrap_or(1).max(1);
                 self.count(judged.at, sender, (1, recipients), action, &hit.to_string(), false);
             }
-            Outcome::Ruled { sender, increase, ruling } => {
-                let counted = (increase.messages, increase.recipients);
+            Outcome::Ruled { sender, mail, ruling } => {
+                let counted = (mail.messages, mail.recipients);
                 // The limit without how far it was exceeded.
                 let reason = ruling.reason.as_deref().unwrap_or_default();
                 let limit = reason.rsplit_once(": ").map_or(reason, |(limit, _)| limit);

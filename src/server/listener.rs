@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,15 +33,88 @@ pub struct Ending {
     pub cut: CancellationToken,
 }
 
+/// The network side: who accepts, who converses, and the places that there are for connections.
+#[derive(Clone)]
+pub struct Network {
+    answerer: Arc<Answerer>,
+    places: Arc<Semaphore>,
+    size: usize,
+    acceptors: TaskTracker,
+    connections: TaskTracker,
+    pub ending: Ending,
+}
+
+impl Network {
+    /// With places for so many connections, over all sockets.
+    pub fn new(answerer: Arc<Answerer>, size: usize) -> Network {
+        Network {
+            answerer,
+            places: Arc::new(Semaphore::new(size)),
+            size,
+            acceptors: TaskTracker::new(),
+            connections: TaskTracker::new(),
+            ending: Ending::default(),
+        }
+    }
+
+    /// Accepts connections on a bound socket, and serves them. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot watch the socket.
+    pub fn listen(&self, bound: &Bound) -> io::Result<()> {
+        let acceptor = Acceptor::new(bound)?;
+        self.acceptors.spawn(acceptor.accept(self.clone()));
+        Ok(())
+    }
+
+    /// Tells every task to stop, and waits for them at most `patience`; those left are cut off. Says how many connections
+    /// that were.
+    pub async fn drain(self, patience: impl Future<Output = ()>) -> usize {
+        self.acceptors.close();
+        self.connections.close();
+        self.ending.stop.cancel();
+        let ended = async {
+            // In this order: whoever accepts may have connections to add.
+            self.acceptors.wait().await;
+            self.connections.wait().await;
+        };
+        tokio::pin!(ended);
+        tokio::select! {
+            () = &mut ended => 0,
+            () = patience => {
+                let left = self.connections.len();
+                self.ending.cut.cancel();
+                ended.await;
+                left
+            }
+        }
+    }
+
+    /// Waits for a place.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        warn_limited(
+            "connections",
+            format_args!(
+                "all {} connections are in use, and whoever comes now waits; raise the limit on open files (LimitNOFILE=)",
+                self.size
+            ),
+        );
+        self.places.clone().acquire_owned().await.ok()
+    }
+}
+
 /// A socket that the runtime watches.
-pub struct Acceptor {
+struct Acceptor {
     listener: Listener,
     name: String,
 }
 
 impl Acceptor {
     /// Hands a bound socket to the runtime.
-    pub fn new(bound: &Bound) -> io::Result<Acceptor> {
+    fn new(bound: &Bound) -> io::Result<Acceptor> {
         let listener = match &bound.listener {
             sockets::Listener::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener.try_clone()?)?),
             sockets::Listener::Unix(listener) => Listener::Unix(UnixListener::from_std(listener.try_clone()?)?),
@@ -52,11 +125,12 @@ impl Acceptor {
     /// Accepts until it is to stop; at that point it takes what waits in the backlog, so that nobody who connected goes
     /// unanswered.
     ///
-    /// Each connection is a task of its own in `tasks`: a panic there harms no other. At most `room` are open at once;
-    /// beyond that, clients wait in the backlog.
-    pub async fn accept(self, answerer: Arc<Answerer>, room: Arc<Semaphore>, tasks: TaskTracker, ending: Ending) {
+    /// Each connection is a task of its own: a panic there harms no other. Where there is no place for one more, clients
+    /// wait in the backlog.
+    async fn accept(self, network: Network) {
+        let ending = &network.ending;
         loop {
-            let Some(Ok(permit)) = ending.cut.run_until_cancelled(room.clone().acquire_owned()).await else { return };
+            let Some(Some(place)) = ending.cut.run_until_cancelled(network.place()).await else { return };
             let accepted = tokio::select! {
                 biased;
                 () = ending.cut.cancelled() => return,
@@ -75,14 +149,14 @@ impl Acceptor {
                     continue;
                 }
             };
-            let (answerer, ending) = (answerer.clone(), ending.clone());
-            tasks.spawn(async move {
+            let (answerer, ending) = (network.answerer.clone(), ending.clone());
+            network.connections.spawn(async move {
                 match ending.cut.run_until_cancelled(converse(stream, &answerer, &ending.stop)).await {
                     Some(End::Closed) => {}
                     Some(end) => log::debug!("a connection ended: {end:?}"),
                     None => log::debug!("a connection was cut off"),
                 }
-                drop(permit);
+                drop(place);
             });
         }
     }
@@ -95,21 +169,6 @@ impl Acceptor {
                 Ok(Stream::Tcp(stream))
             }
             Listener::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
-        }
-    }
-}
-
-/// Tells every task to stop, and waits for them at most `patience`; those left are cut off. Says how many that were.
-pub async fn drain(tasks: &TaskTracker, ending: &Ending, patience: impl Future<Output = ()>) -> usize {
-    tasks.close();
-    ending.stop.cancel();
-    tokio::select! {
-        () = tasks.wait() => 0,
-        () = patience => {
-            let left = tasks.len();
-            ending.cut.cancel();
-            tasks.wait().await;
-            left
         }
     }
 }

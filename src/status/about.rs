@@ -9,6 +9,8 @@ use super::snapshot::limited;
 use super::standing;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::{Explained, blocking, explain};
+use crate::limiter::terms::{Listed, Terms};
+use crate::protocol::reply::Action;
 use crate::store::report::{Logged, Part};
 use crate::store::senders::SenderRow;
 use crate::store::{Failure, Store};
@@ -19,6 +21,7 @@ const BLOCKED: u32 = 10;
 #[derive(Debug, Clone)]
 pub struct About {
     pub row: SenderRow,
+    pub listed: Option<Listed>,
     /// Empty for an `@domain` row, which nobody is charged to.
     pub explained: Vec<Explained>,
     /// What was let through in each of the last hours of the clock, and when it began; the present one last.
@@ -27,8 +30,22 @@ pub struct About {
     pub blocked: Vec<Logged>,
 }
 
+impl About {
+    /// The entry of a list that decides at this moment, in the place of quota and limits.
+    pub fn deciding(&self) -> Option<&Listed> {
+        self.listed.as_ref().filter(|listed| listed.now)
+    }
+
+    /// What the next message to one recipient would be told.
+    pub fn next<'a>(&'a self, policy: &'a Policy) -> &'a Action {
+        let limit = || blocking(&self.explained).and_then(|one| one.action.as_ref());
+        self.deciding().map(|listed| &listed.action).or_else(limit).unwrap_or(&policy.accepted)
+    }
+}
+
 /// Reads what there is about a sender. `now` is in seconds since 1970.
-pub async fn read(store: &mut Store, policy: &Policy, row: &SenderRow, now: i64) -> Result<About, Failure> {
+pub async fn read(store: &mut Store, terms: &Terms, row: &SenderRow, now: i64) -> Result<About, Failure> {
+    let policy = &terms.policy;
     let standings = standing::of(store, policy, &[row], now).await?;
     let is_domain = row.sender.starts_with('@');
     let explained = match standings.get(&row.id) {
@@ -43,6 +60,7 @@ pub async fn read(store: &mut Store, policy: &Policy, row: &SenderRow, now: i64)
     };
     Ok(About {
         row: row.clone(),
+        listed: terms.listed(&row.sender, now),
         explained,
         hours: (0..HOURS).map(hour).collect(),
         blocked: store.blocked(row.id, BLOCKED).await?,
@@ -87,11 +105,29 @@ impl From<&SenderRow> for Row {
 pub struct Report {
     #[serde(flatten)]
     row: Row,
+    /// Null where no list says anything of this name.
+    listed: Option<ListedReport>,
     /// What the next message to one recipient would be told.
     next: String,
     limits: Vec<LimitReport>,
     hours: Vec<HourReport>,
     blocked: Vec<BlockedReport>,
+}
+
+/// An entry of a list that is about all mail of a sender.
+#[derive(Debug, Serialize)]
+pub struct ListedReport {
+    /// `ALLOWLIST` or `DENYLIST`.
+    pub list: String,
+    entry: String,
+    /// False where its hours do not contain this moment.
+    pub now: bool,
+}
+
+impl From<&Listed> for ListedReport {
+    fn from(listed: &Listed) -> ListedReport {
+        ListedReport { list: listed.hit.list.to_string(), entry: listed.hit.entry.clone(), now: listed.now }
+    }
 }
 
 #[derive(Serialize)]
@@ -128,7 +164,6 @@ struct BlockedReport {
 
 impl Report {
     pub fn new(shown: &About, policy: &Policy) -> Report {
-        let next = blocking(&shown.explained).and_then(|one| one.action.clone());
         let limit = |one: &Explained| LimitReport {
             limit: one.limit.clone(),
             per: one.per.clone(),
@@ -155,7 +190,8 @@ impl Report {
         };
         Report {
             row: (&shown.row).into(),
-            next: next.as_ref().unwrap_or(&policy.accepted).to_string(),
+            listed: shown.listed.as_ref().map(ListedReport::from),
+            next: shown.next(policy).to_string(),
             limits: shown.explained.iter().map(limit).collect(),
             hours: shown.hours.iter().map(hour).collect(),
             blocked: shown.blocked.iter().map(blocked).collect(),

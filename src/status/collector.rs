@@ -15,6 +15,7 @@ use super::standing;
 use crate::config::Window;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::explain;
+use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::store::refusals::{Count, Refusals};
 use crate::store::senders::{Listed, Listing, Order};
@@ -87,14 +88,9 @@ impl Collector {
         took.saturating_mul(self.rest).min(LONGEST_REST)
     }
 
-    /// One look. `now` is in seconds since 1970. `message_log` is MESSAGE_LOG.
-    pub async fn collect(
-        &mut self,
-        store: &mut Store,
-        policy: &Policy,
-        message_log: bool,
-        now: i64,
-    ) -> Result<Snapshot, Failure> {
+    /// One look. `now` is in seconds since 1970.
+    pub async fn collect(&mut self, store: &mut Store, terms: &Terms, now: i64) -> Result<Snapshot, Failure> {
+        let (policy, message_log) = (&terms.policy, terms.message_log);
         let begun = Instant::now();
         self.unended = Some(begun);
         let mut rested_for = Duration::ZERO;
@@ -132,6 +128,7 @@ impl Collector {
             self.kept.values().map(|listed| sender(listed, policy, counts.get(&listed.row.id))).collect();
         let hours_from = first_hour(now, &policy.zone);
         self.look_closely(store, policy, &refusals, hours_from, now, &mut senders).await?;
+        by_the_lists(&mut senders, terms, now);
         self.sort.sort(&mut senders);
         let room = usize::try_from(MOST_SENDERS).unwrap_or(usize::MAX);
         if senders.len() > room {
@@ -167,15 +164,17 @@ impl Collector {
     pub async fn find(
         &self,
         store: &mut Store,
-        policy: &Policy,
+        terms: &Terms,
         filter: &str,
         most: u32,
         now: i64,
     ) -> Result<Vec<Sender>, Failure> {
+        let policy = &terms.policy;
         let listing = Listing { filter: Some(filter.to_owned()), limit: most, ..everybody(policy, now) };
         let listed = store.list(&listing).await?;
         let mut senders: Vec<Sender> =
             listed.iter().filter(|listed| is_charged(listed)).map(|listed| sender(listed, policy, None)).collect();
+        by_the_lists(&mut senders, terms, now);
         self.sort.sort(&mut senders);
         Ok(senders)
     }
@@ -260,6 +259,15 @@ impl Collector {
             }
         }
         Ok(())
+    }
+}
+
+/// Where a list says what the next message is told, it is not the limits that do.
+fn by_the_lists(senders: &mut [Sender], terms: &Terms, now: i64) {
+    for sender in senders {
+        if let Some(listed) = terms.listed(&sender.sender, now).filter(|listed| listed.now) {
+            sender.next = Next::of_listed(&listed);
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::limiter::decide::Policy;
 use crate::limiter::duration;
 use crate::limiter::explain::{Explained, blocking};
 use crate::limiter::steps::{Step, StepAction};
+use crate::limiter::terms::Listed;
 use crate::protocol::reply::Severity;
 use crate::store::refusals::Refusal;
 
@@ -141,7 +142,7 @@ pub struct Sender {
 pub struct Next {
     /// `HOLD`, `DEFER_IF_PERMIT`, `554`, ….
     pub action: String,
-    /// `1x quota 1000`, `30 recipients/5m`, ….
+    /// `1x quota 1000`, `30 recipients/5m`, `DENYLIST @example.com`, ….
     pub limit: String,
     /// None where it is not known, and where it never will be free by itself.
     pub free_at: Option<i64>,
@@ -152,6 +153,15 @@ impl Next {
     pub fn of(explained: &[Explained]) -> Option<Next> {
         let one = blocking(explained)?;
         Some(Next { action: one.action.as_ref()?.word(), limit: one.limit.clone(), free_at: one.free_at })
+    }
+
+    /// By a list, which decides in the place of all limits.
+    pub fn of_listed(listed: &Listed) -> Option<Next> {
+        (!listed.action.delivers()).then(|| Next {
+            action: listed.action.word(),
+            limit: format!("{} {}", listed.hit.list, listed.hit.entry),
+            free_at: None,
+        })
     }
 
     /// By the quota alone, for who has used so much of it. LIMITS need the sender's history.

@@ -12,7 +12,9 @@ use crate::limiter::subject::{Charset, narrow};
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
 /// task that asks one question at a time.
 pub struct Backend<D: Dialect> {
-    options: D::Options,
+    pub(super) options: D::Options,
+    /// Whether it only reads.
+    reading: bool,
     pub(super) connection: Option<ConnectionOf<D>>,
     session: Session,
     /// True while COMMIT is under way: whoever gives up on the connection then cannot know its outcome.
@@ -21,18 +23,18 @@ pub struct Backend<D: Dialect> {
 
 impl<D: Dialect> Backend<D> {
     pub fn new(database: &config::Database) -> Backend<D> {
-        Backend::with(D::options(database))
+        Backend::with(D::options(database), false)
     }
 
     /// One that only reads.
     pub fn reading(database: &config::Database) -> Backend<D> {
-        Backend::with(D::reading(D::options(database)))
+        Backend::with(D::reading(database), true)
     }
 
-    fn with(options: D::Options) -> Backend<D> {
+    fn with(options: D::Options, reading: bool) -> Backend<D> {
         // The driver would log each statement that takes long, which is all of them while somebody else has the database.
         let options = options.disable_statement_logging();
-        Backend { options, connection: None, session: Session::default(), committing: false }
+        Backend { options, reading, connection: None, session: Session::default(), committing: false }
     }
 
     pub fn place(&self) -> String {
@@ -43,6 +45,9 @@ impl<D: Dialect> Backend<D> {
         if self.connection.is_none() {
             let connected = async {
                 let mut connection = D::connect(&self.options).await?;
+                if self.reading {
+                    D::only_read(&mut connection).await?;
+                }
                 let session = D::session(&mut connection).await?;
                 Ok((connection, session))
             };
@@ -171,7 +176,13 @@ where
         let mut connection = self.take_connection().await?;
         let senders: Vec<(&str, String)> =
             senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();
-        let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
+        let looked = async {
+            if counters::is_table_locked::<D>(&mut connection).await? {
+                return Err(Failure::Away("somebody has locked the table ratelimits".to_owned()));
+            }
+            counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error))
+        };
+        let result = looked.await;
         self.put_back(connection, &result);
         result
     }

@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
 
-use super::dialect::{ConnectionOf, Dialect};
+use super::dialect::{ConnectionOf, Dialect, failure};
 use super::script::Script;
-use super::{COUNTER_MAX, Row, Sum, in_statements};
+use super::{COUNTER_MAX, Failure, Row, Sum, in_statements};
 
 /// What the rows that a transaction makes bear in `window_from`, so that it knows them when it reads them back: a number
 /// of its own, below 0, which there means what 0 means.
@@ -208,6 +208,17 @@ where
         _ => None,
     };
     Ok(rows.into_iter().filter_map(|(sender, numbers)| Some((sender, row(&numbers)?))).collect())
+}
+
+/// A key that no sender has: control characters are taken out where a login enters.
+const NOBODY: &str = "\u{1}";
+
+/// Whether somebody holds the whole table, as a dump may. Where not even reading is possible, the look itself is refused.
+pub async fn is_table_locked<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<bool, Failure> {
+    match D::is_held(connection, NOBODY).await.map_err(|error| failure::<D>(&error)) {
+        Err(Failure::Locked(_)) => Ok(true),
+        looked => looked,
+    }
 }
 
 /// The senders whose rows somebody else holds, or is making. Each comes with its key.

@@ -38,6 +38,8 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     const USAGE: &'static str;
     /// Around a number of seconds since 1970 to make a column's point in time of it.
     const FROM_EPOCH: (&'static str, &'static str);
+    /// Before a table's name in quotes: counts the tables of that name, 0 or 1.
+    const TABLES_NAMED: &'static str;
     /// The words around an INSERT that leaves a row as it is if it is there already.
     const INSERT_ABSENT: (&'static str, &'static str);
 
@@ -52,8 +54,13 @@ pub trait Dialect: Send + Sync + Sized + 'static {
 
     fn options(database: &config::Database) -> Self::Options;
     /// The same for a connection that only reads.
-    fn reading(options: Self::Options) -> Self::Options {
-        options
+    fn reading(database: &config::Database) -> Self::Options {
+        Self::options(database)
+    }
+    /// False if there is no database yet, and the first who writes makes it. A server speaks for itself.
+    fn exists(options: &Self::Options) -> bool {
+        let _ = options;
+        true
     }
     /// Where the database is, in words.
     fn place(options: &Self::Options) -> String;
@@ -61,6 +68,14 @@ pub trait Dialect: Send + Sync + Sized + 'static {
     fn connect(
         options: &Self::Options,
     ) -> impl Future<Output = Result<<Self::Db as Database>::Connection, sqlx::Error>> + Send;
+    /// Has the server refuse to write in this session, and end what takes long: a reader that gives up leaves its statement
+    /// behind. Only where [`Dialect::reading`] cannot say so.
+    fn only_read(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        let _ = connection;
+        async { Ok(()) }
+    }
     /// Sorts an error of this database. `None` for one that every database has in common.
     fn classify(error: &dyn sqlx::error::DatabaseError) -> Option<Failure>;
 

@@ -130,8 +130,8 @@ where
         self.run(async |connection| set_meta::<D>(connection, name, value).await).await
     }
 
-    /// Claims the reset for this process if nobody did since `before`, or in any case if `always`; gives what stood there.
-    pub async fn claim_reset(&mut self, now: i64, before: i64, always: bool) -> Result<Option<i64>, Failure> {
+    /// Claims the reset for this process, but not if somebody did at `unless` or later; gives what stood there.
+    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<Option<i64>, Failure> {
         self.run(async |connection| {
             let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
             // The write takes the row's lock: of two hosts one reads what the other wrote.
@@ -140,7 +140,7 @@ where
             transaction.execute(sql.build()).await?;
             let previous =
                 meta::<D>(&mut transaction, LAST_RESET).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-            if !always && previous > before {
+            if unless.is_some_and(|unless| previous >= unless) {
                 transaction.rollback().await?;
                 return Ok(None);
             }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::migrate::Migrate;
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::migrate::{AppliedMigration, Migrate};
+use sqlx::{AssertSqlSafe, ColumnIndex, Database, Decode, Executor, Type};
 
 use super::Failure;
 use super::backend::Backend;
@@ -40,8 +40,13 @@ impl<D: Dialect> Backend<D>
 where
     ConnectionOf<D>: Migrate,
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
 {
     pub async fn migrations(&mut self) -> Result<Vec<Step>, MigrateError> {
+        if !D::exists(&self.options) {
+            return compare::<D>(None, &[]);
+        }
         let mut connection = self.take_connection().await?;
         let result = steps::<D>(&mut connection).await;
         self.keep(connection, &result);
@@ -94,6 +99,8 @@ async fn run<D: Dialect>(
 where
     ConnectionOf<D>: Migrate,
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
 {
     D::lock(connection).await.map_err(database_error::<D>)?;
     for done in D::adopt(connection, slowly).await.map_err(|error| failure::<D>(&error))? {
@@ -121,15 +128,29 @@ where
     D::unlock(connection).await.map_err(database_error::<D>)
 }
 
-/// Every migration of the program, and whether the database has it; an error if the database has others.
+/// Every migration of the program, and whether the database has it; an error if the database has others. Only reads.
 async fn steps<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Vec<Step>, MigrateError>
 where
     ConnectionOf<D>: Migrate,
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    connection.ensure_migrations_table(TABLE).await.map_err(database_error::<D>)?;
+    let sql = format!("{}'{TABLE}'", D::TABLES_NAMED);
+    let tables: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| failure::<D>(&error))?;
+    if tables == 0 {
+        return compare::<D>(None, &[]);
+    }
     let half_done = connection.dirty_version(TABLE).await.map_err(database_error::<D>)?;
     let applied = connection.list_applied_migrations(TABLE).await.map_err(database_error::<D>)?;
+    compare::<D>(half_done, &applied)
+}
+
+/// Every migration of the program beside those of a database, of which one may have been cut short.
+fn compare<D: Dialect>(half_done: Option<i64>, applied: &[AppliedMigration]) -> Result<Vec<Step>, MigrateError> {
     let newest = D::migrator().iter().map(|migration| migration.version).max().unwrap_or(0);
     if let Some(beyond) = applied.iter().map(|migration| migration.version).filter(|&version| version > newest).max() {
         return Err(MigrateError::Newer(beyond, newest));

@@ -197,7 +197,7 @@ impl Store {
         }
     }
 
-    /// The same for whoever only looks: makes no file, and writes no row.
+    /// The same for whoever only looks: makes no file and no table, and writes no row.
     pub fn reading(database: &config::Database) -> Store {
         match database.driver {
             config::Driver::Sqlite => Store::Sqlite(Backend::reading(database)),
@@ -240,7 +240,8 @@ impl Store {
         with_backend!(self, backend => backend.settle(sums, new_quota, now, judge).await)
     }
 
-    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting.
+    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting. Where somebody holds the
+    /// whole table, the database is [`Failure::Away`].
     pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
         with_backend!(self, backend => backend.locked(senders).await)
     }
@@ -251,7 +252,7 @@ impl Store {
         with_backend!(self, backend => backend.migrate(slowly).await)
     }
 
-    /// Every migration this program knows, and whether the database has it.
+    /// Every migration this program knows, and whether the database has it. Only reads.
     pub async fn migrations(&mut self) -> Result<Vec<migrate::Step>, migrate::MigrateError> {
         with_backend!(self, backend => backend.migrations().await)
     }
@@ -261,10 +262,10 @@ impl Store {
         with_backend!(self, backend => backend.heartbeat(now).await)
     }
 
-    /// Claims the reset of all counters for this process, unless somebody did after `before` (seconds since 1970) and not
-    /// `always`. Gives the time of the reset before, for [`Store::unclaim_reset`].
-    pub async fn claim_reset(&mut self, now: i64, before: i64, always: bool) -> Result<Option<i64>, Failure> {
-        with_backend!(self, backend => backend.claim_reset(now, before, always).await)
+    /// Claims the reset of all counters for this process, but not if somebody did at `unless` (seconds since 1970) or later.
+    /// Gives the time of the reset before, for [`Store::unclaim_reset`].
+    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<Option<i64>, Failure> {
+        with_backend!(self, backend => backend.claim_reset(now, unless).await)
     }
 
     /// Takes a claimed reset back.
@@ -394,6 +395,11 @@ impl Store {
     /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.
     pub async fn held(&mut self, id: i64, since: i64, most: u32) -> Result<Vec<String>, Failure> {
         with_backend!(self, backend => backend.held(id, since, most).await)
+    }
+
+    /// When the first of a sender's mail was held that the audit log knows, in seconds since 1970.
+    pub async fn first_held(&mut self, id: i64) -> Result<Option<i64>, Failure> {
+        with_backend!(self, backend => backend.first_held(id).await)
     }
 
     /// Claims notices (sorted by sender) for this daemon, in one transaction: what another has told is not told again.

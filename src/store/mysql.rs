@@ -8,7 +8,7 @@ use sqlx::migrate::MigrateError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
-use super::dialect::{Dialect, Session, failure};
+use super::dialect::{Dialect, STATEMENT_PATIENCE, Session, failure};
 use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 use crate::limiter::subject::Charset;
@@ -44,6 +44,8 @@ impl Dialect for Mysql {
     const GREATEST: &'static str = "GREATEST";
     const SENDER: &'static str = "sender";
     const USAGE: &'static str = "`usage`";
+    const TABLES_NAMED: &'static str =
+        "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ";
     const FROM_EPOCH: (&'static str, &'static str) = ("FROM_UNIXTIME(", ")");
     // IGNORE would turn other errors into warnings too, but the one that can happen here is a sender who has gone.
     const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT IGNORE", "");
@@ -110,6 +112,16 @@ impl Dialect for Mysql {
             )))
             .await?;
         Ok(connection)
+    }
+
+    async fn only_read(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+        let (seconds, milliseconds) = (STATEMENT_PATIENCE.as_secs(), STATEMENT_PATIENCE.as_millis());
+        // MariaDB reads the first comment and MySQL the second, each as if it were none: their variables differ.
+        let patience = format!(
+            "/*M! SET SESSION max_statement_time = {seconds} */ /*!50708 SET SESSION max_execution_time = {milliseconds} */"
+        );
+        connection.execute(sqlx::AssertSqlSafe(format!("SET SESSION TRANSACTION READ ONLY; {patience}"))).await?;
+        Ok(())
     }
 
     async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Error> {

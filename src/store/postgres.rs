@@ -22,6 +22,8 @@ impl Dialect for Postgres {
     const GREATEST: &'static str = "GREATEST";
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
+    const TABLES_NAMED: &'static str =
+        "SELECT count(*) FROM pg_tables WHERE schemaname = ANY (current_schemas(false)) AND tablename = ";
     const FROM_EPOCH: (&'static str, &'static str) = ("to_timestamp(", ")");
     const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
@@ -75,8 +77,8 @@ impl Dialect for Postgres {
         }
     }
 
-    fn reading(options: PgConnectOptions) -> PgConnectOptions {
-        options.options([("default_transaction_read_only", "on")])
+    fn reading(database: &config::Database) -> PgConnectOptions {
+        Self::options(database).options([("default_transaction_read_only", "on")])
     }
 
     fn place(options: &PgConnectOptions) -> String {

@@ -132,6 +132,17 @@ where
         .await
     }
 
+    /// When the first of a sender's mail was held that the audit log knows, in seconds since 1970.
+    pub async fn first_held(&mut self, id: i64) -> Result<Option<i64>, Failure> {
+        self.run(async |connection| {
+            let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT {} FROM messages", D::epoch("created_at")));
+            sql.push(" WHERE ratelimit_id = ").push_bind(id);
+            sql.push(" AND action = 'HOLD' AND msgid IS NOT NULL ORDER BY id LIMIT 1");
+            connection.fetch_optional(sql.build()).await?.map(|row| row.try_get(0)).transpose()
+        })
+        .await
+    }
+
     /// What some senders had let through, in parts of `minutes` minutes since the minute `first`.
     pub async fn parts(&mut self, ids: &[i64], first: i64, minutes: i64) -> Result<Vec<Part>, Failure> {
         self.run(async |connection| {

@@ -1,5 +1,6 @@
 //! SQLite: the embedded database, for one host.
 
+use std::path::Path;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, MigrateError};
@@ -24,6 +25,19 @@ const CACHE: &str = "-16000";
 #[derive(Debug)]
 pub struct Sqlite;
 
+/// What holds for reading, too.
+fn common(database: &config::Database) -> SqliteConnectOptions {
+    let options = SqliteConnectOptions::new()
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .pragma("cache_size", CACHE)
+        .statement_cache_capacity(STATEMENTS_KEPT);
+    match database.name.as_str() {
+        ":memory:" => options.in_memory(true),
+        path => options.filename(path),
+    }
+}
+
 impl Dialect for Sqlite {
     type Db = sqlx::Sqlite;
     type Options = SqliteConnectOptions;
@@ -36,6 +50,7 @@ impl Dialect for Sqlite {
     const GREATEST: &'static str = "max";
     const SENDER: &'static str = "lower(sender)";
     const USAGE: &'static str = "usage";
+    const TABLES_NAMED: &'static str = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ";
     const FROM_EPOCH: (&'static str, &'static str) = ("datetime(", ", 'unixepoch')");
     const INSERT_ABSENT: (&'static str, &'static str) = ("INSERT", " ON CONFLICT DO NOTHING");
 
@@ -56,26 +71,26 @@ impl Dialect for Sqlite {
     }
 
     fn options(database: &config::Database) -> SqliteConnectOptions {
-        let options = SqliteConnectOptions::new()
+        common(database)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // An answer that was sent must survive a loss of power.
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(true)
             .pragma("wal_autocheckpoint", PAGES_OF_LOG)
             .pragma("journal_size_limit", LONGEST_LOG)
-            .pragma("cache_size", CACHE)
-            .statement_cache_capacity(STATEMENTS_KEPT);
-        match database.name.as_str() {
-            ":memory:" => options.in_memory(true),
-            path => options.filename(path),
-        }
     }
 
-    fn reading(options: SqliteConnectOptions) -> SqliteConnectOptions {
-        // Not opened read-only: that would need the files that a daemon which does not run has taken away.
-        options.create_if_missing(false).pragma("query_only", "ON")
+    fn reading(database: &config::Database) -> SqliteConnectOptions {
+        // Not opened read-only: that would need the files that a daemon which does not run has taken away. The file keeps
+        // the journal that it has.
+        common(database).pragma("query_only", "ON")
+    }
+
+    fn exists(options: &SqliteConnectOptions) -> bool {
+        // Where it could not be made either, and where it cannot be looked at, opening it says why.
+        let file = options.get_filename();
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        file.try_exists().unwrap_or(true) || !folder.is_dir()
     }
 
     fn place(options: &SqliteConnectOptions) -> String {

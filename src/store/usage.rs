@@ -33,9 +33,13 @@ where
         }));
         if since.networks {
             let rest = |sql: &mut QueryBuilder<D::Db>| {
-                sql.push("FROM (SELECT * FROM networks WHERE last_seen >= ").push_bind(since.time);
+                sql.push(
+                    "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
+                     ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
+                );
+                sql.push_bind(since.time);
                 push_rows(sql, slice);
-                sql.push(" ORDER BY last_seen DESC LIMIT ").push(MOST_NETWORKS).push(") AS latest");
+                sql.push(") AS latest WHERE place <= ").push(MOST_NETWORKS);
             };
             let rows = script.read("network", &["ratelimit_id", "last_seen"], rest).await?;
             read.seen.extend(rows.into_iter().filter_map(|(network, numbers)| match *numbers.as_slice() {

@@ -13,13 +13,13 @@
 //! 5. [`privileges::drop_to`], if there is an identity, then [`privileges::not_dumpable`]: from here on secrets are held.
 //! 6. Open the log files, as USER: root would follow a link planted in USER's log directory.
 //! 7. Start the runtime, and open the database, as USER: root would leave files that the daemon cannot write.
-//! 8. Accept; [`systemd::ready`], also when the database is away.
+//! 8. Accept; [`systemd::ServiceManager::ready`], also when the database is away.
 //!
 //! Other commands that open the database or a log do 1, then [`privileges::become_user`], then [`privileges::not_dumpable`].
 //!
 //! # The end
 //!
-//! [`systemd::stopping`]; [`sockets::SocketPath::remove`] for each socket made here, while it still listens; accept what
+//! [`systemd::ServiceManager::stopping`]; [`sockets::SocketPath::remove`] for each socket made here, while it still listens; accept what
 //! waits in the backlogs; close the listeners; answer; end.
 
 pub mod privileges;

@@ -94,6 +94,11 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// Whether the process runs as USER.
+pub fn is_user(sockets: &config::Sockets) -> bool {
+    Identity::resolve(&sockets.user, sockets.group.as_deref()).is_ok_and(|user| user.uid == Uid::effective())
+}
+
 /// For every command that opens the database or a log: as root, becomes USER first and for good. Else does nothing.
 ///
 /// Returns whom it became. Must be called before the process has a second thread.
@@ -131,9 +136,12 @@ pub fn not_dumpable() -> io::Result<()> {
     Ok(prctl::set_dumpable(false)?)
 }
 
-/// What this process makes from here on is not for everybody: the database says who writes to whom.
+/// What this process makes from here on is not for everybody: the database says who writes to whom. A umask that is
+/// stricter (UMask= of the unit) stays so. Belongs where there is one thread: for a moment there is only our own.
 pub fn close_umask() {
-    umask(Mode::S_IWGRP | Mode::S_IRWXO);
+    let ours = Mode::S_IWGRP | Mode::S_IRWXO;
+    let inherited = umask(ours);
+    umask(inherited | ours);
 }
 
 /// Raises the limit of open files as far as the process may, and returns the limit that now holds: under a sandbox that

@@ -1,46 +1,144 @@
-//! What the service manager is told, and what it asks for. Every call does nothing where there is no systemd.
+//! What the service manager is told, and what it asks for. All of it does nothing where there is no systemd.
 //!
 //! The environment is left as it is: NOTIFY_SOCKET is needed for as long as the daemon runs.
 
 use std::ffi::OsStr;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::stat::fstat;
 use sd_notify::NotifyState;
 
-/// The daemon can answer (again): after start-up, and after a reload. `status` is what `systemctl status` shows.
-pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+use crate::telemetry::limited::warn_limited;
+
+/// The most messages that wait for a manager that does not read.
+const ROOM: usize = 64;
+/// From so many on, what is told again soon anyway is left out, so that there is room for what is told once.
+const CROWDED: usize = 16;
+
+/// The way to the service manager. It never waits: a manager that does not read NOTIFY_SOCKET must hold up neither mail nor
+/// signals, so a thread of its own does the writing, in the order in which it was told.
+#[derive(Debug, Clone)]
+pub struct ServiceManager {
+    /// None where there is no manager.
+    teller: Option<Teller>,
 }
 
-/// What the daemon is doing, for `systemctl status`.
-pub fn status(text: &str) {
-    tell(&[NotifyState::Status(&one_line(text))]);
+#[derive(Debug, Clone)]
+struct Teller {
+    messages: SyncSender<Message>,
+    waiting: Arc<AtomicUsize>,
 }
 
-/// A reload has begun; [`ready`] must follow, also when it failed and the old settings stay.
-pub fn reloading() {
-    // systemd tells a new reload from an old one by this time.
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => log::warn!("cannot tell systemd about the reload: no monotonic clock: {error}"),
+enum Message {
+    /// Lines of NAME=value.
+    Say(String),
+    /// All before it was written.
+    Reached(SyncSender<()>),
+}
+
+impl ServiceManager {
+    /// Starts the thread, so privileges must have been dropped before.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub fn start() -> io::Result<ServiceManager> {
+        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+            return Ok(ServiceManager { teller: None });
+        }
+        let (messages, told) = sync_channel(ROOM);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let counted = waiting.clone();
+        thread::Builder::new().name("systemd".to_owned()).spawn(move || write_all(&told, &counted))?;
+        Ok(ServiceManager { teller: Some(Teller { messages, waiting }) })
+    }
+
+    /// The daemon can answer (again): after start-up, and after a reload. `status` is what `systemctl status` shows.
+    pub fn ready(&self, status: &str) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(&one_line(status))]);
+    }
+
+    /// What the daemon is doing, for `systemctl status`.
+    pub fn status(&self, text: &str) {
+        self.tell_again(&[NotifyState::Status(&one_line(text))]);
+    }
+
+    /// A reload has begun; [`ServiceManager::ready`] must follow, also when it failed and the old settings stay.
+    pub fn reloading(&self) {
+        // systemd tells a new reload from an old one by this time.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Err(error) => log::warn!("cannot tell systemd about the reload: no monotonic clock: {error}"),
+        }
+    }
+
+    /// The daemon is ending.
+    pub fn stopping(&self) {
+        self.tell(&[NotifyState::Stopping]);
+    }
+
+    /// The daemon makes progress; systemd restarts it when this stays away.
+    pub fn keep_alive(&self) {
+        self.tell_again(&[NotifyState::Watchdog]);
+    }
+
+    /// Waits until all is written, but no longer than `most`: for the end of the process.
+    pub fn flush(&self, most: Duration) {
+        let (reached, end) = sync_channel(1);
+        if self.push(Message::Reached(reached)) {
+            let _ = end.recv_timeout(most);
+        }
+    }
+
+    /// What is told once.
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+        self.push(Message::Say(lines.join("\n")));
+    }
+
+    /// What is told at an interval.
+    fn tell_again(&self, states: &[NotifyState<'_>]) {
+        if self.teller.as_ref().is_some_and(|teller| teller.waiting.load(Ordering::Relaxed) < CROWDED) {
+            self.tell(states);
+        }
+    }
+
+    /// Whether there was room.
+    fn push(&self, message: Message) -> bool {
+        let Some(Teller { messages, waiting }) = &self.teller else { return false };
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let pushed = messages.try_send(message).is_ok();
+        if !pushed {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            warn_limited("NOTIFY_SOCKET", "systemd is not told how the daemon does: it does not read NOTIFY_SOCKET");
+        }
+        pushed
     }
 }
 
-/// The daemon is ending.
-pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+/// Writes messages until nobody can send one any more. Blocks for as long as the manager does not read.
+fn write_all(messages: &Receiver<Message>, waiting: &AtomicUsize) {
+    for message in messages {
+        match message {
+            Message::Say(lines) => {
+                if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&lines)]) {
+                    warn_limited("NOTIFY_SOCKET", format_args!("cannot reach systemd on NOTIFY_SOCKET: {error}"));
+                }
+            }
+            Message::Reached(reached) => drop(reached.send(())),
+        }
+        waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
-/// How often [`keep_alive`] must be called: half of what WatchdogSec= asks of this process. None without a watchdog.
+/// How often [`ServiceManager::keep_alive`] must be called: half of what WatchdogSec= asks of this process. None without a
+/// watchdog.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|interval| !interval.is_zero())
-}
-
-/// The daemon makes progress; systemd restarts it when this stays away.
-pub fn keep_alive() {
-    tell(&[NotifyState::Watchdog]);
 }
 
 /// Whether standard error goes to the journal, which takes a line's priority from a `<N>` before it.
@@ -57,12 +155,6 @@ fn names_stream(journal_stream: &OsStr, device: u64, inode: u64) -> bool {
 /// A message to systemd is lines of NAME=value: a text must not begin another one.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        log::warn!("cannot reach systemd on NOTIFY_SOCKET: {error}");
-    }
 }
 
 #[cfg(test)]

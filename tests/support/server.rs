@@ -16,6 +16,11 @@ pub trait Server: Sized + 'static {
     const QUICK_DEADLOCKS: &'static [&'static str];
     /// What has it look at how the tables are filled, for its plans.
     const GATHER_STATISTICS: &'static str;
+    /// Ends what [`Server::lock_tables`] began.
+    const UNLOCK_TABLES: &'static str;
+
+    /// After BEGIN: lets nobody write into these tables, as a dump or the building of an index does.
+    fn lock_tables(tables: &[&str]) -> String;
 
     /// The server that all tests of a binary share.
     fn shared() -> &'static Self;
@@ -94,6 +99,12 @@ impl Server for MariaDb {
     const FEW_CONNECTIONS: &'static [&'static str] = &["--max-connections=10"];
     const QUICK_DEADLOCKS: &'static [&'static str] = &[];
     const GATHER_STATISTICS: &'static str = "ANALYZE TABLE messages, ratelimits";
+    const UNLOCK_TABLES: &'static str = "UNLOCK TABLES";
+
+    fn lock_tables(tables: &[&str]) -> String {
+        let tables: Vec<String> = tables.iter().map(|table| format!("{table} READ")).collect();
+        format!("LOCK TABLES {}", tables.join(", "))
+    }
 
     fn let_in(&self, user: &str, password: &str) {
         self.administer(&format!(
@@ -149,6 +160,11 @@ impl Server for Postgres {
     const FEW_CONNECTIONS: &'static [&'static str] = &["-c", "max_connections=10", "-c", "max_wal_senders=0"];
     const QUICK_DEADLOCKS: &'static [&'static str] = &["-c", "deadlock_timeout=5ms"];
     const GATHER_STATISTICS: &'static str = "ANALYZE messages, ratelimits";
+    const UNLOCK_TABLES: &'static str = "COMMIT";
+
+    fn lock_tables(tables: &[&str]) -> String {
+        format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "))
+    }
 
     fn let_in(&self, user: &str, password: &str) {
         self.administer(&format!(

@@ -17,6 +17,7 @@ use crate::config::{self, Sources, settings};
 use crate::exit::{Exit, Failed};
 use events::Summary;
 use files::Planned;
+use merge::Change;
 use policyd::Policyd;
 
 /// Where policyd itself looks for its settings.
@@ -29,6 +30,8 @@ struct Report {
     files: Vec<FileReport>,
     events: Option<Summary>,
     notes: Vec<String>,
+    /// The command that makes a running daemon take the changed settings; none where nothing changes.
+    then: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -45,7 +48,7 @@ pub fn run(options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
         Failed::new(Exit::IoError, format_args!("cannot read policyd's settings in {}: {error}", from.display()))
     })?;
     let mut policyd = Policyd::parse(&String::from_utf8_lossy(&text));
-    let planned = plan(&mut policyd, &options.into, data_error)?;
+    let Plan { files: planned, then } = plan(&mut policyd, &options.into, data_error)?;
     let place = options.events.then(|| policyd.place()).transpose().map_err(data_error)?;
     let mut report = Report {
         applied: options.apply,
@@ -55,6 +58,7 @@ pub fn run(options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
             .collect(),
         events: None,
         notes: policyd.notes,
+        then,
     };
     if !options.apply {
         report.events = place.map(|place| events::count(&place)).transpose()?;
@@ -75,8 +79,15 @@ pub fn run(options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
     Ok(Exit::Ok)
 }
 
-/// What is to be written: the settings first, then the lists.
-fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Failed) -> Result<Vec<Planned>, Failed> {
+/// What is to be done.
+struct Plan {
+    /// What is to be written: the settings first, then the lists.
+    files: Vec<Planned>,
+    /// The command that applies it.
+    then: Option<&'static str>,
+}
+
+fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Failed) -> Result<Plan, Failed> {
     let existing = files::read(into)?;
     let in_ours = |error: String| Failed::new(Exit::Config, format_args!("{}: {error}", into.display()));
     let known = merge::values(&existing).map_err(in_ours)?;
@@ -112,7 +123,15 @@ fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Faile
     });
     let file =
         Planned { path: into.to_owned(), text: merged.text, changes: changes.collect(), settings: into.to_owned() };
-    Ok(std::iter::once(file).chain(lists).collect())
+    // The package has started the daemon, on the settings of before.
+    let restart = |change: &Change| settings::find(&change.name).is_none_or(|setting| !setting.reload);
+    let files: Vec<Planned> = std::iter::once(file).chain(lists).collect();
+    let then = match files.iter().all(|file| file.changes.is_empty()) {
+        true => None,
+        false if merged.changes.iter().any(restart) => Some("systemctl restart policyd-rate-guard.service"),
+        false => Some("systemctl reload policyd-rate-guard.service"),
+    };
+    Ok(Plan { files, then })
 }
 
 fn show(report: &Report, options: &cli::ImportPolicyd) -> Result<(), Failed> {
@@ -138,6 +157,9 @@ fn show(report: &Report, options: &cli::ImportPolicyd) -> Result<(), Failed> {
     }
     for note in &report.notes {
         text.push_str(&format!("Note: {note}\n"));
+    }
+    if let Some(then) = report.then.filter(|_| report.applied) {
+        text.push_str(&format!("They take effect with: {then}\n"));
     }
     if !report.applied {
         text.push_str("Nothing was changed; --apply does it.\n");

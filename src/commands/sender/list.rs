@@ -10,10 +10,9 @@ use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
 use crate::config::{Sources, UNLIMITED, Window};
 use crate::exit::{Exit, Failed};
-use crate::limiter::explain::{blocking, explain, quota_used};
-use crate::limiter::lists::Lists;
-use crate::limiter::terms::Terms;
-use crate::status::about::Row;
+use crate::limiter::explain::{explain, quota_used};
+use crate::status::about::{ListedReport, Row};
+use crate::status::snapshot::Next;
 use crate::status::standing;
 use crate::store::senders::{Listing, Order};
 
@@ -30,11 +29,14 @@ struct Line {
     used: u64,
     /// What the next message would be told, if it would be held or refused.
     blocked: Option<String>,
+    /// The entry of a list that is about all mail of this sender.
+    listed: Option<ListedReport>,
 }
 
 pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed> {
     let lines = database::with_tables(sources, async |config, store| {
-        let policy = Terms::new(config, Lists::default(), TimeZone::system()).policy;
+        let terms = database::terms(config);
+        let policy = &terms.policy;
         let now = breaker::now();
         let seconds = |window: std::time::Duration| i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
         let longest = policy.longest_window().map_or(24 * 3600, seconds);
@@ -59,17 +61,22 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         for listed in listed.chunks(AT_A_TIME) {
             let rows: Vec<_> = listed.iter().map(|listed| &listed.row).collect();
             let standings =
-                database::insist(store, async |store| standing::of(store, &policy, &rows, now).await).await?;
+                database::insist(store, async |store| standing::of(store, policy, &rows, now).await).await?;
             for row in rows {
                 let Some(standing) = standings.get(&row.id) else { continue };
                 // A domain's row is charged nothing.
-                let explained = if row.sender.starts_with('@') { Vec::new() } else { explain(&policy, standing, now) };
-                let blocked = blocking(&explained).and_then(|one| one.action.as_ref()).map(|action| action.word());
+                let is_domain = row.sender.starts_with('@');
+                let explained = if is_domain { Vec::new() } else { explain(policy, standing, now) };
+                let listed = terms.listed(&row.sender, now);
+                let blocked = match &listed {
+                    Some(listed) if listed.now && !is_domain => Next::of_listed(listed),
+                    _ => Next::of(&explained),
+                };
+                let blocked = blocked.map(|next| next.action);
                 if !options.blocked || blocked.is_some() {
-                    lines.push((
-                        Line { row: row.into(), used: quota_used(&policy, standing, now), blocked },
-                        row.clone(),
-                    ));
+                    let used = quota_used(policy, standing, now);
+                    let listed = listed.as_ref().map(ListedReport::from);
+                    lines.push((Line { row: row.into(), used, blocked, listed }, row.clone()));
                 }
             }
             if lines.len() >= options.limit as usize {
@@ -104,6 +111,11 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         };
         let mut state: Vec<&str> = Vec::new();
         state.extend(line.blocked.as_deref());
+        let listed = line.listed.as_ref().map(|listed| {
+            let hours = if listed.now { "" } else { " at other hours" };
+            format!("on {}{hours}", listed.list)
+        });
+        state.extend(listed.as_deref());
         state.extend(row.locked.then_some("locked"));
         let once = row.quota != row.quota_reset && !row.locked;
         state.extend(once.then_some("this period only"));

@@ -1,6 +1,7 @@
 //! `sender`: what operators ask about senders, and change; one file for each verb.
 
 mod delete;
+mod held;
 mod list;
 mod reset;
 mod set;
@@ -15,6 +16,7 @@ use crate::limiter::subject::named_key;
 pub fn run(sources: &Sources, sender: &Sender) -> Result<Exit, Failed> {
     match sender {
         Sender::List(options) => list::run(sources, options),
+        Sender::Show(options) if options.held => held::run(sources, options),
         Sender::Show(options) => show::run(sources, options),
         Sender::Set(options) => set::run(sources, options),
         Sender::Reset(options) => reset::run(sources, options),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::show::on_list;
 use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
@@ -23,7 +24,7 @@ struct Report {
 }
 
 pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> {
-    let (before, after, logins) = database::with_tables(sources, async |config, store| {
+    let (before, after, logins, listed) = database::with_tables(sources, async |config, store| {
         let key = super::key(config, &options.sender.name)?;
         if options.existing && !key.starts_with('@') {
             return Err(Failed::new(Exit::Usage, "--existing is for a domain: write `sender set @example.com …`"));
@@ -37,8 +38,12 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
         let (before, after) = database::insist(store, async |store| store.set(&key, change, quota, now).await).await?;
         let after = after.ok_or_else(|| super::no_such_sender(&key))?;
         let logins = if options.existing { Some(apply(store, &key, options.once).await?) } else { None };
-        Ok((before, after, logins))
+        Ok((before, after, logins, database::terms(config).listed(&key, now)))
     })?;
+    // Whoever sets a quota to stop somebody must hear that it does not.
+    if let Some(listed) = &listed {
+        eprintln!("policyd-rate-guard: {}", table::clean(&on_list(listed)));
+    }
     if options.sender.output.json {
         print_json(&Report { row: (&after).into(), made: before.is_none(), logins_changed: logins })?;
         return Ok(Exit::Ok);

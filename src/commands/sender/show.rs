@@ -1,73 +1,56 @@
 //! `sender show`: explains a sender. Each limit with what is used, allowed, and when there is room again; the last day hour
 //! by hour; the last messages that were held or refused, and why.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use crate::cli;
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
-use crate::config::{Config, Sources, Window};
+use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::{Policy, shown_time};
 use crate::limiter::explain::blocking;
-use crate::limiter::lists::Lists;
-use crate::limiter::terms::Terms;
+use crate::limiter::lists::Which;
+use crate::limiter::terms::{Listed, Terms};
 use crate::status::about::{self, About, Report};
 use crate::store::Store;
 use crate::store::senders::SenderRow;
 
-const DAY: i64 = 24 * 3600;
-/// Queue ids that are printed at once.
-const HELD: u32 = 100_000;
-
 pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
-    let zone = TimeZone::system();
     let now = breaker::now();
-    if options.held {
-        let ids = database::with_tables(sources, async |config, store| {
-            let row = row(config, store, &options.sender.name).await?;
-            let since = period_begin(config, store, now).await?;
-            database::insist(store, async |store| store.held(row.id, since, HELD).await).await
-        })?;
-        // What Postfix takes for a queue id, and nothing else: the list is piped into a command of root's.
-        let ids = ids.iter().filter(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        print(&ids.map(|id| format!("{id}\n")).collect::<String>())?;
-        return Ok(Exit::Ok);
-    }
-    let (shown, policy, logs) = database::with_tables(sources, async |config, store| {
-        let row = row(config, store, &options.sender.name).await?;
-        let policy = Terms::new(config, Lists::default(), zone.clone()).policy;
-        let shown = database::insist(store, async |store| about::read(store, &policy, &row, now).await).await?;
-        Ok((shown, policy, config.audit.message_log))
+    let (shown, Terms { policy, message_log, .. }) = database::with_tables(sources, async |config, store| {
+        let terms = database::terms(config);
+        let row = row(config, &terms, store, &options.sender.name).await?;
+        let shown = database::insist(store, async |store| about::read(store, &terms, &row, now).await).await?;
+        Ok((shown, terms))
     })?;
     if options.sender.output.json {
         print_json(&Report::new(&shown, &policy))?;
     } else {
-        print(&told(&shown, &policy, logs, Screen::of_process()))?;
+        print(&told(&shown, &policy, message_log, Screen::of_process()))?;
     }
     Ok(Exit::Ok)
 }
 
-async fn row(config: &Config, store: &mut Store, name: &str) -> Result<SenderRow, Failed> {
+async fn row(config: &Config, terms: &Terms, store: &mut Store, name: &str) -> Result<SenderRow, Failed> {
     let key = super::key(config, name)?;
     let row = database::insist(store, async |store| store.sender(&key).await).await?;
-    row.ok_or_else(|| super::no_such_sender(&key))
+    row.ok_or_else(|| match terms.listed(&key, breaker::now()) {
+        Some(listed) => super::no_such_sender(&key).and(&on_list(&listed)),
+        None => super::no_such_sender(&key),
+    })
 }
 
-/// When the present period began: the window's length ago, or with the last reset.
-async fn period_begin(config: &Config, store: &mut Store, now: i64) -> Result<i64, Failed> {
-    let seconds = |window: Duration| i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
-    Ok(match config.quota.window {
-        Window::Sliding(window) => now.saturating_sub(seconds(window)),
-        Window::Reset => {
-            let last = database::insist(store, async |store| store.last_reset().await).await?;
-            last.unwrap_or(now - DAY)
-        }
-    })
+/// What an entry of a list means for whom it names.
+pub fn on_list(listed: &Listed) -> String {
+    let Listed { hit, now, action } = listed;
+    let meaning = match hit.list {
+        Which::Allow => "its mail is not counted, and no quota or limit stops it".to_owned(),
+        Which::Deny => format!("its mail gets {action}, whatever its quota"),
+    };
+    let hours = if *now { "" } else { " at other hours" };
+    format!("{} has {}: {meaning}{hours}", hit.list, hit.entry)
 }
 
 /// What is told of a sender in words: names, and what there is to say. A sender that nobody is charged to has fewer.
@@ -81,14 +64,15 @@ pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
         (false, false) => quota.push_str(&format!(", until cleanup makes it {}", table::quota(row.quota_reset))),
     }
     let mut facts = vec![("quota", quota)];
+    facts.extend(about.listed.as_ref().map(|listed| ("list", table::clean(&on_list(listed)))));
     if row.sender.starts_with('@') {
         let meaning = "the quota that new logins of this domain begin with; nobody is charged to it";
         facts.push(("", meaning.to_owned()));
         return facts;
     }
-    let next = match blocking(explained) {
-        None => policy.accepted.to_string(),
-        Some(one) => {
+    let next = match (about.deciding(), blocking(explained)) {
+        (Some(_), _) | (None, None) => table::clean(&about.next(policy).to_string()),
+        (None, Some(one)) => {
             let action = one.action.as_ref().map(crate::protocol::reply::Action::word).unwrap_or_default();
             let free = one.free_at.and_then(|at| shown_time(at, zone));
             format!("{action} ({}); free again {}", one.limit, free.as_deref().unwrap_or("never"))
@@ -104,7 +88,7 @@ pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
 }
 
 fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
-    let About { row, explained, hours, blocked } = shown;
+    let About { row, explained, hours, blocked, .. } = shown;
     let zone = &policy.zone;
     let mut text = format!("{}\n", table::clean(&row.sender));
     for (name, value) in facts(shown, policy) {

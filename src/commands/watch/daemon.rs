@@ -1,6 +1,6 @@
 //! Asks the daemon for its counters, over HTTP at METRICS_LISTEN.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -8,6 +8,7 @@ use ureq::Agent;
 
 use super::Report;
 use super::screen::figures::Told;
+use crate::config::Endpoint;
 use crate::status::daemon::Daemon;
 
 /// For one answer, from connecting on.
@@ -18,17 +19,19 @@ const MOST: u64 = 256 * 1024;
 const MOST_HEAD: usize = 16 * 1024;
 
 /// Where the daemon is asked: as near as it listens.
-pub fn address(listens: SocketAddr) -> SocketAddr {
-    let ip = match listens.ip() {
-        ip if !ip.is_unspecified() => ip,
-        ip if ip.is_ipv4() => Ipv4Addr::LOCALHOST.into(),
-        _ => Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, listens.port())
+pub fn address(listens: &Endpoint) -> Endpoint {
+    let mut nearest = listens.clone();
+    if let Endpoint::Address(address) = &mut nearest
+        && address.ip().is_unspecified()
+    {
+        let is_ipv4 = address.is_ipv4();
+        address.set_ip(if is_ipv4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    nearest
 }
 
 /// Asks again and again, until nobody wants the reports.
-pub async fn ask(address: SocketAddr, interval: Duration, reports: mpsc::Sender<Report>) {
+pub async fn ask(address: Endpoint, interval: Duration, reports: mpsc::Sender<Report>) {
     // No proxy of the environment's: this stays on the host.
     let agent = Agent::config_builder()
         .timeout_global(Some(PATIENCE))
@@ -40,8 +43,8 @@ pub async fn ask(address: SocketAddr, interval: Duration, reports: mpsc::Sender<
         .new_agent();
     let mut earlier: Option<(Daemon, Instant)> = None;
     loop {
-        let agent = agent.clone();
-        let asked = tokio::task::spawn_blocking(move || once(&agent, address));
+        let (agent, address) = (agent.clone(), address.clone());
+        let asked = tokio::task::spawn_blocking(move || once(&agent, &address));
         let told = match asked.await.unwrap_or_else(|error| Err(error.to_string())) {
             Err(why) => Err(why),
             Ok((daemon, at)) => {
@@ -59,7 +62,7 @@ pub async fn ask(address: SocketAddr, interval: Duration, reports: mpsc::Sender<
 }
 
 /// The counters, and when they were told.
-fn once(agent: &Agent, address: SocketAddr) -> Result<(Daemon, Instant), String> {
+fn once(agent: &Agent, address: &Endpoint) -> Result<(Daemon, Instant), String> {
     let mut response = agent.get(format!("http://{address}/metrics")).call().map_err(|error| why(&error))?;
     let at = Instant::now();
     if response.status() != 200 {

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::Report;
 use super::screen::figures::Asked;
 use crate::commit::breaker;
-use crate::limiter::decide::Policy;
+use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::status::about;
 use crate::status::snapshot::{Sender, Snapshot, Sort};
@@ -49,8 +49,7 @@ pub struct Look {
 /// Looks again and again, until nobody wants the reports.
 pub async fn look(
     mut store: Store,
-    policy: Policy,
-    message_log: bool,
+    terms: Terms,
     interval: Duration,
     mut wanted: watch::Receiver<Wanted>,
     reports: mpsc::Sender<Report>,
@@ -59,7 +58,7 @@ pub async fn look(
     loop {
         let asked = wanted.borrow_and_update().clone();
         let begun = Instant::now();
-        let looked = looker.look(&mut store, &policy, message_log, &asked);
+        let looked = looker.look(&mut store, &terms, &asked);
         let looked = match tokio::time::timeout(PATIENCE, looked).await {
             Ok(Ok(look)) => Ok(Look { took: begun.elapsed(), ..look }),
             Ok(Err(failure)) => Err(failure.to_string()),
@@ -103,18 +102,12 @@ struct Found {
 }
 
 impl Looker {
-    async fn look(
-        &mut self,
-        store: &mut Store,
-        policy: &Policy,
-        message_log: bool,
-        wanted: &Wanted,
-    ) -> Result<Look, Failure> {
+    async fn look(&mut self, store: &mut Store, terms: &Terms, wanted: &Wanted) -> Result<Look, Failure> {
         let now = breaker::now();
         self.collector.sort = wanted.sort;
-        let mut snapshot = self.collector.collect(store, policy, message_log, now).await?;
+        let mut snapshot = self.collector.collect(store, terms, now).await?;
         if !snapshot.complete && !wanted.filter.is_empty() {
-            self.find(store, policy, &wanted.filter, now).await?;
+            self.find(store, terms, &wanted.filter, now).await?;
             let found = self.found.iter().flat_map(|found| &found.senders);
             let known: std::collections::HashSet<i64> = snapshot.senders.iter().map(|sender| sender.id).collect();
             snapshot.senders.extend(found.filter(|sender| !known.contains(&sender.id)).cloned());
@@ -124,7 +117,7 @@ impl Looker {
             None => None,
             Some(name) => {
                 let about = match store.sender(name).await? {
-                    Some(row) => Some(about::read(store, policy, &row, now).await?),
+                    Some(row) => Some(about::read(store, terms, &row, now).await?),
                     None => None,
                 };
                 Some(Asked { name: name.clone(), about })
@@ -135,12 +128,12 @@ impl Looker {
     }
 
     /// Looks among all senders, which may take long, so not for every look.
-    async fn find(&mut self, store: &mut Store, policy: &Policy, text: &str, now: i64) -> Result<(), Failure> {
+    async fn find(&mut self, store: &mut Store, terms: &Terms, text: &str, now: i64) -> Result<(), Failure> {
         if self.found.as_ref().is_some_and(|found| found.text == text && Instant::now() < found.until) {
             return Ok(());
         }
         let begun = Instant::now();
-        let senders = self.collector.find(store, policy, text, MOST_FOUND, now).await?;
+        let senders = self.collector.find(store, terms, text, MOST_FOUND, now).await?;
         let until = Instant::now() + begun.elapsed() * collector::REST;
         self.found = Some(Found { text: text.to_owned(), senders, until });
         Ok(())

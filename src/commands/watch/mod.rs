@@ -7,10 +7,8 @@ pub mod screen;
 pub mod terminal;
 
 use std::future::pending;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -18,11 +16,9 @@ use tokio::task::JoinHandle;
 use super::table;
 use crate::cli;
 use crate::commit::breaker;
-use crate::config::{Config, Driver, Sources};
+use crate::config::{Config, Driver, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
-use crate::limiter::lists::Lists;
-use crate::limiter::terms::Terms;
 use crate::store::Store;
 use crate::system::privileges;
 use database::{Look, Wanted};
@@ -76,10 +72,11 @@ pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
 }
 
 async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
-    let terms = Terms::new(config, Lists::default(), TimeZone::system());
+    let terms = super::database::terms(config);
+    let policy = terms.policy.clone();
     let store = Store::reading(&config.database);
-    let asked = config.status.listen.map(daemon::address);
-    let figures = Figures { place: store.place(), daemon: own(asked), ..Figures::default() };
+    let asked = config.status.listen.as_ref().map(daemon::address);
+    let figures = Figures { place: store.place(), daemon: own(asked.as_ref()), ..Figures::default() };
     let (wanted, wishes) = watch::channel(Wanted::default());
     let (sender, reports) = mpsc::channel(4);
     let interval = options.interval;
@@ -87,20 +84,19 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let lost = |error: std::io::Error| Failed::new(Exit::IoError, format_args!("the terminal: {error}"));
     let terminal = Terminal::take().map_err(lost)?;
     let inputs = terminal::inputs().map_err(lost)?;
-    let look = database::look(store, terms.policy.clone(), terms.message_log, interval, wishes, sender.clone());
+    let look = database::look(store, terms, interval, wishes, sender.clone());
     let mut lookers = vec![tokio::spawn(look)];
     lookers.extend(asked.map(|address| tokio::spawn(daemon::ask(address, interval, sender))));
     let style = Style {
         colour: Style::wants_colour(options.no_color, |name| std::env::var(name).ok()),
         unicode: table::Screen::of_process().is_some_and(|screen| screen.blocks),
     };
-    let app =
-        App { figures, state: State::default(), seen: Seen::default(), policy: terms.policy, interval, style, wanted };
+    let app = App { figures, state: State::default(), seen: Seen::default(), policy, interval, style, wanted };
     app.run(terminal, inputs, reports, signalled, lookers).await
 }
 
 /// What is known of the daemon at first.
-fn own(address: Option<SocketAddr>) -> Own {
+fn own(address: Option<&Endpoint>) -> Own {
     address.map_or(Own::NotAsked, |address| Own::Asked {
         address: address.to_string(),
         contact: Contact::Asking,

@@ -193,7 +193,7 @@ impl Watcher {
     async fn look_at_everybody(&mut self) -> Answer {
         let terms = self.terms.borrow().clone();
         let looked = {
-            let look = self.collector.collect(&mut self.store, &terms.policy, terms.message_log, breaker::now());
+            let look = self.collector.collect(&mut self.store, &terms, breaker::now());
             timeout(PATIENCE, look).await
         };
         let until = Instant::now() + self.collector.rest().max(INTERVAL);
@@ -214,20 +214,20 @@ impl Watcher {
 
     async fn look(&mut self, question: &Question) -> Answer {
         let terms = self.terms.borrow().clone();
-        let (policy, now) = (&terms.policy, breaker::now());
+        let now = breaker::now();
         match question {
             Question::Everybody => self.look_at_everybody().await,
             Question::Sender(id) => {
                 let look = async {
                     let Some(row) = self.store.sender_by_id(*id).await? else { return Ok(None) };
-                    Ok(Some(about::read(&mut self.store, policy, &row, now).await?))
+                    Ok(Some(about::read(&mut self.store, &terms, &row, now).await?))
                 };
                 let looked = timeout(PATIENCE, look).await;
                 let about = self.found(looked)?;
-                self.seen(&about.map(|about| Report::new(&about, policy)))
+                self.seen(&about.map(|about| Report::new(&about, &terms.policy)))
             }
             Question::Find(text) => {
-                let look = self.collector.find(&mut self.store, policy, text, MOST_FOUND, now);
+                let look = self.collector.find(&mut self.store, &terms, text, MOST_FOUND, now);
                 let looked = timeout(PATIENCE, look).await;
                 let senders = self.found(looked)?;
                 self.seen(&Found { senders })

@@ -1,18 +1,18 @@
 //! The HTTP listener of METRICS_LISTEN: `/metrics` for Prometheus, `/healthz` for load balancers, and the page for people.
 //!
 //! Whoever can connect may ask, so every side of a connection is bounded: how many there are, the size of a request's head,
-//! and the time that all of it takes. Only `api` names senders, to whom `token` admits; `host` keeps foreign web pages out;
+//! and the time that all of it takes. `listener` opens it. Only `api` names senders, to whom `token` admits; `host` keeps foreign web pages out;
 //! `lookout` reads the database for all viewers together; `page` is what a browser gets.
 
 mod api;
 mod host;
+mod listener;
 mod lookout;
 mod page;
 mod token;
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
@@ -25,15 +25,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
+use self::listener::Opener;
 use self::lookout::Lookout;
 use self::token::Doorkeeper;
 use super::limited::warn_limited;
 use super::metrics::Metrics;
-use crate::config::{self, Secret};
+use crate::config::{self, Endpoint, Secret};
 use crate::limiter::terms::Terms;
 
 /// The most connections at once; others wait in the backlog. A browser keeps one or two open.
@@ -84,40 +85,43 @@ impl Site {
         let api = Api { metrics: metrics.clone(), door: Doorkeeper::new(token), lookout };
         Ok(Site { metrics, stopping, own_name, api })
     }
-}
 
-/// A listener that has its port and does not answer yet.
-#[derive(Debug)]
-pub struct StatusListener(std::net::TcpListener);
-
-impl StatusListener {
-    /// # Errors
-    /// The address is in use, or not this host's.
-    pub fn bind(address: SocketAddr) -> io::Result<StatusListener> {
-        let listener = std::net::TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
-        Ok(StatusListener(listener))
-    }
-
-    /// Answers until the process ends, on a thread of its own: however much is asked here, mail has its own threads.
+    /// Answers until the process ends, on a thread of its own: however much is asked here, mail has its own threads. Gives
+    /// what tells when a first attempt was made to open `listen`.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(self, site: Site) -> io::Result<()> {
+    pub fn start(self, listen: Endpoint) -> io::Result<oneshot::Receiver<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = {
-            let _entered = runtime.enter();
-            TcpListener::from_std(self.0)?
-        };
+        let (tried, first_attempt) = oneshot::channel();
         thread::Builder::new()
             .name("status".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, Arc::new(site))))?;
-        Ok(())
+            .spawn(move || runtime.block_on(serve(listen, Arc::new(self), tried)))?;
+        Ok(first_attempt)
     }
 }
 
-async fn serve(listener: TcpListener, site: Arc<Site>) {
+/// Opens what it is to listen on, and answers there.
+async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>) {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut opener = Opener::new(listen);
+    let mut tried = Some(tried);
+    loop {
+        let (opened, again) = opener.attempt().await;
+        for listener in opened {
+            tokio::spawn(accept(listener, site.clone(), room.clone()));
+        }
+        if let Some(tried) = tried.take() {
+            let _ = tried.send(());
+        }
+        if !again {
+            return std::future::pending().await;
+        }
+        Opener::pause().await;
+    }
+}
+
+async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Semaphore>) {
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {

@@ -28,3 +28,8 @@ inside systemctl --quiet mask policyd-rate-guard-cleanup.timer
 upgrade_deb "$newer"
 check "the masked timer stays masked" prints masked inside systemctl is-enabled policyd-rate-guard-cleanup.timer
 check "socket and service run" active policyd-rate-guard.socket policyd-rate-guard.service
+
+inside rm "$settings"
+check "lost settings are put back" inside dpkg --force-confmiss --install "/root/$(basename -- "$newer")"
+check "for root and Postfix's group only" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings"
+check "the daemon runs on them" active policyd-rate-guard.service

@@ -65,6 +65,11 @@ inside postconf -P "127.0.0.1:10587/inet/$list=permit_sasl_authenticated,check_p
 check "master.cf overrides main.cf" finds '1 problem:list-ends-before'
 check "the service is named" says "$list of 127.0.0.1:10587/inet: permit_sasl_authenticated stands before"
 inside postconf -PX "127.0.0.1:10587/inet/$list"
+inside postconf -P "127.0.0.1:10587/inet/$list=permit"
+check "a service for logins has a list of its own" finds '0 advice:not-asked'
+inside postconf -PX "127.0.0.1:10587/inet/$list"
+main_cf "$list = warn_if_reject $ask"
+check "the dry run is still on" finds '1 problem:only-warned'
 main_cf "$list = ${ask/, default_action=DUNNO/}"
 check "no default_action" finds '1 problem:no-default-action'
 main_cf "$list = ${ask/5s/100s}"
@@ -91,6 +96,13 @@ check "a connection for each request" finds '0 advice:request-limit'
 mend
 
 # The sockets
+more=/etc/systemd/system/policyd-rate-guard.socket.d
+inside_sh "mkdir $more; printf '[Socket]\nListenStream=/var/spool/postfix/private/policyd\n' > $more/more.conf; systemctl daemon-reload"
+mend
+main_cf "$list = ${ask/rateguard/private}"
+check "one more socket of the unit is asked" finds 0
+inside_sh "rm -r $more; systemctl daemon-reload"
+mend
 inside chmod 0700 "$(dirname "$socket")"
 check "Postfix may not enter the directory" finds '1 problem:no-permission'
 inside chmod 0755 "$(dirname "$socket")"
@@ -113,6 +125,9 @@ check "once it goes on all is well" finds 0
 inside_sh "echo QUOTA=many >> $settings"
 check "a setting that is none" finds '1 problem:settings'
 mend
+inside_sh "echo 'LIMITS=1M bytes/1h' >> $settings"
+check "bytes are limited, and not asked about" finds '1 problem:no-bytes'
+mend
 inside_sh "echo USER=nobody-of-that-name >> $settings"
 check "a user that does not exist" finds '1 problem:settings'
 mend
@@ -121,6 +136,7 @@ check "the database server is down" finds '1 problem:database'
 mend
 inside_sh "echo DB_DATABASE=/var/lib/policyd-rate-guard/new.db >> $settings"
 check "a database without tables" finds '1 problem:not-migrated'
+check "looking makes none" fails inside test -e /var/lib/policyd-rate-guard/new.db
 inside runuser -u postfix -- policyd-rate-guard migrate
 check "with them all is well" finds 0
 mend

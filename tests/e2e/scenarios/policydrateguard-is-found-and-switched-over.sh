@@ -72,4 +72,16 @@ check "with the database back the quota counts again" eventually 30 deferred tes
 upgrade_deb "$newer" > "$results/install" 2>&1
 check "the next upgrade names nothing any more" fails grep -F 'stand in the place' "$results/install"
 
+# Back again, and without ours for good.
+inside_sh "systemctl --quiet disable --now $units
+    mv /root/PolicydRateGuard/policyd-rate-guard*.service /root/PolicydRateGuard/*.timer /etc/systemd/system/
+    mv /root/PolicydRateGuard/policyd-rate-guard /etc/logrotate.d/
+    systemctl daemon-reload
+    systemctl --quiet enable --now $old_units"
+check "the package is purged" inside dpkg --purge $package
+check "the old program's units are enabled" enabled $old_units
+check "they run" active $old_units
+check "its logrotate rule is there" diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"
+check "its log is still there" inside test -s /var/log/policyd-rate-guard/policyd-rate-guard.log
+
 inside_sh "mysql --execute \"DROP DATABASE \\\`policyd-rate-guard\\\`; DROP USER 'policyd'@'localhost'\"; systemctl stop mariadb.service"

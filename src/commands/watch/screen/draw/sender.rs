@@ -38,7 +38,7 @@ pub fn lines(view: &View<'_>, name: &str, width: usize, room: usize) -> Vec<Line
         let mut row = Row::new(view.look, width);
         row.add(Tone::Plain, " ");
         row.column(Tone::Faint, name, NAMES);
-        let is_blocked = name == "next mail" && about.explained.iter().any(|one| one.exceeded && one.action.is_some());
+        let is_blocked = name == "next mail" && !about.next(view.policy).delivers();
         let tone = if is_blocked { Tone::Bad } else { Tone::Plain };
         row.column(tone, &safe(&value, view.look.unicode), row.room().saturating_sub(1));
         lines.push(row.line());

@@ -1,0 +1,101 @@
+//! `sender show --held`: the queue ids of a sender's held mail, for postsuper(1).
+
+use std::collections::HashSet;
+
+use jiff::tz::TimeZone;
+
+use crate::cli;
+use crate::commands::{database, print, table};
+use crate::commit::breaker;
+use crate::config::{Audit, Sources};
+use crate::exit::{Exit, Failed};
+use crate::limiter::duration;
+
+/// Queue ids that are printed at once.
+const MOST: u32 = 100_000;
+const DAY: u64 = 24 * 3600;
+
+/// What there was to be found.
+struct Held {
+    ids: Vec<String>,
+    since: i64,
+    /// When the first of all that the audit log knows was held.
+    first: Option<i64>,
+}
+
+pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
+    // MySQL knows no time before 1970.
+    let since = breaker::now().saturating_sub(i64::try_from(options.since.as_secs()).unwrap_or(i64::MAX)).max(0);
+    let (ids, first, audit) = database::with_tables(sources, async |config, store| {
+        let key = super::key(config, &options.sender.name)?;
+        let row = database::insist(store, async |store| store.sender(&key).await).await?;
+        let row = row.ok_or_else(|| super::no_such_sender(&key))?;
+        let ids = database::insist(store, async |store| store.held(row.id, since, MOST).await).await?;
+        let first = database::insist(store, async |store| store.first_held(row.id).await).await?;
+        Ok((ids, first, config.audit.clone()))
+    })?;
+    let held = Held { ids: for_postsuper(ids), since, first };
+    eprintln!("{}", told(&held, options.since, &audit, &TimeZone::system()));
+    print(&held.ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
+    Ok(Exit::Ok)
+}
+
+/// What Postfix takes for a queue id, each once, and nothing else: the list is piped into a command of root's.
+fn for_postsuper(ids: Vec<String>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let is_one = |id: &String| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    ids.into_iter().filter(|id| is_one(id) && seen.insert(id.clone())).collect()
+}
+
+/// An empty list would pass for one without held mail, whatever the reason.
+fn told(held: &Held, since: std::time::Duration, audit: &Audit, zone: &TimeZone) -> String {
+    let at = |time| table::local_time(time, zone);
+    let mut text = format!("{} held since {} ({})", held.ids.len(), at(held.since), duration::show(since));
+    if held.ids.len() >= MOST as usize {
+        text.push_str(", and perhaps more: these are the oldest");
+    }
+    if let Some(first) = held.first.filter(|&first| first < held.since) {
+        text.push_str(&format!("; others before, from {} on: --since names a longer time", at(first)));
+    }
+    if !audit.message_log {
+        text.push_str("; MESSAGE_LOG is off, so what is held now is not known here: postqueue -p lists it");
+    } else if audit.message_retention > 0 && since.as_secs() > u64::from(audit.message_retention) * DAY {
+        text.push_str(&format!(
+            "; what is older than {} days is not known (MESSAGE_RETENTION)",
+            audit.message_retention
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC
+    const WEEK: Duration = Duration::from_secs(7 * DAY);
+
+    fn told_of(ids: usize, first: Option<i64>, since: Duration, message_log: bool) -> String {
+        let audit = Audit { message_log, message_retention: 30, usage_retention: 7 };
+        let held = Held { ids: vec!["4b1".to_owned(); ids], since: NOON - since.as_secs() as i64, first };
+        told(&held, since, &audit, &TimeZone::UTC)
+    }
+
+    #[test]
+    fn what_is_not_listed_is_told() {
+        assert_eq!(told_of(2, Some(NOON - 60), WEEK, true), "2 held since 2027-01-08 12:00 (7d)");
+        assert_eq!(told_of(0, None, WEEK, true), "0 held since 2027-01-08 12:00 (7d)");
+        let older = told_of(0, Some(NOON - 8 * DAY as i64), WEEK, true);
+        assert!(older.ends_with("; others before, from 2027-01-07 12:00 on: --since names a longer time"), "{older}");
+        assert!(told_of(0, None, WEEK, false).contains("MESSAGE_LOG is off"));
+        assert!(told_of(0, None, 5 * WEEK, true).contains("older than 30 days"));
+        assert!(told_of(MOST as usize, None, WEEK, true).contains("perhaps more"));
+    }
+
+    #[test]
+    fn only_queue_ids_reach_a_command_of_roots() {
+        let ids = ["4bX", "ALL; rm", "", "4bx", "4bX", "-r"].map(str::to_owned).to_vec();
+        assert_eq!(for_postsuper(ids), ["4bX", "4bx"], "a queue id may differ in case alone");
+    }
+}

@@ -1,0 +1,130 @@
+//! Opens METRICS_LISTEN, as soon as that can be done.
+//!
+//! A page that nobody can see is no reason to leave mail without its limits, nor is a name server that is away: what fails is
+//! told, and tried again.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use tokio::net::TcpListener;
+
+use crate::config::Endpoint;
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What is listened on, and what is wrong with the rest.
+#[derive(Debug)]
+pub struct Opener {
+    endpoint: Endpoint,
+    open: HashSet<SocketAddr>,
+    /// The problem that was told last.
+    told: String,
+}
+
+/// What one attempt left to be done.
+#[derive(Debug, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    /// Another attempt may succeed.
+    Later(String),
+    /// It would fail again.
+    Never(String),
+}
+
+impl Opener {
+    pub fn new(endpoint: Endpoint) -> Opener {
+        Opener { endpoint, open: HashSet::new(), told: String::new() }
+    }
+
+    /// One attempt at what is not open yet. Gives what was opened, and whether there is to be another attempt.
+    pub async fn attempt(&mut self) -> (Vec<TcpListener>, bool) {
+        let (opened, rest) = self.open_all().await;
+        let address =
+            |listener: &TcpListener| listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
+        for address in opened.iter().map(address) {
+            log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
+        }
+        let (problem, again) = match rest {
+            Rest::Nothing => return (opened, false),
+            Rest::Later(problem) => {
+                (format!("{problem}; mail goes on without the page, and this is tried again"), true)
+            }
+            Rest::Never(problem) => (format!("{problem}; mail goes on without the page"), false),
+        };
+        if problem != self.told {
+            log::error!("METRICS_LISTEN: {problem}");
+            self.told = problem;
+        }
+        (opened, again)
+    }
+
+    /// Waits until it is time for another attempt.
+    pub async fn pause() {
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    async fn open_all(&mut self) -> (Vec<TcpListener>, Rest) {
+        let endpoint = self.endpoint.clone();
+        // Name servers may take their time.
+        let found =
+            tokio::task::spawn_blocking(move || endpoint.look_up()).await.unwrap_or_else(|error| Err(error.into()));
+        let addresses = match found {
+            Ok(addresses) => addresses,
+            Err(error) => return (Vec::new(), Rest::Later(format!("{} has no address: {error}", self.endpoint))),
+        };
+        let (mut opened, mut failed) = (Vec::new(), Vec::new());
+        for address in addresses {
+            if self.open.contains(&address) {
+                continue;
+            }
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    self.open.insert(address);
+                    opened.push(listener);
+                }
+                Err(error) => failed.push((address, error)),
+            }
+        }
+        (opened, rest(failed, !self.open.is_empty()))
+    }
+}
+
+/// What remains to be done about addresses that could not be opened.
+fn rest(mut failed: Vec<(SocketAddr, io::Error)>, is_any_open: bool) -> Rest {
+    if is_any_open {
+        // `localhost` often means `::1` too where IPv6 is switched off.
+        failed.retain(|(_, error)| !is_no_address_of_ours(error));
+    }
+    match failed.first() {
+        None => Rest::Nothing,
+        Some((address, error)) if error.kind() == io::ErrorKind::PermissionDenied => Rest::Never(format!(
+            "cannot listen on {address}: {error}: the daemon is not root any more when it opens this; take a port above 1023, \
+             and restart"
+        )),
+        Some((address, error)) => Rest::Later(format!("cannot listen on {address}: {error}")),
+    }
+}
+
+fn is_no_address_of_ours(error: &io::Error) -> bool {
+    let error = error.raw_os_error().map(Errno::from_raw);
+    matches!(error, Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_host_has_not_is_not_missed_where_another_address_of_the_name_is_open() {
+        let failed = |error: Errno| vec![("[::1]:9464".parse().unwrap(), io::Error::from(error))];
+        assert_eq!(rest(failed(Errno::EADDRNOTAVAIL), true), Rest::Nothing);
+        assert!(matches!(rest(failed(Errno::EADDRNOTAVAIL), false), Rest::Later(_)));
+        assert!(matches!(rest(failed(Errno::EADDRINUSE), true), Rest::Later(_)));
+        assert!(matches!(rest(failed(Errno::EACCES), false), Rest::Never(_)));
+        assert_eq!(rest(Vec::new(), true), Rest::Nothing);
+    }
+}
