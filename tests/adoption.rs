@@ -121,8 +121,8 @@ fn is_indexed(database: &Database, table: &str, column: &str) -> bool {
 /// The daemon on an adopted database, with the old program's settings.
 fn adopt(database: &Database) -> Daemon {
     let settings = database.over_tcp(MariaDb::shared().address());
-    let mut daemon = Setup::on(&settings).setting("DB_DRIVER", "pymysql").setting("QUOTA", "3").start();
-    daemon.await_log("counting in");
+    let daemon = Setup::on(&settings).setting("DB_DRIVER", "pymysql").setting("QUOTA", "3").start_without_tables();
+    daemon.await_counting();
     daemon
 }
 

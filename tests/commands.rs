@@ -146,7 +146,7 @@ mod check {
         let line = |name: &str| shown.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
         assert!(line("QUOTA ").contains("77") && line("QUOTA ").contains("settings.env:"), "{}", line("QUOTA "));
         assert!(line("LOG_LEVEL").ends_with("environment"), "{}", line("LOG_LEVEL"));
-        assert!(line("DECISION_TIMEOUT").ends_with("default"), "{}", line("DECISION_TIMEOUT"));
+        assert!(line("SOCKET_MODE").ends_with("default"), "{}", line("SOCKET_MODE"));
         assert!(shown.contains("The settings are good"), "{shown}");
         assert!(!setup.database().file().unwrap().exists(), "it opens nothing");
     }

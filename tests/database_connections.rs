@@ -51,7 +51,7 @@ impl Certificates {
 /// Whether a daemon with these settings reaches the database; what it says if not.
 fn counts(database: &Database, settings: &[(&str, &str)]) -> Result<(), String> {
     let setup = settings.iter().fold(Setup::on(database), |setup, (name, value)| setup.setting(name, value));
-    let daemon = setup.start();
+    let daemon = setup.start_without_tables();
     wait::until(Duration::from_secs(20), "the daemon says whether it counts", || {
         let log = daemon.log();
         let away = log.lines().find(|line| line.contains("Mail goes on"));
@@ -117,7 +117,7 @@ fn a_password_from_a_file<S: Server>() {
     let password = tcp.settings().into_iter().find(|(name, _)| name == "DB_PASSWORD").unwrap().1;
     fs::write(&file, password + "\n").unwrap();
     let setup = setup.setting("DB_PASSWORD", "").setting("DB_PASSWORD_FILE", &file.display().to_string());
-    let daemon = setup.start_on_tables();
+    let daemon = setup.start();
     daemon.connect().ask(&Request::data("alice@example.com", 2));
     assert_eq!(tcp.counters("alice@example.com").unwrap().rcpt_counter, 2);
 }

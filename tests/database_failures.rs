@@ -18,16 +18,20 @@ use support::stream::Address;
 use support::traffic::{Answered, Traffic, senders};
 use support::wait;
 
-/// The default of DECISION_TIMEOUT.
+/// DECISION_TIMEOUT in these tests.
 const DECISION_TIMEOUT: Duration = Duration::from_secs(2);
 /// What a loaded machine may add.
-const SLACK: Duration = Duration::from_millis(500);
+const SLACK: Duration = Duration::from_secs(2);
 /// Between two attempts to get the database back, connecting included, with what a loaded machine may add.
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 
 const ALICE: &str = "alice@example.com";
 const AWAY: &str = "Mail goes on; until the database is back";
 const BACK: &str = " is back after ";
+
+fn setup(database: &Database) -> Setup {
+    Setup::on(database).setting("DECISION_TIMEOUT", "2s")
+}
 
 /// The recipients counted for a sender; 0 without a row.
 fn counted(database: &Database, sender: &str) -> i64 {
@@ -102,7 +106,7 @@ fn percentile_99(mut took: Vec<Duration>) -> Duration {
 fn killed_ten_times_under_load<S: Server>() {
     let server = S::start();
     let database = server.database();
-    let daemon = Setup::on(&database).setting("QUOTA", "unlimited").start_on_tables();
+    let daemon = setup(&database).setting("QUOTA", "unlimited").start();
     let traffic = Traffic::start(&daemon.unix_address(), &senders(8), Duration::from_millis(20));
     for time in 1..=10 {
         traffic.await_answers(20);
@@ -123,7 +127,7 @@ fn frozen_under_load<S: Server>() {
     let server = S::shared();
     let database = server.database();
     let proxy = Proxy::tcp(Address::Tcp(server.address()));
-    let daemon = Setup::on(&database.over_tcp(proxy.tcp_address())).setting("QUOTA", "unlimited").start_on_tables();
+    let daemon = setup(&database.over_tcp(proxy.tcp_address())).setting("QUOTA", "unlimited").start();
     let traffic = Traffic::start(&daemon.unix_address(), &senders(8), Duration::from_millis(20));
     for time in 1..=2 {
         traffic.await_answers(50);
@@ -147,7 +151,8 @@ fn refused_or_full_or_locked_out_at_the_start<S: Server>() {
 
     // The password is wrong until somebody corrects it.
     server.let_in("other", "the right one");
-    let daemon = Setup::on(&over_tcp).setting("DB_USER", "other").setting("DB_PASSWORD", "not the right one").start();
+    let daemon =
+        setup(&over_tcp).setting("DB_USER", "other").setting("DB_PASSWORD", "not the right one").start_without_tables();
     assert!(daemon.ready_after() < Duration::from_secs(5));
     assert_quick(&daemon);
     server.let_in("other", "not the right one");
@@ -156,7 +161,7 @@ fn refused_or_full_or_locked_out_at_the_start<S: Server>() {
 
     // It does not run.
     server.kill9();
-    let mut daemon = Setup::on(&over_tcp).start();
+    let mut daemon = setup(&over_tcp).start_without_tables();
     assert!(daemon.ready_after() < Duration::from_secs(5));
     assert_quick(&daemon);
     server.start_again();
@@ -178,7 +183,7 @@ fn too_many_connections<S: Server>() {
     };
     let sessions = fill();
     assert!(sessions.len() > 1);
-    let daemon = Setup::on(&database).start();
+    let daemon = setup(&database).start_without_tables();
     assert_quick(&daemon);
     drop(sessions);
     await_back(&daemon, 1);
@@ -188,7 +193,7 @@ fn too_many_connections<S: Server>() {
 fn read_only<S: Server>() {
     let server = S::start();
     let database = server.database();
-    let daemon = Setup::on(&database).start_on_tables();
+    let daemon = setup(&database).start();
     assert_counted(&daemon);
     server.refuse_writes();
     assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
@@ -200,7 +205,7 @@ fn read_only<S: Server>() {
     assert_said(&daemon, 1);
 
     server.refuse_writes();
-    let daemon = Setup::on(&database).start();
+    let daemon = setup(&database).start_without_tables();
     assert_quick(&daemon);
     server.take_writes();
     await_back(&daemon, 1);
@@ -210,7 +215,7 @@ fn a_connection_that_was_lost_while_idle_is_replaced<S: Server>() {
     let server = S::shared();
     let database = server.database();
     let proxy = Proxy::tcp(Address::Tcp(server.address()));
-    let daemon = Setup::on(&database.over_tcp(proxy.tcp_address())).start_on_tables();
+    let daemon = setup(&database.over_tcp(proxy.tcp_address())).start();
     let mut client = daemon.connect();
     for asked in 1..=5 {
         assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
@@ -224,7 +229,7 @@ fn a_connection_that_is_lost_within_a_transaction_loses_and_doubles_nothing<S: S
     let server = S::shared();
     let database = server.database();
     let proxy = Proxy::tcp(Address::Tcp(server.address()));
-    let daemon = Setup::on(&database.over_tcp(proxy.tcp_address())).start_on_tables();
+    let daemon = setup(&database.over_tcp(proxy.tcp_address())).start();
     let mut client = daemon.connect();
     client.ask(&Request::data(ALICE, 1));
     proxy.lose_reply_to(b"BEGIN");
@@ -243,7 +248,7 @@ fn an_unknown_outcome_of_commit_is_never_tried_again<S: Server>() {
     for is_committed in [true, false] {
         let database = server.database();
         let proxy = Proxy::tcp(Address::Tcp(server.address()));
-        let daemon = Setup::on(&database.over_tcp(proxy.tcp_address())).start_on_tables();
+        let daemon = setup(&database.over_tcp(proxy.tcp_address())).start();
         let mut client = daemon.connect();
         if is_committed {
             proxy.lose_reply_to(b"COMMIT")
@@ -271,7 +276,7 @@ fn counted_in_memory_against_the_quota_while_the_database_is_away<S: Server>() {
     let server = S::shared();
     let database = server.database();
     let proxy = Proxy::tcp(Address::Tcp(server.address()));
-    let mut daemon = Setup::on(&database.over_tcp(proxy.tcp_address())).setting("QUOTA", "5").start_on_tables();
+    let mut daemon = setup(&database.over_tcp(proxy.tcp_address())).setting("QUOTA", "5").start();
     let mut client = daemon.connect();
     assert_eq!(client.ask(&Request::data(ALICE, 4)), ACCEPTED);
     proxy.refuse();
@@ -292,12 +297,14 @@ fn counted_in_memory_against_the_quota_while_the_database_is_away<S: Server>() {
 /// While `locker` holds alice's row or is making it, she alone is let through in doubt, and nobody else waits.
 fn only_alice_is_let_through_in_doubt<S: Server>(lock: &str, release: &str, alice_is_there: bool) {
     let database = S::shared().database();
-    let daemon = Setup::on(&database).setting("QUOTA", "unlimited").start_on_tables();
+    let daemon = setup(&database).setting("QUOTA", "unlimited").start();
     if alice_is_there {
         daemon.connect().ask(&Request::data(ALICE, 1));
     }
     let others = senders(20);
-    let traffic = Traffic::start(&daemon.unix_address(), &others, Duration::from_millis(20));
+    // What a loaded machine adds is seen in the same moments, by requests that need no database.
+    let (pace, free) = (Duration::from_millis(20), vec![String::new(); 5]);
+    let traffic = Traffic::start(&daemon.unix_address(), &[others.as_slice(), &free].concat(), pace);
     traffic.await_answers(100);
     let locker = database.session();
     locker.execute("BEGIN");
@@ -311,12 +318,14 @@ fn only_alice_is_let_through_in_doubt<S: Server>(lock: &str, release: &str, alic
     daemon.await_log_times("alice@example.com: let through without being counted", 1, DECISION_TIMEOUT);
     assert!(daemon.log().contains("(locked)"));
     locker.execute(release);
-    let mut answered = traffic.stop();
-    answered.sort_by_key(|answer| answer.took);
-    let slowest = answered.last().unwrap();
-    assert!(slowest.took < Duration::from_millis(700), "{slowest:?}");
-    let most = &answered[answered.len() * 9 / 10];
-    assert!(most.took < Duration::from_millis(250), "{most:?}");
+    let (free, answered): (Vec<_>, Vec<_>) = traffic.stop().into_iter().partition(|answer| answer.sender.is_empty());
+    let [free, took] = [&free, &answered].map(|answered| {
+        let mut took: Vec<Duration> = answered.iter().map(|answer| answer.took).collect();
+        took.sort_unstable();
+        [took[took.len() * 9 / 10], took[took.len() - 1]]
+    });
+    let [most, slowest] = [0, 1].map(|place| took[place].saturating_sub(free[place]));
+    assert!(most < Duration::from_millis(250) && slowest < Duration::from_millis(700), "{took:?}; free {free:?}");
     for sender in &others {
         let asked = answered.iter().filter(|answer| answer.sender == *sender).count();
         assert_eq!(counted(&database, sender), i64::try_from(asked).unwrap(), "{sender}");
@@ -343,8 +352,8 @@ fn a_row_that_somebody_is_making<S: Server>() {
 fn mail_is_limited_from_memory_while_tables_are_locked<S: Server>(tables: &[&str]) {
     const QUOTA: usize = 5;
     let database = S::shared().database();
-    let settings = Setup::on(&database).setting("QUOTA", &QUOTA.to_string());
-    let daemon = settings.setting("QUOTA_WINDOW", "24h").start_on_tables();
+    let settings = setup(&database).setting("QUOTA", &QUOTA.to_string());
+    let daemon = settings.setting("QUOTA_WINDOW", "24h").start();
     let locker = database.session();
     locker.execute("BEGIN");
     locker.execute(&S::lock_tables(tables));
@@ -378,7 +387,7 @@ fn all_tables_are_locked<S: Server>() {
 fn deadlocks_are_tried_again<S: Server>() {
     let server = S::start_with(S::QUICK_DEADLOCKS);
     let database = server.database();
-    let daemon = Setup::on(&database).setting("QUOTA", "unlimited").setting("LOG_LEVEL", "WARNING").start_on_tables();
+    let daemon = setup(&database).setting("QUOTA", "unlimited").setting("LOG_LEVEL", "WARNING").start();
     let senders = senders(4);
     let mut client = daemon.connect();
     for sender in &senders {
@@ -412,6 +421,27 @@ fn deadlocks_are_tried_again<S: Server>() {
     }
 }
 
+/// The database asks to try again without end whenever alice is counted.
+fn contended_is_who_was_tried_again_in_vain<S: Server>() {
+    const IN_DOUBT: &str = "DEFER in doubt";
+    let server = S::shared();
+    let database = server.database();
+    let mut daemon = setup(&database).setting("ACTION_ON_ERROR", IN_DOUBT).start();
+    server.contend(&database, ALICE);
+    let (mut alice, mut other) = (daemon.connect(), daemon.connect());
+    for _ in 0..2 {
+        assert_eq!(other.ask(&Request::data("bob@example.com", 1)), ACCEPTED);
+        let (answer, took) = timed(&mut alice, &Request::data(ALICE, 1));
+        assert_eq!(answer, IN_DOUBT);
+        assert!(took < DECISION_TIMEOUT + SLACK, "{took:?}");
+    }
+    assert_eq!(other.ask(&Request::data("bob@example.com", 1)), ACCEPTED);
+    assert_eq!((database.counters(ALICE), counted(&database, "bob@example.com")), (None, 3));
+    assert_said(&daemon, 0);
+    assert!(daemon.term().success());
+    assert!(daemon.log().contains("; let through in doubt: contended 2\n"), "{}", daemon.log());
+}
+
 on_both_servers! {
     killed_ten_times_under_load
     frozen_under_load
@@ -427,4 +457,5 @@ on_both_servers! {
     the_audit_log_is_locked
     all_tables_are_locked
     deadlocks_are_tried_again
+    contended_is_who_was_tried_again_in_vain
 }

@@ -150,7 +150,7 @@ mod mariadb {
                 .setting("QUOTA_WINDOW", "24h")
                 .setting("QUOTA_STEPS", "1x HOLD quota exceeded")
                 .setting("SENDER_STRIP_DOMAIN", "True");
-            let daemon = setup.start_on_tables();
+            let daemon = setup.start();
             let mut client = daemon.connect();
             assert_eq!(client.ask(&Request::data("alice@example.com", 1)), ACCEPTED);
             let (_, arguments) = arguments(daemon.setup(), &config);

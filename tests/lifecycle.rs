@@ -70,7 +70,7 @@ mod the_end {
     #[test]
     fn a_service_manager_that_does_not_read_holds_up_neither_mail_nor_signals() {
         // The committer's heartbeat comes every tenth of a second.
-        let mut daemon = Setup::sqlite().setting("QUOTA", "2").environment("WATCHDOG_USEC", "200000").start_on_tables();
+        let mut daemon = Setup::sqlite().setting("QUOTA", "2").environment("WATCHDOG_USEC", "200000").start();
         let mut client = daemon.connect();
         assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
         daemon.jam_notifications();
@@ -288,7 +288,7 @@ mod sockets {
     fn a_new_database_is_not_for_everybody_and_a_stricter_umask_is_kept() {
         for (umask, mode) in [("022", 0o640), ("077", 0o600)] {
             let shell = format!("umask {umask}; exec \"$@\"");
-            let daemon = Setup::sqlite().through(["sh", "-c", &shell, "sh"]).start_on_tables();
+            let daemon = Setup::sqlite().through(["sh", "-c", &shell, "sh"]).start();
             let file = daemon.setup().folder().join("policyd-rate-guard.db");
             assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, mode, "{umask}");
         }
@@ -413,12 +413,18 @@ mod start {
             let place = Scratch::new(Account::when_root("nobody"));
             let database = Database::sqlite(&place.join("shared.db"));
             let daemons: Vec<Daemon> = thread::scope(|scope| {
-                let starting: Vec<_> = (0..3).map(|_| scope.spawn(|| Setup::on(&database).start())).collect();
+                let starting: Vec<_> =
+                    (0..3).map(|_| scope.spawn(|| Setup::on(&database).start_without_tables())).collect();
                 starting.into_iter().map(|daemon| daemon.join().unwrap()).collect()
             });
             for daemon in &daemons {
+                daemon.await_counting();
                 assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
-                assert!(!daemon.log().contains(" ERROR "), "{}", daemon.log());
+                // On a slow machine one may have to begin without the database; nothing else may go wrong.
+                let log = daemon.log();
+                let errors =
+                    log.lines().filter(|line| line.contains(" ERROR ") && !line.contains("no answer within 1 s"));
+                assert_eq!(errors.count(), 0, "{log}");
             }
             assert_eq!(database.counters(ALICE).unwrap().rcpt_counter, 3);
         }
@@ -488,7 +494,7 @@ mod secrets {
 
     #[test]
     fn no_secret_is_in_the_log_or_the_process_list() {
-        let mut daemon = with_secrets(Setup::sqlite()).setting("LOG_LEVEL", "DEBUG").start();
+        let mut daemon = with_secrets(Setup::sqlite()).setting("LOG_LEVEL", "DEBUG").start_without_tables();
         assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
         let line = fs::read_to_string(format!("/proc/{}/cmdline", daemon.id())).unwrap();
         daemon.hup();
@@ -518,7 +524,7 @@ mod secrets {
         let setup = match Account::when_root("nobody") {
             Some(nobody) => {
                 let (uid, gid) = (format!("--reuid={}", nobody.uid), format!("--regid={}", nobody.gid));
-                setup.through(["setpriv", &uid, &gid, "--clear-groups"])
+                setup.copied().through(["setpriv", &uid, &gid, "--clear-groups"])
             }
             None => setup,
         };

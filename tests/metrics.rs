@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use policyd_rate_guard::telemetry::http::MOST_CONNECTIONS;
 use support::client::{Client, Request};
 use support::daemon::{Daemon, Setup};
 use support::http::{self, get};
@@ -26,8 +27,12 @@ const DASHBOARD: &str = "etc/grafana/policyd-rate-guard.json";
 const MANUAL: &str = "docs/metrics.md";
 
 fn start(setup: Setup) -> (Daemon, SocketAddr) {
+    start_by(Setup::start, setup)
+}
+
+fn start_by(start: fn(Setup) -> Daemon, setup: Setup) -> (Daemon, SocketAddr) {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    (setup.setting("METRICS_LISTEN", &address.to_string()).start(), address)
+    (start(setup.setting("METRICS_LISTEN", &address.to_string())), address)
 }
 
 fn scrape(address: SocketAddr) -> String {
@@ -111,7 +116,8 @@ fn what_systemctl_status_shows_is_the_same_figures() {
 
 #[test]
 fn without_a_database_the_daemon_says_so_and_is_healthy() {
-    let (mut daemon, address) = start(Setup::sqlite().setting("DB_DATABASE", "/nonexistent/folder/file.db"));
+    let setup = Setup::sqlite().setting("DB_DATABASE", "/nonexistent/folder/file.db");
+    let (mut daemon, address) = start_by(Setup::start_without_tables, setup);
     assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 1)), "DUNNO");
     let scraped = scrape(address);
     assert_eq!(sum(&scraped, "policyd_rate_guard_database_up", &[]), 0);
@@ -173,7 +179,7 @@ fn who_asks_too_much_is_cut_off_and_mail_goes_on() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     // More idle connections than are served: mail is no worse for it, and neither is the next scrape once they are gone.
-    let idle: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let idle: Vec<TcpStream> = (0..MOST_CONNECTIONS + 10).map(|_| TcpStream::connect(address).unwrap()).collect();
     assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 1)), "DUNNO");
     drop(idle);
     assert_eq!(sum(&scrape(address), "policyd_rate_guard_decisions_total", &[]), 1);
@@ -211,7 +217,7 @@ fn names_that_have_no_address_stop_neither_the_daemon_nor_a_command() {
         .setting("NOTIFY_MAIL_TO", "postmaster@example.com")
         .setting("NOTIFY_MAIL_SERVER", "nowhere.invalid:25")
         .setting("QUOTA", "1");
-    let mut daemon = setup.start_on_tables();
+    let mut daemon = setup.start();
     assert!(daemon.setup().run("sender", &["list"]).status.success());
     let mut client = daemon.connect();
     (0..2).for_each(|_| drop(client.ask(&Request::data("alice@example.com", 1))));

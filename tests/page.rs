@@ -42,7 +42,7 @@ fn with_page(setup: Setup) -> Setup {
 }
 
 fn start(setup: Setup) -> Daemon {
-    with_page(setup).setting("STATUS_TOKEN", TOKEN).start_on_tables()
+    with_page(setup).setting("STATUS_TOKEN", TOKEN).start()
 }
 
 fn address(daemon: &Daemon) -> SocketAddr {
@@ -155,7 +155,7 @@ fn names_take_the_token() {
 
 #[test]
 fn without_a_token_in_the_settings_there_are_no_names() {
-    let mut daemon = with_page(Setup::sqlite()).start_on_tables();
+    let mut daemon = with_page(Setup::sqlite()).start();
     daemon.connect().ask(&Request::data("alice@example.com", 1));
     for path in PATHS {
         for headers in ["", "Authorization: Bearer \r\n", "Authorization: Bearer None\r\n"] {
@@ -347,7 +347,9 @@ fn in_between(setup: Setup) {
     }
     let variables: Vec<(String, String)> =
         daemon.database().settings().into_iter().chain([("QUOTA_WINDOW".to_owned(), "24h".to_owned())]).collect();
-    let config = config::load(&Sources::new(None, variables, false)).unwrap().config;
+    // Nor is the machine's own settings file looked for.
+    let sources = Sources { search: Vec::new(), ..Sources::new(None, variables, false) };
+    let config = config::load(&sources).unwrap().config;
     let terms = Terms::new(&config, Lists::default(), TimeZone::UTC);
     let mut store = Store::new(&config.database);
     // After the first look it rests for ever.
@@ -497,7 +499,7 @@ fn a_mariadb_connection_is_open_only_while_somebody_looks() {
 #[test]
 fn without_a_database_the_counters_live() {
     let setup = with_page(Setup::sqlite().setting("DB_DATABASE", "/nonexistent/folder/file.db"));
-    let daemon = setup.setting("STATUS_TOKEN", TOKEN).start();
+    let daemon = setup.setting("STATUS_TOKEN", TOKEN).start_without_tables();
     daemon.connect().ask(&Request::data("alice@example.com", 1));
     let told = shown(&daemon, "/api/status");
     assert!(told["unavailable"].as_str().unwrap().contains("/nonexistent/folder/file.db"), "{told}");

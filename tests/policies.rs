@@ -43,7 +43,7 @@ fn policyds_ladder_holds_above_the_quota_and_rejects_above_twice_the_quota() {
     for window in ["24h", "reset"] {
         let daemon =
             Setup::sqlite().setting("QUOTA", "5").setting("QUOTA_WINDOW", window).setting("QUOTA_STEPS", LADDER);
-        let mut daemon = daemon.start_on_tables();
+        let mut daemon = daemon.start();
         let answers = answers(&mut daemon.connect(), ALICE, 14);
         let expected = [(ACCEPTED, 5), ("HOLD quota exceeded", 5), ("REJECT max quota exceeded", 4)];
         assert_eq!(counted(&answers), expected, "{window}");
@@ -66,14 +66,14 @@ fn policyds_ladder_holds_above_the_quota_and_rejects_above_twice_the_quota() {
 fn of_several_limits_the_strictest_that_is_exceeded_decides() {
     let limits = "3 recipients/5m DEFER slow down; 5 recipients/1h REJECT enough; 4 recipients/message HOLD crowd; \
                   1 messages/1h WARN busy";
-    let daemon = Setup::sqlite().setting("LIMITS", limits).start_on_tables();
+    let daemon = Setup::sqlite().setting("LIMITS", limits).start();
     let mut client = daemon.connect();
     let mut ask = |recipients| client.ask(&Request::data(ALICE, recipients));
     assert_eq!(ask(2), ACCEPTED);
     assert_eq!(ask(5), "REJECT enough", "strictest of DEFER, REJECT and HOLD");
     assert_eq!(ask(1), "WARN busy", "what was refused does not count");
     assert_eq!(ask(1), "DEFER slow down", "stricter than the warning");
-    let held = Setup::sqlite().setting("LIMITS", "4 recipients/message HOLD crowd").start_on_tables();
+    let held = Setup::sqlite().setting("LIMITS", "4 recipients/message HOLD crowd").start();
     assert_eq!(held.connect().ask(&Request::data(ALICE, 5)), "HOLD crowd");
 }
 
@@ -82,7 +82,7 @@ fn a_burst_from_many_places_is_stopped_at_the_ninth_network() {
     let daemon = Setup::sqlite()
         .setting("LIMITS", "8 networks/10m HOLD many places")
         .setting("NETWORKS_IGNORE", "203.0.113.0/24")
-        .start_on_tables();
+        .start();
     let mut client = daemon.connect();
     let mut ask = |address: &str| client.ask(&Request::data(ALICE, 9).client_address(address));
     for network in 0..4 {
@@ -99,9 +99,8 @@ fn a_burst_from_many_places_is_stopped_at_the_ninth_network() {
 
 #[test]
 fn a_warning_is_the_dry_run_of_a_limit() {
-    let mut daemon = Setup::sqlite()
-        .setting("LIMITS", "2 recipients/1h WARN would be too many; 9 networks/1h WARN x")
-        .start_on_tables();
+    let mut daemon =
+        Setup::sqlite().setting("LIMITS", "2 recipients/1h WARN would be too many; 9 networks/1h WARN x").start();
     let answers = answers(&mut daemon.connect(), ALICE, 4);
     assert_eq!(counted(&answers), [(ACCEPTED, 2), ("WARN would be too many", 2)]);
     assert!(daemon.database().messages(ALICE).iter().all(|message| !message.blocked));
@@ -115,7 +114,7 @@ fn lists_decide_before_anything_is_counted_and_are_read_again_on_reload() {
     fs::write(&allow, "boss@example.com\n@trusted.example\n192.0.2.0/28 # webmail\nsender:news@example.com\n").unwrap();
     fs::write(&deny, "mallory@example.com\nworst@trusted.example\n198.51.100.7\n").unwrap();
     let setup = setup.setting("ALLOWLIST", allow.to_str().unwrap()).setting("DENYLIST", deny.to_str().unwrap());
-    let mut daemon = setup.setting("DENYLIST_ACTION", "REJECT not you").start_on_tables();
+    let mut daemon = setup.setting("DENYLIST_ACTION", "REJECT not you").start();
     let mut client = daemon.connect();
     let told = |client: &mut Client, request: Request| {
         let again = request.clone().instance("another");
@@ -149,8 +148,7 @@ fn lists_decide_before_anything_is_counted_and_are_read_again_on_reload() {
 
 #[test]
 fn a_part_of_the_quota_is_of_the_senders_own_quota() {
-    let daemon =
-        Setup::sqlite().setting("QUOTA", "10").setting("LIMITS", "50% recipients/1h DEFER half").start_on_tables();
+    let daemon = Setup::sqlite().setting("QUOTA", "10").setting("LIMITS", "50% recipients/1h DEFER half").start();
     let mut client = daemon.connect();
     assert_eq!(counted(&answers(&mut client, ALICE, 7)), [(ACCEPTED, 5), ("DEFER half", 2)]);
     daemon.database().execute("UPDATE ratelimits SET quota = 14");
@@ -161,7 +159,7 @@ fn a_part_of_the_quota_is_of_the_senders_own_quota() {
 
 #[test]
 fn recipients_of_a_message_are_limited_where_they_are_named_and_where_they_are_counted() {
-    let daemon = Setup::sqlite().setting("LIMITS", "3 recipients/message REJECT too many").start_on_tables();
+    let daemon = Setup::sqlite().setting("LIMITS", "3 recipients/message REJECT too many").start();
     let mut client = daemon.connect();
     let rcpt = Request::rcpt(ALICE, "");
     let named: Vec<String> =
@@ -174,7 +172,7 @@ fn recipients_of_a_message_are_limited_where_they_are_named_and_where_they_are_c
 /// After a refusal at DATA the transaction is still open: the client may name one more recipient and try again.
 #[test]
 fn one_recipient_more_than_was_refused_lets_nothing_through() {
-    let daemon = Setup::sqlite().setting("QUOTA", "10").setting("QUOTA_WINDOW", "24h").start_on_tables();
+    let daemon = Setup::sqlite().setting("QUOTA", "10").setting("QUOTA_WINDOW", "24h").start();
     let mut client = daemon.connect();
     assert_eq!(client.ask(&Request::data(ALICE, 2)), ACCEPTED);
     for message in 0..5 {
@@ -189,7 +187,7 @@ fn one_recipient_more_than_was_refused_lets_nothing_through() {
 /// The first recipient of a message is refused for its message; the next is one of the same message.
 #[test]
 fn the_next_recipient_of_a_refused_message_is_judged_as_that_message() {
-    let daemon = Setup::sqlite().setting("LIMITS", "2 messages/1h DEFER slow down").start_on_tables();
+    let daemon = Setup::sqlite().setting("LIMITS", "2 messages/1h DEFER slow down").start();
     let mut client = daemon.connect();
     let mut rcpt =
         |message: u32, name: &str| client.ask(&Request::rcpt(ALICE, name).instance(format_args!("{message}")));
@@ -202,7 +200,7 @@ fn the_next_recipient_of_a_refused_message_is_judged_as_that_message() {
 /// Asked at RCPT and at DATA: a recipient who was refused is none, and those who were not are let through.
 #[test]
 fn a_message_passes_with_the_recipients_that_passed() {
-    let daemon = Setup::sqlite().setting("LIMITS", "3 recipients/message REJECT too many").start_on_tables();
+    let daemon = Setup::sqlite().setting("LIMITS", "3 recipients/message REJECT too many").start();
     let mut client = daemon.connect();
     let named: Vec<String> =
         (0..5).map(|number| client.ask(&Request::rcpt(ALICE, &format!("r{number}@x")).instance("one"))).collect();
@@ -212,7 +210,7 @@ fn a_message_passes_with_the_recipients_that_passed() {
 
 #[test]
 fn bytes_are_limited_where_the_size_is_known() {
-    let daemon = Setup::sqlite().setting("LIMITS", "2k bytes/1h DEFER too much").start_on_tables();
+    let daemon = Setup::sqlite().setting("LIMITS", "2k bytes/1h DEFER too much").start();
     let mut client = daemon.connect();
     assert_eq!(client.ask(&Request::end_of_message(ALICE, 1, 1500)), ACCEPTED);
     assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED, "at DATA nobody knows the size");
@@ -223,7 +221,7 @@ fn bytes_are_limited_where_the_size_is_known() {
 
 #[test]
 fn a_longer_window_counts_at_once_what_was_sent_before_it_was_set() {
-    let mut daemon = Setup::sqlite().setting("LIMITS", "9 recipients/5m").start_on_tables();
+    let mut daemon = Setup::sqlite().setting("LIMITS", "9 recipients/5m").start();
     assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 3)), [(ACCEPTED, 3)]);
     daemon.term();
     daemon.database().execute("UPDATE usage SET minute = minute - 60");
@@ -279,7 +277,7 @@ mod run {
     use super::*;
 
     pub fn a_sliding_window_survives_restarts_and_the_cleanup_and_ends_by_itself(setup: Setup) {
-        let mut daemon = setup.setting("QUOTA", "4").setting("QUOTA_WINDOW", "2h").start_on_tables();
+        let mut daemon = setup.setting("QUOTA", "4").setting("QUOTA_WINDOW", "2h").start();
         assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 6)), [(ACCEPTED, 4), (BLOCKED, 2)]);
         daemon.kill9();
         daemon.start_again();
@@ -297,7 +295,7 @@ mod run {
 
     pub fn old_history_is_deleted_and_what_windows_look_at_is_not(setup: Setup) {
         let setup = setup.setting("USAGE_RETENTION", "1").setting("LIMITS", "100 recipients/3d; 8 networks/1h");
-        let daemon = setup.start_on_tables();
+        let daemon = setup.start();
         answers(&mut daemon.connect(), ALICE, 1);
         let database = daemon.database();
         let usage = usage_table(database);
@@ -324,7 +322,7 @@ mod run {
     }
 
     pub fn the_history_of_an_adopted_database_is_filled_in_once(setup: Setup) {
-        let mut daemon = setup.setting("QUOTA", "10").start_on_tables();
+        let mut daemon = setup.setting("QUOTA", "10").start();
         assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 12)), [(ACCEPTED, 10), (BLOCKED, 2)]);
         daemon.term();
         // As PolicydRateGuard leaves it: counters and messages, some of them older than the window.
@@ -358,8 +356,8 @@ mod run {
             let setup = setup.setting("QUOTA", "2000").setting("QUOTA_WINDOW", "24h").setting("LIMITS", limits);
             setup.setting("LOG_LEVEL", "ERROR")
         };
-        let first = settle(setup).start_on_tables();
-        let start = || settle(Setup::on(first.database())).start_on_tables();
+        let first = settle(setup).start();
+        let start = || settle(Setup::on(first.database())).start();
         let daemons: [&Daemon; 3] = [&first, &start(), &start()];
         let passed = |request: &(dyn Fn() -> Request + Sync)| -> usize {
             thread::scope(|scope| {
@@ -382,8 +380,8 @@ mod run {
     /// Asked at DATA and at END-OF-MESSAGE: the latter charges bytes and raises no counter.
     pub fn content_is_limited_exactly_with_two_daemons(setup: Setup) {
         let settle = |setup: Setup| setup.setting("LIMITS", "10k bytes/1h REJECT bytes");
-        let first = settle(setup).start_on_tables();
-        let second = settle(Setup::on(first.database())).start_on_tables();
+        let first = settle(setup).start();
+        let second = settle(Setup::on(first.database())).start();
         let mut clients = [&first, &second].map(|daemon| (daemon.connect(), Vec::new()));
         for (at, (client, messages)) in clients.iter_mut().enumerate() {
             for number in 0..20 {
@@ -410,7 +408,7 @@ mod mariadb {
 
     #[test]
     fn many_messages_without_an_index_are_left_to_migrate() {
-        let mut daemon = Setup::on(&MariaDb::shared().database()).setting("QUOTA", "30000").start_on_tables();
+        let mut daemon = Setup::on(&MariaDb::shared().database()).setting("QUOTA", "30000").start();
         answers(&mut daemon.connect(), ALICE, 1);
         daemon.term();
         let database = daemon.database().clone();

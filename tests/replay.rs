@@ -340,7 +340,7 @@ fn verdict_by_verdict_it_is_what_the_daemon_said() {
     ] {
         let setup = settings.iter().fold(setup(), |setup, (name, value)| setup.setting(name, value));
         let setup = setup.environment("TZ", &noon_here());
-        let mut daemon = setup.start_on_tables();
+        let mut daemon = setup.start();
         let mut client = daemon.connect();
         for mail in &mails {
             send(&mut client, mail);

@@ -79,7 +79,7 @@ mod run {
     use super::*;
 
     pub fn a_quota_counts_for_the_next_message(setup: Setup) {
-        let daemon = setup.setting("QUOTA", "3").start_on_tables();
+        let daemon = setup.setting("QUOTA", "3").start();
         let mut client = daemon.connect();
         assert_eq!(accepted(&mut client, ALICE, 5), 3);
         assert_eq!(
@@ -103,7 +103,7 @@ mod run {
     }
 
     pub fn a_quota_for_this_period_is_gone_with_the_next_cleanup(setup: Setup) {
-        let daemon = setup.setting("QUOTA", "10").start_on_tables();
+        let daemon = setup.setting("QUOTA", "10").start();
         let setup = daemon.setup();
         let once = told(setup, &["set", ALICE, "--quota", "50", "--once"]);
         assert_eq!(once, "alice@example.com: quota 50 (new), until cleanup makes it 10\n");
@@ -114,7 +114,7 @@ mod run {
     }
 
     pub fn new_logins_get_their_domains_quota(setup: Setup) {
-        let daemon = setup.setting("QUOTA", "3").start_on_tables();
+        let daemon = setup.setting("QUOTA", "3").start();
         let setup = daemon.setup();
         let mut client = daemon.connect();
         assert_eq!(accepted(&mut client, "old@example.com", 2), 2);
@@ -148,8 +148,7 @@ mod run {
 
     pub fn a_reset_frees_at_once_and_history_stays(setup: Setup) {
         let limits = "4 messages/1h; 1 networks/1h";
-        let daemon =
-            setup.setting("QUOTA", "3").setting("QUOTA_WINDOW", "24h").setting("LIMITS", limits).start_on_tables();
+        let daemon = setup.setting("QUOTA", "3").setting("QUOTA_WINDOW", "24h").setting("LIMITS", limits).start();
         let mut client = daemon.connect();
         for _ in 0..3 {
             // More than once in a second, too.
@@ -169,8 +168,7 @@ mod run {
 
     pub fn show_explains_each_limit_and_what_was_blocked(setup: Setup) {
         let limits = "100 recipients/message REJECT too many; 2 messages/1h DEFER slow down";
-        let daemon =
-            setup.setting("QUOTA", "20").setting("QUOTA_WINDOW", "24h").setting("LIMITS", limits).start_on_tables();
+        let daemon = setup.setting("QUOTA", "20").setting("QUOTA_WINDOW", "24h").setting("LIMITS", limits).start();
         let mut client = daemon.connect();
         client.ask(&Request::data(ALICE, 3));
         client.ask(&Request::data(ALICE, 4));
@@ -204,8 +202,7 @@ mod run {
 
     pub fn held_mail_is_listed_for_postsuper(setup: Setup) {
         let steps = "1x HOLD quota exceeded; 2x REJECT max quota exceeded";
-        let daemon =
-            setup.setting("QUOTA", "2").setting("QUOTA_WINDOW", "24h").setting("QUOTA_STEPS", steps).start_on_tables();
+        let daemon = setup.setting("QUOTA", "2").setting("QUOTA_WINDOW", "24h").setting("QUOTA_STEPS", steps).start();
         let mut client = daemon.connect();
         for number in 0..6 {
             client.ask(&Request::data(ALICE, 1).queue_id(format_args!("4bHELD{number}z")));
@@ -222,7 +219,7 @@ mod run {
             .setting("QUOTA", "1")
             .setting("QUOTA_WINDOW", "reset")
             .setting("QUOTA_STEPS", "1x HOLD quota exceeded")
-            .start_on_tables();
+            .start();
         let mut client = daemon.connect();
         for id in ["4bFIRST1z", "4bOLD1z", "4bHELD1z"] {
             client.ask(&Request::data(ALICE, 1).queue_id(id));
@@ -242,7 +239,7 @@ mod run {
     }
 
     pub fn lists_are_sorted_filtered_and_know_who_is_blocked(setup: Setup) {
-        let daemon = setup.setting("QUOTA", "5").setting("QUOTA_WINDOW", "24h").start_on_tables();
+        let daemon = setup.setting("QUOTA", "5").setting("QUOTA_WINDOW", "24h").start();
         let mut client = daemon.connect();
         for (login, recipients) in [("anna@example.com", 2), ("bob_1@example.com", 5), ("bobx1@example.com", 4)] {
             assert_eq!(client.ask(&Request::data(login, recipients)), ACCEPTED);
@@ -266,7 +263,7 @@ mod run {
     }
 
     pub fn delete_takes_the_history_and_on_demand_the_messages(setup: Setup) {
-        let daemon = setup.setting("QUOTA_WINDOW", "24h").start_on_tables();
+        let daemon = setup.setting("QUOTA_WINDOW", "24h").start();
         let mut client = daemon.connect();
         for login in [ALICE, "bob@example.com"] {
             accepted(&mut client, login, 3);
@@ -285,10 +282,9 @@ mod run {
     }
 
     pub fn three_daemons_give_new_logins_their_domains_quota_exactly(setup: Setup) {
-        let first = setup.setting("QUOTA", "100").setting("QUOTA_WINDOW", "24h").start_on_tables();
+        let first = setup.setting("QUOTA", "100").setting("QUOTA_WINDOW", "24h").start();
         told(first.setup(), &["set", "@example.com", "--quota", "7"]);
-        let start =
-            || Setup::on(first.database()).setting("QUOTA", "100").setting("QUOTA_WINDOW", "24h").start_on_tables();
+        let start = || Setup::on(first.database()).setting("QUOTA", "100").setting("QUOTA_WINDOW", "24h").start();
         let daemons: [&Daemon; 3] = [&first, &start(), &start()];
         let logins = senders(20);
         let through: usize = thread::scope(|scope| {
@@ -315,7 +311,7 @@ mod run {
             .setting("LIMITS", "1000000 recipients/1h; 5 networks/1h")
             .setting("MESSAGE_RETENTION", "30")
             .setting("LOG_LEVEL", "WARNING")
-            .start_on_tables();
+            .start();
         let setup = daemon.setup();
         let postconf = postconf(setup);
         let traffic = Traffic::start(&daemon.unix_address(), &senders(64), Duration::ZERO);

@@ -105,7 +105,7 @@ fn the_first_requests_of_a_sender_make_one_row<S: Server>() {
 
 fn cleanup_from_several_hosts_resets_once<S: Server>() {
     let database = S::shared().database();
-    let daemon = Setup::on(&database).start_on_tables();
+    let daemon = Setup::on(&database).start();
     let mut client = daemon.connect();
     let sender = "alice@example.com";
     client.ask(&Request::data(sender, 3));
@@ -132,8 +132,7 @@ fn cleanup_from_several_hosts_resets_once<S: Server>() {
 fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
     const ROWS: i64 = 1_000_000;
     let database = S::shared().database();
-    let daemon =
-        Setup::on(&database).setting("MESSAGE_RETENTION", "30").setting("LOG_LEVEL", "WARNING").start_on_tables();
+    let daemon = Setup::on(&database).setting("MESSAGE_RETENTION", "30").setting("LOG_LEVEL", "WARNING").start();
     let session = database.session();
     session.execute(
         "INSERT INTO ratelimits (sender, msg_counter, rcpt_counter, msg_total, rcpt_total) \
@@ -155,7 +154,9 @@ fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
     // As a table has them that was not filled a moment ago: PostgreSQL gathers them within a minute.
     session.execute(S::GATHER_STATISTICS);
     let senders = senders(16);
-    let traffic = Traffic::start(&daemon.unix_address(), &senders, Duration::from_millis(5));
+    // What a loaded machine adds is seen in the same moments, by requests that need no database.
+    let (pace, free) = (Duration::from_millis(5), vec![String::new(); 4]);
+    let traffic = Traffic::start(&daemon.unix_address(), &[senders.as_slice(), &free].concat(), pace);
     traffic.await_answers(100);
     let output = daemon.setup().run_within(Duration::from_secs(120), "cleanup", &[]);
     let said = String::from_utf8_lossy(&output.stdout);
@@ -168,8 +169,12 @@ fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
         let asked = answered.iter().filter(|answer| answer.sender == *sender).count();
         assert_eq!(database.counters(sender).unwrap().rcpt_total, i64::try_from(asked).unwrap());
     }
-    let slowest = answered.iter().map(|answer| answer.took).max().unwrap();
-    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    let slowest = |is_free: bool| {
+        let answers = answered.iter().filter(|answer| answer.sender.is_empty() == is_free);
+        answers.map(|answer| answer.took).max().unwrap()
+    };
+    let (slowest, free) = (slowest(false), slowest(true));
+    assert!(slowest < free + Duration::from_secs(2), "{slowest:?}; of what needs no database {free:?}");
 }
 
 on_both_servers! {

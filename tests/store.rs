@@ -306,7 +306,14 @@ fn several_writers_lose_nothing(place: &Place) {
     let all: Vec<u32> = thread::scope(|scope| {
         let writer = || {
             let mut store = place.unprepared();
-            (0..ROUNDS).map(|_| store.settle(&senders.map(|sender| sum(sender, 1, 2)))[0].unwrap().recipients).collect()
+            // What the database asks to try again is tried again, as the committer does.
+            let mut settle = || loop {
+                match store.try_settle(&senders.map(|sender| sum(sender, 1, 2)), vec![]) {
+                    Err(Failure::Transient(_) | Failure::Locked(_)) => {}
+                    settled => return settled.unwrap()[0].unwrap().recipients,
+                }
+            };
+            (0..ROUNDS).map(|_| settle()).collect()
         };
         let writers: Vec<_> = (0..4).map(|_| scope.spawn(writer)).collect();
         writers.into_iter().flat_map(|writer| -> Vec<u32> { writer.join().unwrap() }).collect()

@@ -36,11 +36,8 @@ fn on_a_server<S: Server>() {
 on_both_servers! { on_a_server }
 
 fn run(setup: Setup) {
-    let daemon = setup
-        .setting("QUOTA", "20")
-        .setting("QUOTA_WINDOW", "24h")
-        .setting("LIMITS", "99 networks/1h")
-        .start_on_tables();
+    let daemon =
+        setup.setting("QUOTA", "20").setting("QUOTA_WINDOW", "24h").setting("LIMITS", "99 networks/1h").start();
     let mut client = daemon.connect();
     for (sender, messages, recipients) in [("few", 3, 1), ("many", 2, 9), ("blocked", 5, 6)] {
         for number in 0..messages {

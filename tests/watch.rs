@@ -33,7 +33,7 @@ fn started(setup: Setup) -> Daemon {
         .setting("QUOTA_STEPS", "1x HOLD quota exceeded")
         .setting("LIMITS", "5000 recipients/5m DEFER slow down")
         .setting("METRICS_LISTEN", &metrics.to_string());
-    let daemon = setup.start_on_tables();
+    let daemon = setup.start();
     let output = daemon.setup().run("sender", &["set", BLOCKED, "--quota", "7"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     daemon

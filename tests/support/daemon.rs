@@ -29,6 +29,7 @@ pub struct Setup {
     scratch: Scratch,
     database: Database,
     port: u16,
+    program: PathBuf,
     settings: Vec<(String, String)>,
     environment: Vec<(OsString, OsString)>,
     wrapper: Vec<OsString>,
@@ -64,10 +65,20 @@ impl Setup {
 
     fn new(scratch: Scratch, database: Database) -> Setup {
         let port = stream::free_port();
-        let setup =
-            Setup { scratch, database, port, settings: Vec::new(), environment: Vec::new(), wrapper: Vec::new() };
+        let setup = Setup {
+            scratch,
+            database,
+            port,
+            program: env!("CARGO_BIN_EXE_policyd-rate-guard").into(),
+            settings: Vec::new(),
+            environment: Vec::new(),
+            wrapper: Vec::new(),
+        };
         let sockets = format!("{} {},{}", setup.unix_path().display(), Ipv4Addr::LOCALHOST, port);
         let setup = setup.setting("SOCKET", &sockets).setting("LOG_CONSOLE", "True");
+        // Else a disk that is slow for a moment would turn a test of counting into one of the database's absence. It is the
+        // longest that is below the timeout of Postfix.
+        let setup = setup.setting("DECISION_TIMEOUT", "4s");
         match setup.scratch.owner().cloned() {
             Some(account) => setup.setting("USER", &account.name),
             None => setup,
@@ -95,6 +106,14 @@ impl Setup {
     /// An environment variable; the daemon inherits none but these and PATH.
     pub fn environment(mut self, name: &str, value: &str) -> Setup {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// A copy of the program in the private folder: the build may stand in a folder that is closed to its user.
+    pub fn copied(mut self) -> Setup {
+        let copy = self.scratch.join("policyd-rate-guard");
+        fs::copy(&self.program, &copy).expect("a copy of the program");
+        self.program = copy;
         self
     }
 
@@ -126,8 +145,17 @@ impl Setup {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
-    /// Starts the daemon and returns when it has said that it can answer.
+    /// Starts the daemon on tables that are there, so that it counts from the first request on, however slow the machine is.
+    /// Returns when it has said that it can answer.
     pub fn start(self) -> Daemon {
+        let output = self.run("migrate", &[]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.start_without_tables()
+    }
+
+    /// Starts the daemon on a database as it is: new, of another program, or out of reach. On a slow machine it may begin to
+    /// answer before it counts.
+    pub fn start_without_tables(self) -> Daemon {
         let path = self.scratch.join("notify");
         let notifications = UnixDatagram::bind(&path).expect("a notification socket");
         fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("access for the dropped daemon");
@@ -135,13 +163,6 @@ impl Setup {
         let mut daemon = Daemon { process: None, notifications, ready_after: Duration::ZERO, setup: self };
         daemon.start_again();
         daemon
-    }
-
-    /// Starts the daemon on tables that are there, so that it counts from the first request on, however slow the machine is.
-    pub fn start_on_tables(self) -> Daemon {
-        let output = self.run("migrate", &[]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        self.start()
     }
 
     /// Runs a command that ends by itself: its exit status and what it printed.
@@ -168,8 +189,7 @@ impl Setup {
     /// A command as it is typed into a shell.
     pub fn typed(&self, arguments: &str) -> String {
         self.write_settings();
-        let program = env!("CARGO_BIN_EXE_policyd-rate-guard");
-        format!("{program} --config {} {arguments}", self.settings_path().display())
+        format!("{} --config {} {arguments}", self.program.display(), self.settings_path().display())
     }
 
     fn set(&mut self, name: &str, value: &str) {
@@ -194,8 +214,7 @@ impl Setup {
     }
 
     fn command(&self, subcommand: &str) -> Command {
-        let program = OsString::from(env!("CARGO_BIN_EXE_policyd-rate-guard"));
-        let mut words = self.wrapper.iter().cloned().chain([program]);
+        let mut words = self.wrapper.iter().cloned().chain([self.program.clone().into()]);
         let mut command = Command::new(words.next().expect("at least the program"));
         command.args(words).arg("--config").arg(self.settings_path()).arg(subcommand);
         command.current_dir(self.scratch.path()).env_clear();
@@ -266,6 +285,14 @@ impl Daemon {
             assert!(started.elapsed() < LIMIT, "the daemon's log never said {text:?}");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Waits until requests are counted in the database, be it from the start on or since it came back.
+    pub fn await_counting(&self) {
+        wait::until(LIMIT, "the daemon counts", || {
+            let log = self.log();
+            (log.contains("counting in ") || log.contains(" is back after ")).then_some(())
+        });
     }
 
     /// Waits until the log holds `text` so many times, at the most for `limit`.

@@ -135,7 +135,12 @@ impl MariaDb {
 }
 
 /// A fresh data folder, made once and copied for each server.
-fn template() -> PathBuf {
+fn template() -> &'static Path {
+    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
+    TEMPLATE.get_or_init(make_template)
+}
+
+fn make_template() -> PathBuf {
     let version = run(program("mariadbd", None).arg("--version"));
     let version = version.split_whitespace().nth(2).expect("mariadbd --version says 'Ver NUMBER'");
     let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mariadb-{version}"));

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::database::Database;
+use super::database::{Database, quoted};
 use super::mariadb::MariaDb;
 use super::postgres::Postgres;
 use super::scratch::Account;
@@ -46,6 +46,8 @@ pub trait Server: Sized + 'static {
     fn refuse_writes(&self);
     /// Takes writes again.
     fn take_writes(&self);
+    /// Has it ask to try again whenever this sender's row is to be written, as if by a deadlock that never ends.
+    fn contend(&self, database: &Database, sender: &str);
     /// How many deadlocks it has resolved.
     fn deadlocks(&self, database: &Database) -> i64;
 }
@@ -136,6 +138,14 @@ impl Server for MariaDb {
         Account::when_root("mysql")
     }
 
+    fn contend(&self, database: &Database, sender: &str) {
+        database.execute(&format!(
+            "CREATE TRIGGER contend BEFORE INSERT ON ratelimits FOR EACH ROW IF NEW.sender = {} THEN \
+             SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found'; END IF",
+            quoted(sender)
+        ));
+    }
+
     fn deadlocks(&self, database: &Database) -> i64 {
         database.number(
             "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
@@ -195,6 +205,15 @@ impl Server for Postgres {
 
     fn account() -> Option<Account> {
         Account::when_root("postgres")
+    }
+
+    fn contend(&self, database: &Database, sender: &str) {
+        database.execute(&format!(
+            "CREATE FUNCTION contend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.sender = {} THEN \
+             RAISE EXCEPTION 'could not serialize access' USING ERRCODE = '40001'; END IF; RETURN NEW; END $$;
+             CREATE TRIGGER contend BEFORE INSERT ON ratelimits FOR EACH ROW EXECUTE FUNCTION contend()",
+            quoted(sender)
+        ));
     }
 
     fn deadlocks(&self, database: &Database) -> i64 {
