@@ -34,7 +34,8 @@ pub enum Command {
     /// Reset the counters and delete what is older than its retention.
     ///
     /// Sets every counter to 0 and every quota that is not locked back to its quota_reset, then deletes messages older than
-    /// MESSAGE_RETENTION days. Works in small steps while mail goes on. To be run once a day, by the packaged timer.
+    /// MESSAGE_RETENTION days, and rows of senders without a login that were not used for a week or a window, but for locked
+    /// ones. Works in small steps while mail goes on. To be run once a day, by the packaged timer.
     Cleanup(Cleanup),
 
     /// Bring the database's tables to this version of the program.

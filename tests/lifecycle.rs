@@ -369,6 +369,20 @@ mod sockets {
     }
 
     #[test]
+    fn of_a_full_daemon_only_connections_are_said_to_be_cut_off() {
+        let setup = Setup::sqlite().setting("DECISION_TIMEOUT", "100ms");
+        let mut daemon = setup.through(["prlimit", "--nofile=65:65"]).start();
+        let mut clients = [daemon.connect(), daemon.connect(), daemon.connect_tcp()];
+        for client in &mut clients {
+            assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+            client.send_raw(b"request=smtpd_access_policy\n");
+        }
+        daemon.await_log("all 3 connections are in use");
+        assert_eq!(daemon.term().code(), Some(0));
+        daemon.await_log(" 3 connections did not end within 2.1s and were cut off");
+    }
+
+    #[test]
     fn a_daemon_that_gets_no_descriptor_lives_on_and_answers_again() {
         let mut daemon = Setup::sqlite().start();
         let mut before = daemon.connect();

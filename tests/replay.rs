@@ -7,7 +7,7 @@ mod support;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
@@ -198,6 +198,28 @@ fn lists_decide_at_the_log_s_time() {
 }
 
 #[test]
+fn when_nobody_reads_on_the_log_is_not_read_to_its_end() {
+    let setup = setup();
+    let pipeline = format!("{} | head -n 1", setup.typed("replay --each -"));
+    let mut shell =
+        Command::new("sh").args(["-c", &pipeline]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut log = shell.stdin.take().unwrap();
+    let line = |number: u64| {
+        let (minute, second) = (number / 60 % 60, number % 60);
+        format!(
+            "2026-11-21T{:02}:{minute:02}:{second:02}+01:00 INFO 4b{number}z: client=mx[192.0.2.7], helo=, sasl_method=, \
+             sasl_username=alice@example.com, from=, to=, recipient_count=1, curr_count=1/1000, status=ACCEPTED\n",
+            number / 3600 % 24
+        )
+    };
+    let lost = (0..200_000).find(|&number| log.write_all(line(number % 86_400).as_bytes()).is_err());
+    assert!(lost.is_some(), "200,000 lines were read for one");
+    drop(log);
+    let output = shell.wait_with_output().unwrap();
+    assert_eq!(shown(&output.stdout).lines().count(), 1, "{}", shown(&output.stdout));
+}
+
+#[test]
 fn senders_own_quotas_are_taken_over_when_asked_for() {
     let setup = setup().setting("QUOTA", "1");
     for (name, quota) in [("alice@example.com", "100"), ("@example.com", "2")] {
@@ -292,6 +314,14 @@ fn send(client: &mut Client, mail: &Mail) {
     }
 }
 
+/// A time zone in which it is noon, give or take an hour. At midnight `replay` would reset the counters, and the daemon, whom no
+/// timer serves here, would not.
+fn noon_here() -> String {
+    let hour = jiff::Timestamp::now().as_second() / 3600 % 24;
+    // POSIX counts to the west.
+    format!("<noon>{}", hour - 12)
+}
+
 #[test]
 fn verdict_by_verdict_it_is_what_the_daemon_said() {
     let mails = mails();
@@ -309,6 +339,7 @@ fn verdict_by_verdict_it_is_what_the_daemon_said() {
         ],
     ] {
         let setup = settings.iter().fold(setup(), |setup, (name, value)| setup.setting(name, value));
+        let setup = setup.environment("TZ", &noon_here());
         let mut daemon = setup.start();
         let mut client = daemon.connect();
         for mail in &mails {

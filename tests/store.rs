@@ -352,6 +352,10 @@ fn old_messages_and_idle_rows_are_deleted(place: &Place) {
     let mut store = place.open();
     let id =
         store.settle(&[sum("<bob@example.com>", 1, 1), sum("[192.0.2.1]", 1, 1), sum("alice", 1, 1)])[2].unwrap().id;
+    store.settle(&[sum("[192.0.2.2]", 1, 1)]);
+    place
+        .database
+        .execute("UPDATE ratelimits SET quota_locked = 1, updated_at = created_at WHERE sender = '[192.0.2.2]'");
     let old: Vec<AuditRow> = (0..1200).map(|_| audit_row(id, "alice")).collect();
     store.try_settle(&[sum("alice", 1, 1)], old).unwrap();
     store.judged_by(Clerk::default(), &[sum("[192.0.2.1]", 1, 1)], NOW + 100).unwrap();
@@ -362,15 +366,16 @@ fn old_messages_and_idle_rows_are_deleted(place: &Place) {
     assert_eq!(place.database.rows("messages"), 1);
     assert_eq!(store.chunks(Chunk::Idle { before: NOW + 50 }), [1]);
     let left = place.database.select(&["sender"], "FROM ratelimits ORDER BY sender");
-    assert_eq!(left, [["[192.0.2.1]"], ["alice"]], "used since, and a login");
+    assert_eq!(left, [["[192.0.2.1]"], ["[192.0.2.2]"], ["alice"]], "used since, locked, and a login");
 }
 
 fn one_of_many_claims_the_reset(place: &Place) {
-    let mut store = place.open();
-    assert_eq!(store.runtime.block_on(store.store.last_reset()).unwrap(), None);
+    let mut opened = place.open();
+    let Opened { runtime, store } = &mut opened;
+    assert_eq!(runtime.block_on(store.last_reset()).unwrap(), None);
     for round in 1..=3i64 {
         let (now, start) = (NOW + 100_000 * round, Barrier::new(6));
-        let claims: Vec<Option<i64>> = thread::scope(|scope| {
+        let claims: Vec<bool> = thread::scope(|scope| {
             let claim = || {
                 let mut store = place.unprepared();
                 start.wait();
@@ -379,12 +384,27 @@ fn one_of_many_claims_the_reset(place: &Place) {
             let claims: Vec<_> = (0..6).map(|_| scope.spawn(claim)).collect();
             claims.into_iter().map(|claim| claim.join().unwrap()).collect()
         });
-        assert_eq!(claims.iter().flatten().count(), 1, "{claims:?}");
-        assert_eq!(store.runtime.block_on(store.store.last_reset()).unwrap(), Some(now));
+        assert_eq!(claims.iter().filter(|claim| **claim).count(), 1, "{claims:?}");
+        runtime.block_on(store.end_reset(Some(now))).unwrap();
+        assert_eq!(runtime.block_on(store.last_reset()).unwrap(), Some(now));
     }
-    assert!(store.runtime.block_on(store.store.claim_reset(NOW, None)).unwrap().is_some(), "always");
-    store.runtime.block_on(store.store.unclaim_reset(7)).unwrap();
-    assert_eq!(store.runtime.block_on(store.store.last_reset()).unwrap(), Some(7));
+    assert!(runtime.block_on(store.claim_reset(NOW, None)).unwrap(), "always");
+}
+
+fn a_reset_that_did_not_come_to_its_end_is_done_again(place: &Place) {
+    let mut opened = place.open();
+    let Opened { runtime, store } = &mut opened;
+    let unless = Some(NOW - 3600);
+    assert!(runtime.block_on(store.claim_reset(NOW, unless)).unwrap());
+    runtime.block_on(store.keep_reset(NOW + 100)).unwrap();
+    assert!(!runtime.block_on(store.claim_reset(NOW + 200, unless)).unwrap(), "somebody is at it");
+    // Killed there.
+    assert!(runtime.block_on(store.claim_reset(NOW + 300, unless)).unwrap());
+    assert_eq!(runtime.block_on(store.last_reset()).unwrap(), None, "not reset yet");
+    runtime.block_on(store.end_reset(None)).unwrap();
+    assert!(runtime.block_on(store.claim_reset(NOW + 301, unless)).unwrap(), "the last one gave up");
+    runtime.block_on(store.end_reset(Some(NOW + 301))).unwrap();
+    assert!(!runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap(), "done");
 }
 
 fn migrations_run_once_also_when_several_start_together(place: &Place) {
@@ -564,6 +584,7 @@ on_every_database! {
     a_reset_goes_in_chunks_and_leaves_locked_quotas_and_times
     old_messages_and_idle_rows_are_deleted
     one_of_many_claims_the_reset
+    a_reset_that_did_not_come_to_its_end_is_done_again
     migrations_run_once_also_when_several_start_together
     a_migration_that_was_cut_short_is_done_again
     migrate_lists_does_and_has_nothing_left_to_do
@@ -574,6 +595,20 @@ on_every_database! {
 
 // SQLite has no locks of rows.
 mod mariadb_locks {
+    use super::Opened;
+
+    /// `migrate` builds an index under it, for minutes on a large table.
+    #[test]
+    fn tables_that_are_complete_wait_for_nobodys_migration() {
+        let place = super::Place::mariadb();
+        let mut store = place.open();
+        let session = place.database.session();
+        assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', MD5(DATABASE())), 1)"), 1);
+        let Opened { runtime, store } = &mut store;
+        let migrated = async { tokio::time::timeout(super::Duration::from_secs(30), store.migrate(false)).await };
+        assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());
+    }
+
     #[test]
     fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
         super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::mariadb());

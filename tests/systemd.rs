@@ -22,7 +22,7 @@ fn every_state_is_told() {
         manager.status("64 connections");
         manager.reloading();
         manager.keep_alive();
-        manager.stopping();
+        manager.stopping(PATIENCE);
         manager.flush(PATIENCE);
         return;
     };
@@ -44,7 +44,7 @@ fn every_state_is_told() {
             "READY=1\nSTATUS=waiting for the database MAINPID=1\n",
             "STATUS=64 connections\n",
             "WATCHDOG=1\n",
-            "STOPPING=1\n"
+            "STOPPING=1\nEXTEND_TIMEOUT_USEC=30000000\n"
         ]
     );
     let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
@@ -83,7 +83,7 @@ fn without_systemd_nothing_happens() {
         manager.ready("ready");
         manager.reloading();
         manager.keep_alive();
-        manager.stopping();
+        manager.stopping(PATIENCE);
         manager.flush(PATIENCE);
         assert_eq!(systemd::watchdog_interval(), None);
         assert!(!systemd::under_systemd_journal());

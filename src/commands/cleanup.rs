@@ -18,7 +18,7 @@ use crate::store::maintenance::{Aged, Chunk, Worked};
 use crate::store::{Failure, Store};
 
 const DAY: i64 = 24 * 60 * 60;
-/// A row of somebody without a login goes when it has not been used for so long.
+/// A row of somebody without a login goes when it has not been used for so long, and no history is left of it.
 const IDLE: i64 = 7 * DAY;
 /// How often a step that the database asks to try again is tried.
 const TRIES: usize = 50;
@@ -79,25 +79,23 @@ fn since(recent: Recent, now: i64, zone: &TimeZone) -> i64 {
 /// Does it all. Counters that were reset at `unless` or later stay.
 async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>) -> Result<Report, Failure> {
     let mut report = Report::default();
-    if let Some(previous) = store.claim_reset(now, unless).await? {
-        let reset = async |store: &mut Store, after| store.chunk(Chunk::Reset, after).await;
-        match in_chunks(store, "senders reset", reset).await {
-            Ok(count) => report.senders_reset = Some(count),
-            Err(error) => {
-                // Another host's timer, or the next run, is to do what this one could not.
-                if let Err(error) = store.unclaim_reset(previous).await {
-                    log::debug!("taking the reset back: {error}");
-                }
-                return Err(error);
-            }
-        }
+    if store.claim_reset(now, unless).await? {
+        let reset = async |store: &mut Store, after| {
+            store.keep_reset(breaker::now()).await?;
+            store.chunk(Chunk::Reset, after).await
+        };
+        let done = in_chunks(store, "senders reset", reset).await;
+        // Only a reset that came to its end is one; another host's timer, or the next run, does what this one could not.
+        let ended = store.end_reset(done.is_ok().then_some(now)).await;
+        report.senders_reset = Some(done?);
+        ended?;
     }
     if config.audit.message_retention > 0 {
         let old = Chunk::Messages { before: now - i64::from(config.audit.message_retention) * DAY };
         let delete = async |store: &mut Store, after| store.chunk(old, after).await;
         report.messages_deleted = in_chunks(store, "messages deleted", delete).await?;
     }
-    let idle = Chunk::Idle { before: now - IDLE };
+    let idle = Chunk::Idle { before: now.saturating_sub(IDLE.max(history_kept(config))) };
     let delete = async |store: &mut Store, after| store.chunk(idle, after).await;
     report.idle_rows_deleted = in_chunks(store, "idle rows deleted", delete).await?;
     for aged in [Aged::Usage, Aged::Networks] {

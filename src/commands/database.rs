@@ -55,11 +55,12 @@ where
     })
 }
 
-/// What to do when the database cannot be used: its file is USER's, and closed to everybody else.
+/// What to do when the database cannot be used: its file is USER's, and closed to everybody else. SQLite does not say whether
+/// that was the reason.
 fn advice(config: &Config) -> Option<String> {
     let in_a_file = config.database.driver == Driver::Sqlite && config.database.name != ":memory:";
     (in_a_file && !privileges::is_user(&config.sockets))
-        .then(|| format!("run this as root or {}, whose file it is", config.sockets.user))
+        .then(|| format!("if it is a matter of permission, run this as root or {}", config.sockets.user))
 }
 
 /// As [`with_store`], with tables that are up to date; and the connection is ended politely.

@@ -48,9 +48,15 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
 
 /// Prints to standard output. A reader that went away (`| head`) is no failure.
 fn print(text: &str) -> Result<(), Failed> {
+    print_if_read(text).map(drop)
+}
+
+/// As [`print`], and says whether the reader is still there: whoever has much more to print may end when it is not.
+fn print_if_read(text: &str) -> Result<bool, Failed> {
     match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(cannot_print(&error)),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(cannot_print(&error)),
     }
 }
 

@@ -40,6 +40,8 @@ const PAGE_PATIENCE: Duration = Duration::from_secs(1);
 const MANAGER_PATIENCE: Duration = Duration::from_millis(200);
 /// How long the log may take for its last lines.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+/// What is left of a stop when its connections are drained, at the most: the last commit, people, the manager, Sentry, the log.
+const LAST_STEPS: Duration = Duration::from_secs(10);
 /// Between two updates of what `systemctl status` shows.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two looks at what was left out of the log.
@@ -142,13 +144,13 @@ async fn serve(
     let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
 
-    manager.stopping();
+    let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
+    manager.stopping(patience + LAST_STEPS);
     for path in bound.iter().filter_map(|bound| bound.path.as_ref()) {
         if let Err(error) = path.remove() {
             log::debug!("{}: not removed: {error}", path.path().display());
         }
     }
-    let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
     let deadline = tokio::time::Instant::now() + patience;
     let cut = network.drain(tokio::time::sleep_until(deadline)).await;
     if cut > 0 {

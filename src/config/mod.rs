@@ -208,7 +208,8 @@ pub struct Status {
     pub token: Option<Secret>,
 }
 
-/// A value that never shows itself: not in a log, an error or a debug print. Its memory is wiped when it is dropped.
+/// A value that never shows itself: not in a log, an error or a debug print. The memory of this copy is wiped when it is
+/// dropped; what keeps all of them from others is that the process cannot be dumped or traced (`system::privileges`).
 #[derive(Clone, PartialEq, Eq, zeroize::ZeroizeOnDrop)]
 pub struct Secret(String);
 

@@ -287,3 +287,82 @@ fn request(asked: &Asked) -> Request {
         dry_run: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+    use crate::limiter::lists::Lists;
+    use jiff::tz::TimeZone;
+    use proptest::prelude::*;
+    use tokio::runtime::Builder;
+
+    /// 2026-11-14 23:58 UTC: the packaged timer runs among these messages.
+    const BEGIN: i64 = 1_794_700_680;
+
+    const POLICIES: [&[(&str, &str)]; 3] = [
+        &[("QUOTA", "12"), ("QUOTA_WINDOW", "reset")],
+        &[("QUOTA", "9"), ("QUOTA_WINDOW", "1m"), ("QUOTA_STEPS", "0.5x NOTIFY; 1x HOLD over; 2x REJECT far over")],
+        &[("QUOTA", "50"), ("LIMITS", "4 messages/1m DEFER slow; 2 networks/1h HOLD far; 9k bytes/1m DEFER much")],
+    ];
+
+    fn terms(settings: &[(&str, &str)]) -> Terms {
+        let config = config::load(&Sources::new(None, settings.iter().copied(), false)).unwrap().config;
+        Terms::new(&config, Lists::default(), TimeZone::UTC)
+    }
+
+    /// What comes of these messages, settled minute by minute or each at once.
+    fn judged(settings: &[(&str, &str)], asked: &[(i64, Asked)], one_by_one: bool) -> Vec<Judged> {
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut trial = Trial::new(terms(settings)).await.unwrap();
+            for (at, asked) in asked {
+                trial.ask(*at, asked.clone()).await.unwrap();
+                if one_by_one {
+                    trial.end().await.unwrap();
+                }
+            }
+            trial.end().await.unwrap();
+            trial.judged()
+        })
+    }
+
+    /// Some seconds after the one before: who, which message of his, from where, to how many, how large.
+    fn message() -> impl Strategy<Value = (i64, Asked)> {
+        let recipients = prop_oneof![3 => (1u32..5).prop_map(Some), 1 => Just(None)];
+        (0i64..12, 0..3u8, 0..12u8, 0..4u8, recipients, 0u64..3).prop_map(
+            |(later, who, what, place, recipients, size)| {
+                let asked = Asked {
+                    message: format!("{who}.{what}"),
+                    login: format!("sender{who}@example.com"),
+                    to: if recipients.is_none() { format!("{what}@example.org") } else { String::new() },
+                    client_address: format!("10.0.{place}.1"),
+                    recipients,
+                    size: size * 1000,
+                    ..Asked::default()
+                };
+                (later, asked)
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// What is settled together was still asked one after the other.
+        #[test]
+        fn a_minute_settled_at_once_is_judged_as_each_message_alone(
+            messages in prop::collection::vec(message(), 1..60),
+            policy in prop::sample::select(&POLICIES[..]),
+        ) {
+            let mut now = BEGIN;
+            let asked: Vec<(i64, Asked)> = messages
+                .into_iter()
+                .map(|(later, asked)| {
+                    now += later;
+                    (now, asked)
+                })
+                .collect();
+            prop_assert_eq!(judged(policy, &asked, false), judged(policy, &asked, true));
+        }
+    }
+}

@@ -102,13 +102,19 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         async { Ok(false) }
     }
 
-    /// Gives tables made by PolicydRateGuard what they lack, before the migrations run; says what it did. With `slowly` also
-    /// what takes long on a large table.
+    /// Gives tables made by PolicydRateGuard the columns that they lack, before the migrations run; says what it did.
     fn adopt(
         connection: &mut <Self::Db as Database>::Connection,
-        slowly: bool,
     ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
-        let _ = (connection, slowly);
+        let _ = connection;
+        async { Ok(Vec::new()) }
+    }
+
+    /// Gives such tables the indexes that they lack, which takes minutes on a large one; says what it did.
+    fn index(
+        connection: &mut <Self::Db as Database>::Connection,
+    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
+        let _ = connection;
         async { Ok(Vec::new()) }
     }
 

@@ -14,6 +14,11 @@ const ROWS: i64 = 1000;
 /// The time of the last reset of all counters, in `meta`.
 const LAST_RESET: &str = "last_reset";
 
+/// When the process that resets the counters last moved on, in `meta`.
+const RESETTING: &str = "resetting";
+/// A process that has not moved on for so many seconds has died within its reset.
+const RESET_PATIENCE: i64 = 120;
+
 /// The time at which this program first counted here, in `meta`.
 const COUNTING_SINCE: &str = "counting_since";
 
@@ -24,7 +29,7 @@ pub enum Chunk {
     Reset,
     /// Messages from before a time (seconds since 1970) are deleted.
     Messages { before: i64 },
-    /// Rows of senders without a login that were last used before a time are deleted.
+    /// Rows of senders without a login that were last used before a time are deleted, unless their quota is locked.
     Idle { before: i64 },
 }
 
@@ -104,7 +109,8 @@ impl Chunk {
                 sql.push("created_at < ").push(open).push_bind(before).push(close);
             }
             Chunk::Idle { before } => {
-                sql.push("(sender LIKE '<%' OR sender LIKE '[%') AND updated_at < ")
+                // What somebody has locked is meant to last.
+                sql.push("(sender LIKE '<%' OR sender LIKE '[%') AND quota_locked = 0 AND updated_at < ")
                     .push(open)
                     .push_bind(before)
                     .push(close);
@@ -130,30 +136,41 @@ where
         self.run(async |connection| set_meta::<D>(connection, name, value).await).await
     }
 
-    /// Claims the reset for this process, but not if somebody did at `unless` or later; gives what stood there.
-    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<Option<i64>, Failure> {
+    /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later.
+    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<bool, Failure> {
         self.run(async |connection| {
             let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
             // The write takes the row's lock: of two hosts one reads what the other wrote.
             let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO meta (name, value) VALUES (");
-            sql.push_bind(LAST_RESET.to_owned()).push(", '0')").push(D::on_conflict("name")).push("value = meta.value");
+            sql.push_bind(RESETTING.to_owned()).push(", '0')").push(D::on_conflict("name")).push("value = meta.value");
             transaction.execute(sql.build()).await?;
-            let previous =
-                meta::<D>(&mut transaction, LAST_RESET).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-            if unless.is_some_and(|unless| previous >= unless) {
-                transaction.rollback().await?;
-                return Ok(None);
+            let mut times = [RESETTING, LAST_RESET].map(|name| (name, 0));
+            for (name, time) in &mut times {
+                *time = meta::<D>(&mut transaction, name).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
             }
-            set_meta::<D>(&mut transaction, LAST_RESET, &now.to_string()).await?;
+            let [(_, moved), (_, reset)] = times;
+            if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_PATIENCE)) {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            set_meta::<D>(&mut transaction, RESETTING, &now.to_string()).await?;
             transaction.commit().await?;
-            Ok(Some(previous))
+            Ok(true)
         })
         .await
     }
 
-    /// Takes a claim back.
-    pub async fn unclaim_reset(&mut self, previous: i64) -> Result<(), Failure> {
-        self.set_meta(LAST_RESET, &previous.to_string()).await
+    /// Tells that the process which claimed the reset is at it.
+    pub async fn keep_reset(&mut self, now: i64) -> Result<(), Failure> {
+        self.set_meta(RESETTING, &now.to_string()).await
+    }
+
+    /// Ends the reset: all counters were reset as of this time; or none, and it is left to whoever tries next.
+    pub async fn end_reset(&mut self, as_of: Option<i64>) -> Result<(), Failure> {
+        if let Some(time) = as_of {
+            self.set_meta(LAST_RESET, &time.to_string()).await?;
+        }
+        self.set_meta(RESETTING, "0").await
     }
 
     /// Proves that the database takes writes, and notes when counting began here.

@@ -90,7 +90,8 @@ where
     }
 }
 
-/// Runs what is missing, and adds each step to `ran` as it is done.
+/// Runs what is missing, and adds each step to `ran` as it is done. Where nothing is missing nobody waits for the lock: an
+/// index may be built under it for minutes.
 async fn run<D: Dialect>(
     connection: &mut ConnectionOf<D>,
     slowly: bool,
@@ -102,10 +103,32 @@ where
     for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    D::lock(connection).await.map_err(database_error::<D>)?;
-    for done in D::adopt(connection, slowly).await.map_err(|error| failure::<D>(&error))? {
-        log::info!("adopted tables: {done}");
+    if steps::<D>(connection).await?.iter().any(|step| !step.applied) {
+        D::lock(connection).await.map_err(database_error::<D>)?;
+        for done in D::adopt(connection).await.map_err(|error| failure::<D>(&error))? {
+            log::info!("adopted tables: {done}");
+        }
+        apply::<D>(connection, ran).await?;
+        D::unlock(connection).await.map_err(database_error::<D>)?;
     }
+    if slowly {
+        D::lock(connection).await.map_err(database_error::<D>)?;
+        for done in D::index(connection).await.map_err(|error| failure::<D>(&error))? {
+            log::info!("adopted tables: {done}");
+        }
+        D::unlock(connection).await.map_err(database_error::<D>)?;
+    }
+    Ok(())
+}
+
+/// Runs the steps that are missing.
+async fn apply<D: Dialect>(connection: &mut ConnectionOf<D>, ran: &mut Vec<Step>) -> Result<(), MigrateError>
+where
+    ConnectionOf<D>: Migrate,
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
     connection.ensure_migrations_table(TABLE).await.map_err(database_error::<D>)?;
     if let Some(version) = connection.dirty_version(TABLE).await.map_err(database_error::<D>)? {
         // MySQL has no transaction around what makes tables, so a migration may have been cut short. Each of them is one
@@ -125,7 +148,7 @@ where
             ran.push(Step { applied: true, ..step });
         }
     }
-    D::unlock(connection).await.map_err(database_error::<D>)
+    Ok(())
 }
 
 /// Every migration of the program, and whether the database has it; an error if the database has others. Only reads.

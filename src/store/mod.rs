@@ -262,15 +262,20 @@ impl Store {
         with_backend!(self, backend => backend.heartbeat(now).await)
     }
 
-    /// Claims the reset of all counters for this process, but not if somebody did at `unless` (seconds since 1970) or later.
-    /// Gives the time of the reset before, for [`Store::unclaim_reset`].
-    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<Option<i64>, Failure> {
+    /// Claims the reset of all counters for this process; false if another process is at it, or somebody reset at `unless`
+    /// (seconds since 1970) or later. Without `unless` it is claimed in any case.
+    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<bool, Failure> {
         with_backend!(self, backend => backend.claim_reset(now, unless).await)
     }
 
-    /// Takes a claimed reset back.
-    pub async fn unclaim_reset(&mut self, previous: i64) -> Result<(), Failure> {
-        with_backend!(self, backend => backend.unclaim_reset(previous).await)
+    /// Keeps the claim for some two minutes more.
+    pub async fn keep_reset(&mut self, now: i64) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.keep_reset(now).await)
+    }
+
+    /// Ends the claim: counters are reset as of a time (seconds since 1970), or not.
+    pub async fn end_reset(&mut self, as_of: Option<i64>) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.end_reset(as_of).await)
     }
 
     /// When the counters were last reset, or counting began here, in seconds since 1970.

@@ -158,8 +158,12 @@ impl Dialect for Mysql {
         }
     }
 
-    async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec<String>, sqlx::Error> {
-        adopt::adopt(connection, slowly).await
+    async fn adopt(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+        adopt::adopt(connection).await
+    }
+
+    async fn index(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+        adopt::index(connection).await
     }
 
     // Not sqlx's own lock: it waits for -1 seconds, which MariaDB takes for an error.

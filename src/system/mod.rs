@@ -9,7 +9,8 @@
 //! 2. [`privileges::Identity::for_root`] looks up USER and GROUP. A wrong name ends the start before anything is done.
 //! 3. [`sockets::listen`] takes the sockets that systemd handed over and binds the others. As root it makes the directory of
 //!    a unix socket and gives both to USER. It is all that is ever done as root.
-//! 4. [`privileges::raise_open_files`]: a failure is worth a line in the log, no more; a sandbox may forbid it.
+//! 4. [`privileges::raise_open_files`]: a sandbox may forbid it, and the limit of the unit then holds. There is no log yet;
+//!    the line that says that the daemon is ready has the number of connections, and what is listened on.
 //! 5. [`privileges::drop_to`], if there is an identity, then [`privileges::not_dumpable`]: from here on secrets are held.
 //! 6. Open the log files, as USER: root would follow a link planted in USER's log directory.
 //! 7. Start the runtime, and open the database, as USER: root would leave files that the daemon cannot write.

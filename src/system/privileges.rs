@@ -55,12 +55,14 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Looks up USER and GROUP. Without a group it is the user's primary one.
+    /// Looks up USER and GROUP, by name or number. Without a group it is the user's primary one.
     ///
     /// Fails when either is unknown, and when the user is root under whatever name.
     pub fn resolve(user: &str, group: Option<&str>) -> Result<Identity, Error> {
         let lookup = |setting, name: &str, source| Error::Lookup { setting, name: name.to_owned(), source };
-        let account = User::from_name(user)
+        let account = user
+            .parse()
+            .map_or_else(|_| User::from_name(user), |uid| User::from_uid(Uid::from_raw(uid)))
             .map_err(|source| lookup("USER", user, source))?
             .ok_or_else(|| Error::UnknownUser { user: user.to_owned() })?;
         if account.uid.is_root() {
@@ -69,15 +71,17 @@ impl Identity {
         let gid = match group {
             None => account.gid,
             Some(group) => {
-                Group::from_name(group)
+                group
+                    .parse()
+                    .map_or_else(|_| Group::from_name(group), |gid| Group::from_gid(Gid::from_raw(gid)))
                     .map_err(|source| lookup("GROUP", group, source))?
                     .ok_or_else(|| Error::UnknownGroup { group: group.to_owned(), user: user.to_owned() })?
                     .gid
             }
         };
-        let name = CString::new(user).map_err(|_| Error::UnknownUser { user: user.to_owned() })?;
+        let name = CString::new(account.name.as_str()).map_err(|_| Error::UnknownUser { user: user.to_owned() })?;
         let groups = getgrouplist(&name, gid).map_err(|source| lookup("USER", user, source))?;
-        Ok(Identity { user: user.to_owned(), uid: account.uid, gid, groups })
+        Ok(Identity { user: account.name, uid: account.uid, gid, groups })
     }
 
     /// USER and GROUP for a process that was started as root; none for any other, which they do not concern.
@@ -232,7 +236,9 @@ mod tests {
 
     #[test]
     fn root_is_not_a_user_to_run_as() {
-        assert!(matches!(Identity::resolve("root", None), Err(Error::UserIsRoot { .. })));
+        for root in ["root", "0"] {
+            assert!(matches!(Identity::resolve(root, None), Err(Error::UserIsRoot { .. })), "{root}");
+        }
     }
 
     #[test]
@@ -243,6 +249,8 @@ mod tests {
         let identity = Identity::resolve("nobody", Some("daemon")).unwrap();
         assert_eq!(identity.gid, Group::from_name("daemon").unwrap().unwrap().gid);
         assert!(identity.groups.contains(&identity.gid));
+        let (uid, gid) = (identity.uid.to_string(), identity.gid.to_string());
+        assert_eq!(Identity::resolve(&uid, Some(&gid)).unwrap(), identity, "by their numbers");
     }
 
     #[test]

@@ -76,9 +76,10 @@ impl ServiceManager {
         }
     }
 
-    /// The daemon is ending.
-    pub fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping]);
+    /// The daemon is ending, and may take so long, whatever TimeoutStopSec= says.
+    pub fn stopping(&self, longest: Duration) {
+        let longest = u32::try_from(longest.as_micros()).unwrap_or(u32::MAX);
+        self.tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(longest)]);
     }
 
     /// The daemon makes progress; systemd restarts it when this stays away.

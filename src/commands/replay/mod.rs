@@ -16,7 +16,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use self::report::Report;
-use super::{database, print, print_json};
+use super::{database, print, print_if_read, print_json};
 use crate::cli;
 use crate::commit::breaker;
 use crate::config::{self, Config, Sources};
@@ -105,14 +105,15 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
             bar.clear();
         }
         for judged in trial.judged() {
-            if options.each {
-                print(&each(&judged, &zone))?;
-            }
+            // Nobody reads on: `| head`.
+            ended |= options.each && !print_if_read(&each(&judged, &zone))?;
             tally.add(&judged);
         }
         bar.show();
     }
     bar.clear();
+    // Whoever still reads the logs reads in vain.
+    drop(loads);
     let counts = match reading.join() {
         Ok(read) => read.map_err(|error| Failed::new(Exit::IoError, error))?,
         Err(_) => return Err(Failed::new(Exit::Software, "the thread that reads the logs ended: this is a bug")),

@@ -16,8 +16,8 @@ const COLUMNS: [(&str, &str, &str); 3] = [
 /// Indexes that PolicydRateGuard did not always make: table, columns, name.
 const INDEXES: [(&str, &str, &str); 1] = [("messages", "created_at", "messages_created_at_index")];
 
-/// Adds what is missing; the indexes, which take minutes on a large table, only `slowly`.
-pub async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec<String>, sqlx::Error> {
+/// Adds the columns that are missing.
+pub async fn adopt(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
     let columns: HashSet<(String, String)> = sqlx::query_as(
         "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
          WHERE table_schema = DATABASE() AND table_name IN ('ratelimits', 'messages')",
@@ -34,17 +34,23 @@ pub async fn adopt(connection: &mut MySqlConnection, slowly: bool) -> Result<Vec
             done.push(format!("column {table}.{column} added"));
         }
     }
-    for (table, column, name) in INDEXES {
-        if !tables.contains(table) || is_indexed(connection, table, column).await? {
-            continue;
-        }
-        if slowly {
-            connection.execute(AssertSqlSafe(format!("CREATE INDEX {name} ON {table} ({column})"))).await?;
-            done.push(format!("index {name} made"));
-        } else {
+    for (table, column, _) in INDEXES {
+        if tables.contains(table) && !is_indexed(connection, table, column).await? {
             log::info!(
                 "{table} has no index on {column}; `policyd-rate-guard migrate` makes one, which may take minutes"
             );
+        }
+    }
+    Ok(done)
+}
+
+/// Makes the indexes that are missing.
+pub async fn index(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+    let mut done = Vec::new();
+    for (table, column, name) in INDEXES {
+        if !is_indexed(connection, table, column).await? {
+            connection.execute(AssertSqlSafe(format!("CREATE INDEX {name} ON {table} ({column})"))).await?;
+            done.push(format!("index {name} made"));
         }
     }
     Ok(done)

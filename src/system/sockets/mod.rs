@@ -112,9 +112,7 @@ pub fn listen(sockets: &config::Sockets, owner: Option<&Identity>) -> Result<Vec
             }
             match bind(address, sockets.mode, owner) {
                 Ok(socket) => bound.push(socket),
-                Err(error) if is_needless_loopback(address, &error, &sockets.listen) => {
-                    log::info!("not listening on {address}: there is no IPv6 on this system", address = shown(address));
-                }
+                Err(error) if is_needless_loopback(address, &error, &sockets.listen) => {}
                 Err(error) => {
                     bound.iter().filter_map(|open| open.path.as_ref()).for_each(|path| drop(path.remove()));
                     return Err(error);

@@ -102,8 +102,7 @@ fn rest(mut failed: Vec<(SocketAddr, io::Error)>, is_any_open: bool) -> Rest {
     match failed.first() {
         None => Rest::Nothing,
         Some((address, error)) if error.kind() == io::ErrorKind::PermissionDenied => Rest::Never(format!(
-            "cannot listen on {address}: {error}: the daemon is not root any more when it opens this; take a port above 1023, \
-             and restart"
+            "cannot listen on {address}: {error}: this is opened without root's rights; take a port above 1023, and restart"
         )),
         Some((address, error)) => Rest::Later(format!("cannot listen on {address}: {error}")),
     }

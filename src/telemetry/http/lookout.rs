@@ -21,7 +21,7 @@ use crate::commit::breaker;
 use crate::config;
 use crate::limiter::terms::Terms;
 use crate::status::about::{self, Report};
-use crate::status::{Collector, Sender, Snapshot, Sort};
+use crate::status::{Collector, Sender, Snapshot, Sort, collector};
 use crate::store::{Failure, Store};
 
 /// Between two looks, at least.
@@ -34,7 +34,9 @@ const ASKERS_PATIENCE: Duration = Duration::from_secs(3);
 const UNWATCHED: Duration = Duration::from_secs(15);
 /// Askers who may wait at once.
 const MOST_WAITING: usize = 64;
-/// Answers about single senders and searches that are kept for [`INTERVAL`].
+/// The longest that an answer about single senders, or to a search, is kept: people wait for what is new.
+const LONGEST_KEPT: Duration = Duration::from_secs(10);
+/// Answers about single senders and to searches that are kept.
 const MOST_KEPT: usize = 64;
 /// Senders that a search finds at the most.
 const MOST_FOUND: u32 = 200;
@@ -93,6 +95,7 @@ impl Lookout {
                 everybody: None,
                 before: None,
                 others: HashMap::new(),
+                rested: Instant::now(),
                 // A tag of an earlier process must not be taken for one of this.
                 tags: fastrand::u64(..),
                 last,
@@ -137,6 +140,8 @@ struct Watcher {
     /// What was seen last, to find what is new.
     before: Option<(Snapshot, Arc<Seen>)>,
     others: HashMap<Question, Kept>,
+    /// When there may be another look at single senders, or another search.
+    rested: Instant,
     tags: u64,
     last: watch::Sender<Option<Arc<Seen>>>,
 }
@@ -183,9 +188,16 @@ impl Watcher {
         if question == Question::Everybody {
             return self.look_at_everybody().await;
         }
+        // Half of the time at the most, however many search.
+        tokio::time::sleep_until(self.rested).await;
+        let began = Instant::now();
         let answer = self.look(&question).await;
+        let took = began.elapsed();
+        let now = Instant::now();
+        self.rested = now + took.min(ASKERS_PATIENCE);
         if self.others.len() < MOST_KEPT {
-            self.others.insert(question, Kept { answer: answer.clone(), until: Instant::now() + INTERVAL });
+            let until = now + took.saturating_mul(collector::REST).clamp(INTERVAL, LONGEST_KEPT);
+            self.others.insert(question, Kept { answer: answer.clone(), until });
         }
         answer
     }

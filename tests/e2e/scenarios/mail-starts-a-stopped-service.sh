@@ -22,6 +22,10 @@ inside_sh 'for i in 1 2 3 4 5 6 7; do systemctl start policyd-rate-guard.service
 check "after many failed starts the socket still listens" active policyd-rate-guard.socket
 inside sed -i '/^QUOTA=many/d' "$settings"
 check "once the setting is right the service comes back by itself" eventually 10 active policyd-rate-guard.service
+inside_sh "echo '*@example.com' > /etc/policyd-rate-guard/allowlist
+    echo ALLOWLIST=/etc/policyd-rate-guard/allowlist >> $settings"
+check "reload with a list that cannot be used fails" fails inside systemctl reload policyd-rate-guard.service
+inside sed -i '/^ALLOWLIST=/d' "$settings"
 check "reload succeeds" inside systemctl reload policyd-rate-guard.service
 mark_log
 check "mail passes" accepted test01 1

@@ -103,3 +103,5 @@ check "the documented command finds it" prints "$(id_of "$denied")" inside_sh "$
 check "and releases it" inside_sh "$(documented) | postsuper -H -; postqueue -f"
 check "it is delivered" eventually 30 delivered "$(id_of "$denied")" 1
 check "what quota and limits hold still waits" holds 2 test02@example.com
+check "the other documented command throws it away" guard_sh 'sender show test02@example.com --held | postsuper -d - hold'
+check "and nothing is held any more" holds 0
