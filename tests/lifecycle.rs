@@ -138,6 +138,20 @@ mod the_end {
 mod reload {
     use super::*;
 
+    /// A quota is copied into a sender's row: whoever changes QUOTA and wonders is told.
+    #[test]
+    fn a_changed_quota_tells_whom_it_leaves_as_they_are() {
+        let mut daemon = Setup::sqlite().setting("QUOTA", "5").start();
+        daemon.connect().ask(&Request::data(ALICE, 1));
+        assert!(!daemon.log().contains("is for new senders"), "{}", daemon.log());
+        daemon.change_setting("QUOTA", "7");
+        daemon.hup();
+        daemon.await_log("QUOTA=7 is for new senders; 1 have another quota, 1 of them 5");
+        daemon.term();
+        daemon.start_again();
+        daemon.await_log_times("QUOTA=7 is for new senders", 2, Duration::from_secs(15));
+    }
+
     #[test]
     fn sighup_applies_quota_text_and_action_to_the_next_request_on_an_open_connection() {
         let mut daemon = Setup::sqlite().setting("QUOTA", "1").start();

@@ -18,6 +18,7 @@ use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
 use crate::server::listener::Network;
 use crate::server::signals::{Signals, Wish};
+use crate::status::quotas;
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
 use crate::system::systemd::{self, ServiceManager};
@@ -140,6 +141,7 @@ async fn serve(
         names.join(", ")
     );
     manager.ready(&answerer.metrics.to_string());
+    tokio::spawn(quotas::tell_of_others(config.database.clone(), config.quota.default));
 
     let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
@@ -267,6 +269,9 @@ impl Running<'_> {
             log::error!("{error}");
         }
         self.notifications.reconfigure(&loaded.config);
+        if loaded.config.quota.default != self.config.quota.default {
+            tokio::spawn(quotas::tell_of_others(self.config.database.clone(), loaded.config.quota.default));
+        }
         self.token.send_replace(loaded.config.status.token.clone());
         self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
         self.config = config::in_effect(&self.config, loaded.config);

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use terminal_size::Width;
 
-use crate::config::UNLIMITED;
 pub use crate::status::about::utc;
 use crate::telemetry::escape::is_unprintable;
 
@@ -142,11 +141,6 @@ pub fn sparkline(values: &[u64], screen: Screen) -> String {
             (value, false) => char::from_digit(u32::try_from(level(value, 9)).unwrap_or(9), 10).unwrap_or('9'),
         })
         .collect()
-}
-
-/// A quota as it is written: a number, or the word.
-pub fn quota(quota: u32) -> String {
-    if quota == UNLIMITED { "unlimited".to_owned() } else { quota.to_string() }
 }
 
 /// A time in seconds since 1970, in the server's zone.

@@ -129,6 +129,11 @@ pub struct Quota {
 /// The quota that means `unlimited`: the greatest value of the column.
 pub const UNLIMITED: u32 = u32::MAX;
 
+/// A quota as it is written: a number, or the word.
+pub fn quota_written(quota: u32) -> String {
+    if quota == UNLIMITED { "unlimited".to_owned() } else { quota.to_string() }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// Since the last `cleanup`, as PolicydRateGuard counts.

@@ -5,7 +5,7 @@ use super::day::next_reset;
 use super::decide::{Policy, Standing};
 use super::limit::{Limit, Measure, Per};
 use super::steps::{Step, StepAction};
-use crate::config::Window;
+use crate::config::{Window, quota_written};
 use crate::limiter::duration;
 use crate::protocol::reply::{Action, Severity};
 
@@ -69,10 +69,7 @@ fn of_step(policy: &Policy, step: &Step, standing: &Standing, now: i64) -> Expla
         }
         _ => None,
     };
-    let quota = match standing.quota {
-        crate::config::UNLIMITED => "unlimited".to_owned(),
-        quota => quota.to_string(),
-    };
+    let quota = quota_written(standing.quota);
     Explained {
         is_quota: true,
         limit: format!("{} quota {quota}", step.factor_written()),

@@ -2,12 +2,13 @@
 //!
 //! `collector` reads the database and keeps what it may, so that a look costs little; `snapshot` is what it gives; `about`
 //! has all about one sender; `standing` says by what decisions are made; `daemon` reads the daemon's own counters, which live
-//! in memory and are there also while the database is away. Nothing here touches what the committer holds: a look has a
+//! in memory and are there also while the database is away; `quotas` says whom a new QUOTA leaves as they are. Nothing here touches what the committer holds: a look has a
 //! connection of its own, and only reads.
 
 pub mod about;
 pub mod collector;
 pub mod daemon;
+pub mod quotas;
 pub mod snapshot;
 pub mod standing;
 

@@ -392,6 +392,11 @@ impl Store {
         with_backend!(self, backend => backend.active(since_minute, most).await)
     }
 
+    /// The usual quotas other than this one, and how many senders have each; the most frequent first.
+    pub async fn quotas_but(&mut self, quota: u32) -> Result<Vec<(u32, i64)>, Failure> {
+        with_backend!(self, backend => backend.quotas_but(quota).await)
+    }
+
     /// How many senders there are.
     pub async fn count_senders(&mut self) -> Result<i64, Failure> {
         with_backend!(self, backend => backend.count_senders().await)

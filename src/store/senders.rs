@@ -99,6 +99,23 @@ where
         .await
     }
 
+    /// The usual quotas other than this one, and how many senders have each; the most frequent first.
+    pub async fn quotas_but(&mut self, quota: u32) -> Result<Vec<(u32, i64)>, Failure> {
+        self.run(async |connection| {
+            let integer = D::INTEGER;
+            let mut sql = QueryBuilder::<D::Db>::new(format!(
+                "SELECT CAST(quota_reset AS {integer}), COUNT(*) FROM ratelimits WHERE quota_reset <> "
+            ));
+            sql.push_bind(i64::from(quota)).push(" GROUP BY quota_reset ORDER BY COUNT(*) DESC, quota_reset");
+            let rows = connection.fetch_all(sql.build()).await?;
+            let quota = |row: &<D::Db as Database>::Row| -> Result<u32, sqlx::Error> {
+                Ok(u32::try_from(row.try_get::<i64, _>(0)?).unwrap_or(u32::MAX))
+            };
+            rows.iter().map(|row| Ok((quota(row)?, row.try_get(1)?))).collect()
+        })
+        .await
+    }
+
     /// The row of this number.
     pub async fn sender_by_id(&mut self, id: i64) -> Result<Option<SenderRow>, Failure> {
         self.run(async |connection| {

@@ -8,7 +8,7 @@ use crate::cli::SenderOrder;
 use crate::commands::table::{self, Align, Table};
 use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
-use crate::config::{Sources, UNLIMITED, Window};
+use crate::config::{Sources, UNLIMITED, Window, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::limiter::explain::{explain, quota_used};
 use crate::status::about::{ListedReport, Row};
@@ -122,7 +122,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         table.row(vec![
             table::clean(&row.sender),
             if is_domain { String::new() } else { line.used.to_string() },
-            table::quota(row.quota),
+            quota_written(row.quota),
             if is_domain { String::new() } else { share },
             if is_domain { String::new() } else { table::local_time(row.updated_at, &zone) },
             state.join(", "),

@@ -4,7 +4,7 @@ use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
-use crate::config::Sources;
+use crate::config::{Sources, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::status::about::Row;
 
@@ -19,7 +19,7 @@ pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed>
         print_json(&Row::from(&row))?;
         return Ok(Exit::Ok);
     }
-    print(&format!("{}: counted from zero again, quota {}\n", table::clean(&row.sender), table::quota(row.quota)))?;
+    print(&format!("{}: counted from zero again, quota {}\n", table::clean(&row.sender), quota_written(row.quota)))?;
     if row.quota == 0 {
         print("A quota of 0 lets nothing through; `sender set` changes it.\n")?;
     }

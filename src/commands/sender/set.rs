@@ -7,7 +7,7 @@ use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
-use crate::config::Sources;
+use crate::config::{Sources, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::status::about::Row;
 use crate::store::Store;
@@ -69,16 +69,18 @@ async fn apply(store: &mut Store, domain: &str, once: bool) -> Result<u64, Faile
 
 /// What was changed, in one line.
 fn told(before: Option<&SenderRow>, after: &SenderRow) -> String {
-    let mut text = format!("{}: quota {}", table::clean(&after.sender), table::quota(after.quota));
+    let mut text = format!("{}: quota {}", table::clean(&after.sender), quota_written(after.quota));
     match before {
         None => text.push_str(" (new)"),
-        Some(before) if before.quota != after.quota => text.push_str(&format!(" (was {})", table::quota(before.quota))),
+        Some(before) if before.quota != after.quota => {
+            text.push_str(&format!(" (was {})", quota_written(before.quota)))
+        }
         Some(_) => {}
     }
     match (after.locked, after.quota == after.quota_reset) {
         (true, _) => text.push_str(", locked: cleanup leaves it"),
         (false, true) => {}
-        (false, false) => text.push_str(&format!(", until cleanup makes it {}", table::quota(after.quota_reset))),
+        (false, false) => text.push_str(&format!(", until cleanup makes it {}", quota_written(after.quota_reset))),
     }
     text
 }

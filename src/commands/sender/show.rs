@@ -7,7 +7,7 @@ use crate::cli;
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::commands::{database, print, print_json};
 use crate::commit::breaker;
-use crate::config::{Config, Sources};
+use crate::config::{Config, Sources, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::{Policy, shown_time};
 use crate::limiter::explain::blocking;
@@ -57,11 +57,11 @@ pub fn on_list(listed: &Listed) -> String {
 pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
     let About { row, explained, .. } = about;
     let zone = &policy.zone;
-    let mut quota = table::quota(row.quota);
+    let mut quota = quota_written(row.quota);
     match (row.locked, row.quota == row.quota_reset) {
         (true, _) => quota.push_str(", locked: cleanup leaves it"),
         (false, true) => {}
-        (false, false) => quota.push_str(&format!(", until cleanup makes it {}", table::quota(row.quota_reset))),
+        (false, false) => quota.push_str(&format!(", until cleanup makes it {}", quota_written(row.quota_reset))),
     }
     let mut facts = vec![("quota", quota)];
     facts.extend(about.listed.as_ref().map(|listed| ("list", table::clean(&on_list(listed)))));
