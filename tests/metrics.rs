@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use policyd_rate_guard::telemetry::http::MOST_CONNECTIONS;
 use support::client::{Client, Request};
@@ -183,6 +183,25 @@ fn who_asks_too_much_is_cut_off_and_mail_goes_on() {
     assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 1)), "DUNNO");
     drop(idle);
     assert_eq!(sum(&scrape(address), "policyd_rate_guard_decisions_total", &[]), 1);
+}
+
+#[test]
+fn viewers_who_stay_keep_no_health_check_waiting() {
+    let (_daemon, address) = start(Setup::sqlite());
+    let began = Instant::now();
+    let staying: Vec<TcpStream> = (0..80)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0, "an answer");
+            stream
+        })
+        .collect();
+    assert_eq!(get(address, "/healthz").status(), 200);
+    // Whoever is silent for five seconds makes room in any case.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    drop(staying);
 }
 
 #[test]

@@ -64,9 +64,29 @@ pub struct Committer {
     /// How often in a row the database said that something is locked, and nobody was seen to hold it.
     unseen_locks: u32,
     started: Instant,
-    /// Called in each round and, while nothing happens, at this interval: proof that this task still moves.
-    heartbeat: Option<(Duration, Box<dyn Fn() + Send>)>,
+    /// At an interval, also within a long round: proof that this task still moves.
+    heartbeat: Option<Heartbeat>,
     metrics: Arc<Metrics>,
+}
+
+struct Heartbeat {
+    interval: Duration,
+    last: Instant,
+    beat: Box<dyn Fn() + Send>,
+}
+
+impl Heartbeat {
+    fn beat(&mut self) {
+        self.last = Instant::now();
+        (self.beat)();
+    }
+
+    /// For a round of many parts, each of which is progress.
+    fn beat_if_due(&mut self, now: Instant) {
+        if now.duration_since(self.last) >= self.interval {
+            self.beat();
+        }
+    }
 }
 
 /// Whether the database answers.
@@ -134,7 +154,7 @@ impl Committer {
 
     /// Has `beat` called at this interval, for as long as the committer makes progress.
     pub fn with_heartbeat(mut self, interval: Duration, beat: impl Fn() + Send + 'static) -> Committer {
-        self.heartbeat = Some((interval, Box::new(beat)));
+        self.heartbeat = Some(Heartbeat { interval, last: Instant::now(), beat: Box::new(beat) });
         self
     }
 
@@ -144,7 +164,7 @@ impl Committer {
     /// See [`CommitterError`]; the daemon cannot go on without its committer.
     pub async fn run(mut self) -> Result<(), CommitterError> {
         let mut batch = Vec::with_capacity(MOST_IN_BATCH);
-        let beat_every = self.heartbeat.as_ref().map_or(Duration::from_secs(3600), |(interval, _)| *interval);
+        let beat_every = self.heartbeat.as_ref().map_or(Duration::from_secs(3600), |heartbeat| heartbeat.interval);
         let mut beat = tokio::time::interval(beat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hourly = tokio::time::interval(Duration::from_secs(3600));
@@ -154,7 +174,9 @@ impl Committer {
             tokio::select! {
                 biased;
                 _ = beat.tick() => {
-                    self.beat();
+                    if let Some(heartbeat) = &mut self.heartbeat {
+                        heartbeat.beat();
+                    }
                     continue;
                 }
                 _ = hourly.tick() => {
@@ -190,12 +212,6 @@ impl Committer {
         Ok(())
     }
 
-    fn beat(&self) {
-        if let Some((_, beat)) = &self.heartbeat {
-            beat();
-        }
-    }
-
     /// In `reset` mode, senders stay blocked when the daily cleanup does not run.
     async fn warn_of_overdue_reset(&mut self) {
         let DatabaseState::Here(store) = &mut self.database else { return };
@@ -228,12 +244,14 @@ impl Committer {
         // before a quarter is: see UNSEEN_LOCKS_OF_A_TABLE.
         let mut parts = VecDeque::from([batch]);
         while let Some(part) = parts.pop_front() {
-            self.beat();
+            let began = Instant::now();
+            if let Some(heartbeat) = &mut self.heartbeat {
+                heartbeat.beat_if_due(began);
+            }
             let DatabaseState::Here(store) = &mut self.database else {
                 self.answer_from_memory(part, &terms);
                 continue;
             };
-            let began = Instant::now();
             let settled = settle(store, &part, &terms, &mut self.histories).await;
             self.metrics.transaction(part.len(), began.elapsed());
             match settled {

@@ -39,6 +39,8 @@ use crate::limiter::terms::Terms;
 
 /// The most connections at once; others wait in the backlog. A browser keeps one or two open.
 pub const MOST_CONNECTIONS: usize = 64;
+/// So many places are for connections of one request each, so that viewers who stay keep no health check waiting.
+const PASSING: usize = 16;
 /// A request's head must come within this time.
 const HEAD_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection takes no further request after this time. Prometheus then opens another.
@@ -127,8 +129,9 @@ async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Semaphore>) {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let site = site.clone();
+                let may_stay = room.available_permits() >= PASSING;
                 tokio::spawn(async move {
-                    converse(stream, site).await;
+                    converse(stream, site, may_stay).await;
                     drop(permit);
                 });
             }
@@ -140,7 +143,7 @@ async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Semaphore>) {
     }
 }
 
-async fn converse(stream: TcpStream, site: Arc<Site>) {
+async fn converse(stream: TcpStream, site: Arc<Site>, may_stay: bool) {
     let service = service_fn(|request| {
         let site = site.clone();
         async move { Ok::<_, Infallible>(site.answer(&request).await) }
@@ -148,6 +151,7 @@ async fn converse(stream: TcpStream, site: Arc<Site>) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
+        .keep_alive(may_stay)
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
