@@ -435,11 +435,21 @@ fn contended_is_who_was_tried_again_in_vain<S: Server>() {
         assert_eq!(answer, IN_DOUBT);
         assert!(took < DECISION_TIMEOUT + SLACK, "{took:?}");
     }
-    assert_eq!(other.ask(&Request::data("bob@example.com", 1)), ACCEPTED);
-    assert_eq!((database.counters(ALICE), counted(&database, "bob@example.com")), (None, 3));
+    // All of them in one batch.
+    daemon.stop();
+    let mut others: Vec<Client> = (0..10).map(|_| daemon.connect()).collect();
+    alice.send(&Request::data(ALICE, 1));
+    for (number, client) in others.iter_mut().enumerate() {
+        client.send(&Request::data(&format!("other{number}@example.com"), 1));
+    }
+    daemon.cont();
+    assert!(others.iter_mut().all(|client| client.reply() == ACCEPTED), "{}", daemon.log());
+    assert_eq!(alice.reply(), IN_DOUBT);
+    assert_eq!((database.counters(ALICE), counted(&database, "bob@example.com")), (None, 2));
+    assert_eq!(database.rows("ratelimits"), 11);
     assert_said(&daemon, 0);
     assert!(daemon.term().success());
-    assert!(daemon.log().contains("; let through in doubt: contended 2\n"), "{}", daemon.log());
+    assert!(daemon.log().contains("; let through in doubt: contended 3\n"), "{}", daemon.log());
 }
 
 on_both_servers! {

@@ -14,6 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::client::{Client, Request};
+use support::clock::noon_here;
 use support::daemon::{Daemon, Setup};
 use support::database::Database;
 use support::http::{Answer, Message, Receiver, get};
@@ -243,10 +244,7 @@ fn a_receiver_that_hangs_is_given_up_in_time_and_holds_up_nobody() {
 /// Two daemons on one database, and a restart: one notice per sender and period.
 fn told_once_on(database: &Database) {
     let receiver = Receiver::start();
-    // Far from midnight, where a new period would begin.
-    let hour = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).hour();
-    let zone = format!("Etc/GMT{:+}", hour - 12);
-    let start = || with_webhook(Setup::on(database), &receiver, "/").environment("TZ", &zone).start();
+    let start = || with_webhook(Setup::on(database), &receiver, "/").environment("TZ", &noon_here()).start();
     let (mut one, two) = (start(), start());
     block(&mut one.connect(), "alice@example.com");
     receiver.await_requests(1);

@@ -453,6 +453,56 @@ fn a_crowd_is_bounded_packed_and_can_be_searched() {
     assert!(grown < 64 << 20, "{} MB more", grown >> 20);
 }
 
+/// The processor time of a process's threads, in ticks: those that answer mail, and those of the page.
+fn ticks(daemon: &Daemon) -> (u64, u64) {
+    let (mut mail, mut page) = (0, 0);
+    for task in fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap() {
+        // A thread may end meanwhile.
+        let Ok(stat) = fs::read_to_string(task.unwrap().path().join("stat")) else { continue };
+        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        // utime and stime, see proc_pid_stat(5).
+        let spent = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+        match name {
+            "tokio-rt-worker" => mail += spent,
+            "page" | "status" => page += spent,
+            _ => {}
+        }
+    }
+    (mail, page)
+}
+
+#[test]
+fn what_the_page_costs_takes_nothing_from_the_threads_of_mail() {
+    let daemon = start(Setup::sqlite());
+    examples::crowd(daemon.database(), 10_000);
+    let mut client = daemon.connect();
+    assert_eq!(client.ask(&Request::data("alice@example.com", 1)), "DUNNO");
+    // Who asks and never reads the answer holds up neither.
+    let deaf: Vec<TcpStream> = (0..10)
+        .map(|_| {
+            let mut stream = TcpStream::connect(address(&daemon)).unwrap();
+            let request = format!("GET /api/status HTTP/1.1\r\nHost: 127.0.0.1\r\n{}\r\n", authorized(TOKEN));
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let (mail, page) = ticks(&daemon);
+    let (for_mail, for_the_page) = wait::until(LIMIT * 3, "the page has cost something", || {
+        assert!(!get(&daemon, "/api/status", &authorized(TOKEN)).body.is_empty());
+        let (mail_now, page_now) = ticks(&daemon);
+        (page_now - page >= 50).then_some((mail_now - mail, page_now - page))
+    });
+    assert!(for_mail < for_the_page / 10, "{for_mail} of the threads of mail, {for_the_page} of the page's own");
+    assert_eq!(client.ask(&Request::data("alice@example.com", 1)), "DUNNO");
+    let (spent, _) = ticks(&daemon);
+    wait::until(LIMIT, "mail is answered by the threads that were looked at", || {
+        client.ask(&Request::data("alice@example.com", 1));
+        (ticks(&daemon).0 > spent).then_some(())
+    });
+    drop(deaf);
+}
+
 #[test]
 fn many_viewers_are_one_look() {
     let daemon = start(Setup::sqlite());

@@ -17,6 +17,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
 use support::client::{Client, Request};
+use support::clock::noon_here;
 use support::daemon::Setup;
 
 /// 2026-11-21 12:00 UTC: when the transcripts were last written to.
@@ -314,14 +315,6 @@ fn send(client: &mut Client, mail: &Mail) {
     }
 }
 
-/// A time zone in which it is noon, give or take an hour. At midnight `replay` would reset the counters, and the daemon, whom no
-/// timer serves here, would not.
-fn noon_here() -> String {
-    let hour = jiff::Timestamp::now().as_second() / 3600 % 24;
-    // POSIX counts to the west.
-    format!("<noon>{}", hour - 12)
-}
-
 #[test]
 fn verdict_by_verdict_it_is_what_the_daemon_said() {
     let mails = mails();
@@ -339,6 +332,7 @@ fn verdict_by_verdict_it_is_what_the_daemon_said() {
         ],
     ] {
         let setup = settings.iter().fold(setup(), |setup, (name, value)| setup.setting(name, value));
+        // At midnight `replay` would reset the counters, and the daemon, whom no timer serves here, would not.
         let setup = setup.environment("TZ", &noon_here());
         let mut daemon = setup.start();
         let mut client = daemon.connect();

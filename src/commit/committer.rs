@@ -39,6 +39,9 @@ const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
 const UNSEEN_LOCKS_OF_A_TABLE: u32 = 3;
 /// The least time a transaction gets.
 const LATE: Duration = Duration::from_millis(500);
+/// How often a part is tried at once when the database asks for it. What fails every time is split: a sender whose row cannot
+/// be written in peace is tried again on its own, round after round, and nobody waits for it.
+const TRIES_AT_ONCE: u32 = 3;
 /// Between two looks at rows that somebody else holds, and two tries of what the database asks to try again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -266,9 +269,14 @@ impl Committer {
                 }
                 Err(Failure::Refused(_)) => split_into(&mut parts, part),
                 Err(Failure::Locked(reason)) => self.set_held_apart(&mut parts, part, &reason, &terms).await,
+                Err(Failure::Transient(_)) if batch::sums(&part).len() > 1 => split_into(&mut parts, part),
                 Err(Failure::Transient(reason)) => {
-                    log::warn!("{}: giving up: {reason}", sender_of(&part));
-                    self.fail_open(part, FailOpen::Contended, &terms);
+                    let (early, late): (Vec<_>, Vec<_>) = part.into_iter().partition(is_in_time);
+                    self.parked.extend(early.into_iter().map(|due| due.charge));
+                    if !late.is_empty() {
+                        log::warn!("{}: giving up: {reason}", sender_of(&late));
+                        self.fail_open(late, FailOpen::Contended, &terms);
+                    }
                 }
                 Err(Failure::Away(reason)) => {
                     self.open_breaker(&reason);
@@ -472,7 +480,7 @@ fn open_breaker(settings: &config::Database, reason: &str, window: Duration, pau
 }
 
 /// Settles a part in one transaction, within the time of its most urgent charge. What the database asks to try again is
-/// tried again; a connection that turns out to be dead is replaced once, since a server closes idle ones.
+/// tried again a few times; a connection that turns out to be dead is replaced once, since a server closes idle ones.
 async fn settle(
     store: &mut Store,
     part: &[Due],
@@ -480,7 +488,7 @@ async fn settle(
     histories: &mut Histories,
 ) -> Result<Vec<Verdict>, Failure> {
     let sums = batch::sums(part);
-    let mut may_reconnect = true;
+    let (mut may_reconnect, mut tries) = (true, 0);
     loop {
         let limit = time_left(part.iter().map(|due| due.charge.deadline));
         let now = breaker::now();
@@ -499,13 +507,19 @@ async fn settle(
                 return Err(if store.abandon() { Failure::Unknown(reason) } else { Failure::Away(reason) });
             }
         };
-        let in_time = part.iter().all(|due| due.charge.deadline > Instant::now() + MARGIN);
+        let in_time = part.iter().all(is_in_time);
+        tries += 1;
         match failure {
-            Failure::Transient(_) if in_time => tokio::time::sleep(RETRY_PAUSE).await,
+            Failure::Transient(_) if in_time && tries < TRIES_AT_ONCE => tokio::time::sleep(RETRY_PAUSE).await,
             Failure::Away(_) if may_reconnect && in_time => may_reconnect = false,
             failure => return Err(failure),
         }
     }
+}
+
+/// Whether there is time for another try.
+fn is_in_time(due: &Due) -> bool {
+    due.charge.deadline > Instant::now() + MARGIN
 }
 
 /// How long a database may take for charges with these deadlines. Charges that are late already still get [`LATE`]: they are

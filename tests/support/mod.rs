@@ -4,6 +4,7 @@
 //!
 //! - `chromium`  a real browser without a screen
 //! - `client`    a policy client that sends what Postfix 3.7 sends, in its order
+//! - `clock`     where it is another time of day
 //! - `daemon`    the daemon under test: settings, start until READY=1, signals, log, memory
 //! - `database`  a test database of any kind: the settings to reach it, and its rows
 //! - `examples`  a day of a mail server, for pictures
@@ -28,6 +29,7 @@
 
 pub mod chromium;
 pub mod client;
+pub mod clock;
 pub mod daemon;
 pub mod database;
 pub mod examples;
