@@ -147,9 +147,6 @@ mod reload {
         daemon.change_setting("QUOTA", "7");
         daemon.hup();
         daemon.await_log("QUOTA=7 is for new senders; 1 have another quota, 1 of them 5");
-        daemon.term();
-        daemon.start_again();
-        daemon.await_log_times("QUOTA=7 is for new senders", 2, Duration::from_secs(15));
     }
 
     #[test]

@@ -141,7 +141,6 @@ async fn serve(
         names.join(", ")
     );
     manager.ready(&answerer.metrics.to_string());
-    tokio::spawn(quotas::tell_of_others(config.database.clone(), config.quota.default));
 
     let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
