@@ -83,5 +83,8 @@ check "the old program's units are enabled" enabled $old_units
 check "they run" active $old_units
 check "its logrotate rule is there" diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"
 check "its log is still there" inside test -s /var/log/policyd-rate-guard/policyd-rate-guard.log
+inside_sh "systemctl --quiet disable --now $old_units; rm /etc/systemd/system/policyd-rate-guard* /etc/logrotate.d/policyd-rate-guard"
+install_deb
+check "once it is gone, ours installs as on a new machine" enabled $units
 
 inside_sh "mysql --execute \"DROP DATABASE \\\`policyd-rate-guard\\\`; DROP USER 'policyd'@'localhost'\"; systemctl stop mariadb.service"
