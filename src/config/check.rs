@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::finding::{ConfigError, Finding, Origin, Severity, shown};
-use super::settings::{self, Available, Setting};
+use super::settings::{self, Setting};
 use super::sources::{Given, SYSTEM_FILE, Sources, Values, is_world_readable, read_bounded};
 use super::values::{self, Parsed};
 use super::{
@@ -52,14 +52,9 @@ pub struct Effective {
 ///
 /// Blocks on files, and on name resolution when SOCKET has a host name, or METRICS_LISTEN beside STATUS_TOKEN.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    load_with(sources, |setting| setting.available)
-}
-
-/// [`load`] for a build with these settings available.
-fn load_with(sources: &Sources, available: fn(&Setting) -> Available) -> Result<Loaded, ConfigError> {
     let mut findings = Vec::new();
     let values = sources.read(&mut findings);
-    let mut checker = Checker { values: &values, available, findings, effective: Vec::new() };
+    let mut checker = Checker { values: &values, findings, effective: Vec::new() };
     let config = checker.config(sources.is_root);
     let Checker { mut findings, mut effective, .. } = checker;
     findings.sort_by(|a, b| (&a.origin, a.severity).cmp(&(&b.origin, b.severity)));
@@ -80,7 +75,6 @@ type Checked<T> = Result<T, Told>;
 
 struct Checker<'a> {
     values: &'a Values,
-    available: fn(&Setting) -> Available,
     findings: Vec<Finding>,
     effective: Vec<Effective>,
 }
@@ -454,27 +448,17 @@ impl Checker<'_> {
         }
     }
 
-    /// The value that was given for a setting, if one was that has an effect in this build.
+    /// The value that was given for a setting, if one was.
     fn optional<T>(&mut self, name: &'static str, parse: fn(&str, &Setting) -> Parsed<T>) -> Checked<Option<T>> {
         let setting = self.row(name)?;
-        let mut effective = Effective { name, value: String::new(), origin: Origin::Default };
-        let mut value = None;
-        if let Some(given) = self.given(name).cloned() {
-            let parsed = parse(&given.text, setting).or_else(|message| self.fail(name, message))?;
-            match (self.available)(setting) {
-                Available::Only(word) if !given.text.eq_ignore_ascii_case(word) => {
-                    self.warn(name, format!("is not available in this build, which goes on with {word}"));
-                }
-                Available::No => self.warn(name, "is not available in this build, and has no effect"),
-                Available::Yes | Available::Only(_) => {
-                    let shown = if setting.secret { "(set)".to_owned() } else { shown(&given.text) };
-                    effective = Effective { name, value: shown, origin: given.origin };
-                    value = Some(parsed);
-                }
-            }
-        }
-        self.effective.push(effective);
-        Ok(value)
+        let Some(given) = self.given(name).cloned() else {
+            self.effective.push(Effective { name, value: String::new(), origin: Origin::Default });
+            return Ok(None);
+        };
+        let value = parse(&given.text, setting).or_else(|message| self.fail(name, message))?;
+        let shown = if setting.secret { "(set)".to_owned() } else { shown(&given.text) };
+        self.effective.push(Effective { name, value: shown, origin: given.origin });
+        Ok(Some(value))
     }
 
     /// Says what a setting comes to that was not given.
@@ -509,20 +493,20 @@ impl Checker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{ListenAddress, UNLIMITED, Window, in_effect, restart_needed};
+    use crate::config::{ListenAddress, UNLIMITED, in_effect, restart_needed};
     use proptest::prelude::*;
     use std::collections::HashSet;
     use std::io::Write;
     use std::os::unix::fs::PermissionsExt;
 
-    /// A settings file with these values, in a build where everything is available.
+    /// A settings file with these values.
     fn load_all(settings: &[(&str, &str)], environment: &[(&str, &str)], is_root: bool) -> Result<Loaded, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         for (name, value) in settings {
             writeln!(&file, "{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'")).unwrap();
         }
         let sources = Sources::new(Some(file.path().to_owned()), environment.iter().copied(), is_root);
-        load_with(&sources, |_| Available::Yes)
+        load(&sources)
     }
 
     fn good(settings: &[(&str, &str)]) -> Loaded {
@@ -890,24 +874,6 @@ mod tests {
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
         let told = load(&sources).unwrap().warnings;
         assert!(told.iter().any(|one| one.name.as_deref() == Some("DB_PASSWORD")), "{told:?}");
-    }
-
-    #[test]
-    fn what_this_build_has_not_is_warned_about_and_has_no_effect() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "QUOTA_WINDOW=24h\nLIMITS=x\nWEBHOOK_ENABLED=True\n").unwrap();
-        let sources = Sources::new(Some(file.path().to_owned()), [("", ""); 0], false);
-        let loaded = load_with(&sources, |setting| match setting.name {
-            "QUOTA_WINDOW" => Available::Only("reset"),
-            _ => Available::No,
-        })
-        .unwrap();
-        let told: Vec<_> = loaded.warnings.iter().map(|one| one.message.as_str()).collect();
-        let no_effect = "is not available in this build, and has no effect";
-        assert_eq!(told, ["is not available in this build, which goes on with reset", no_effect, no_effect]);
-        assert_eq!((loaded.config.quota.window, loaded.config.quota.limits), (Window::Reset, Vec::new()));
-        std::fs::write(file.path(), "QUOTA_WINDOW=Reset\n").unwrap();
-        assert!(load_with(&sources, |_| Available::Only("reset")).unwrap().warnings.is_empty());
     }
 
     #[test]
