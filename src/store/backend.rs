@@ -2,12 +2,12 @@
 
 use sqlx::{ColumnIndex, ConnectOptions, Database, Decode, Encode, Executor, Type};
 
+use super::charset::{Charset, narrow};
 use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
 use super::patience::Patience;
 use super::script::Script;
 use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
-use crate::limiter::subject::{Charset, narrow};
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
 /// task that asks one question at a time.

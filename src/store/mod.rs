@@ -10,6 +10,7 @@
 
 pub mod backend;
 pub mod backfill;
+mod charset;
 mod counters;
 pub mod dialect;
 pub mod maintenance;
