@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::net::TcpListener;
 
-use crate::config::Endpoint;
+use crate::config::{Endpoint, IN_THE_OPEN};
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -41,12 +41,15 @@ impl Opener {
     }
 
     /// One attempt at what is not open yet. Gives what was opened, and whether there is to be another attempt.
-    pub async fn attempt(&mut self) -> (Vec<TcpListener>, bool) {
+    /// `shows_names`: STATUS_TOKEN is set.
+    pub async fn attempt(&mut self, shows_names: bool) -> (Vec<TcpListener>, bool) {
         let (opened, rest) = self.open_all().await;
-        let address =
-            |listener: &TcpListener| listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
-        for address in opened.iter().map(address) {
+        for address in opened.iter().filter_map(|listener| listener.local_addr().ok()) {
             log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
+            // Of an address that was written this was said when it was read.
+            if shows_names && self.endpoint.name().is_some() && !address.ip().is_loopback() {
+                log::warn!("METRICS_LISTEN={}: {address} {IN_THE_OPEN}", self.endpoint);
+            }
         }
         let (problem, again) = match rest {
             Rest::Nothing => return (opened, false),
@@ -99,6 +102,8 @@ fn rest(mut failed: Vec<(SocketAddr, io::Error)>, is_any_open: bool) -> Rest {
         // `localhost` often means `::1` too where IPv6 is switched off.
         failed.retain(|(_, error)| !is_no_address_of_ours(error));
     }
+    // Name servers change the order: the same trouble is to be told in the same words.
+    failed.sort_by_key(|(address, _)| *address);
     match failed.first() {
         None => Rest::Nothing,
         Some((address, error)) if error.kind() == io::ErrorKind::PermissionDenied => Rest::Never(format!(
@@ -125,5 +130,14 @@ mod tests {
         assert!(matches!(rest(failed(Errno::EADDRINUSE), true), Rest::Later(_)));
         assert!(matches!(rest(failed(Errno::EACCES), false), Rest::Never(_)));
         assert_eq!(rest(Vec::new(), true), Rest::Nothing);
+    }
+
+    #[test]
+    fn the_same_trouble_has_the_same_words_in_whatever_order_the_addresses_come() {
+        let failed = |addresses: [&str; 2]| {
+            addresses.map(|address| (address.parse().unwrap(), io::Error::from(Errno::EADDRINUSE))).into()
+        };
+        let (one, other) = ("192.0.2.1:9464", "192.0.2.2:9464");
+        assert_eq!(rest(failed([one, other]), false), rest(failed([other, one]), false));
     }
 }

@@ -109,7 +109,7 @@ async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>) {
     let mut opener = Opener::new(listen);
     let mut tried = Some(tried);
     loop {
-        let (opened, again) = opener.attempt().await;
+        let (opened, again) = opener.attempt(site.api.door.has_token()).await;
         for listener in opened {
             tokio::spawn(accept(listener, site.clone(), room.clone()));
         }
