@@ -22,6 +22,7 @@ use crate::status::quotas;
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::{self, Bound};
 use crate::system::systemd::{self, ServiceManager};
+use crate::telemetry::FINDING;
 use crate::telemetry::http::{self, Site};
 use crate::telemetry::limited;
 use crate::telemetry::logging::{self, Logging};
@@ -81,8 +82,10 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let served = runtime.block_on(serve(&sources, config, &bound, &logging, &manager, connections));
     // What still runs had its time; a hung database must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    if let Err(failed) = &served {
-        log::error!("{}", failed.message);
+    match &served {
+        Err(Failed { exit: Exit::Config, message }) => log::error!(target: FINDING, "{message}"),
+        Err(failed) => log::error!("{}", failed.message),
+        Ok(_) => {}
     }
     manager.flush(MANAGER_PATIENCE);
     limited::report_all();
@@ -293,8 +296,8 @@ fn committer_ended(ended: Result<Result<(), CommitterError>, tokio::task::JoinEr
 
 fn log_finding(finding: &Finding) {
     match finding.severity {
-        Severity::Error => log::error!("{finding}"),
-        Severity::Warning => log::warn!("{finding}"),
+        Severity::Error => log::error!(target: FINDING, "{finding}"),
+        Severity::Warning => log::warn!(target: FINDING, "{finding}"),
     }
 }
 
