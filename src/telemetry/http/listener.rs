@@ -46,8 +46,7 @@ impl Opener {
         let (opened, rest) = self.open_all().await;
         for address in opened.iter().filter_map(|listener| listener.local_addr().ok()) {
             log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
-            // Of an address that was written this was said when it was read.
-            if shows_names && self.endpoint.name().is_some() && !address.ip().is_loopback() {
+            if shows_names && is_news_that_others_reach(address, &self.endpoint) {
                 log::warn!("METRICS_LISTEN={}: {address} {IN_THE_OPEN}", self.endpoint);
             }
         }
@@ -96,6 +95,11 @@ impl Opener {
     }
 }
 
+/// Of an address that was written it was said when it was read; what a name stands for is known only here.
+fn is_news_that_others_reach(address: SocketAddr, written: &Endpoint) -> bool {
+    written.name().is_some() && !address.ip().is_loopback()
+}
+
 /// What remains to be done about addresses that could not be opened.
 fn rest(mut failed: Vec<(SocketAddr, io::Error)>, is_any_open: bool) -> Rest {
     if is_any_open {
@@ -130,6 +134,14 @@ mod tests {
         assert!(matches!(rest(failed(Errno::EADDRINUSE), true), Rest::Later(_)));
         assert!(matches!(rest(failed(Errno::EACCES), false), Rest::Never(_)));
         assert_eq!(rest(Vec::new(), true), Rest::Nothing);
+    }
+
+    #[test]
+    fn it_is_said_of_a_name_when_others_reach_it() {
+        let (here, anywhere) = ("127.0.0.1:9464".parse().unwrap(), "192.0.2.7:9464".parse().unwrap());
+        let name = Endpoint::Name("status.example.com".to_owned(), 9464);
+        assert!(is_news_that_others_reach(anywhere, &name) && !is_news_that_others_reach(here, &name));
+        assert!(!is_news_that_others_reach(anywhere, &Endpoint::Address(anywhere)));
     }
 
     #[test]
