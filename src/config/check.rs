@@ -50,7 +50,7 @@ pub struct Effective {
 
 /// Reads and checks all settings.
 ///
-/// Blocks on files, and on name resolution when SOCKET has a host name, or METRICS_LISTEN beside STATUS_TOKEN.
+/// Blocks on files, and on name resolution when SOCKET has a host name.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     load_with(sources, |setting| setting.available)
 }
@@ -409,17 +409,12 @@ impl Checker<'_> {
                     ),
                 );
             }
-            // A name that has no address now is not listened on either.
-            let is_elsewhere = |listen: &Endpoint| {
-                listen.look_up().is_ok_and(|found| found.iter().any(|address| !address.ip().is_loopback()))
-            };
             match &listen {
                 None => self.warn("STATUS_TOKEN", "has no effect without METRICS_LISTEN"),
-                Some(listen) if is_elsewhere(listen) => self.warn(
-                    "METRICS_LISTEN",
-                    "is no loopback address, and there is no TLS: STATUS_TOKEN and names cross the network for all to read; \
-                     see docs/page.md for safer ways",
-                ),
+                // What a name stands for is known, and told, when it is listened on: nobody waits for name servers here.
+                Some(Endpoint::Address(address)) if !address.ip().is_loopback() => {
+                    self.warn("METRICS_LISTEN", crate::config::IN_THE_OPEN);
+                }
                 Some(_) => {}
             }
         }

@@ -1,14 +1,16 @@
 //! The HTTP listener of METRICS_LISTEN: `/metrics` for Prometheus, `/healthz` for load balancers, and the page for people.
 //!
 //! Whoever can connect may ask, so every side of a connection is bounded: how many there are, the size of a request's head,
-//! and the time that all of it takes. `listener` opens it. Only `api` names senders, to whom `token` admits; `host` keeps foreign web pages out;
-//! `lookout` reads the database for all viewers together; `page` is what a browser gets.
+//! and the time that all of it takes. `listener` opens it; `room` has the places. Only `api` names senders, to whom `token`
+//! admits; `host` keeps foreign web pages out; `lookout` reads the database for all viewers together; `page` is what a browser
+//! gets.
 
 mod api;
 mod host;
 mod listener;
 mod lookout;
 mod page;
+mod room;
 mod token;
 
 use std::convert::Infallible;
@@ -25,19 +27,20 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::api::Api;
 use self::listener::Opener;
 use self::lookout::Lookout;
+use self::room::{Guest, Room};
 use self::token::Doorkeeper;
 use super::limited::warn_limited;
 use super::metrics::Metrics;
 use crate::config::{self, Endpoint, Secret};
 use crate::limiter::terms::Terms;
 
-/// The most connections at once; others wait in the backlog. A browser keeps one or two open.
+/// The most connections at once; others wait. A browser keeps one or two open.
 pub const MOST_CONNECTIONS: usize = 64;
 /// So many places are for connections of one request each, so that viewers who stay keep no health check waiting.
 const PASSING: usize = 16;
@@ -105,11 +108,11 @@ impl Site {
 
 /// Opens what it is to listen on, and answers there.
 async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let room = Arc::new(Room::new(MOST_CONNECTIONS));
     let mut opener = Opener::new(listen);
     let mut tried = Some(tried);
     loop {
-        let (opened, again) = opener.attempt().await;
+        let (opened, again) = opener.attempt(site.api.door.has_token()).await;
         for listener in opened {
             tokio::spawn(accept(listener, site.clone(), room.clone()));
         }
@@ -123,17 +126,12 @@ async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>) {
     }
 }
 
-async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Room>) {
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let site = site.clone();
-                let may_stay = room.available_permits() >= PASSING;
-                tokio::spawn(async move {
-                    converse(stream, site, may_stay).await;
-                    drop(permit);
-                });
+                let Some(guest) = room.enter().await else { return };
+                tokio::spawn(converse(stream, site.clone(), guest));
             }
             Err(error) => {
                 warn_limited("status", format_args!("METRICS_LISTEN: cannot accept a connection: {error}"));
@@ -143,24 +141,31 @@ async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Semaphore>) {
     }
 }
 
-async fn converse(stream: TcpStream, site: Arc<Site>, may_stay: bool) {
+async fn converse(stream: TcpStream, site: Arc<Site>, guest: Arc<Guest>) {
     let service = service_fn(|request| {
+        guest.asks();
         let site = site.clone();
         async move { Ok::<_, Infallible>(site.answer(&request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
-        .keep_alive(may_stay)
+        .keep_alive(guest.free >= PASSING)
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let ended = match tokio::time::timeout(CONNECTION_PATIENCE, connection.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(LAST_PATIENCE, connection).await.unwrap_or(Ok(()))
+    let conversation = async {
+        match tokio::time::timeout(CONNECTION_PATIENCE, connection.as_mut()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(LAST_PATIENCE, connection).await.unwrap_or(Ok(()))
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = conversation => ended,
+        () = guest.is_sent_away() => return,
     };
     if let Err(error) = ended {
         log::debug!("METRICS_LISTEN: {error}");
