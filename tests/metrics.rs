@@ -205,6 +205,17 @@ fn viewers_who_stay_keep_no_health_check_waiting() {
 }
 
 #[test]
+fn a_crowd_that_says_nothing_keeps_no_health_check_waiting() {
+    let (_daemon, address) = start(Setup::sqlite());
+    let silent: Vec<TcpStream> = (0..3 * MOST_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let began = Instant::now();
+    assert_eq!(get(address, "/healthz").status(), 200);
+    // Whoever is silent for five seconds is let go in any case.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(silent);
+}
+
+#[test]
 fn an_address_that_is_taken_is_named_and_tried_again_while_mail_goes_on() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();

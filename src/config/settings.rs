@@ -276,7 +276,7 @@ pub const SECTIONS: &[Section] = &[
                 example: "postfix",
                 reload: false,
                 environment: false,
-                help: "The group to go on with; when not set, the user's own. Read from this file only.",
+                help: "The group to go on with, never root's; when not set, the user's own. Read from this file only.",
                 ..ROW
             },
         ],

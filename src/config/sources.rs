@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +23,7 @@ const NAMED_UNKNOWN: usize = 20;
 
 /// Where to look for settings. Keep it for a reload: what it says is true for the whole life of the process, also after
 /// privileges were dropped.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sources {
     /// The file named on the command line; it has to exist.
     pub explicit: Option<PathBuf>,
@@ -50,6 +51,17 @@ pub(super) struct Values {
     pub given: BTreeMap<String, Given>,
     /// The environment, for what is no setting (STATE_DIRECTORY). Values that are not UTF-8 are left out.
     pub environment: HashMap<String, String>,
+}
+
+/// Without the environment, which may hold DB_PASSWORD.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("explicit", &self.explicit)
+            .field("search", &self.search)
+            .field("is_root", &self.is_root)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sources {
@@ -245,5 +257,12 @@ mod tests {
         sources.explicit = Some(path("a"));
         let missing = load(&sources).unwrap_err().to_string();
         assert!(missing.ends_with("No such file or directory (os error 2); name an existing file with --config"));
+    }
+
+    #[test]
+    fn a_debug_print_shows_no_secret_of_the_environment() {
+        let sources = Sources::new(None, [("DB_PASSWORD", "hunter2")], false);
+        let shown = format!("{sources:?}");
+        assert!(!shown.contains("hunter2") && shown.contains(SYSTEM_FILE), "{shown}");
     }
 }

@@ -11,14 +11,15 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::Site;
 use super::listener::Opener;
+use super::room::{Guest, Room};
 use crate::config::Endpoint;
 use crate::telemetry::limited::warn_limited;
 
-/// The most connections at once; others wait in the backlog. A browser keeps one or two open.
+/// The most connections at once; others wait. A browser keeps one or two open.
 pub const MOST_CONNECTIONS: usize = 64;
 /// So many places are for connections of one request each, so that viewers who stay keep no health check waiting.
 const PASSING: usize = 16;
@@ -35,11 +36,11 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Opens what it is to listen on, and answers there.
 pub async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let room = Arc::new(Room::new(MOST_CONNECTIONS));
     let mut opener = Opener::new(listen);
     let mut tried = Some(tried);
     loop {
-        let (opened, again) = opener.attempt().await;
+        let (opened, again) = opener.attempt(site.page.has_token()).await;
         for listener in opened {
             tokio::spawn(accept(listener, site.clone(), room.clone()));
         }
@@ -53,17 +54,12 @@ pub async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>
     }
 }
 
-async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Semaphore>) {
+async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Room>) {
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let site = site.clone();
-                let may_stay = room.available_permits() >= PASSING;
-                tokio::spawn(async move {
-                    converse(stream, site, may_stay).await;
-                    drop(permit);
-                });
+                let Some(guest) = room.enter().await else { return };
+                tokio::spawn(converse(stream, site.clone(), guest));
             }
             Err(error) => {
                 warn_limited("status", format_args!("METRICS_LISTEN: cannot accept a connection: {error}"));
@@ -73,24 +69,31 @@ async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Semaphore>) {
     }
 }
 
-async fn converse(stream: TcpStream, site: Arc<Site>, may_stay: bool) {
+async fn converse(stream: TcpStream, site: Arc<Site>, guest: Arc<Guest>) {
     let service = service_fn(|request| {
+        guest.asks();
         let site = site.clone();
         async move { Ok::<_, Infallible>(site.answer(&request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_PATIENCE)
-        .keep_alive(may_stay)
+        .keep_alive(guest.free >= PASSING)
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let ended = match tokio::time::timeout(CONNECTION_PATIENCE, connection.as_mut()).await {
-        Ok(ended) => ended,
-        Err(_) => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(LAST_PATIENCE, connection).await.unwrap_or(Ok(()))
+    let conversation = async {
+        match tokio::time::timeout(CONNECTION_PATIENCE, connection.as_mut()).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(LAST_PATIENCE, connection).await.unwrap_or(Ok(()))
+            }
         }
+    };
+    let ended = tokio::select! {
+        ended = conversation => ended,
+        () = guest.is_sent_away() => return,
     };
     if let Err(error) = ended {
         log::debug!("METRICS_LISTEN: {error}");

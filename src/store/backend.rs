@@ -97,6 +97,17 @@ impl<D: Dialect> Backend<D> {
             self.connection = Some(connection);
         }
     }
+
+    /// Does something on the connection, and keeps the connection if it is still good.
+    pub(super) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut ConnectionOf<D>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = work(&mut connection).await.map_err(|error| failure::<D>(&error));
+        self.put_back(connection, &result);
+        result
+    }
 }
 
 impl<D: Dialect> Backend<D>

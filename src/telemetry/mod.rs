@@ -13,3 +13,6 @@ pub mod throttle;
 
 /// The log target of decision lines: the queue id is the first thing on them, whatever LOG_MSG_PREFIX says.
 pub const DECISION: &str = "decision";
+
+/// The log target of what is wrong with settings: it quotes them, so it is for the log alone and for no error report.
+pub const FINDING: &str = "finding";

@@ -1,7 +1,7 @@
 //! METRICS_LISTEN, STATUS_TOKEN: what is shown, where and to whom.
 
 use super::{Checked, Checker};
-use crate::config::{Endpoint, Status, settings, values};
+use crate::config::{Endpoint, IN_THE_OPEN, Status, settings, values};
 
 /// A STATUS_TOKEN that nobody guesses has so many characters, at least.
 const MIN_TOKEN_CHARS: usize = 16;
@@ -30,17 +30,12 @@ impl Checker<'_> {
                     ),
                 );
             }
-            // A name that has no address now is not listened on either.
-            let is_elsewhere = |listen: &Endpoint| {
-                listen.look_up().is_ok_and(|found| found.iter().any(|address| !address.ip().is_loopback()))
-            };
             match &listen {
                 None => self.warn("STATUS_TOKEN", "has no effect without METRICS_LISTEN"),
-                Some(listen) if is_elsewhere(listen) => self.warn(
-                    "METRICS_LISTEN",
-                    "is no loopback address, and there is no TLS: STATUS_TOKEN and names cross the network for all to read; \
-                     see docs/page.md for safer ways",
-                ),
+                // What a name stands for is known, and told, when it is listened on: nobody waits for name servers here.
+                Some(Endpoint::Address(address)) if !address.ip().is_loopback() => {
+                    self.warn("METRICS_LISTEN", IN_THE_OPEN);
+                }
                 Some(_) => {}
             }
         }

@@ -49,6 +49,11 @@ impl Page {
         Ok(Page { own_name, api: Api { metrics, door: Doorkeeper::new(token), lookout } })
     }
 
+    /// Whether names are shown to whoever has the token.
+    pub fn has_token(&self) -> bool {
+        self.api.door.has_token()
+    }
+
     /// Whatever this is, a browser is told to be strict with it.
     pub async fn answer<B>(&self, request: &Request<B>) -> Reply {
         let mut response = self.found(request).await;
