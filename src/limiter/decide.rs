@@ -81,13 +81,9 @@ pub struct StandsFor {
 }
 
 impl Policy {
-    /// The longest window that a decision looks at; none where counters are all.
+    /// See [`limit::longest_window`].
     pub fn longest_window(&self) -> Option<Duration> {
-        let quota = match self.window {
-            Window::Reset => None,
-            Window::Sliding(window) => Some(window),
-        };
-        quota.max(limit::longest_window(&self.limits))
+        limit::longest_window(self.window, &self.limits)
     }
 
     /// Whether a decision looks at networks.
