@@ -20,7 +20,8 @@ check "the cleanup's sandbox is as tight" inside systemd-analyze security --thre
 # Off in hardened systems and some containers, where the service would then not start at all.
 check "the service asks for no user namespace" prints no property PrivateUsers
 check "nor does the cleanup" prints no property PrivateUsers policyd-rate-guard-cleanup.service
-check "the units are written well" prints '' inside systemd-analyze verify $units policyd-rate-guard-cleanup.service
+check "the units are written well" prints '' inside systemd-analyze verify $units \
+    policyd-rate-guard-cleanup.service policyd-rate-guard-cleanup-retry.timer
 as_the_service() { inside nsenter --target "$(main_pid)" --mount --setuid "$uid" "$@"; }
 check "the service sees its own directory" as_the_service ls "$(dirname "$database")"
 check "the service does not see the mail queue" contains 'Permission denied' as_the_service ls /var/spool/postfix
