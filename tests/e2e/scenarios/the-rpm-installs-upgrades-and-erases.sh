@@ -24,6 +24,17 @@ check "the edited settings are kept" inside grep -q '^QUOTA=4242' "$settings"
 check "the new ones lie beside them" inside grep -q 'version 99' "$settings.rpmnew"
 check "the new ones are not for everybody either" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings.rpmnew"
 
+# Settings that a reload would refuse.
+upgrade() { inside rpm --upgrade --nodeps --replacepkgs "/root/$(basename -- "$newer")" > "$results/upgrade" 2>&1; }
+old_pid=$(main_pid)
+inside_sh "echo 'QUOTA=many' >> $settings"
+check "with a wrong setting the upgrade goes through" upgrade
+check "it says that nothing was restarted" grep -F 'not restarted' "$results/upgrade"
+check "what ran before runs on" prints "$old_pid" main_pid
+inside sed -i '/^QUOTA=many/d' "$settings"
+check "with it mended the upgrade goes through" upgrade
+check "the new version runs" eventually 10 runs_anew "$old_pid"
+
 check "it is erased" inside rpm --erase $package
 check "nothing of it runs" inactive $units
 check "no process is left" fails inside pgrep --full /usr/sbin/policyd-rate-guard
