@@ -117,6 +117,31 @@ inactive() { ! inside systemctl is-active --quiet "$@"; }
 enabled() { local unit; for unit in "$@"; do inside systemctl is-enabled "$unit" || return 1; done; }
 disabled() { ! inside systemctl is-enabled --quiet "$@"; }
 
+# --- PolicydRateGuard
+
+# A running installation of it, which main.cf asks.
+old_units="policyd-rate-guard.service policyd-rate-guard-cleanup.timer"
+start_predecessor() {
+    inside systemctl start mariadb.service
+    tar -C "$e2e/policydrateguard" --owner=0 --group=0 -cf - etc opt | inside tar -C / --no-overwrite-dir -xf -
+    inside_sh 'mysql < /opt/policyd-rate-guard/tables.sql
+        install -d -o postfix -g postfix -m 0750 /var/log/policyd-rate-guard
+        runuser -u postfix -- sh -c "echo a line of the old program > /var/log/policyd-rate-guard/policyd-rate-guard.log"
+        systemctl daemon-reload'
+    # shellcheck disable=SC2086  # one word for each unit
+    inside systemctl --quiet enable --now $old_units
+    set_main_cf 'smtpd_data_restrictions = check_policy_service { inet:127.0.0.1:10033, default_action=DUNNO }'
+}
+drop_predecessors_database() {
+    inside_sh "mysql --execute \"DROP DATABASE \\\`policyd-rate-guard\\\`; DROP USER 'policyd'@'localhost'\"; systemctl stop mariadb.service"
+}
+
+# switch_over FILE: the commands that an installation has printed into it, one after the other.
+switch_over() {
+    grep -E '^    [a-z]' "$1" > "$RIG_ROOT/root/switch" && inside sh -e -x /root/switch && inside rm /root/switch
+}
+its_logrotate_rule_is_there() { diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"; }
+
 # --- Postfix
 
 # The lines that the package hands out for main.cf.
