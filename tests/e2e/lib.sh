@@ -201,15 +201,17 @@ identity() {
 
 # --- the machine between scenarios
 
-# What the package could leave behind: files, and directories of its name. Logs of others, caches, and the bookkeeping of
-# dpkg, rpm, ucf and systemd are not looked at.
+# What the package could leave behind: files, and directories of its name. In the books of ucf and systemd, only what bears its
+# name; ucf's also have it in their text. Logs of others, caches, and the books of dpkg and rpm are not looked at.
 machine_files() {
     inside find /etc /opt /usr /var /root -xdev \
-        \( -path /var/lib/dpkg -o -path /var/lib/ucf -o -path /root/.rpmdb -o -path /var/lib/mysql -o -path /var/lib/systemd \
+        \( -path /var/lib/dpkg -o -path /root/.rpmdb -o -path /var/lib/mysql \
         -o -path /var/lib/apt -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp \
         -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/etc/*-' -o -path /root/debs \
         -o -path '/root/*.deb' -o -path '/root/*.rpm' -o -path '/var/spool/postfix/*/*' \) -prune \
+        -o \( -path '/var/lib/ucf/*' -o -path '/var/lib/systemd/*' \) ! -name '*rate*guard*' \
         -o \( ! -type d -o -name '*rate*guard*' \) -print | sort
+    inside grep -s rate-guard /var/lib/ucf/hashfile /var/lib/ucf/registry || :
 }
 
 # After each scenario, whatever became of it.
@@ -223,7 +225,7 @@ leave_clean() {
         systemctl stop policyd-rate-guard.service policyd-rate-guard.socket policyd-rate-guard-cleanup.timer 2> /dev/null || :
         systemctl reset-failed
         rm -rf /etc/policyd-rate-guard /etc/logrotate.d/policyd-rate-guard* /var/lib/policyd-rate-guard /var/log/policyd-rate-guard \
-            /var/spool/postfix/rateguard /opt/policyd-rate-guard /root/PolicydRateGuard
+            /var/lib/systemd/timers/stamp-policyd-rate-guard* /var/spool/postfix/rateguard /opt/policyd-rate-guard /root/PolicydRateGuard
         postconf -X smtpd_data_restrictions
         systemctl reload postfix
         postsuper -d ALL
