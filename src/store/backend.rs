@@ -176,13 +176,18 @@ where
         let mut connection = self.take_connection().await?;
         let senders: Vec<(&str, String)> =
             senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();
-        let looked = async {
-            if counters::is_table_locked::<D>(&mut connection).await? {
-                return Err(Failure::Away("somebody has locked the table ratelimits".to_owned()));
-            }
-            counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error))
+        let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
+        self.put_back(connection, &result);
+        result
+    }
+
+    pub async fn table_is_free(&mut self) -> Result<(), Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = match counters::is_table_locked::<D>(&mut connection).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Failure::Away("somebody has locked the table ratelimits".to_owned())),
+            Err(failure) => Err(failure),
         };
-        let result = looked.await;
         self.put_back(connection, &result);
         result
     }

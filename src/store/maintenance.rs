@@ -6,7 +6,7 @@ use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBui
 use super::Failure;
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect, failure};
-use crate::limiter::window::minute_of;
+use crate::limiter::window::{CLOCKS_DIFFER, minute_of};
 
 /// Rows changed or deleted by one statement: a few milliseconds' work, for which nobody waits long.
 const ROWS: i64 = 1000;
@@ -136,7 +136,8 @@ where
         self.run(async |connection| set_meta::<D>(connection, name, value).await).await
     }
 
-    /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later.
+    /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later. A time that was noted
+    /// by a clock far ahead is none.
     pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<bool, Failure> {
         self.run(async |connection| {
             let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
@@ -146,7 +147,8 @@ where
             transaction.execute(sql.build()).await?;
             let mut times = [RESETTING, LAST_RESET].map(|name| (name, 0));
             for (name, time) in &mut times {
-                *time = meta::<D>(&mut transaction, name).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
+                let noted = meta::<D>(&mut transaction, name).await?.and_then(|text| text.parse().ok());
+                *time = noted.filter(|&noted| noted <= now.saturating_add(CLOCKS_DIFFER)).unwrap_or(0);
             }
             let [(_, moved), (_, reset)] = times;
             if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_PATIENCE)) {
