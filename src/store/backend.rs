@@ -2,12 +2,12 @@
 
 use sqlx::{ColumnIndex, ConnectOptions, Database, Decode, Encode, Executor, Type};
 
+use super::charset::{Charset, narrow};
 use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
 use super::patience::Patience;
 use super::script::Script;
 use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
-use crate::limiter::subject::{Charset, narrow};
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
 /// task that asks one question at a time.
@@ -96,6 +96,17 @@ impl<D: Dialect> Backend<D> {
         if !matches!(result, Err(Failure::Away(_) | Failure::Unknown(_))) {
             self.connection = Some(connection);
         }
+    }
+
+    /// Does something on the connection, and keeps the connection if it is still good.
+    pub(super) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut ConnectionOf<D>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = work(&mut connection).await.map_err(|error| failure::<D>(&error));
+        self.put_back(connection, &result);
+        result
     }
 }
 

@@ -10,10 +10,12 @@
 
 pub mod backend;
 pub mod backfill;
+mod charset;
 mod counters;
 pub mod dialect;
 pub mod maintenance;
 mod messages;
+mod meta;
 pub mod migrate;
 mod mysql;
 pub mod notices;
@@ -22,6 +24,7 @@ pub mod policyd;
 mod postgres;
 pub mod refusals;
 pub mod report;
+mod reset;
 mod script;
 pub mod senders;
 mod sqlite;

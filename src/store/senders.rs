@@ -4,11 +4,12 @@
 use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
 
 use super::backend::Backend;
+use super::charset::narrow;
 use super::dialect::{ConnectionOf, Dialect};
 use super::maintenance::Worked;
 use super::script::Script;
 use super::{Failure, UsageRow, usage};
-use crate::limiter::subject::{domain_key, narrow};
+use crate::limiter::subject::domain_key;
 use crate::limiter::window::{CLOCKS_DIFFER, minute_of};
 
 /// Rows that one statement of a chunk changes or deletes.
