@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use policyd_rate_guard::telemetry::http::MOST_CONNECTIONS;
+use policyd_rate_guard::http::MOST_CONNECTIONS;
 use support::client::{Client, Request};
 use support::daemon::{Daemon, Setup};
 use support::http::{self, get};

@@ -9,6 +9,7 @@ mod endpoint;
 pub mod env_file;
 mod finding;
 mod lists;
+mod password;
 mod restart;
 pub mod settings;
 mod sources;
