@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::unistd::User;
 use serde::Serialize;
 
+use super::database::runtime;
 use super::query::{self, PACKAGED_SOCKET};
 use super::{print, print_json};
 use crate::cli;
@@ -122,11 +123,7 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
             }
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
-    runtime.block_on(database(config, findings));
+    runtime()?.block_on(database(config, findings));
     Ok(())
 }
 

@@ -55,11 +55,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let identity = Identity::for_root(&config.sockets).map_err(|error| os_error(&error))?;
     let bound = sockets::listen(&config.sockets, identity.as_ref()).map_err(|error| os_error(&error))?;
     let descriptors = privileges::raise_open_files().unwrap_or(1024);
-    if let Some(identity) = &identity {
-        privileges::drop_to(identity).map_err(|error| os_error(&error))?;
-    }
-    privileges::close_umask();
-    privileges::not_dumpable().map_err(|error| os_error(&error))?;
+    privileges::withdraw(identity.as_ref()).map_err(|error| os_error(&error))?;
     let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
         .map_err(|error| Failed::new(Exit::IoError, error))?;
     logging::log_panics();
