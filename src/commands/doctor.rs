@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::unistd::User;
 use serde::Serialize;
 
+use super::daemon;
 use super::database::runtime;
 use super::query::{self, PACKAGED_SOCKET};
 use super::{print, print_json};
@@ -24,6 +25,7 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::limit::Measure;
 use crate::store::Store;
 use crate::system::privileges;
+use crate::telemetry::metrics::DATABASE_AWAY;
 
 /// For one socket, and for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +38,7 @@ const SHADOWING_UNITS: [&str; 3] = [
 /// Where its logrotate file stands in the place of ours.
 const SHADOWING_LOGROTATE: &str = "/etc/logrotate.d/policyd-rate-guard";
 const SOCKET_UNIT: &str = "policyd-rate-guard.socket";
+const SERVICE_UNIT: &str = "policyd-rate-guard.service";
 /// What each unit of ours has among its `Documentation=`.
 const MANUAL_PAGE: &str = "man:policyd-rate-guard";
 
@@ -123,8 +126,23 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
             }
         }
     }
-    runtime()?.block_on(database(config, findings));
+    let in_reach = runtime()?.block_on(database(config, findings));
+    // What it cannot reach either needs no second finding.
+    if in_reach && is_counting_in_memory(config) == Some(true) {
+        findings.push(not_counting(&Store::reading(&config.database).place()));
+    }
     Ok(())
+}
+
+/// Whether the running daemon has lost the database, by its own word; none if there is nobody to ask. What is seen from here
+/// may differ: the daemon writes, and lives in its unit's sandbox.
+fn is_counting_in_memory(config: &Config) -> Option<bool> {
+    let metrics = config.status.listen.as_ref().map(|listen| daemon::read(&daemon::agent(), &daemon::address(listen)));
+    if let Some(Ok(daemon)) = metrics {
+        return Some(!daemon.database_up);
+    }
+    let shown = Command::new("systemctl").args(["show", "--value", "-p", "StatusText", SERVICE_UNIT]).output().ok()?;
+    Some(String::from_utf8_lossy(&shown.stdout).contains(DATABASE_AWAY))
 }
 
 /// What systemd hands over; nothing where there is no systemd.
@@ -202,7 +220,8 @@ fn for_selinux(path: &Path) -> Option<Finding> {
     selinux::judge(&enforce, directory, &String::from_utf8_lossy(&context.stdout))
 }
 
-async fn database(config: &Config, findings: &mut Vec<Finding>) {
+/// Whether it can be reached.
+async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let mut store = Store::reading(&config.database);
     let place = store.place();
     let looked = async {
@@ -212,6 +231,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) {
         Ok::<_, crate::store::migrate::MigrateError>((pending, reset))
     };
     let looked = tokio::time::timeout(PATIENCE, looked).await;
+    let in_reach = matches!(looked, Ok(Ok(_)));
     match looked {
         Err(_) => findings.push(unreachable(&place, &format!("no answer within {} s", PATIENCE.as_secs()))),
         Ok(Err(error)) => findings.push(unreachable(&place, &error.to_string())),
@@ -229,7 +249,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) {
                     "not-reset",
                     format!("the counters were last reset {hours} hours ago"),
                     "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
-                    format!("{timer}, or set QUOTA_WINDOW=24h, whose quotas need no timer"),
+                    format!("{timer}; with QUOTA_WINDOW=24h quotas need no reset, but old rows still go by that timer"),
                 ),
                 Window::Sliding(_) => Finding::advice(
                     "not-cleaned",
@@ -242,6 +262,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) {
         Ok(Ok(_)) => {}
     }
     store.abandon();
+    in_reach
 }
 
 fn unreachable(place: &str, reason: &str) -> Finding {
@@ -250,6 +271,20 @@ fn unreachable(place: &str, reason: &str) -> Finding {
         format!("{place}: {reason}"),
         "While the database is away each sender is only counted in the daemon's memory.",
         "start the database, or correct the DB_* settings".to_owned(),
+    )
+}
+
+fn not_counting(place: &str) -> Finding {
+    Finding::problem(
+        "not-counting",
+        format!("{place}: it can be read from here, but the daemon says: {DATABASE_AWAY}"),
+        "Each sender is only counted in the daemon's memory. The disk may be full, the server read-only, a right to write \
+         missing; or the path of DB_DATABASE or DB_SOCKET lies outside of what the unit may write and see.",
+        format!(
+            "`journalctl -t policyd-rate-guard` has what the database answered. The unit may write below \
+             /var/lib/policyd-rate-guard, and has a /tmp of its own and no /home: move the file or the socket, or \
+             `systemctl edit {SERVICE_UNIT}` and allow its directory with ReadWritePaths=. After a change of DB_*: restart"
+        ),
     )
 }
 

@@ -3,6 +3,7 @@
 pub mod check;
 mod cleanup;
 mod completions;
+mod daemon;
 mod database;
 mod doctor;
 mod import;

@@ -70,7 +70,7 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let terms = super::database::terms(config);
     let policy = terms.policy.clone();
     let store = Store::reading(&config.database);
-    let asked = config.status.listen.as_ref().map(daemon::address);
+    let asked = config.status.listen.as_ref().map(super::daemon::address);
     let figures = Figures { place: store.place(), daemon: own(asked.as_ref()), ..Figures::default() };
     let (wanted, wishes) = watch::channel(Wanted::default());
     let (sender, reports) = mpsc::channel(4);
