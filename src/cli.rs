@@ -39,6 +39,9 @@ pub enum Command {
     Cleanup(Cleanup),
 
     /// Bring the database's tables to this version of the program.
+    ///
+    /// The daemon does so itself when it starts, but for what takes minutes on a large table of PolicydRateGuard: an index.
+    /// Mail goes on meanwhile.
     Migrate(Migrate),
 
     /// Check the settings and the lists that they name, and show the settings as they are in effect.
@@ -133,7 +136,7 @@ pub enum Recent {
 
 #[derive(Debug, Args)]
 pub struct Migrate {
-    /// Only list the migrations and whether the database has them.
+    /// Only list the migrations and whether the database has them, and what tables of PolicydRateGuard lack.
     #[arg(long)]
     pub status: bool,
 

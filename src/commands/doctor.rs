@@ -24,6 +24,7 @@ use crate::doctor::{Finding, Severity, access, handed, selinux};
 use crate::exit::{Exit, Failed};
 use crate::limiter::limit::Measure;
 use crate::store::Store;
+use crate::store::migrate::{MigrateError, Step};
 use crate::system::privileges;
 use crate::telemetry::metrics::DATABASE_AWAY;
 
@@ -225,44 +226,68 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let mut store = Store::reading(&config.database);
     let place = store.place();
     let looked = async {
-        let pending: Vec<String> =
-            store.migrations().await?.into_iter().filter(|step| !step.applied).map(|step| step.name).collect();
-        let reset = if pending.is_empty() { store.last_reset().await? } else { None };
-        Ok::<_, crate::store::migrate::MigrateError>((pending, reset))
+        let pending = store.migrations().await?.into_iter().filter(|step| !step.applied);
+        let (slow, needed): (Vec<Step>, Vec<Step>) = pending.partition(|step| step.slow);
+        let reset = if needed.is_empty() { store.last_reset().await? } else { None };
+        Ok::<_, MigrateError>((needed, slow, reset))
     };
     let looked = tokio::time::timeout(PATIENCE, looked).await;
-    let in_reach = matches!(looked, Ok(Ok(_)));
-    match looked {
-        Err(_) => findings.push(unreachable(&place, &format!("no answer within {} s", PATIENCE.as_secs()))),
-        Ok(Err(error)) => findings.push(unreachable(&place, &error.to_string())),
-        Ok(Ok((pending, _))) if !pending.is_empty() => findings.push(Finding::problem(
+    store.abandon();
+    let why = match looked {
+        Ok(Ok((needed, slow, reset))) => {
+            findings.extend(tables(&place, &needed, &slow));
+            findings.extend(reset.and_then(|reset| overdue(config.quota.window, (breaker::now() - reset).max(0))));
+            return true;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    findings.push(unreachable(&place, &why));
+    false
+}
+
+/// What the tables lack: what nothing is counted without, or what only takes time.
+fn tables(place: &str, needed: &[Step], slow: &[Step]) -> Option<Finding> {
+    let lack = |steps: &[Step]| {
+        let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        format!("{place}: the tables lack {}", names.join(", "))
+    };
+    if !needed.is_empty() {
+        return Some(Finding::problem(
             "not-migrated",
-            format!("{place}: the tables lack {}", pending.join(", ")),
+            lack(needed),
             "The daemon makes them when it starts; until then nothing is counted.",
             "policyd-rate-guard migrate".to_owned(),
-        )),
-        Ok(Ok((_, Some(reset)))) if breaker::now() - reset > RESET_OVERDUE => {
-            let hours = (breaker::now() - reset) / 3600;
-            let timer = "systemctl enable --now policyd-rate-guard-cleanup.timer";
-            findings.push(match config.quota.window {
-                Window::Reset => Finding::problem(
-                    "not-reset",
-                    format!("the counters were last reset {hours} hours ago"),
-                    "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
-                    format!("{timer}; with QUOTA_WINDOW=24h quotas need no reset, but old rows still go by that timer"),
-                ),
-                Window::Sliding(_) => Finding::advice(
-                    "not-cleaned",
-                    format!("`cleanup` has not run for {hours} hours"),
-                    "It deletes what is past its retention: without it the tables grow for ever.",
-                    timer.to_owned(),
-                ),
-            });
-        }
-        Ok(Ok(_)) => {}
+        ));
     }
-    store.abandon();
-    in_reach
+    (!slow.is_empty()).then(|| {
+        Finding::advice(
+            "no-index",
+            lack(slow),
+            "All of a large table is read where a part would do: by `cleanup`, `sender show`, `watch` and the page.",
+            "policyd-rate-guard migrate, which may take minutes; mail goes on meanwhile".to_owned(),
+        )
+    })
+}
+
+/// Whether the last reset, so many seconds ago, was too long ago.
+fn overdue(window: Window, ago: i64) -> Option<Finding> {
+    let hours = ago / 3600;
+    let timer = "systemctl enable --now policyd-rate-guard-cleanup.timer";
+    (ago > RESET_OVERDUE).then(|| match window {
+        Window::Reset => Finding::problem(
+            "not-reset",
+            format!("the counters were last reset {hours} hours ago"),
+            "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
+            format!("{timer}; with QUOTA_WINDOW=24h quotas need no reset, but old rows still go by that timer"),
+        ),
+        Window::Sliding(_) => Finding::advice(
+            "not-cleaned",
+            format!("`cleanup` has not run for {hours} hours"),
+            "It deletes what is past its retention: without it the tables grow for ever.",
+            timer.to_owned(),
+        ),
+    })
 }
 
 fn unreachable(place: &str, reason: &str) -> Finding {
