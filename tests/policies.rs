@@ -186,6 +186,17 @@ fn one_recipient_more_than_was_refused_lets_nothing_through() {
 
 /// The first recipient of a message is refused for its message; the next is one of the same message.
 #[test]
+fn what_was_refused_before_the_reset_is_judged_whole_after_it() {
+    let daemon = Setup::sqlite().setting("QUOTA", "10").start();
+    let data = |message: u32, count| Request::data(ALICE, count).instance(format_args!("{message}"));
+    let mut client = daemon.connect();
+    assert!((1..=5).all(|message| client.ask(&data(message, 11)) == BLOCKED));
+    assert!(daemon.setup().run("cleanup", &[]).status.success());
+    let answers: Vec<String> = (1..=5).map(|message| client.ask(&data(message, 12))).collect();
+    assert_eq!(answers, [BLOCKED; 5], "60 recipients of a quota of 10");
+}
+
+#[test]
 fn the_next_recipient_of_a_refused_message_is_judged_as_that_message() {
     let daemon = Setup::sqlite().setting("LIMITS", "2 messages/1h DEFER slow down").start();
     let mut client = daemon.connect();

@@ -162,6 +162,11 @@ mod run {
         let through = daemon.database().select(&["SUM(recipients)"], &format!("FROM {usage}"));
         assert_eq!(through, [["10"]], "all that was let through is remembered");
         assert_eq!(daemon.database().messages(ALICE).len(), 19);
+        // On a host whose clock was a day ahead.
+        daemon.database().execute("UPDATE ratelimits SET window_from = window_from + 86400");
+        assert_eq!(accepted(&mut client, ALICE, 1), 0, "what was let through counts");
+        told(daemon.setup(), &["reset", ALICE]);
+        assert_eq!(accepted(&mut client, ALICE, 4), 3);
         let (status, _, stderr) = sender(daemon.setup(), &["reset", "nobody@example.com"]);
         assert!(status == NO_USER && stderr.contains("nobody@example.com"), "{status} {stderr}");
     }

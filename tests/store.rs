@@ -405,6 +405,11 @@ fn a_reset_that_did_not_come_to_its_end_is_done_again(place: &Place) {
     assert!(runtime.block_on(store.claim_reset(NOW + 301, unless)).unwrap(), "the last one gave up");
     runtime.block_on(store.end_reset(Some(NOW + 301))).unwrap();
     assert!(!runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap(), "done");
+    // By a host whose clock is a little ahead, and by one whose clock was a year ahead.
+    runtime.block_on(store.end_reset(Some(NOW + 1800))).unwrap();
+    assert!(!runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
+    runtime.block_on(store.end_reset(Some(NOW + 31_536_000))).unwrap();
+    assert!(runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
 }
 
 fn migrations_run_once_also_when_several_start_together(place: &Place) {

@@ -21,6 +21,7 @@ use crate::config::{self, Window};
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
+use crate::telemetry::decision::escaped;
 use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::Metrics;
 
@@ -34,13 +35,16 @@ const START_PATIENCE: Duration = Duration::from_secs(1);
 pub const RESET_OVERDUE: i64 = 26 * 60 * 60;
 /// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
 const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
-/// So many unseen locks in a row are no row's. Where it is a single row that somebody holds unseen, one of two halves of a
-/// part goes through, so there are never more than two in a row.
+/// So many unseen locks in a row are taken for a table's. Where it is a single row that somebody holds unseen, one of two
+/// halves of a part goes through, so there are no more than two in a row. Where nobody else sends there is no other half:
+/// then the one sender is judged from memory, which is better than not at all.
 const UNSEEN_LOCKS_OF_A_TABLE: u32 = 3;
 /// The least time a transaction gets.
 const LATE: Duration = Duration::from_millis(500);
-/// How often a part is tried at once when the database asks for it. What fails every time is split: a sender whose row cannot
-/// be written in peace is tried again on its own, round after round, and nobody waits for it.
+/// The most time a transaction gets, however patient Postfix is: a database that takes longer is away.
+const MOST_PATIENT: Duration = Duration::from_secs(10);
+/// How often a part is tried at once when the database asks for it. What fails every time is split, until the sender whose row
+/// cannot be written in peace is found.
 const TRIES_AT_ONCE: u32 = 3;
 /// Between two looks at rows that somebody else holds, and two tries of what the database asks to try again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
@@ -61,6 +65,9 @@ pub struct Committer {
     parked: Vec<Charge>,
     /// Senders whose rows somebody else held when last looked at.
     held: HashSet<String>,
+    /// Senders whose rows could not be written in peace when last tried. They are tried apart, once a round and after all
+    /// others, who must not wait for them.
+    contended: HashSet<String>,
     /// How often in a row the database said that something is locked, and nobody was seen to hold it.
     unseen_locks: u32,
     started: Instant,
@@ -81,9 +88,10 @@ impl Heartbeat {
         (self.beat)();
     }
 
-    /// For a round of many parts, each of which is progress.
+    /// For a round of many parts, each of which is progress. Early enough that a part may take as long as
+    /// [`Committer::longest`] a few times.
     fn beat_if_due(&mut self, now: Instant) {
-        if now.duration_since(self.last) >= self.interval {
+        if now.duration_since(self.last) >= self.interval / 4 {
             self.beat();
         }
     }
@@ -145,6 +153,7 @@ impl Committer {
             histories: Histories::default(),
             parked: Vec::new(),
             held: HashSet::new(),
+            contended: HashSet::new(),
             unseen_locks: 0,
             started: Instant::now(),
             heartbeat: None,
@@ -235,14 +244,17 @@ impl Committer {
     /// One round over all charges that wait.
     async fn round(&mut self, charges: Vec<Charge>) {
         let terms = self.terms.borrow().clone();
-        let charges = self.put_off_held(charges, &terms).await;
-        let batch = self.due(charges);
-        if batch.is_empty() {
-            return;
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.beat_if_due(Instant::now());
         }
+        let batch = self.due(charges);
+        let batch = self.put_off_held(batch, &terms).await;
+        let (apart, together): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|due| self.contended.contains(&due.charge.sender));
         // A part that the database refuses as a whole is split, so that only what it refuses fails. Both halves are tried
         // before a quarter is: see UNSEEN_LOCKS_OF_A_TABLE.
-        let mut parts = VecDeque::from([batch]);
+        let longest = self.longest();
+        let mut parts: VecDeque<_> = [together, apart].into_iter().filter(|part| !part.is_empty()).collect();
         while let Some(part) = parts.pop_front() {
             let began = Instant::now();
             if let Some(heartbeat) = &mut self.heartbeat {
@@ -252,11 +264,17 @@ impl Committer {
                 self.answer_from_memory(part, &terms);
                 continue;
             };
-            let settled = settle(store, &part, &terms, &mut self.histories).await;
+            let tries =
+                if part.iter().any(|due| self.contended.contains(&due.charge.sender)) { 1 } else { TRIES_AT_ONCE };
+            let effort = Effort { tries, longest };
+            let settled = settle(store, &part, &terms, &mut self.histories, effort).await;
             self.metrics.transaction(part.len(), began.elapsed());
             match settled {
                 Ok(verdicts) => {
                     self.unseen_locks = 0;
+                    for due in &part {
+                        self.contended.remove(&due.charge.sender);
+                    }
                     if self.back.as_mut().is_some_and(Return::settles) {
                         self.back = None;
                         self.standin = StandIn::default();
@@ -264,17 +282,18 @@ impl Committer {
                     self.answer_all(part, verdicts);
                 }
                 Err(Failure::Refused(reason)) if part.len() == 1 => {
-                    log::warn!("{}: the database refuses a value: {reason}", sender_of(&part));
+                    log::warn!("{}: the database refuses a value: {reason}", escaped(sender_of(&part)));
                     self.fail_open(part, FailOpen::Refused, &terms);
                 }
                 Err(Failure::Refused(_)) => split_into(&mut parts, part),
                 Err(Failure::Locked(reason)) => self.set_held_apart(&mut parts, part, &reason, &terms).await,
                 Err(Failure::Transient(_)) if batch::sums(&part).len() > 1 => split_into(&mut parts, part),
                 Err(Failure::Transient(reason)) => {
+                    self.contended.extend(part.iter().map(|due| due.charge.sender.clone()));
                     let (early, late): (Vec<_>, Vec<_>) = part.into_iter().partition(is_in_time);
                     self.parked.extend(early.into_iter().map(|due| due.charge));
                     if !late.is_empty() {
-                        log::warn!("{}: giving up: {reason}", sender_of(&late));
+                        log::warn!("{}: giving up: {reason}", escaped(sender_of(&late)));
                         self.fail_open(late, FailOpen::Contended, &terms);
                     }
                 }
@@ -294,24 +313,25 @@ impl Committer {
         }
     }
 
+    /// The most time that the database gets for one answer: the service manager must not take patience for an end.
+    fn longest(&self) -> Duration {
+        self.heartbeat.as_ref().map_or(MOST_PATIENT, |heartbeat| MOST_PATIENT.min(heartbeat.interval / 2))
+    }
+
     /// Leaves out the charges of senders whose rows are held by somebody else; those that have waited long enough fail open.
-    async fn put_off_held(&mut self, charges: Vec<Charge>, terms: &Terms) -> Vec<Charge> {
-        if self.held.is_empty() {
-            return charges;
+    async fn put_off_held(&mut self, batch: Vec<Due>, terms: &Terms) -> Vec<Due> {
+        let senders: HashSet<&str> = batch.iter().map(|due| due.charge.sender.as_str()).collect();
+        let asked: Vec<String> =
+            senders.into_iter().filter(|sender| self.held.contains(*sender)).map(str::to_owned).collect();
+        if asked.is_empty() {
+            return batch;
         }
+        let longest = self.longest();
         let DatabaseState::Here(store) = &mut self.database else {
             self.held.clear();
-            return charges;
+            return batch;
         };
-        let asked: Vec<String> = charges
-            .iter()
-            .map(|charge| charge.sender.as_str())
-            .filter(|sender| self.held.contains(*sender))
-            .collect::<HashSet<_>>()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
-        let limit = time_left(charges.iter().map(|charge| charge.deadline));
+        let limit = longest.min(time_left(batch.iter().map(|due| due.charge.deadline)));
         match tokio::time::timeout(limit, store.locked(&asked)).await {
             Ok(Ok(still)) => {
                 let still: HashSet<String> = still.into_iter().collect();
@@ -324,8 +344,8 @@ impl Committer {
                 self.held.clear();
             }
         }
-        let (held, free): (Vec<_>, Vec<_>) = charges.into_iter().partition(|charge| self.held.contains(&charge.sender));
-        for charge in held {
+        let (held, free): (Vec<_>, Vec<_>) = batch.into_iter().partition(|due| self.held.contains(&due.charge.sender));
+        for Due { charge, .. } in held {
             if charge.may_wait_for_a_row() {
                 self.parked.push(charge);
             } else {
@@ -383,10 +403,15 @@ impl Committer {
 
     /// Somebody holds a row that this part needs. Finds out whose, puts those aside and leaves the rest in `parts`.
     async fn set_held_apart(&mut self, parts: &mut VecDeque<Vec<Due>>, part: Vec<Due>, reason: &str, terms: &Terms) {
+        let longest = self.longest();
         let DatabaseState::Here(store) = &mut self.database else { return };
         let senders: Vec<String> = batch::sums(&part).into_iter().map(|sum| sum.sender).collect();
-        let limit = time_left(part.iter().map(|due| due.charge.deadline));
-        let held: HashSet<String> = match tokio::time::timeout(limit, store.locked(&senders)).await {
+        let limit = longest.min(time_left(part.iter().map(|due| due.charge.deadline)));
+        let looked = async {
+            store.table_is_free().await?;
+            store.locked(&senders).await
+        };
+        let held: HashSet<String> = match tokio::time::timeout(limit, looked).await {
             Ok(Ok(held)) => held.into_iter().collect(),
             Ok(Err(Failure::Away(reason))) => {
                 self.open_breaker(&reason);
@@ -418,7 +443,7 @@ impl Committer {
             let (young, old): (Vec<_>, Vec<_>) = part.into_iter().partition(young);
             self.parked.extend(young.into_iter().map(|due| due.charge));
             if !old.is_empty() {
-                log::warn!("{}: {reason}", sender_of(&old));
+                log::warn!("{}: {reason}", escaped(sender_of(&old)));
                 self.fail_open(old, FailOpen::Locked, terms);
             }
         } else {
@@ -428,6 +453,7 @@ impl Committer {
 
     fn open_breaker(&mut self, reason: &str) {
         self.held.clear();
+        self.contended.clear();
         self.unseen_locks = 0;
         self.metrics.database_is_up(false);
         let pause = self.back.take().map_or(breaker::PAUSE, |back| back.next_pause());
@@ -479,18 +505,27 @@ fn open_breaker(settings: &config::Database, reason: &str, window: Duration, pau
     open
 }
 
+/// How hard a part is tried.
+struct Effort {
+    /// How often, in all, when the database asks to try again.
+    tries: u32,
+    /// How long each time.
+    longest: Duration,
+}
+
 /// Settles a part in one transaction, within the time of its most urgent charge. What the database asks to try again is
-/// tried again a few times; a connection that turns out to be dead is replaced once, since a server closes idle ones.
+/// tried again; a connection that turns out to be dead is replaced once, since a server closes idle ones.
 async fn settle(
     store: &mut Store,
     part: &[Due],
     terms: &Terms,
     histories: &mut Histories,
+    effort: Effort,
 ) -> Result<Vec<Verdict>, Failure> {
     let sums = batch::sums(part);
-    let (mut may_reconnect, mut tries) = (true, 0);
+    let (mut may_reconnect, mut tried) = (true, 0);
     loop {
-        let limit = time_left(part.iter().map(|due| due.charge.deadline));
+        let limit = effort.longest.min(time_left(part.iter().map(|due| due.charge.deadline)));
         let now = breaker::now();
         let ruler = Ruler::new(part, &sums, terms, now, histories);
         let attempt = store.settle(&sums, terms.policy.new_quota, now, ruler);
@@ -508,9 +543,9 @@ async fn settle(
             }
         };
         let in_time = part.iter().all(is_in_time);
-        tries += 1;
+        tried += 1;
         match failure {
-            Failure::Transient(_) if in_time && tries < TRIES_AT_ONCE => tokio::time::sleep(RETRY_PAUSE).await,
+            Failure::Transient(_) if in_time && tried < effort.tries => tokio::time::sleep(RETRY_PAUSE).await,
             Failure::Away(_) if may_reconnect && in_time => may_reconnect = false,
             failure => return Err(failure),
         }

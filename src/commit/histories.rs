@@ -3,7 +3,8 @@
 //!
 //! Other daemons write the same tables. Each charge of a message or of recipients raises a sender's totals, so a row whose
 //! totals are where our last transaction left them has a history that nobody else has added to. Anything else is read
-//! again; and so are bytes, which END-OF-MESSAGE charges without raising a total.
+//! again; and so are bytes, which END-OF-MESSAGE charges without raising a total. (Nor is one raised by a message that LIMITS refused
+//! at DATA, that Postfix let pass all the same, and that is let through at END-OF-MESSAGE: others see it when they read anew.)
 
 use std::collections::HashMap;
 use std::time::Duration;

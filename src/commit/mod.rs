@@ -39,6 +39,14 @@ impl Verdict {
         }
     }
 
+    /// Whether it is the quota that was exceeded.
+    pub fn is_over_quota(&self) -> bool {
+        match self {
+            Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => ruling.over_quota,
+            Verdict::FailOpen(..) => false,
+        }
+    }
+
     /// Whether the mail goes on with it, for all that is known: what was not ruled in time is answered so that it does.
     pub fn lets_through(&self) -> bool {
         match self {

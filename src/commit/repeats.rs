@@ -14,7 +14,7 @@ use crate::protocol::request::{Request, Stage};
 
 /// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
 pub const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// The most messages remembered; the oldest are forgotten first. About 30 MB if ever full, and what [`MOST_TOLD`] allows.
+/// The most messages remembered; the oldest are forgotten first. About 50 MB if ever full, and what [`MOST_TOLD`] allows.
 pub const MOST: usize = 100_000;
 /// The most recipients of one message that are told apart. Later ones count each time they are asked about.
 const MOST_RECIPIENTS: usize = 1000;
@@ -24,7 +24,7 @@ const MOST_TOLD: usize = 500_000;
 /// What is known about one message.
 #[derive(Debug, Default)]
 struct Message {
-    /// All that was asked for, whatever the answer: what counters have counted.
+    /// All that was asked for, whatever the answer.
     asked: Increase,
     /// What was let through.
     through: Increase,
@@ -131,7 +131,10 @@ impl Repeats {
         match answered {
             Some(verdict) => News::Nothing(verdict.clone()),
             None => News::Some(New {
-                increase,
+                // The counters that put it over the quota may have been reset since, or the database may be away: messages of
+                // a thousand recipients would go through as one recipient each. Over quota, nobody loses by being counted
+                // anew.
+                increase: if message.was_over_quota() { outstanding } else { increase },
                 outstanding,
                 recipients_of_message: would_pass.recipients.max(message.through.recipients),
             }),
@@ -194,6 +197,11 @@ impl Message {
         self.with(asked, AtRcpt::would_pass)
     }
 
+    /// Whether it was refused as a whole, by the quota.
+    fn was_over_quota(&self) -> bool {
+        self.at_rcpt.is_none() && self.refused.as_ref().is_some_and(Verdict::is_over_quota)
+    }
+
     /// DATA and END-OF-MESSAGE say themselves how many recipients there are; at RCPT `recipients` counts them.
     fn with(&self, asked: &Asked, recipients: impl Fn(&AtRcpt, u64) -> u32) -> Increase {
         let recipients = match asked.what {
@@ -253,9 +261,13 @@ mod tests {
     }
 
     fn verdict(text: &str) -> Verdict {
+        Verdict::Counted(Arc::new(ruling(text)))
+    }
+
+    fn ruling(text: &str) -> Ruling {
         let action = Action::parse(text).unwrap();
         let let_through = action.severity() <= Severity::Hold;
-        Verdict::Counted(Arc::new(Ruling {
+        Ruling {
             action,
             blocked: !let_through,
             first_block: false,
@@ -266,7 +278,7 @@ mod tests {
             would: None,
             reached: Vec::new(),
             let_through,
-        }))
+        }
     }
 
     /// Charges a request, lets it through and returns what was new about it.
@@ -305,6 +317,18 @@ mod tests {
         assert_eq!(ask(&mut repeats, &data(1000), "DEFER full"), "0 and 1, judged 1 and 1000, of 1000");
         assert_eq!(ask(&mut repeats, &data(1001), "HOLD"), "0 and 1, judged 1 and 1001, of 1001");
         assert_eq!(ask(&mut repeats, &data(1001), ""), "HOLD");
+    }
+
+    #[test]
+    fn what_the_quota_refused_is_counted_anew_when_more_is_asked_for() {
+        let mut repeats = Repeats::default();
+        let data = |count| request("DATA", "", count, "i");
+        let refused = Verdict::Counted(Arc::new(Ruling { over_quota: true, ..ruling("DEFER full") }));
+        let asked = repeats.asked("alice", &data(999));
+        repeats.remember(&asked, &refused, Duration::ZERO);
+        assert_eq!(repeats.news(&asked), News::Nothing(refused), "a retry");
+        assert_eq!(ask(&mut repeats, &data(1000), "DUNNO"), "1 and 1000, judged 1 and 1000, of 1000");
+        assert_eq!(ask(&mut repeats, &data(1001), "DUNNO"), "0 and 1, judged 0 and 1, of 1001");
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Counting while the database is away: in memory, from zero, against QUOTA. A database outage is when spammers are
-//! happiest; this keeps any of them to one more quota. What is counted here is forgotten once the database has been back for a
-//! while, so that one which comes and goes does not bring a quota each time. A journal that writes it there later would
-//! stand in this place.
+//! happiest; this keeps any of them to one more quota in the time that a quota is for. What is counted here is forgotten after
+//! that time, and once the database has been back for a while: one which comes and goes does not bring a quota each time.
+//! A journal that writes it there later would stand in this place.
 
 use std::collections::HashMap;
 
+use crate::config::Window;
+use crate::limiter::day;
 use crate::limiter::decide::{Facts, Policy, Ruling, Standing, decide};
 use crate::limiter::history::History;
+use crate::limiter::window::seconds;
 
 /// The most senders counted. Beyond it, new ones are let through: by then it is no phished account but a full mail server.
 pub const MOST_SENDERS: usize = 100_000;
@@ -15,14 +18,17 @@ pub const MOST_SENDERS: usize = 100_000;
 #[derive(Debug, Default)]
 pub struct StandIn {
     senders: HashMap<String, Standing>,
+    /// Until when they are kept, in Unix seconds; none before the first.
+    until: Option<i64>,
 }
 
 impl StandIn {
     /// Rules by counters alone: histories are in the database.
     pub fn rule(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Ruling {
         let sender = facts.sender;
+        let until = self.until(policy, facts.now);
         let mut looked = self.senders.get(sender).cloned().unwrap_or_else(|| Standing::new(policy.new_quota));
-        let ruling = decide(&policy.without_history(), &mut looked, facts);
+        let ruling = decide(&policy.without_history(until), &mut looked, facts);
         looked.history = History::default();
         if !dry_run {
             if let Some(standing) = self.senders.get_mut(sender) {
@@ -32,6 +38,21 @@ impl StandIn {
             }
         }
         ruling
+    }
+
+    /// Until when counters are kept; begins them anew where that time has come.
+    fn until(&mut self, policy: &Policy, now: i64) -> i64 {
+        match self.until {
+            Some(until) if now < until => until,
+            _ => {
+                self.senders.clear();
+                let ends = match policy.window {
+                    Window::Reset => day::next_reset(now, &policy.zone),
+                    Window::Sliding(window) => now.checked_add(seconds(window)),
+                };
+                *self.until.insert(ends.unwrap_or(i64::MAX))
+            }
+        }
     }
 }
 
@@ -47,31 +68,57 @@ mod tests {
     use crate::limiter::steps::Steps;
     use crate::protocol::reply::Action;
 
-    #[test]
-    fn one_more_quota_and_no_more() {
-        let policy = Policy {
+    const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC
+
+    fn policy(window: Window) -> Policy {
+        Policy {
             new_quota: 2,
-            window: Window::Sliding(Duration::from_secs(3600)),
-            steps: Steps::parse("", "later").unwrap(),
+            window,
+            steps: Steps::parse("", "over {quota} in {window}, free {free_at}").unwrap(),
             limits: Vec::new(),
             networks_ignore: Vec::new(),
             accepted: Action::DUNNO,
             on_error: Action::DUNNO,
             zone: TimeZone::UTC,
-        };
+            stands_for: None,
+        }
+    }
+
+    fn ask(standin: &mut StandIn, policy: &Policy, sender: &str, now: i64, dry_run: bool) -> Ruling {
+        let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
+        let outstanding = increase;
+        let facts = Facts { sender, increase, outstanding, recipients_of_message: 1, network: None, now };
+        standin.rule(policy, &facts, dry_run)
+    }
+
+    #[test]
+    fn one_more_quota_and_no_more() {
+        let policy = policy(Window::Sliding(Duration::from_secs(3600)));
         let mut standin = StandIn::default();
-        let mut ask = |sender: &str, dry_run| {
-            let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
-            let (outstanding, now) = (increase, 1_800_000_000);
-            let facts = Facts { sender, increase, outstanding, recipients_of_message: 1, network: None, now };
-            standin.rule(&policy, &facts, dry_run).blocked
-        };
-        assert!(!ask("alice", true));
-        assert_eq!([(); 4].map(|()| ask("alice", false)), [false, false, true, true]);
-        assert!(!ask("bob", false));
+        let mut blocked = |sender: &str, dry_run| ask(&mut standin, &policy, sender, NOON, dry_run).blocked;
+        assert!(!blocked("alice", true));
+        assert_eq!([(); 4].map(|()| blocked("alice", false)), [false, false, true, true]);
+        assert!(!blocked("bob", false));
         for number in 0..MOST_SENDERS {
-            ask(&number.to_string(), false);
+            blocked(&number.to_string(), false);
         }
         assert_eq!(standin.senders.len(), MOST_SENDERS);
+    }
+
+    #[test]
+    fn a_long_outage_refuses_nobody_for_what_was_long_ago() {
+        let hour = Window::Sliding(Duration::from_secs(3600));
+        for (window, in_time, over, said) in [
+            (hour, NOON + 3599, NOON + 3600, "over 2 in 1h, free 2027-01-15 13:00 +00:00"),
+            (Window::Reset, NOON + 12 * 3600 - 1, NOON + 12 * 3600 + 10, "over 2 in day, free 2027-01-16 00:00 +00:00"),
+        ] {
+            let policy = policy(window);
+            let mut standin = StandIn::default();
+            let mut ask = |now| ask(&mut standin, &policy, "alice", now, false);
+            assert_eq!([(); 3].map(|()| ask(NOON).blocked), [false, false, true]);
+            let refused = ask(in_time);
+            assert_eq!((refused.blocked, refused.action.text()), (true, said));
+            assert_eq!([over - 1, over, over, over].map(|now| ask(now).blocked), [true, false, false, true]);
+        }
     }
 }

@@ -68,6 +68,15 @@ pub struct Policy {
     pub on_error: Action,
     /// In which times are shown.
     pub zone: TimeZone,
+    /// None where counters are what they seem.
+    pub stands_for: Option<StandsFor>,
+}
+
+/// A window of which no history can be read: counters stand for it until a time, in Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StandsFor {
+    pub window: Duration,
+    pub until: i64,
 }
 
 impl Policy {
@@ -90,10 +99,14 @@ impl Policy {
         self.limits.iter().any(|limit| limit.measure == Measure::Bytes)
     }
 
-    /// The same with counters alone, for when no history can be read.
-    pub fn without_history(&self) -> Policy {
+    /// The same with counters alone, which begin anew at a time: for when no history can be read.
+    pub fn without_history(&self, until: i64) -> Policy {
         let limits = self.limits.iter().filter(|limit| limit.per == Per::Message).cloned().collect();
-        Policy { window: Window::Reset, limits, ..self.clone() }
+        let stands_for = match self.window {
+            Window::Reset => None,
+            Window::Sliding(window) => Some(StandsFor { window, until }),
+        };
+        Policy { window: Window::Reset, limits, stands_for, ..self.clone() }
     }
 }
 
@@ -314,14 +327,17 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
     }
     let free_at = match limit.per {
         Span::Message => None,
-        Span::Reset => day::next_reset(facts.now, &policy.zone).and_then(|at| shown_time(at, &policy.zone)),
+        Span::Reset => {
+            let until = policy.stands_for.map(|stands_for| stands_for.until);
+            until.or_else(|| day::next_reset(facts.now, &policy.zone)).and_then(|at| shown_time(at, &policy.zone))
+        }
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
             free.and_then(|at| shown_time(at, &policy.zone))
         }
     };
     let window = match limit.per {
-        Span::Reset => "day".to_owned(),
+        Span::Reset => policy.stands_for.map_or("day".to_owned(), |stands_for| duration::show(stands_for.window)),
         Span::Message => "message".to_owned(),
         Span::Window(window, _) => duration::show(window),
     };
@@ -364,6 +380,7 @@ mod tests {
             accepted: Action::DUNNO,
             on_error: Action::DUNNO,
             zone: TimeZone::UTC,
+            stands_for: None,
         }
     }
 

@@ -142,6 +142,7 @@ mod tests {
             accepted: Action::DUNNO,
             on_error: Action::DUNNO,
             zone: TimeZone::UTC,
+            stands_for: None,
         }
     }
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::decide::Increase;
 use super::limit::Measure;
-use super::window::{self, MinuteSum, first_minute, minute_of};
+use super::window::{self, CLOCKS_DIFFER, MinuteSum, first_minute, minute_of};
 
 /// What was let through within one minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,7 +70,8 @@ impl History {
         let first = self.first(window, now);
         match measure {
             Measure::Networks => {
-                self.networks.values().filter(|&&seen| seen >= self.from && minute_of(seen) >= first).count() as u64
+                let from = self.from(now);
+                self.networks.values().filter(|&&seen| seen >= from && minute_of(seen) >= first).count() as u64
             }
             _ => {
                 let begin = self.minutes.partition_point(|minute| minute.minute < first);
@@ -85,7 +86,8 @@ impl History {
         let first = self.first(window, now);
         let mut sums: Vec<MinuteSum> = match measure {
             Measure::Networks => {
-                let seen = self.networks.values().filter(|&&seen| seen >= self.from);
+                let from = self.from(now);
+                let seen = self.networks.values().filter(|&&seen| seen >= from);
                 seen.map(|&seen| MinuteSum { minute: minute_of(seen), sum: 1 }).collect()
             }
             _ => self.minutes.iter().map(|m| MinuteSum { minute: m.minute, sum: of(m, measure) }).collect(),
@@ -128,7 +130,12 @@ impl History {
     }
 
     fn first(&self, window: Duration, now: i64) -> i64 {
-        first_minute(now, window).max(minute_of(self.from))
+        first_minute(now, window).max(minute_of(self.from(now)))
+    }
+
+    /// A time far ahead is of a host whose clock was: nothing would count until then.
+    fn from(&self, now: i64) -> i64 {
+        if self.from > now.saturating_add(CLOCKS_DIFFER) { 0 } else { self.from }
     }
 }
 

@@ -12,8 +12,6 @@
 //! So an outsider, who chooses his envelope sender, never meets a login's row. A key is at most [`MAX_KEY`] characters,
 //! without control characters and without blanks at its ends, in lower case.
 
-use std::borrow::Cow;
-
 use sha2::{Digest, Sha256};
 
 use crate::config::{self, LimitBy};
@@ -159,64 +157,11 @@ fn bounded(key: String) -> String {
     if key.chars().count() <= MAX_KEY { key } else { shortened(&key, &key) }
 }
 
-/// The beginning of `shown`, and the hash of `key`.
-fn shortened(shown: &str, key: &str) -> String {
+/// The beginning of `shown`, and the hash of `key`: short, and still no other key's.
+pub fn shortened(shown: &str, key: &str) -> String {
     let kept: String = shown.chars().take(KEPT).collect();
     let hash: String = Sha256::digest(key).iter().take(HASH_DIGITS / 2).map(|byte| format!("{byte:02x}")).collect();
     format!("{kept}#{hash}")
-}
-
-/// What a column can hold, the widest first. An adopted table keeps the character set that its server made it with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Charset {
-    /// Everything.
-    Utf8mb4,
-    /// MySQL's `utf8`: nothing beyond U+FFFF.
-    Utf8mb3,
-    /// MySQL's `latin1`, which is Windows-1252.
-    Latin1,
-    /// What every other character set of MySQL's holds too.
-    Ascii,
-}
-
-impl Charset {
-    /// The character set that MySQL calls by this name.
-    pub fn named(name: &str) -> Charset {
-        match name {
-            "utf8mb4" => Charset::Utf8mb4,
-            "utf8" | "utf8mb3" => Charset::Utf8mb3,
-            "latin1" => Charset::Latin1,
-            _ => Charset::Ascii,
-        }
-    }
-
-    fn holds(self, character: char) -> bool {
-        const WINDOWS: &str = "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ";
-        match self {
-            Charset::Utf8mb4 => true,
-            Charset::Utf8mb3 => character <= '\u{ffff}',
-            Charset::Latin1 => character <= '\u{ff}' || WINDOWS.contains(character),
-            Charset::Ascii => character.is_ascii(),
-        }
-    }
-}
-
-/// The key as a column of this character set can hold it: `?` for each character that it cannot, and a hash of the
-/// key, so that different keys stay different. One sender's odd login is thus no reason for the database to refuse a
-/// batch.
-pub fn narrow(key: &str, charset: Charset) -> Cow<'_, str> {
-    match narrow_text(key, charset) {
-        Cow::Borrowed(key) => Cow::Borrowed(key),
-        Cow::Owned(shown) => Cow::Owned(shortened(&shown, key)),
-    }
-}
-
-/// A text that is only shown, as a column of this character set can hold it: `?` for each character that it cannot.
-pub fn narrow_text(text: &str, charset: Charset) -> Cow<'_, str> {
-    if text.chars().all(|character| charset.holds(character)) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(text.chars().map(|character| if charset.holds(character) { character } else { '?' }).collect())
 }
 
 #[cfg(test)]
@@ -366,21 +311,6 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_column_gets_a_key_it_can_hold() {
-        for (key, charset, kept) in [
-            ("alice", Charset::Latin1, "alice"),
-            ("müller€", Charset::Latin1, "müller€"),
-            ("łukasz", Charset::Utf8mb3, "łukasz"),
-            ("😀", Charset::Utf8mb4, "😀"),
-        ] {
-            assert_eq!(narrow(key, charset), kept);
-        }
-        assert!(narrow("łukasz@example.com", Charset::Latin1).starts_with("?ukasz@example.com#"));
-        assert!(narrow("<😀>", Charset::Utf8mb3).starts_with("<?>#"));
-        assert_ne!(narrow("😀", Charset::Utf8mb3), narrow("😁", Charset::Utf8mb3));
-    }
-
-    #[test]
     fn folding_every_character_twice_is_folding_it_once() {
         // Beyond the second plane no letter has a case.
         for character in '\0'..='\u{1ffff}' {
@@ -422,11 +352,6 @@ mod tests {
                 _ => Kind::Login,
             };
             prop_assert_eq!(namespace, subject.kind);
-            for charset in [Charset::Utf8mb4, Charset::Utf8mb3, Charset::Latin1] {
-                let narrowed = narrow(&key, charset).into_owned();
-                prop_assert!(narrowed.chars().count() <= MAX_KEY && narrowed.chars().all(|c| charset.holds(c)));
-                prop_assert_eq!(narrow(&narrowed, charset), narrowed.as_str());
-            }
         }
 
         #[test]

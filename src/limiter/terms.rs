@@ -88,6 +88,7 @@ impl Terms {
                 accepted: config.answers.accepted.clone(),
                 on_error: config.answers.on_error.clone(),
                 zone,
+                stands_for: None,
             },
             subject: config.subject.clone(),
             lists,

@@ -14,6 +14,9 @@ use std::time::Duration;
 
 const MINUTE: i64 = 60;
 
+/// By how much the clocks of hosts may differ, in seconds. What is from further ahead was noted by one that was wrong.
+pub const CLOCKS_DIFFER: i64 = 3600;
+
 /// What came in within one minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MinuteSum {
@@ -60,7 +63,8 @@ pub fn free_at(sums: &[MinuteSum], window: Duration, allowed: u64, amount: u64, 
     leaving.map(|sum| leaves_at(sum.minute, window))
 }
 
-fn seconds(window: Duration) -> i64 {
+/// A length of time in seconds.
+pub fn seconds(window: Duration) -> i64 {
     i64::try_from(window.as_secs()).unwrap_or(i64::MAX)
 }
 

@@ -2,12 +2,12 @@
 
 use sqlx::{ColumnIndex, ConnectOptions, Database, Decode, Encode, Executor, Type};
 
+use super::charset::{Charset, narrow};
 use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
 use super::patience::Patience;
 use super::script::Script;
 use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
-use crate::limiter::subject::{Charset, narrow};
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
 /// task that asks one question at a time.
@@ -97,6 +97,17 @@ impl<D: Dialect> Backend<D> {
             self.connection = Some(connection);
         }
     }
+
+    /// Does something on the connection, and keeps the connection if it is still good.
+    pub(super) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut ConnectionOf<D>) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = work(&mut connection).await.map_err(|error| failure::<D>(&error));
+        self.put_back(connection, &result);
+        result
+    }
 }
 
 impl<D: Dialect> Backend<D>
@@ -176,13 +187,18 @@ where
         let mut connection = self.take_connection().await?;
         let senders: Vec<(&str, String)> =
             senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();
-        let looked = async {
-            if counters::is_table_locked::<D>(&mut connection).await? {
-                return Err(Failure::Away("somebody has locked the table ratelimits".to_owned()));
-            }
-            counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error))
+        let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
+        self.put_back(connection, &result);
+        result
+    }
+
+    pub async fn table_is_free(&mut self) -> Result<(), Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = match counters::is_table_locked::<D>(&mut connection).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Failure::Away("somebody has locked the table ratelimits".to_owned())),
+            Err(failure) => Err(failure),
         };
-        let result = looked.await;
         self.put_back(connection, &result);
         result
     }

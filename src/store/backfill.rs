@@ -6,7 +6,7 @@ use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBui
 use super::Failure;
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect};
-use super::maintenance::{meta, set_meta};
+use super::meta;
 
 /// In `meta`: how far this has come, see [`Progress`].
 const FILLED: &str = "usage_filled";
@@ -58,13 +58,13 @@ where
                 return Ok(Filled::Later);
             }
             let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
-            claim::<D>(&mut transaction).await?;
+            meta::lock::<D>(&mut transaction, FILLED).await?;
             let Some(Progress::Until(until)) = read_progress::<D>(&mut transaction).await? else {
                 transaction.rollback().await?;
                 return Ok(Filled::Already);
             };
             let minutes = fill::<D>(&mut transaction, since, until).await?;
-            set_meta::<D>(&mut transaction, FILLED, "done").await?;
+            meta::set::<D>(&mut transaction, FILLED, "done").await?;
             transaction.commit().await?;
             Ok(if minutes > 0 { Filled::Now(minutes) } else { Filled::Already })
         })
@@ -78,23 +78,11 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    let value = meta::<D>(connection, FILLED).await?.filter(|value| !value.is_empty());
+    let value = meta::get::<D>(connection, FILLED).await?.filter(|value| !value.is_empty());
     Ok(value.map(|value| match value.strip_prefix("until ").and_then(|until| until.parse().ok()) {
         Some(until) => Progress::Until(until),
         None => Progress::Done,
     }))
-}
-
-/// Takes the lock of the row in `meta`: of two daemons that start together, one finds what the other did.
-async fn claim<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
-{
-    let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO meta (name, value) VALUES (");
-    sql.push_bind(FILLED.to_owned()).push(", '')").push(D::on_conflict("name")).push("value = meta.value");
-    connection.execute(sql.build()).await?;
-    Ok(())
 }
 
 /// Notes that our daemons count from now on.
@@ -105,7 +93,7 @@ where
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
     let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
-    claim::<D>(&mut transaction).await?;
+    meta::lock::<D>(&mut transaction, FILLED).await?;
     let progress = match read_progress::<D>(&mut transaction).await? {
         Some(progress) => progress,
         None => {
@@ -113,7 +101,7 @@ where
             let any = transaction.fetch_optional(QueryBuilder::<D::Db>::new(any).build()).await?.is_some();
             let (progress, value) =
                 if any { (Progress::Done, "done".to_owned()) } else { (Progress::Until(now), format!("until {now}")) };
-            set_meta::<D>(&mut transaction, FILLED, &value).await?;
+            meta::set::<D>(&mut transaction, FILLED, &value).await?;
             progress
         }
     };

@@ -16,10 +16,14 @@ pub struct Mark(i64);
 
 impl Mark {
     fn new() -> Mark {
-        // The standard library's only source of random numbers. The half above 0 is time.
-        let random = RandomState::new().build_hasher().finish() >> 2;
-        Mark(-1 - i64::try_from(random).unwrap_or(0))
+        // The half above 0 is time.
+        Mark(-1 - i64::try_from(random() >> 2).unwrap_or(0))
     }
+}
+
+/// The standard library's only source of random numbers.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`. Gives
@@ -210,12 +214,12 @@ where
     Ok(rows.into_iter().filter_map(|(sender, numbers)| Some((sender, row(&numbers)?))).collect())
 }
 
-/// A key that no sender has: control characters are taken out where a login enters.
-const NOBODY: &str = "\u{1}";
-
 /// Whether somebody holds the whole table, as a dump may. Where not even reading is possible, the look itself is refused.
 pub async fn is_table_locked<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<bool, Failure> {
-    match D::is_held(connection, NOBODY).await.map_err(|error| failure::<D>(&error)) {
+    // A key that no sender has, since control characters are taken out where a login enters; and no other daemon that looks
+    // at the same time, or the two would find each other.
+    let nobody = format!("\u{1}{:016x}", random());
+    match D::is_held(connection, &nobody).await.map_err(|error| failure::<D>(&error)) {
         Err(Failure::Locked(_)) => Ok(true),
         looked => looked,
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use sqlx::{ConnectOptions, Connection, Database, IntoArguments};
 
 use super::Failure;
+use super::charset::Charset;
 use crate::config;
-use crate::limiter::subject::Charset;
 
 /// How long a transaction waits for a row that somebody else holds. Long enough for another daemon's commit, short enough
 /// that the others in the batch hardly notice.

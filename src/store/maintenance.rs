@@ -1,26 +1,14 @@
-//! What keeps the tables small and current: facts in `meta`, the reset of counters, the purge by age. In chunks, so that
-//! mail goes on meanwhile.
+//! What keeps the tables small and current: counters to 0, the purge by age. In chunks, so that mail goes on meanwhile.
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
+use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
 
 use super::Failure;
 use super::backend::Backend;
-use super::dialect::{ConnectionOf, Dialect, failure};
+use super::dialect::{ConnectionOf, Dialect};
 use crate::limiter::window::minute_of;
 
 /// Rows changed or deleted by one statement: a few milliseconds' work, for which nobody waits long.
 const ROWS: i64 = 1000;
-
-/// The time of the last reset of all counters, in `meta`.
-const LAST_RESET: &str = "last_reset";
-
-/// When the process that resets the counters last moved on, in `meta`.
-const RESETTING: &str = "resetting";
-/// A process that has not moved on for so many seconds has died within its reset.
-const RESET_PATIENCE: i64 = 120;
-
-/// The time at which this program first counted here, in `meta`.
-const COUNTING_SINCE: &str = "counting_since";
 
 /// A kind of work that is done in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,75 +114,6 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    /// The value stored in `meta` under `name`.
-    pub async fn meta(&mut self, name: &str) -> Result<Option<String>, Failure> {
-        self.run(async |connection| meta::<D>(connection, name).await).await
-    }
-
-    /// Stores a value in `meta`.
-    pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), Failure> {
-        self.run(async |connection| set_meta::<D>(connection, name, value).await).await
-    }
-
-    /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later.
-    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<bool, Failure> {
-        self.run(async |connection| {
-            let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
-            // The write takes the row's lock: of two hosts one reads what the other wrote.
-            let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO meta (name, value) VALUES (");
-            sql.push_bind(RESETTING.to_owned()).push(", '0')").push(D::on_conflict("name")).push("value = meta.value");
-            transaction.execute(sql.build()).await?;
-            let mut times = [RESETTING, LAST_RESET].map(|name| (name, 0));
-            for (name, time) in &mut times {
-                *time = meta::<D>(&mut transaction, name).await?.and_then(|text| text.parse().ok()).unwrap_or(0);
-            }
-            let [(_, moved), (_, reset)] = times;
-            if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_PATIENCE)) {
-                transaction.rollback().await?;
-                return Ok(false);
-            }
-            set_meta::<D>(&mut transaction, RESETTING, &now.to_string()).await?;
-            transaction.commit().await?;
-            Ok(true)
-        })
-        .await
-    }
-
-    /// Tells that the process which claimed the reset is at it.
-    pub async fn keep_reset(&mut self, now: i64) -> Result<(), Failure> {
-        self.set_meta(RESETTING, &now.to_string()).await
-    }
-
-    /// Ends the reset: all counters were reset as of this time; or none, and it is left to whoever tries next.
-    pub async fn end_reset(&mut self, as_of: Option<i64>) -> Result<(), Failure> {
-        if let Some(time) = as_of {
-            self.set_meta(LAST_RESET, &time.to_string()).await?;
-        }
-        self.set_meta(RESETTING, "0").await
-    }
-
-    /// Proves that the database takes writes, and notes when counting began here.
-    pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
-        self.run(async |connection| {
-            set_meta::<D>(connection, "heartbeat", &now.to_string()).await?;
-            if meta::<D>(connection, COUNTING_SINCE).await?.is_none() {
-                set_meta::<D>(connection, COUNTING_SINCE, &now.to_string()).await?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// When the counters were last reset, or counting began here, in seconds since 1970.
-    pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
-        self.run(async |connection| {
-            let reset = meta::<D>(connection, LAST_RESET).await?;
-            let began = meta::<D>(connection, COUNTING_SINCE).await?;
-            Ok([reset, began].into_iter().flatten().filter_map(|text| text.parse().ok()).max())
-        })
-        .await
-    }
-
     /// Does the next [`ROWS`] rows of a work, beyond the row `after`; none when nothing is left.
     pub async fn chunk(&mut self, chunk: Chunk, after: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
@@ -234,47 +153,4 @@ where
         })
         .await
     }
-}
-
-impl<D: Dialect> Backend<D> {
-    /// Does something on the connection, and keeps the connection if it is still good.
-    pub(super) async fn run<T>(
-        &mut self,
-        work: impl AsyncFnOnce(&mut ConnectionOf<D>) -> Result<T, sqlx::Error>,
-    ) -> Result<T, Failure> {
-        let mut connection = self.take_connection().await?;
-        let result = work(&mut connection).await.map_err(|error| failure::<D>(&error));
-        self.put_back(connection, &result);
-        result
-    }
-}
-
-pub(super) async fn meta<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
-    name: &str,
-) -> Result<Option<String>, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let mut sql = QueryBuilder::<D::Db>::new("SELECT value FROM meta WHERE name = ");
-    sql.push_bind(name.to_owned());
-    connection.fetch_optional(sql.build()).await?.map(|row| row.try_get(0)).transpose()
-}
-
-pub(super) async fn set_meta<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
-    name: &str,
-    value: &str,
-) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
-{
-    let mut sql = QueryBuilder::<D::Db>::new("INSERT INTO meta (name, value) VALUES (");
-    sql.push_bind(name.to_owned()).push(", ").push_bind(value.to_owned()).push(")");
-    sql.push(D::on_conflict("name")).push("value = ").push(D::brought("value"));
-    connection.execute(sql.build()).await?;
-    Ok(())
 }

@@ -2,10 +2,10 @@
 
 use sqlx::{Encode, Executor, QueryBuilder, Type};
 
+use super::charset::{Charset, narrow_text};
 use super::dialect::{ConnectionOf, Dialect};
 use super::script::Script;
 use super::{AuditRow, in_statements};
-use crate::limiter::subject::{Charset, narrow_text};
 
 /// Writes the rows, many in a statement. Texts are cut to their columns and to what `charset` can hold: an audit row never
 /// fails for its values.

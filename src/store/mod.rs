@@ -10,10 +10,12 @@
 
 pub mod backend;
 pub mod backfill;
+mod charset;
 mod counters;
 pub mod dialect;
 pub mod maintenance;
 mod messages;
+mod meta;
 pub mod migrate;
 mod mysql;
 pub mod notices;
@@ -22,6 +24,7 @@ pub mod policyd;
 mod postgres;
 pub mod refusals;
 pub mod report;
+mod reset;
 mod script;
 pub mod senders;
 mod sqlite;
@@ -240,10 +243,14 @@ impl Store {
         with_backend!(self, backend => backend.settle(sums, new_quota, now, judge).await)
     }
 
-    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting. Where somebody holds the
-    /// whole table, the database is [`Failure::Away`].
+    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting.
     pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
         with_backend!(self, backend => backend.locked(senders).await)
+    }
+
+    /// Looks whether somebody holds the whole table of counters: then the database is [`Failure::Away`].
+    pub async fn table_is_free(&mut self) -> Result<(), Failure> {
+        with_backend!(self, backend => backend.table_is_free().await)
     }
 
     /// Brings the tables to this program's version and says which steps it ran. Without `slowly` it leaves out what takes

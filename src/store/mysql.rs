@@ -8,10 +8,10 @@ use sqlx::migrate::MigrateError;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
+use super::charset::Charset;
 use super::dialect::{Addition, Dialect, STATEMENT_PATIENCE, Session, failure};
 use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
-use crate::limiter::subject::Charset;
 
 /// The least that both servers take. [`super::dialect::LOCK_PATIENCE`] is shorter; this is the belt.
 const LOCK_WAIT: Duration = Duration::from_secs(1);

@@ -4,10 +4,10 @@ use sqlx::migrate::{Migrate, MigrateError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
+use super::charset::Charset;
 use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE, Session, failure};
 use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
-use crate::limiter::subject::Charset;
 
 #[derive(Debug)]
 pub struct Postgres;

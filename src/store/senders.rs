@@ -4,12 +4,13 @@
 use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
 
 use super::backend::Backend;
+use super::charset::narrow;
 use super::dialect::{ConnectionOf, Dialect};
 use super::maintenance::Worked;
 use super::script::Script;
 use super::{Failure, UsageRow, usage};
-use crate::limiter::subject::{domain_key, narrow};
-use crate::limiter::window::minute_of;
+use crate::limiter::subject::domain_key;
+use crate::limiter::window::{CLOCKS_DIFFER, minute_of};
 
 /// Rows that one statement of a chunk changes or deletes.
 const ROWS: i64 = 1000;
@@ -227,8 +228,12 @@ where
             let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
             // First the row, whose lock every daemon takes before it adds to the others.
             let mut sql = QueryBuilder::<D::Db>::new("UPDATE ratelimits SET msg_counter = 0, rcpt_counter = 0, ");
-            sql.push("updated_at = updated_at, window_from = CASE WHEN window_from >= ").push_bind(now);
-            sql.push(" THEN window_from + 1 ELSE ").push_bind(now).push(format_args!(" END WHERE {} = ", D::SENDER));
+            sql.push("updated_at = updated_at, window_from = CASE WHEN window_from BETWEEN ").push_bind(now);
+            sql.push(" AND ")
+                .push_bind(now.saturating_add(CLOCKS_DIFFER))
+                .push(" THEN window_from + 1 ELSE ")
+                .push_bind(now)
+                .push(format_args!(" END WHERE {} = ", D::SENDER));
             sql.push_bind(key.clone());
             transaction.execute(sql.build()).await?;
             let Some(row) = find::<D>(&mut transaction, &key).await? else {

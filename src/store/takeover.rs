@@ -6,7 +6,7 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Type};
 use super::backend::{Backend, undone};
 use super::dialect::{ConnectionOf, Dialect};
 use super::script::Script;
-use super::{Failure, Row, Sum, UsageRow, counters, usage};
+use super::{Failure, Row, Sum, UsageRow, counters, meta, usage};
 
 /// A sender, and what was counted of him by the minute (counted from 1970): minute, messages, recipients.
 #[derive(Debug, Clone)]
@@ -40,12 +40,7 @@ where
             let mut rows = counters::read(&mut script, &sums).await?;
             counters::inherit(&mut script, &sums, &mut rows, mark).await?;
             usage::add(&mut script, &minutes(taken, &rows)).await?;
-            let write = |sql: &mut QueryBuilder<D::Db>| {
-                sql.push("INSERT INTO meta (name, value) VALUES (").push_bind(name.to_owned());
-                sql.push(", ").push_bind(progress.to_owned()).push(")");
-                sql.push(D::on_conflict("name")).push("value = ").push(D::brought("value"));
-            };
-            script.run(write).await?;
+            script.run(|sql: &mut QueryBuilder<D::Db>| meta::push_set::<D>(sql, name, progress)).await?;
             script.commit().await
         }
         .await;

@@ -1,0 +1,69 @@
+//! Who resets the counters, and when they were: of several hosts one a day.
+
+use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, SqlSafeStr, Type};
+
+use super::backend::Backend;
+use super::dialect::{ConnectionOf, Dialect};
+use super::{Failure, meta};
+use crate::limiter::window::CLOCKS_DIFFER;
+
+/// The time of the last reset of all counters, in `meta`.
+const LAST_RESET: &str = "last_reset";
+
+/// When the process that resets the counters last moved on, in `meta`.
+const RESETTING: &str = "resetting";
+/// A process that has not moved on for so many seconds has died within its reset.
+const RESET_PATIENCE: i64 = 120;
+
+impl<D: Dialect> Backend<D>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later. A time that was noted
+    /// by a clock far ahead is none.
+    pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<bool, Failure> {
+        self.run(async |connection| {
+            let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
+            meta::lock::<D>(&mut transaction, RESETTING).await?;
+            let mut times = [RESETTING, LAST_RESET].map(|name| (name, 0));
+            for (name, time) in &mut times {
+                let noted = meta::get::<D>(&mut transaction, name).await?.and_then(|text| text.parse().ok());
+                *time = noted.filter(|&noted| noted <= now.saturating_add(CLOCKS_DIFFER)).unwrap_or(0);
+            }
+            let [(_, moved), (_, reset)] = times;
+            if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_PATIENCE)) {
+                transaction.rollback().await?;
+                return Ok(false);
+            }
+            meta::set::<D>(&mut transaction, RESETTING, &now.to_string()).await?;
+            transaction.commit().await?;
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Tells that the process which claimed the reset is at it.
+    pub async fn keep_reset(&mut self, now: i64) -> Result<(), Failure> {
+        self.set_meta(RESETTING, &now.to_string()).await
+    }
+
+    /// Ends the reset: all counters were reset as of this time; or none, and it is left to whoever tries next.
+    pub async fn end_reset(&mut self, as_of: Option<i64>) -> Result<(), Failure> {
+        if let Some(time) = as_of {
+            self.set_meta(LAST_RESET, &time.to_string()).await?;
+        }
+        self.set_meta(RESETTING, "0").await
+    }
+
+    /// When the counters were last reset, or counting began here, in seconds since 1970.
+    pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
+        self.run(async |connection| {
+            let reset = meta::get::<D>(connection, LAST_RESET).await?;
+            let began = meta::get::<D>(connection, meta::COUNTING_SINCE).await?;
+            Ok([reset, began].into_iter().flatten().filter_map(|text| text.parse().ok()).max())
+        })
+        .await
+    }
+}
