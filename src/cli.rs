@@ -39,6 +39,9 @@ pub enum Command {
     Cleanup(Cleanup),
 
     /// Bring the database's tables to this version of the program.
+    ///
+    /// The daemon does so itself when it starts, but for what takes minutes on a large table of PolicydRateGuard: an index.
+    /// Mail goes on meanwhile.
     Migrate(Migrate),
 
     /// Check the settings and the lists that they name, and show the settings as they are in effect.
@@ -133,7 +136,7 @@ pub enum Recent {
 
 #[derive(Debug, Args)]
 pub struct Migrate {
-    /// Only list the migrations and whether the database has them.
+    /// Only list the migrations and whether the database has them, and what tables of PolicydRateGuard lack.
     #[arg(long)]
     pub status: bool,
 
@@ -376,19 +379,16 @@ pub struct Replay {
 pub enum Import {
     /// Take over settings, lists and the last 24 hours from policyd (thc2cat/go-policyd).
     ///
-    /// Only shows what it would do, unless --apply is given. Safe to repeat.
+    /// Writes the settings file that --config names, or else the one in /etc, and the lists into its folder. Only shows what it
+    /// would do, unless --apply is given. Safe to repeat.
     Policyd(ImportPolicyd),
 }
 
 #[derive(Debug, Args)]
 pub struct ImportPolicyd {
-    /// policyd's settings file. Without it: /etc/postfix/policyd.cfg, where policyd itself looks.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-
-    /// Our settings file, to be written; the lists go into its folder.
-    #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
-    pub into: PathBuf,
+    /// policyd's settings file, where policyd itself looks.
+    #[arg(long, value_name = "FILE", default_value = "/etc/postfix/policyd.cfg")]
+    pub from: PathBuf,
 
     /// Take over what policyd has counted in the last 24 hours. What was taken over once is not taken again.
     #[arg(long)]

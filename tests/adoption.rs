@@ -300,7 +300,38 @@ fn mariadb_a_large_table_is_adopted_without_building_an_index() {
     let mut client = daemon.connect();
     assert_eq!(client.ask(&Request::data("alice@example.com", 1)), ACCEPTED);
     assert_eq!(used(&database, "alice@example.com"), (8, 20, 701, 1901));
-    assert!(daemon.setup().run("migrate", &[]).status.success());
+
+    // `migrate` says what it is to do, that it is about to, and that it has.
+    let run = |command: &str, arguments: &[&str]| {
+        let output = daemon.setup().run(command, arguments);
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let index = "index messages_created_at_index on messages (created_at)";
+    assert!(run("migrate", &["--status"]).0.ends_with(&format!("pending  {index}\n")));
+    let listed: serde_json::Value = serde_json::from_str(&run("migrate", &["--status", "--json"]).0).unwrap();
+    let pending = serde_json::json!({"version": null, "name": index, "applied": false, "slow": true});
+    assert_eq!(listed.as_array().unwrap().last(), Some(&pending));
+    let report = run("doctor", &["--postconf", "/nonexistent"]).0;
+    assert!(report.contains("advice  no-index") && !report.contains("not-migrated"), "{report}");
+    let (done, told) = run("migrate", &[]);
+    assert_eq!(done, format!("done     {index}\n"));
+    assert!(told.starts_with(&format!("Making {index}")) && told.contains("minutes"), "{told}");
     assert!(is_indexed(&database, "messages", "created_at"));
     assert_eq!(database.rows("messages"), 1_000_004);
+    assert_eq!(run("migrate", &[]).0, "Nothing to do: the database is up to date.\n");
+}
+
+#[test]
+fn mariadb_what_an_old_table_lacks_is_listed_and_mended() {
+    let database = MariaDb::shared().database();
+    old_tables(&database, Release::V0_7_3, "utf8mb4_general_ci");
+    let setup = Setup::on(&database);
+    let run = |arguments: &[&str]| String::from_utf8(setup.run("migrate", arguments).stdout).unwrap();
+    let columns = ["ratelimits.window_from", "messages.action", "messages.reason"];
+    let listed = run(&["--status"]);
+    assert!(columns.iter().all(|column| listed.contains(&format!("pending  column {column}\n"))), "{listed}");
+    let done = run(&[]);
+    assert!(columns.iter().all(|column| done.contains(&format!("done     column {column}\n"))), "{done}");
+    database.execute("ALTER TABLE messages DROP COLUMN reason");
+    assert_eq!(run(&[]), "done     column messages.reason\n");
 }

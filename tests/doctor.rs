@@ -4,9 +4,13 @@
 
 mod support;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use policyd_rate_guard::telemetry::metrics::DATABASE_AWAY;
 use support::daemon::Setup;
+use support::stream::free_port;
 
 /// What is found of a set-up whose daemon does not run, with no Postfix.
 fn found(setup: &Setup) -> String {
@@ -40,5 +44,45 @@ fn a_cleanup_that_does_not_run_is_named_in_both_modes() {
         reset(27);
         let report = found(&setup);
         assert!(report.contains(finding) && report.contains("27 hours"), "{report}");
+    }
+}
+
+/// It may not be the daemon's own view: its unit has a sandbox, and who only reads is not stopped by a full disk.
+#[test]
+fn a_database_that_only_the_daemon_cannot_use_is_told_by_its_metrics() {
+    let daemon = Setup::sqlite().setting("METRICS_LISTEN", &format!("127.0.0.1:{}", free_port())).start();
+    assert!(!found(daemon.setup()).contains("not-counting"));
+
+    let good = Setup::sqlite();
+    assert!(good.run("migrate", &[]).status.success());
+    let listen = format!("127.0.0.1:{}", free_port());
+    let nowhere = good.folder().join("missing/guard.db");
+    let daemon = Setup::sqlite().on_file(&nowhere).setting("METRICS_LISTEN", &listen).start_without_tables();
+    let report = found(&good.setting("METRICS_LISTEN", &listen));
+    assert!(report.contains("PROBLEM not-counting"), "{report}");
+    assert!(report.contains("ReadWritePaths=") && report.contains("disk"), "{report}");
+    // What doctor cannot reach either is one finding.
+    let report = found(daemon.setup());
+    assert!(report.contains("PROBLEM database") && !report.contains("not-counting"), "{report}");
+}
+
+#[test]
+fn without_metrics_the_daemon_is_asked_by_what_it_told_systemd() {
+    let setup = Setup::sqlite();
+    assert!(setup.run("migrate", &[]).status.success());
+    let bin = setup.folder().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let setup = setup.environment("PATH", &path);
+    for (status, away) in
+        [(format!("5 connections; {DATABASE_AWAY}; 3 judged from memory"), true), ("5 connections".into(), false)]
+    {
+        let script = format!(
+            "#!/bin/sh\ncase \"$*\" in 'show --value -p StatusText policyd-rate-guard.service') echo '{status}';; esac\n"
+        );
+        fs::write(bin.join("systemctl"), script).unwrap();
+        fs::set_permissions(bin.join("systemctl"), Permissions::from_mode(0o755)).unwrap();
+        let report = found(&setup);
+        assert_eq!(report.contains("PROBLEM not-counting"), away, "{report}");
     }
 }

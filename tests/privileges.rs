@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use nix::sys::prctl;
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Gid, Uid, getgroups, setegid, seteuid, setgid, setgroups, setuid};
 use policyd_rate_guard::config::{ListenAddress, Sockets};
 use policyd_rate_guard::system::privileges::{self, Error, Identity};
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         case!(an_unknown_user_changes_nothing),
         case!(a_root_without_the_right_to_drop_is_told_so).through(WITHOUT_CAPABILITIES),
         case!(who_is_not_root_stays_who_they_are),
+        case!(what_is_made_is_not_for_everybody),
         case!(others_of_the_same_user_cannot_look_into_the_process),
         case!(the_dropped_daemon_can_renew_its_socket),
         case!(the_dropped_daemon_cannot_take_a_socket_it_may_not_ask),
@@ -120,14 +122,25 @@ fn who_is_not_root_stays_who_they_are() {
     assert_eq!(before, (status("Uid"), status("Gid"), status("Groups")));
 }
 
+fn what_is_made_is_not_for_everybody() {
+    umask(Mode::empty());
+    privileges::become_user(&settings("nobody", None)).unwrap();
+    assert_eq!(umask(Mode::empty()), Mode::S_IWGRP | Mode::S_IRWXO);
+    // One that is stricter stays.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    privileges::withdraw(None).unwrap();
+    assert_eq!(umask(Mode::empty()), Mode::S_IRWXG | Mode::S_IRWXO);
+}
+
 fn others_of_the_same_user_cannot_look_into_the_process() {
     privileges::become_user(&settings("nobody", None)).unwrap();
     let environment = format!("/proc/{}/environ", std::process::id());
     let can_look = || Command::new("cat").arg(&environment).output().unwrap().status.success();
-    // The change of user has a say in it too: set it back, so that the test sees a difference.
+    assert!(!can_look());
+    // A change of user has a say in it too: set it back, so that the test sees a difference.
     prctl::set_dumpable(true).unwrap();
     assert!(can_look());
-    privileges::not_dumpable().unwrap();
+    privileges::withdraw(None).unwrap();
     assert!(!can_look());
 }
 
@@ -138,8 +151,7 @@ fn the_dropped_daemon_can_renew_its_socket() {
 
     let identity = Identity::for_root(&settings).unwrap().unwrap();
     let first = sockets::listen(&settings, Some(&identity)).unwrap();
-    privileges::drop_to(&identity).unwrap();
-    privileges::not_dumpable().unwrap();
+    privileges::withdraw(Some(&identity)).unwrap();
     let _client = UnixStream::connect(&path).unwrap();
 
     // Removed while it still listens, as at the end of the daemon; then the next one starts, without root.

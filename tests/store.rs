@@ -423,7 +423,7 @@ fn migrations_run_once_also_when_several_start_together(place: &Place) {
         let all: Vec<_> = (0..4).map(|_| scope.spawn(migrate)).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
-    let mut versions: Vec<i64> = ran.concat().iter().map(|step| step.version).collect();
+    let mut versions: Vec<_> = ran.concat().iter().map(|step| step.version).collect();
     versions.sort_unstable();
     let mut store = place.unprepared();
     let known = store.runtime.block_on(store.store.migrations()).unwrap();
@@ -434,11 +434,12 @@ fn migrations_run_once_also_when_several_start_together(place: &Place) {
 
 fn a_migration_that_was_cut_short_is_done_again(place: &Place) {
     let mut store = place.open();
-    for Step { version, name, .. } in store.runtime.block_on(store.store.migrations()).unwrap() {
+    for step in store.runtime.block_on(store.store.migrations()).unwrap() {
+        let version = step.version.unwrap();
         place.database.execute(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}"));
         let listed = store.runtime.block_on(store.store.migrations()).unwrap();
-        assert!(listed.iter().all(|step| step.applied == (step.version != version)), "{listed:?}");
-        assert_eq!(store.migrate().unwrap(), [Step { version, name, applied: true }]);
+        assert!(listed.iter().all(|step| step.applied == (step.version != Some(version))), "{listed:?}");
+        assert_eq!(store.migrate().unwrap(), [step]);
     }
 }
 

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{self, Config, Driver, Sources};
 use crate::exit::{Exit, Failed};
@@ -19,6 +20,17 @@ pub fn load(sources: &Sources) -> Result<Config, Failed> {
         Ok(loaded) => Ok(loaded.config),
         Err(error) => Err(Failed::new(Exit::Config, error)),
     }
+}
+
+/// As root becomes USER, before a database is asked; and keeps others out of files and memory. Before there is a second thread.
+pub fn become_user(config: &Config) -> Result<(), Failed> {
+    privileges::become_user(&config.sockets).map(drop).map_err(|error| Failed::new(Exit::OsError, error))
+}
+
+/// For a command that does one thing after the other.
+pub fn runtime() -> Result<Runtime, Failed> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))
 }
 
 /// The terms on which this host's daemon answers. To be called as USER, who reads the lists. What is asked about senders can
@@ -40,13 +52,8 @@ where
     F: Future<Output = Result<T, Failed>>,
 {
     let config = load(sources)?;
-    privileges::become_user(&config.sockets).map_err(|error| Failed::new(Exit::OsError, error))?;
-    privileges::close_umask();
-    privileges::not_dumpable().map_err(|error| Failed::new(Exit::OsError, error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
+    become_user(&config)?;
+    let runtime = runtime()?;
     let store = Store::new(&config.database);
     let advice = advice(&config);
     runtime.block_on(work(config, store)).map_err(|failed| match advice {

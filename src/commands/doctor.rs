@@ -10,6 +10,8 @@ use std::time::Duration;
 use nix::unistd::User;
 use serde::Serialize;
 
+use super::daemon;
+use super::database::runtime;
 use super::query::{self, PACKAGED_SOCKET};
 use super::{print, print_json};
 use crate::cli;
@@ -22,7 +24,9 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::day::RESET_OVERDUE;
 use crate::limiter::limit::Measure;
 use crate::store::Store;
+use crate::store::migrate::{MigrateError, Step};
 use crate::system::privileges;
+use crate::telemetry::metrics::DATABASE_AWAY;
 
 /// For one socket, and for the database.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,6 +39,7 @@ const SHADOWING_UNITS: [&str; 3] = [
 /// Where its logrotate file stands in the place of ours.
 const SHADOWING_LOGROTATE: &str = "/etc/logrotate.d/policyd-rate-guard";
 const SOCKET_UNIT: &str = "policyd-rate-guard.socket";
+const SERVICE_UNIT: &str = "policyd-rate-guard.service";
 /// What each unit of ours has among its `Documentation=`.
 const MANUAL_PAGE: &str = "man:policyd-rate-guard";
 
@@ -122,12 +127,23 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
             }
         }
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
-    runtime.block_on(database(config, findings));
+    let in_reach = runtime()?.block_on(database(config, findings));
+    // What it cannot reach either needs no second finding.
+    if in_reach && is_counting_in_memory(config) == Some(true) {
+        findings.push(not_counting(&Store::reading(&config.database).place()));
+    }
     Ok(())
+}
+
+/// Whether the running daemon has lost the database, by its own word; none if there is nobody to ask. What is seen from here
+/// may differ: the daemon writes, and lives in its unit's sandbox.
+fn is_counting_in_memory(config: &Config) -> Option<bool> {
+    let metrics = config.status.listen.as_ref().map(|listen| daemon::read(&daemon::agent(), &daemon::address(listen)));
+    if let Some(Ok(daemon)) = metrics {
+        return Some(!daemon.database_up);
+    }
+    let shown = Command::new("systemctl").args(["show", "--value", "-p", "StatusText", SERVICE_UNIT]).output().ok()?;
+    Some(String::from_utf8_lossy(&shown.stdout).contains(DATABASE_AWAY))
 }
 
 /// What systemd hands over; nothing where there is no systemd.
@@ -205,46 +221,73 @@ fn for_selinux(path: &Path) -> Option<Finding> {
     selinux::judge(&enforce, directory, &String::from_utf8_lossy(&context.stdout))
 }
 
-async fn database(config: &Config, findings: &mut Vec<Finding>) {
+/// Whether it can be reached.
+async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let mut store = Store::reading(&config.database);
     let place = store.place();
     let looked = async {
-        let pending: Vec<String> =
-            store.migrations().await?.into_iter().filter(|step| !step.applied).map(|step| step.name).collect();
-        let reset = if pending.is_empty() { store.last_reset().await? } else { None };
-        Ok::<_, crate::store::migrate::MigrateError>((pending, reset))
+        let pending = store.migrations().await?.into_iter().filter(|step| !step.applied);
+        let (slow, needed): (Vec<Step>, Vec<Step>) = pending.partition(|step| step.slow);
+        let reset = if needed.is_empty() { store.last_reset().await? } else { None };
+        Ok::<_, MigrateError>((needed, slow, reset))
     };
     let looked = tokio::time::timeout(PATIENCE, looked).await;
-    match looked {
-        Err(_) => findings.push(unreachable(&place, &format!("no answer within {} s", PATIENCE.as_secs()))),
-        Ok(Err(error)) => findings.push(unreachable(&place, &error.to_string())),
-        Ok(Ok((pending, _))) if !pending.is_empty() => findings.push(Finding::problem(
+    store.abandon();
+    let why = match looked {
+        Ok(Ok((needed, slow, reset))) => {
+            findings.extend(tables(&place, &needed, &slow));
+            findings.extend(reset.and_then(|reset| overdue(config.quota.window, (breaker::now() - reset).max(0))));
+            return true;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+    };
+    findings.push(unreachable(&place, &why));
+    false
+}
+
+/// What the tables lack: what nothing is counted without, or what only takes time.
+fn tables(place: &str, needed: &[Step], slow: &[Step]) -> Option<Finding> {
+    let lack = |steps: &[Step]| {
+        let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        format!("{place}: the tables lack {}", names.join(", "))
+    };
+    if !needed.is_empty() {
+        return Some(Finding::problem(
             "not-migrated",
-            format!("{place}: the tables lack {}", pending.join(", ")),
+            lack(needed),
             "The daemon makes them when it starts; until then nothing is counted.",
             "policyd-rate-guard migrate".to_owned(),
-        )),
-        Ok(Ok((_, Some(reset)))) if breaker::now() - reset > RESET_OVERDUE => {
-            let hours = (breaker::now() - reset) / 3600;
-            let timer = "systemctl enable --now policyd-rate-guard-cleanup.timer";
-            findings.push(match config.quota.window {
-                Window::Reset => Finding::problem(
-                    "not-reset",
-                    format!("the counters were last reset {hours} hours ago"),
-                    "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
-                    format!("{timer}, or set QUOTA_WINDOW=24h, whose quotas need no timer"),
-                ),
-                Window::Sliding(_) => Finding::advice(
-                    "not-cleaned",
-                    format!("`cleanup` has not run for {hours} hours"),
-                    "It deletes what is past its retention: without it the tables grow for ever.",
-                    timer.to_owned(),
-                ),
-            });
-        }
-        Ok(Ok(_)) => {}
+        ));
     }
-    store.abandon();
+    (!slow.is_empty()).then(|| {
+        Finding::advice(
+            "no-index",
+            lack(slow),
+            "All of a large table is read where a part would do: by `cleanup`, `sender show`, `watch` and the page.",
+            "policyd-rate-guard migrate, which may take minutes; mail goes on meanwhile".to_owned(),
+        )
+    })
+}
+
+/// Whether the last reset, so many seconds ago, was too long ago.
+fn overdue(window: Window, ago: i64) -> Option<Finding> {
+    let hours = ago / 3600;
+    let timer = "systemctl enable --now policyd-rate-guard-cleanup.timer";
+    (ago > RESET_OVERDUE).then(|| match window {
+        Window::Reset => Finding::problem(
+            "not-reset",
+            format!("the counters were last reset {hours} hours ago"),
+            "With QUOTA_WINDOW=reset, senders stay blocked until `cleanup` runs.",
+            format!("{timer}; with QUOTA_WINDOW=24h quotas need no reset, but old rows still go by that timer"),
+        ),
+        Window::Sliding(_) => Finding::advice(
+            "not-cleaned",
+            format!("`cleanup` has not run for {hours} hours"),
+            "It deletes what is past its retention: without it the tables grow for ever.",
+            timer.to_owned(),
+        ),
+    })
 }
 
 fn unreachable(place: &str, reason: &str) -> Finding {
@@ -253,6 +296,20 @@ fn unreachable(place: &str, reason: &str) -> Finding {
         format!("{place}: {reason}"),
         "While the database is away each sender is only counted in the daemon's memory.",
         "start the database, or correct the DB_* settings".to_owned(),
+    )
+}
+
+fn not_counting(place: &str) -> Finding {
+    Finding::problem(
+        "not-counting",
+        format!("{place}: it can be read from here, but the daemon says: {DATABASE_AWAY}"),
+        "Each sender is only counted in the daemon's memory. The disk may be full, the server read-only, a right to write \
+         missing; or the path of DB_DATABASE or DB_SOCKET lies outside of what the unit may write and see.",
+        format!(
+            "`journalctl -t policyd-rate-guard` has what the database answered. The unit may write below \
+             /var/lib/policyd-rate-guard, and has a /tmp of its own and no /home: move the file or the socket, or \
+             `systemctl edit {SERVICE_UNIT}` and allow its directory with ReadWritePaths=. After a change of DB_*: restart"
+        ),
     )
 }
 

@@ -36,7 +36,7 @@ pub fn commands_page() -> String {
     let (before, after) = PROSE_8.split_once(COMMANDS_HERE).unwrap_or((PROSE_8, ""));
     page.push_str(before);
     page.push_str(".SH OPTIONS\n");
-    options(&mut page, &program, &[]);
+    options(&mut page, &program, |_| true);
     page.push_str(".SH COMMANDS\n");
     commands(&mut page, &program, "");
     page.push_str(after);
@@ -74,16 +74,13 @@ fn commands(page: &mut String, parent: &Command, prefix: &str) {
         let _ = writeln!(page, ".SS {}{}", escaped(&name), escaped(&positionals));
         let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
         paragraphs(page, &about);
-        options(page, command, &["config"]);
+        options(page, command, |arg| !arg.is_global_set());
         commands(page, command, &format!("{name} "));
     }
 }
 
-fn options(page: &mut String, command: &Command, leave_out: &[&str]) {
-    let shown = |arg: &&Arg| {
-        let id = arg.get_id().as_str();
-        !arg.is_hide_set() && !["help", "version"].contains(&id) && !leave_out.contains(&id)
-    };
+fn options(page: &mut String, command: &Command, wanted: impl Fn(&Arg) -> bool) {
+    let shown = |arg: &&Arg| !arg.is_hide_set() && !["help", "version"].contains(&arg.get_id().as_str()) && wanted(arg);
     for arg in command.get_arguments().filter(shown) {
         let name = match arg.get_long() {
             Some(long) if arg.get_action().takes_values() => {
@@ -165,23 +162,50 @@ mod tests {
     use super::*;
     use crate::config::settings;
 
+    /// Each command's own options stand in its own section: another's of the same name is no entry.
     #[test]
     fn every_command_option_and_setting_has_an_entry() {
-        let page = commands_page();
-        let mut program = Cli::command();
-        program.build();
-        for command in
-            program.get_subcommands().filter(|command| !command.is_hide_set() && command.get_name() != "help")
-        {
-            assert!(page.contains(&format!(".SS {}", command.get_name())), "{}", command.get_name());
-            for long in command.get_arguments().filter_map(Arg::get_long).filter(|long| *long != "help") {
-                assert!(page.contains(&escaped(&format!("--{long}"))) || long == "version", "{long}");
+        fn look(parent: &Command, prefix: &str, page: &str) {
+            for command in parent.get_subcommands().filter(|one| !one.is_hide_set() && one.get_name() != "help") {
+                let name = format!("{prefix}{}", command.get_name());
+                let begin = format!(".SS {}", escaped(&name));
+                let (_, section) = page.split_once(&begin).unwrap_or_else(|| panic!("{name} has no section"));
+                let section = section.split("\n.S").next().unwrap();
+                for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+                    let Some(long) = arg.get_long().filter(|long| !["help", "version"].contains(long)) else {
+                        continue;
+                    };
+                    let entry = format!("\\fB\\-\\-{}\\fR", escaped(long));
+                    assert!(section.contains(&entry), "{name} --{long} is not in\n{section}");
+                }
+                look(command, &format!("{name} "), page);
             }
         }
+        let mut program = Cli::command();
+        program.build();
+        look(&program, "", &commands_page());
         for setting in settings::all() {
             assert!(settings_page().contains(&format!(".B {}\n", escaped(setting.name))), "{}", setting.name);
         }
         assert!(settings_page().contains("Default: reset; the packaged settings file sets 24h."));
+    }
+
+    /// `--config` is the same for all commands and stands before them: one of its own would hide it, and get its value.
+    #[test]
+    fn no_command_has_an_option_of_the_name_of_a_global_one() {
+        fn look(command: &Command, globals: &[&str]) {
+            for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+                let taken =
+                    globals.iter().any(|global| Some(*global) == arg.get_long() || *global == arg.get_id().as_str());
+                assert!(!taken, "{} {}", command.get_name(), arg.get_id());
+            }
+            command.get_subcommands().for_each(|command| look(command, globals));
+        }
+        let program = Cli::command();
+        let globals: Vec<&str> =
+            program.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().as_str()).collect();
+        assert_eq!(globals, ["config"]);
+        look(&program, &globals);
     }
 
     /// What `--help` tells of an option and the page does not would have to be guessed.

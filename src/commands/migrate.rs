@@ -9,18 +9,17 @@ use crate::limiter::limit::longest_window;
 use crate::limiter::retention;
 use crate::store::Store;
 use crate::store::backfill::Filled;
+use crate::store::migrate::Step;
 
 pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
     let steps = database::with_store(sources, async |config, store| {
         let mut store = if options.status { Store::reading(&config.database) } else { store };
-        let steps = if options.status { store.migrations().await } else { store.migrate(true).await };
-        let steps = steps.map_err(|error| database::unusable(&store.place(), &error));
-        let filled = match &steps {
-            Ok(_) if !options.status => fill_usage(&config, &mut store).await,
-            _ => Ok(()),
+        let steps = match options.status {
+            true => store.migrations().await.map_err(|error| database::unusable(&store.place(), &error)),
+            false => migrate(&config, &mut store).await,
         };
         store.close().await;
-        filled.and(steps)
+        steps
     })?;
     if options.output.json {
         print_json(&steps)?;
@@ -29,10 +28,23 @@ pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
     } else {
         for step in &steps {
             let state = if step.applied { "done   " } else { "pending" };
-            print(&format!("{state}  {:04} {}\n", step.version, step.name))?;
+            let number = step.version.map(|version| format!("{version:04} ")).unwrap_or_default();
+            print(&format!("{state}  {number}{}\n", step.name))?;
         }
     }
     Ok(Exit::Ok)
+}
+
+/// Does what is to be done, and says before what takes long that it does.
+async fn migrate(config: &Config, store: &mut Store) -> Result<Vec<Step>, Failed> {
+    let place = store.place();
+    let unusable = |error| database::unusable(&place, &error);
+    for step in store.migrations().await.map_err(unusable)?.iter().filter(|step| step.slow && !step.applied) {
+        eprintln!("Making {step}: on a large table this takes minutes. Mail goes on meanwhile.");
+    }
+    let steps = store.migrate(true).await.map_err(unusable)?;
+    fill_usage(config, store).await?;
+    Ok(steps)
 }
 
 /// Fills the history of an adopted database from its messages, unless the daemon has done so.

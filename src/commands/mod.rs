@@ -3,6 +3,7 @@
 pub mod check;
 mod cleanup;
 mod completions;
+mod daemon;
 mod database;
 mod doctor;
 mod import;
@@ -40,7 +41,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Top(options) => top::run(&sources, &options),
         Command::Watch(options) => watch::run(&sources, &options),
         Command::Replay(options) => replay::run(&sources, &options),
-        Command::Import(Import::Policyd(options)) => import::run(&options),
+        Command::Import(Import::Policyd(options)) => import::run(&sources, &options),
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),
     }

@@ -2,11 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{database, print, print_json};
 use crate::cli;
@@ -132,20 +132,25 @@ fn request(options: &cli::Query) -> Vec<u8> {
     bytes
 }
 
-/// Sends a request and reads the action of its reply.
+/// Sends a request and reads the action of its reply. Waits so long to get in, and so long for the answer.
 pub fn ask(address: &ListenAddress, request: &[u8], timeout: Duration) -> io::Result<String> {
-    match address {
-        ListenAddress::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, timeout)?;
-            stream.set_read_timeout(Some(timeout))?;
-            converse(stream, request)
-        }
+    let stream: Socket = match address {
+        ListenAddress::Tcp(address) => TcpStream::connect_timeout(address, timeout)?.into(),
         ListenAddress::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(timeout))?;
-            converse(stream, request)
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            // Linux lets a connection wait for a full backlog as long as for a write.
+            socket.set_write_timeout(Some(timeout))?;
+            socket.connect(&SockAddr::unix(path)?).map_err(|error| match error.kind() {
+                io::ErrorKind::WouldBlock => {
+                    io::Error::new(io::ErrorKind::TimedOut, "it accepts no connection in time")
+                }
+                _ => error,
+            })?;
+            socket
         }
-    }
+    };
+    stream.set_read_timeout(Some(timeout))?;
+    converse(stream, request)
 }
 
 fn converse(mut stream: impl Read + Write, request: &[u8]) -> io::Result<String> {
@@ -168,5 +173,30 @@ fn converse(mut stream: impl Read + Write, request: &[u8]) -> io::Result<String>
     match text.trim_end().strip_prefix("action=") {
         Some(action) => Ok(action.to_owned()),
         None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("its answer is not a policy reply: {text:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_accepts_nobody_is_waited_for_no_longer_than_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("policyd");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let one = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+            one.set_nonblocking(true).unwrap();
+            if one.connect(&SockAddr::unix(&path).unwrap()).is_err() {
+                break;
+            }
+            waiting.push(one);
+        }
+        let error = ask(&ListenAddress::Unix(path), &test_request(), Duration::from_millis(20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
     }
 }

@@ -47,7 +47,7 @@ const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
 const LAST_STEPS: Duration = Duration::from_secs(10);
 /// Between two updates of what `systemctl status` shows.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two looks at what was left out of the log.
+/// Between two looks at what was left out of the log, and at the host's time zone.
 const QUIET_INTERVAL: Duration = Duration::from_secs(60);
 
 pub fn run(sources: Sources) -> Result<Exit, Failed> {
@@ -58,11 +58,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let identity = Identity::for_root(&config.sockets).map_err(|error| os_error(&error))?;
     let bound = sockets::listen(&config.sockets, identity.as_ref()).map_err(|error| os_error(&error))?;
     let descriptors = privileges::raise_open_files().unwrap_or(1024);
-    if let Some(identity) = &identity {
-        privileges::drop_to(identity).map_err(|error| os_error(&error))?;
-    }
-    privileges::close_umask();
-    privileges::not_dumpable().map_err(|error| os_error(&error))?;
+    privileges::withdraw(identity.as_ref()).map_err(|error| os_error(&error))?;
     let logging = Logging::start(&config.logging, systemd::under_systemd_journal())
         .map_err(|error| Failed::new(Exit::IoError, error))?;
     logging::log_panics();
@@ -247,7 +243,10 @@ impl Running<'_> {
                     }));
                 }
                 _ = status.tick() => self.manager.status(&answerer.metrics.to_string()),
-                _ = quiet.tick() => limited::report_quiet(),
+                _ = quiet.tick() => {
+                    limited::report_quiet();
+                    follow_zone(&self.terms, TimeZone::system());
+                }
             }
         }
     }
@@ -286,6 +285,16 @@ impl Running<'_> {
     }
 }
 
+/// The timer of `cleanup` follows `timedatectl set-timezone` at once: senders must not go on being told the old midnight.
+fn follow_zone(terms: &watch::Sender<Arc<Terms>>, zone: TimeZone) {
+    // The zone that is not known stands for a file that cannot be read just now.
+    if zone.is_unknown() || terms.borrow().policy.zone == zone {
+        return;
+    }
+    log::info!("the host's time zone is now {}", zone.iana_name().unwrap_or("another one"));
+    terms.send_modify(|terms| Arc::make_mut(terms).policy.zone = zone);
+}
+
 fn no_thread(purpose: &str, error: &std::io::Error) -> Failed {
     Failed::new(Exit::OsError, format_args!("cannot start a thread for {purpose}: {error}"))
 }
@@ -309,6 +318,7 @@ fn log_finding(finding: &Finding) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limiter::lists::Lists;
 
     #[tokio::test]
     async fn a_committer_that_ends_by_itself_is_a_bug_with_its_exit_status() {
@@ -319,5 +329,17 @@ mod tests {
         let failed = committer_ended(Ok(Err(CommitterError::Probe(panicked)))).unwrap();
         assert_eq!(failed.exit, Exit::Software);
         assert!(committer_ended(Ok(Ok(()))).is_none(), "when the queue was closed it is no failure");
+    }
+
+    #[test]
+    fn the_hosts_time_zone_is_followed_and_a_lost_one_is_not() {
+        let sources = Sources { explicit: None, search: vec![], environment: vec![], is_root: false };
+        let config = config::load(&sources).unwrap().config;
+        let (terms, now) = watch::channel(Arc::new(Terms::new(&config, Lists::default(), TimeZone::UTC)));
+        let zurich = TimeZone::get("Europe/Zurich").unwrap();
+        for zone in [zurich.clone(), TimeZone::unknown()] {
+            follow_zone(&terms, zone);
+            assert_eq!(now.borrow().policy.zone, zurich);
+        }
     }
 }

@@ -121,7 +121,7 @@ async fn get_back(mut store: Store, mut told: String, window: Duration, mut paus
 pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
     store.connect().await?;
     for step in store.migrate(false).await? {
-        log::info!("{}: migration {:04} {} is done", store.place(), step.version, step.name);
+        log::info!("{}: {step} is done", store.place());
     }
     store.heartbeat(now()).await?;
     Ok(())

@@ -223,6 +223,13 @@ mod tests {
     use crate::config::load;
 
     #[test]
+    fn a_debug_print_shows_no_secret_of_the_environment() {
+        let sources = Sources::new(None, [("DB_PASSWORD", "hunter2")], false);
+        let shown = format!("{sources:?}");
+        assert!(!shown.contains("hunter2") && shown.contains(SYSTEM_FILE), "{shown}");
+    }
+
+    #[test]
     fn the_environment_wins_but_for_what_login_shells_set() {
         let file = [("QUOTA", "1"), ("LOG_LEVEL", "DEBUG"), ("USER", "mail")];
         let environment = [("QUOTA", "2"), ("LOG_LEVEL", ""), ("USER", "root"), ("GROUP", "wheel")];
@@ -257,12 +264,5 @@ mod tests {
         sources.explicit = Some(path("a"));
         let missing = load(&sources).unwrap_err().to_string();
         assert!(missing.ends_with("No such file or directory (os error 2); name an existing file with --config"));
-    }
-
-    #[test]
-    fn a_debug_print_shows_no_secret_of_the_environment() {
-        let sources = Sources::new(None, [("DB_PASSWORD", "hunter2")], false);
-        let shown = format!("{sources:?}");
-        assert!(!shown.contains("hunter2") && shown.contains(SYSTEM_FILE), "{shown}");
     }
 }

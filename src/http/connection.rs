@@ -40,7 +40,7 @@ pub async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>
     let mut opener = Opener::new(listen);
     let mut tried = Some(tried);
     loop {
-        let (opened, again) = opener.attempt(site.page.has_token()).await;
+        let (opened, again) = opener.attempt(site.page.shows_names()).await;
         for listener in opened {
             tokio::spawn(accept(listener, site.clone(), room.clone()));
         }

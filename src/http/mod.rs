@@ -1,7 +1,7 @@
 //! The HTTP listener of METRICS_LISTEN: `/metrics` for Prometheus, `/healthz` for load balancers, and the page for people.
 //!
-//! `listener` opens it; `connection` bounds what anybody who can connect may do, and `room` has the places; `page` is what
-//! browsers get.
+//! `listener` opens it; `connection` accepts and bounds, since whoever can connect may ask; `room` has the places; `page` is
+//! what browsers get.
 
 mod connection;
 mod listener;

@@ -102,18 +102,10 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         async { Ok(false) }
     }
 
-    /// Gives tables made by PolicydRateGuard the columns that they lack, before the migrations run; says what it did.
-    fn adopt(
+    /// What tables that PolicydRateGuard made lack: migrations leave a table that is there as it is. Only reads.
+    fn lacking(
         connection: &mut <Self::Db as Database>::Connection,
-    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
-        let _ = connection;
-        async { Ok(Vec::new()) }
-    }
-
-    /// Gives such tables the indexes that they lack, which takes minutes on a large one; says what it did.
-    fn index(
-        connection: &mut <Self::Db as Database>::Connection,
-    ) -> impl Future<Output = Result<Vec<String>, sqlx::Error>> + Send {
+    ) -> impl Future<Output = Result<Vec<Addition>, sqlx::Error>> + Send {
         let _ = connection;
         async { Ok(Vec::new()) }
     }
@@ -137,6 +129,17 @@ pub trait Dialect: Send + Sync + Sized + 'static {
 
     /// The migrations of this database.
     fn migrator() -> &'static sqlx::migrate::Migrator;
+}
+
+/// What a table lacks.
+#[derive(Debug)]
+pub struct Addition {
+    /// In words, for people.
+    pub name: String,
+    /// The statement that makes it.
+    pub sql: String,
+    /// Whether that takes long on a large table.
+    pub slow: bool,
 }
 
 /// What is known about a connection and the tables it finds.

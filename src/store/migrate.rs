@@ -1,5 +1,6 @@
 //! The tables and their versions. Numbers and names are the same on all databases; sqlx keeps the list in `_sqlx_migrations`.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,14 +9,32 @@ use sqlx::{AssertSqlSafe, ColumnIndex, Database, Decode, Executor, Type};
 
 use super::Failure;
 use super::backend::Backend;
-use super::dialect::{ConnectionOf, Dialect, failure};
+use super::dialect::{Addition, ConnectionOf, Dialect, failure};
 
-/// One migration, as `migrate --status` lists it.
+/// A migration, or what a table of PolicydRateGuard lacks, as `migrate` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Step {
-    pub version: i64,
+    /// Only migrations have one.
+    pub version: Option<i64>,
     pub name: String,
     pub applied: bool,
+    /// Takes long on a large table: left to `migrate`, and the daemon works without it.
+    pub slow: bool,
+}
+
+impl Step {
+    fn of(addition: &Addition, applied: bool) -> Step {
+        Step { version: None, name: addition.name.clone(), applied, slow: addition.slow }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some(version) => write!(f, "migration {version:04} {}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +48,7 @@ pub enum MigrateError {
     Newer(i64, i64),
     #[error("migration {0} was changed after the database had it. Install an unchanged release of policyd-rate-guard")]
     Changed(i64),
-    #[error("migration {step} failed: {failure}")]
+    #[error("{step} failed: {failure}")]
     Step { step: String, failure: Failure },
 }
 
@@ -103,25 +122,40 @@ where
     for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    if steps::<D>(connection).await?.iter().any(|step| !step.applied) {
+    if steps::<D>(connection).await?.iter().any(|step| !step.applied && (slowly || !step.slow)) {
         D::lock(connection).await.map_err(database_error::<D>)?;
-        for done in D::adopt(connection).await.map_err(|error| failure::<D>(&error))? {
-            log::info!("adopted tables: {done}");
-        }
+        add::<D>(connection, slowly, ran).await?;
         apply::<D>(connection, ran).await?;
-        D::unlock(connection).await.map_err(database_error::<D>)?;
-    }
-    if slowly {
-        D::lock(connection).await.map_err(database_error::<D>)?;
-        for done in D::index(connection).await.map_err(|error| failure::<D>(&error))? {
-            log::info!("adopted tables: {done}");
-        }
         D::unlock(connection).await.map_err(database_error::<D>)?;
     }
     Ok(())
 }
 
-/// Runs the steps that are missing.
+/// Gives tables what they lack.
+async fn add<D: Dialect>(
+    connection: &mut ConnectionOf<D>,
+    slowly: bool,
+    ran: &mut Vec<Step>,
+) -> Result<(), MigrateError>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+{
+    for addition in D::lacking(connection).await.map_err(|error| failure::<D>(&error))? {
+        let step = Step::of(&addition, true);
+        if step.slow && !slowly {
+            log::info!("there is no {step}; `policyd-rate-guard migrate` makes one, which may take minutes");
+            continue;
+        }
+        connection
+            .execute(AssertSqlSafe(addition.sql))
+            .await
+            .map_err(|error| MigrateError::Step { step: step.to_string(), failure: failure::<D>(&error) })?;
+        ran.push(step);
+    }
+    Ok(())
+}
+
+/// Runs the migrations that are missing.
 async fn apply<D: Dialect>(connection: &mut ConnectionOf<D>, ran: &mut Vec<Step>) -> Result<(), MigrateError>
 where
     ConnectionOf<D>: Migrate,
@@ -137,12 +171,12 @@ where
         connection.execute(AssertSqlSafe(forget)).await.map_err(|error| failure::<D>(&error))?;
     }
     for step in steps::<D>(connection).await? {
-        let Some(migration) = D::migrator().iter().find(|migration| migration.version == step.version) else {
+        let Some(migration) = D::migrator().iter().find(|migration| Some(migration.version) == step.version) else {
             continue;
         };
         if !step.applied {
             connection.apply(TABLE, migration).await.map_err(|error| MigrateError::Step {
-                step: format!("{:04} {}", step.version, step.name),
+                step: step.to_string(),
                 failure: database_failure::<D>(error),
             })?;
             ran.push(Step { applied: true, ..step });
@@ -151,7 +185,8 @@ where
     Ok(())
 }
 
-/// Every migration of the program, and whether the database has it; an error if the database has others. Only reads.
+/// Every migration of the program, and whether the database has it; then what tables lack. An error if the database has
+/// other migrations. Only reads.
 async fn steps<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Vec<Step>, MigrateError>
 where
     ConnectionOf<D>: Migrate,
@@ -164,12 +199,16 @@ where
         .fetch_one(&mut *connection)
         .await
         .map_err(|error| failure::<D>(&error))?;
-    if tables == 0 {
-        return compare::<D>(None, &[]);
-    }
-    let half_done = connection.dirty_version(TABLE).await.map_err(database_error::<D>)?;
-    let applied = connection.list_applied_migrations(TABLE).await.map_err(database_error::<D>)?;
-    compare::<D>(half_done, &applied)
+    let mut steps = if tables == 0 {
+        compare::<D>(None, &[])?
+    } else {
+        let half_done = connection.dirty_version(TABLE).await.map_err(database_error::<D>)?;
+        let applied = connection.list_applied_migrations(TABLE).await.map_err(database_error::<D>)?;
+        compare::<D>(half_done, &applied)?
+    };
+    let lacking = D::lacking(connection).await.map_err(|error| failure::<D>(&error))?;
+    steps.extend(lacking.iter().map(|addition| Step::of(addition, false)));
+    Ok(steps)
 }
 
 /// Every migration of the program beside those of a database, of which one may have been cut short.
@@ -186,7 +225,8 @@ fn compare<D: Dialect>(half_done: Option<i64>, applied: &[AppliedMigration]) -> 
                 return Err(MigrateError::Changed(migration.version));
             }
             let applied = there.is_some() && half_done != Some(migration.version);
-            Ok(Step { version: migration.version, name: migration.description.to_string(), applied })
+            let name = migration.description.to_string();
+            Ok(Step { version: Some(migration.version), name, applied, slow: false })
         })
         .collect()
 }

@@ -259,7 +259,7 @@ impl Store {
         with_backend!(self, backend => backend.migrate(slowly).await)
     }
 
-    /// Every migration this program knows, and whether the database has it. Only reads.
+    /// Every migration this program knows, and whether the database has it; and what tables that it adopts lack. Only reads.
     pub async fn migrations(&mut self) -> Result<Vec<migrate::Step>, migrate::MigrateError> {
         with_backend!(self, backend => backend.migrations().await)
     }

@@ -9,7 +9,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySq
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, STATEMENT_PATIENCE, Session, failure};
+use super::dialect::{Addition, Dialect, STATEMENT_PATIENCE, Session, failure};
 use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 
@@ -158,12 +158,8 @@ impl Dialect for Mysql {
         }
     }
 
-    async fn adopt(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
-        adopt::adopt(connection).await
-    }
-
-    async fn index(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
-        adopt::index(connection).await
+    async fn lacking(connection: &mut MySqlConnection) -> Result<Vec<Addition>, sqlx::Error> {
+        adopt::lacking(connection).await
     }
 
     // Not sqlx's own lock: it waits for -1 seconds, which MariaDB takes for an error.

@@ -11,12 +11,12 @@
 //!    a unix socket and gives both to USER. It is all that is ever done as root.
 //! 4. [`privileges::raise_open_files`]: a sandbox may forbid it, and the limit of the unit then holds. There is no log yet;
 //!    the line that says that the daemon is ready has the number of connections, and what is listened on.
-//! 5. [`privileges::drop_to`], if there is an identity, then [`privileges::not_dumpable`]: from here on secrets are held.
+//! 5. [`privileges::withdraw`]: no root from here on, new files are not for everybody, and nobody looks into the memory.
 //! 6. Open the log files, as USER: root would follow a link planted in USER's log directory.
 //! 7. Start the runtime, and open the database, as USER: root would leave files that the daemon cannot write.
 //! 8. Accept; [`systemd::ServiceManager::ready`], also when the database is away.
 //!
-//! Other commands that open the database or a log do 1, then [`privileges::become_user`], then [`privileges::not_dumpable`].
+//! Other commands that ask a database or open a log do 1, then [`privileges::become_user`], which is 2 and 5.
 //!
 //! # The end
 //!

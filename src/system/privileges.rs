@@ -43,6 +43,8 @@ pub enum Error {
     Status { user: String, field: &'static str },
     #[error("became user {user}, but {leftover}; refusing to go on")]
     Leftover { user: String, leftover: String },
+    #[error("cannot keep others out of this process's memory, which is to hold passwords: {0}")]
+    Dumpable(Errno),
 }
 
 /// The user, group and supplementary groups that the process is to run as.
@@ -109,15 +111,27 @@ pub fn is_user(sockets: &config::Sockets) -> bool {
     Identity::resolve(&sockets.user, sockets.group.as_deref()).is_ok_and(|user| user.uid == Uid::effective())
 }
 
-/// For every command that opens the database or a log: as root, becomes USER first and for good. Else does nothing.
+/// For every command that asks a database, opens a log or reads what USER may change: as root it becomes USER first and for
+/// good, and [`withdraw`]s in any case.
 ///
 /// Returns whom it became. Must be called before the process has a second thread.
 pub fn become_user(sockets: &config::Sockets) -> Result<Option<Identity>, Error> {
     let identity = Identity::for_root(sockets)?;
-    if let Some(identity) = &identity {
+    withdraw(identity.as_ref())?;
+    Ok(identity)
+}
+
+/// What comes before secrets are used and files are made, in this order: gives up root for `identity`, if there is one; closes
+/// new files and the process's memory to everybody else.
+///
+/// Must be called before the process has a second thread.
+pub fn withdraw(identity: Option<&Identity>) -> Result<(), Error> {
+    if let Some(identity) = identity {
         drop_to(identity)?;
     }
-    Ok(identity)
+    close_umask();
+    // Last: a change of user undoes it.
+    not_dumpable()
 }
 
 /// Gives up root for `identity`: groups, group and user ids, all capabilities, and the chance to gain any by running
@@ -125,7 +139,7 @@ pub fn become_user(sockets: &config::Sockets) -> Result<Option<Identity>, Error>
 ///
 /// Must be called as root, before the process has a second thread: no-new-privs belongs to a thread, not to a process.
 /// After an error the process is in no defined state and must end.
-pub fn drop_to(identity: &Identity) -> Result<(), Error> {
+fn drop_to(identity: &Identity) -> Result<(), Error> {
     let user = &identity.user;
     let threads = Status::read(user)?.number("Threads", 10)?;
     if threads != 1 {
@@ -141,14 +155,14 @@ pub fn drop_to(identity: &Identity) -> Result<(), Error> {
 }
 
 /// Keeps other processes of the same user, debuggers and core files away from this process's memory, which holds
-/// passwords and tokens. Belongs after [`drop_to`]: a change of user resets it.
-pub fn not_dumpable() -> io::Result<()> {
-    Ok(prctl::set_dumpable(false)?)
+/// passwords and tokens.
+fn not_dumpable() -> Result<(), Error> {
+    prctl::set_dumpable(false).map_err(Error::Dumpable)
 }
 
 /// What this process makes from here on is not for everybody: the database says who writes to whom. A umask that is
 /// stricter (UMask= of the unit) stays so. Belongs where there is one thread: for a moment there is only our own.
-pub fn close_umask() {
+fn close_umask() {
     let ours = Mode::S_IWGRP | Mode::S_IRWXO;
     let inherited = umask(ours);
     umask(inherited | ours);

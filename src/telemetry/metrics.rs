@@ -20,6 +20,8 @@ use crate::commit::FailOpen;
 use crate::protocol::reply::Severity;
 
 const PREFIX: &str = "policyd_rate_guard";
+/// What [`Metrics`] say in words while `database_up` is 0. `systemctl status` shows it, and `doctor` looks for it there.
+pub const DATABASE_AWAY: &str = "the database is away, counting in memory";
 
 /// Buckets of times, in seconds: a decision takes about one commit.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
@@ -366,7 +368,7 @@ impl fmt::Display for Metrics {
             outcome(Outcome::NotCounted),
         )?;
         if self.database_up.get() == 0 {
-            f.write_str("; the database is away, counting in memory")?;
+            write!(f, "; {DATABASE_AWAY}")?;
         }
         if self.from_memory.get() > 0 {
             write!(f, "; {} judged from memory", self.from_memory.get())?;

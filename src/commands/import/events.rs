@@ -30,10 +30,8 @@ pub struct Summary {
 
 /// What there is to take over, seen from policyd's side alone.
 pub fn count(place: &Place) -> Result<Summary, Failed> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime =
-        runtime.map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
-    let (events, _) = runtime.block_on(policyd::read(place, breaker::now() - WINDOW, None)).map_err(unavailable)?;
+    let reading = policyd::read(place, breaker::now() - WINDOW, None);
+    let (events, _) = database::runtime()?.block_on(reading).map_err(unavailable)?;
     let sums = events.values().flat_map(BTreeMap::values);
     Ok(sums.fold(Summary { logins: events.len(), ..Summary::default() }, |sum, (messages, recipients)| Summary {
         messages: sum.messages + messages,

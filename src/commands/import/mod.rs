@@ -20,9 +20,6 @@ use files::Planned;
 use merge::Change;
 use policyd::Policyd;
 
-/// Where policyd itself looks for its settings.
-const POLICYD_FILE: &str = "/etc/postfix/policyd.cfg";
-
 #[derive(Serialize)]
 struct Report {
     /// False where it was only shown.
@@ -41,14 +38,19 @@ struct FileReport {
     changes: Vec<String>,
 }
 
-pub fn run(options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
-    let from = options.config.clone().unwrap_or_else(|| PathBuf::from(POLICYD_FILE));
+pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
+    let from = &options.from;
+    let into = sources.explicit.as_deref().unwrap_or(Path::new(config::SYSTEM_FILE));
+    if from == into {
+        let why = "--config names our settings file, which is written; policyd's is named by --from";
+        return Err(Failed::new(Exit::Usage, format_args!("{}: {why}", from.display())));
+    }
     let data_error = |message: String| Failed::new(Exit::Config, format_args!("{}: {message}", from.display()));
-    let text = fs::read(&from).map_err(|error| {
+    let text = fs::read(from).map_err(|error| {
         Failed::new(Exit::IoError, format_args!("cannot read policyd's settings in {}: {error}", from.display()))
     })?;
     let mut policyd = Policyd::parse(&String::from_utf8_lossy(&text));
-    let Plan { files: planned, then } = plan(&mut policyd, &options.into, data_error)?;
+    let Plan { files: planned, then } = plan(&mut policyd, into, data_error)?;
     let place = options.events.then(|| policyd.place()).transpose().map_err(data_error)?;
     let mut report = Report {
         applied: options.apply,
@@ -61,7 +63,12 @@ pub fn run(options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
         then,
     };
     if !options.apply {
-        report.events = place.map(|place| events::count(&place)).transpose()?;
+        if let Some(place) = place {
+            // Settings that are still to be written name no USER: the usual one then.
+            let explicit = into.exists().then(|| into.to_owned());
+            database::become_user(&database::load(&Sources { explicit, search: Vec::new(), ..sources.clone() })?)?;
+            report.events = Some(events::count(&place)?);
+        }
         show(&report, options)?;
         return Ok(Exit::Ok);
     }
@@ -69,11 +76,11 @@ pub fn run(options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
     for file in planned.iter().rev().filter(|file| !file.changes.is_empty()) {
         file.write()?;
     }
-    let sources = Sources::from_process(Some(options.into.clone()));
     if let Some(place) = place {
-        report.events = Some(database::with_tables(&sources, async |config, store| {
-            events::take_over(config, store, &place).await
-        })?);
+        report.events = Some(database::with_tables(
+            &Sources { explicit: Some(into.to_owned()), ..sources.clone() },
+            async |config, store| events::take_over(config, store, &place).await,
+        )?);
     }
     show(&report, options)?;
     Ok(Exit::Ok)

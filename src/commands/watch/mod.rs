@@ -20,7 +20,6 @@ use crate::config::{Config, Driver, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::store::Store;
-use crate::system::privileges;
 use database::{Look, Wanted};
 use screen::draw::View;
 use screen::figures::{Contact, Figures, Own, Told};
@@ -55,11 +54,7 @@ pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
         let why = "DB_DATABASE is :memory:, which nobody sees but the daemon; METRICS_LISTEN shows its counters";
         return Err(Failed::new(Exit::Unavailable, why));
     }
-    // Before there is a second thread.
-    let system = |error: privileges::Error| Failed::new(Exit::OsError, error);
-    privileges::become_user(&config.sockets).map_err(system)?;
-    privileges::close_umask();
-    privileges::not_dumpable().map_err(|error| Failed::new(Exit::OsError, error))?;
+    super::database::become_user(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -75,7 +70,7 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let terms = super::database::terms(config);
     let policy = terms.policy.clone();
     let store = Store::reading(&config.database);
-    let asked = config.status.listen.as_ref().map(daemon::address);
+    let asked = config.status.listen.as_ref().map(super::daemon::address);
     let figures = Figures { place: store.place(), daemon: own(asked.as_ref()), ..Figures::default() };
     let (wanted, wishes) = watch::channel(Wanted::default());
     let (sender, reports) = mpsc::channel(4);

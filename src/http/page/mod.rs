@@ -49,8 +49,8 @@ impl Page {
         Ok(Page { own_name, api: Api { metrics, door: Doorkeeper::new(token), lookout } })
     }
 
-    /// Whether names are shown to whoever has the token.
-    pub fn has_token(&self) -> bool {
+    /// Whether STATUS_TOKEN is set.
+    pub fn shows_names(&self) -> bool {
         self.api.door.has_token()
     }
 

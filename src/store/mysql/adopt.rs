@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use sqlx::mysql::MySqlConnection;
-use sqlx::{AssertSqlSafe, Executor};
+
+use crate::store::dialect::Addition;
 
 /// Columns that are ours, and come last in their table: both servers add such a one without rewriting the table.
 const COLUMNS: [(&str, &str, &str); 3] = [
@@ -16,8 +17,8 @@ const COLUMNS: [(&str, &str, &str); 3] = [
 /// Indexes that PolicydRateGuard did not always make: table, columns, name.
 const INDEXES: [(&str, &str, &str); 1] = [("messages", "created_at", "messages_created_at_index")];
 
-/// Adds the columns that are missing.
-pub async fn adopt(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
+/// What the tables that are there lack.
+pub async fn lacking(connection: &mut MySqlConnection) -> Result<Vec<Addition>, sqlx::Error> {
     let columns: HashSet<(String, String)> = sqlx::query_as(
         "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
          WHERE table_schema = DATABASE() AND table_name IN ('ratelimits', 'messages')",
@@ -27,33 +28,26 @@ pub async fn adopt(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx
     .into_iter()
     .collect();
     let tables: HashSet<&str> = columns.iter().map(|(table, _)| table.as_str()).collect();
-    let mut done = Vec::new();
+    let mut lacking = Vec::new();
     for (table, column, definition) in COLUMNS {
         if tables.contains(table) && !columns.contains(&(table.to_owned(), column.to_owned())) {
-            connection.execute(AssertSqlSafe(format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"))).await?;
-            done.push(format!("column {table}.{column} added"));
+            lacking.push(Addition {
+                name: format!("column {table}.{column}"),
+                sql: format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"),
+                slow: false,
+            });
         }
     }
-    for (table, column, _) in INDEXES {
-        if tables.contains(table) && !is_indexed(connection, table, column).await? {
-            log::info!(
-                "{table} has no index on {column}; `policyd-rate-guard migrate` makes one, which may take minutes"
-            );
-        }
-    }
-    Ok(done)
-}
-
-/// Makes the indexes that are missing.
-pub async fn index(connection: &mut MySqlConnection) -> Result<Vec<String>, sqlx::Error> {
-    let mut done = Vec::new();
     for (table, column, name) in INDEXES {
-        if !is_indexed(connection, table, column).await? {
-            connection.execute(AssertSqlSafe(format!("CREATE INDEX {name} ON {table} ({column})"))).await?;
-            done.push(format!("index {name} made"));
+        if tables.contains(table) && !is_indexed(connection, table, column).await? {
+            lacking.push(Addition {
+                name: format!("index {name} on {table} ({column})"),
+                sql: format!("CREATE INDEX {name} ON {table} ({column})"),
+                slow: true,
+            });
         }
     }
-    Ok(done)
+    Ok(lacking)
 }
 
 /// Whether a column is the first of an index.

@@ -140,6 +140,11 @@ check "looking makes none" fails inside test -e /var/lib/policyd-rate-guard/new.
 inside runuser -u postfix -- policyd-rate-guard migrate
 check "with them all is well" finds 0
 mend
+inside_sh "install -d -o postfix -g postfix /srv/guard; echo DB_DATABASE=/srv/guard/guard.db >> $settings
+    runuser -u postfix -- policyd-rate-guard migrate; systemctl restart policyd-rate-guard.service"
+check "a database that the unit's sandbox keeps from the daemon alone" finds '1 problem:not-counting'
+mend
+inside rm -r /srv/guard
 inside_sh "echo QUOTA_WINDOW=reset >> $settings; systemctl restart policyd-rate-guard.service"
 check "the counters are reset each day" finds 0
 inside runuser -u postfix -- sqlite3 "$database" "UPDATE meta SET value = value - 27 * 3600 WHERE name IN ('last_reset', 'counting_since')"
