@@ -52,3 +52,14 @@ fn only_the_store_speaks_sql() {
     let found = lines_with(&others, &words);
     assert!(found.is_empty(), "SQL belongs into src/store:\n{}", found.join("\n"));
 }
+
+#[test]
+fn the_wall_clock_is_read_in_one_place() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let all: Vec<String> =
+        fs::read_dir(src).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let found = lines_with(&all, &["SystemTime::now", "Timestamp::now", "Zoned::now"]);
+    let elsewhere: Vec<_> = found.iter().filter(|line| !line.starts_with("system/clock.rs")).collect();
+    assert!(elsewhere.is_empty(), "ask system::clock, or better be given the time:\n{elsewhere:#?}");
+}

@@ -8,13 +8,14 @@ use serde::Serialize;
 
 use super::{database, print, print_json};
 use crate::cli::{self, Recent};
-use crate::commit::breaker;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::day;
+use crate::limiter::duration;
 use crate::limiter::retention::{self, Retention};
 use crate::store::maintenance::{Aged, Chunk, Worked};
 use crate::store::{Failure, Store};
+use crate::system::clock;
 
 /// How often a step that the database asks to try again is tried.
 const TRIES: usize = 50;
@@ -35,7 +36,7 @@ pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
         let place = store.place();
         let report = match store.migrate(false).await {
             Ok(_) => {
-                let now = breaker::now();
+                let now = clock::now();
                 let unless = options.unless_within.map(|recent| since(recent, now, &TimeZone::system()));
                 clean(&mut store, &config, now, unless)
                     .await
@@ -68,7 +69,7 @@ pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
 fn since(recent: Recent, now: i64, zone: &TimeZone) -> i64 {
     match recent {
         Recent::Today => day::began(now, zone),
-        Recent::Within(time) => now.saturating_sub(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+        Recent::Within(time) => now.saturating_sub(duration::seconds(time)),
     }
 }
 
@@ -77,7 +78,7 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
     let mut report = Report::default();
     if store.claim_reset(now, unless).await? {
         let reset = async |store: &mut Store, after| {
-            store.keep_reset(breaker::now()).await?;
+            store.keep_reset(clock::now()).await?;
             store.chunk(Chunk::Reset, after).await
         };
         let done = in_chunks(store, "senders reset", reset).await;

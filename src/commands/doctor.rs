@@ -15,7 +15,6 @@ use super::database::runtime;
 use super::query::{self, PACKAGED_SOCKET};
 use super::{print, print_json};
 use crate::cli;
-use crate::commit::breaker;
 use crate::config::{self, Config, ListenAddress, Sources, Window};
 use crate::doctor::checks::{self, Daemon, GOOD, Target};
 use crate::doctor::postfix::Postfix;
@@ -25,6 +24,7 @@ use crate::limiter::day::RESET_OVERDUE;
 use crate::limiter::limit::Measure;
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Step};
+use crate::system::clock;
 use crate::system::privileges;
 use crate::telemetry::metrics::DATABASE_AWAY;
 
@@ -236,7 +236,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let why = match looked {
         Ok(Ok((needed, slow, reset))) => {
             findings.extend(tables(&place, &needed, &slow));
-            findings.extend(reset.and_then(|reset| overdue(config.quota.window, (breaker::now() - reset).max(0))));
+            findings.extend(reset.and_then(|reset| overdue(config.quota.window, (clock::now() - reset).max(0))));
             return true;
         }
         Ok(Err(error)) => error.to_string(),

@@ -2,7 +2,6 @@
 
 use super::{database, print, print_json};
 use crate::cli;
-use crate::commit::breaker;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::limit::longest_window;
@@ -10,6 +9,7 @@ use crate::limiter::retention;
 use crate::store::Store;
 use crate::store::backfill::Filled;
 use crate::store::migrate::Step;
+use crate::system::clock;
 
 pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
     let steps = database::with_store(sources, async |config, store| {
@@ -50,7 +50,7 @@ async fn migrate(config: &Config, store: &mut Store) -> Result<Vec<Step>, Failed
 /// Fills the history of an adopted database from its messages, unless the daemon has done so.
 async fn fill_usage(config: &Config, store: &mut Store) -> Result<(), Failed> {
     let window = longest_window(config.quota.window, &config.quota.limits).unwrap_or_default();
-    let now = breaker::now();
+    let now = clock::now();
     let since = retention::filled_since(now, window);
     if let Filled::Now(minutes) =
         database::insist(store, async |store| store.fill_usage(since, now, true).await).await?

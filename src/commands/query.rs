@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::Serialize;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -14,6 +14,7 @@ use crate::config::{ListenAddress, Sources};
 use crate::exit::{Exit, Failed};
 use crate::protocol::reply::MAX_REPLY_LINE;
 use crate::protocol::request::DRY_RUN;
+use crate::system::clock;
 
 /// Where the packaged systemd unit listens.
 pub const PACKAGED_SOCKET: &str = "/var/spool/postfix/rateguard/policyd";
@@ -95,7 +96,7 @@ pub fn test_request() -> Vec<u8> {
 
 /// The request's bytes. Attributes named on the command line replace ours.
 fn request(options: &cli::Query) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = clock::since_1970();
     // Unlike any other message, or the daemon would take it for a repeat of that.
     let instance = format!("query.{:x}.{:x}.{:x}", std::process::id(), now.as_secs(), now.subsec_nanos());
     let count = options.recipients.to_string();

@@ -9,12 +9,12 @@ use super::table::{self, Align, Screen, Table, aligned};
 use super::{database, print, print_json};
 use crate::cli;
 use crate::cli::TopBy;
-use crate::commit::breaker;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::limiter::duration;
 use crate::limiter::limit::Measure;
 use crate::store::report::{By, Part, Top, Totals};
+use crate::system::clock;
 
 /// Of a sparkline: parts of the time.
 const PARTS: usize = 24;
@@ -39,16 +39,16 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
         TopBy::Blocked => By::Blocked,
         TopBy::Networks => By::Networks,
     };
-    let seconds = i64::try_from(options.since.as_secs()).unwrap_or(i64::MAX).max(60);
+    let seconds = duration::seconds(options.since).max(60);
     // MySQL knows no time before 1970.
-    let since = breaker::now().saturating_sub(seconds).max(0);
+    let since = clock::now().saturating_sub(seconds).max(0);
     let shown = database::with_tables(sources, async |config, store| {
         let (tops, totals, parts) = database::insist(store, async |store| {
             let tops = store.top(by, since, options.number).await?;
             let ids: Vec<i64> = tops.iter().map(|top| top.id).collect();
             // The parts are whole minutes, and the last one holds the present minute.
             let minutes = (seconds / 60 / PARTS as i64).max(1);
-            let first = breaker::now().div_euclid(60) + 1 - minutes * PARTS as i64;
+            let first = clock::now().div_euclid(60) + 1 - minutes * PARTS as i64;
             let parts = store.parts(&ids, first, minutes).await?;
             Ok((tops, store.totals(since).await?, parts))
         })

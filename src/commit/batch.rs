@@ -11,6 +11,7 @@ use super::histories::{self, Histories, Kept, Needed, Reach, Version};
 use super::queue::Charge;
 use super::repeats::{Asked, New};
 use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
+use crate::limiter::duration;
 use crate::limiter::history::History;
 use crate::limiter::network;
 use crate::limiter::subject;
@@ -170,7 +171,7 @@ impl Judge for Ruler<'_> {
             self.standings.insert(row.id, Walked { standing, history_read, version, through: Increase64::default() });
         }
         let Reach { window, networks } = reach?;
-        let seconds = i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
+        let seconds = duration::seconds(window);
         (!unread.is_empty()).then(|| Since {
             rows: unread,
             time: self.now.saturating_sub(seconds).div_euclid(60) * 60,

@@ -1,6 +1,6 @@
 //! The breaker: while the database is away nobody waits for it. A task of its own tries to get it back.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use crate::limiter::retention;
 use crate::store::backfill::Filled;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
+use crate::system::clock;
 
 /// Between two attempts to reach the database.
 pub const PAUSE: Duration = Duration::from_millis(500);
@@ -123,7 +124,7 @@ pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
     for step in store.migrate(false).await? {
         log::info!("{}: {step} is done", store.place());
     }
-    store.heartbeat(now()).await?;
+    store.heartbeat(clock::now()).await?;
     Ok(())
 }
 
@@ -132,7 +133,7 @@ pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
 pub async fn fill_usage(store: &mut Store, window: Duration) {
     let later = "`policyd-rate-guard migrate` fills the history of sliding windows from the messages; until then it begins \
                  with this start";
-    let now = now();
+    let now = clock::now();
     match tokio::time::timeout(FILL_PATIENCE, store.fill_usage(retention::filled_since(now, window), now, false)).await
     {
         Ok(Ok(Filled::Now(minutes))) => {
@@ -146,12 +147,6 @@ pub async fn fill_usage(store: &mut Store, window: Duration) {
             log::warn!("{}: no end within {} s: {later}", store.place(), FILL_PATIENCE.as_secs());
         }
     }
-}
-
-/// Seconds since 1970.
-pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Whether an error at start is one that waiting does not mend.

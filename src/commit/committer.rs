@@ -23,6 +23,7 @@ use crate::limiter::day;
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
+use crate::system::clock;
 use crate::telemetry::decision::escaped;
 use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::Metrics;
@@ -216,9 +217,9 @@ impl Committer {
             return;
         }
         match tokio::time::timeout(LATE, store.last_reset()).await {
-            Ok(Ok(Some(reset))) if breaker::now() - reset > day::RESET_OVERDUE => log::warn!(
+            Ok(Ok(Some(reset))) if clock::now() - reset > day::RESET_OVERDUE => log::warn!(
                 "the counters were last reset {} hours ago, and QUOTA_WINDOW=reset: is policyd-rate-guard-cleanup.timer enabled?",
-                (breaker::now() - reset) / 3600
+                (clock::now() - reset) / 3600
             ),
             Ok(Ok(_)) => {}
             // Whatever ails the database shows when the next batch is settled.
@@ -356,7 +357,7 @@ impl Committer {
         let verdicts = part
             .iter()
             .map(|due| {
-                let facts = due.facts(&terms.policy, breaker::now());
+                let facts = due.facts(&terms.policy, clock::now());
                 let ruling = self.standin.rule(&terms.policy, &facts, due.charge.request.dry_run);
                 Verdict::Remembered(Arc::new(ruling))
             })
@@ -482,7 +483,7 @@ async fn settle(
     let (mut may_reconnect, mut tried) = (true, 0);
     loop {
         let limit = effort.longest.min(time_left(part.iter().map(|due| due.charge.deadline)));
-        let now = breaker::now();
+        let now = clock::now();
         let ruler = Ruler::new(part, &sums, terms, now, histories);
         let attempt = store.settle(&sums, terms.policy.new_quota, now, ruler);
         let failure = match tokio::time::timeout(limit, attempt).await {

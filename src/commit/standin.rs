@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use crate::config::Window;
 use crate::limiter::day;
 use crate::limiter::decide::{Facts, Policy, Ruling, Standing, decide};
+use crate::limiter::duration::seconds;
 use crate::limiter::history::History;
-use crate::limiter::window::seconds;
 
 /// The most senders counted. Beyond it, new ones are let through: by then it is no phished account but a full mail server.
 pub const MOST_SENDERS: usize = 100_000;

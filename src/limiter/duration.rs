@@ -14,6 +14,11 @@ pub fn parse(written: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(*milliseconds).map(Duration::from_millis)
 }
 
+/// Whole seconds, as times are reckoned here.
+pub fn seconds(length: Duration) -> i64 {
+    i64::try_from(length.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// Writes a length of time so that [`parse`] reads it back: the longest unit that fits without a rest. What is shorter
 /// than a millisecond is left out. A single day stays `24h`: a window of that length is no calendar day.
 pub fn show(length: Duration) -> String {

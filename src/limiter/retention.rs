@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::duration::seconds;
 use super::limit::longest_window;
-use super::window::seconds;
 use crate::config::Config;
 
 const DAY: i64 = 24 * 60 * 60;

@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use super::duration::seconds;
+
 const MINUTE: i64 = 60;
 
 /// By how much the clocks of hosts may differ, in seconds. What is from further ahead was noted by one that was wrong.
@@ -61,11 +63,6 @@ pub fn free_at(sums: &[MinuteSum], window: Duration, allowed: u64, amount: u64, 
         held <= room
     });
     leaving.map(|sum| leaves_at(sum.minute, window))
-}
-
-/// A length of time in seconds.
-pub fn seconds(window: Duration) -> i64 {
-    i64::try_from(window.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -18,11 +18,11 @@ use super::mail::{self, Addressee, Postman};
 use super::retry::Schedule;
 use super::webhook::Caller;
 use super::{Notifier, Settings, period};
-use crate::commit::breaker;
 use crate::config::{self, Config, Window};
 use crate::limiter::retention;
 use crate::store::notices::{Claim, Claimed};
 use crate::store::{Failure, Store};
+use crate::system::clock;
 use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::{Channel, Heard, Metrics};
 
@@ -204,7 +204,7 @@ impl Ledger {
             return;
         }
         self.forgotten = Some(Instant::now());
-        match tokio::time::timeout(PATIENCE, store.forget_notices(retention::notices_before(breaker::now()))).await {
+        match tokio::time::timeout(PATIENCE, store.forget_notices(retention::notices_before(clock::now()))).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => log::debug!("notices: {failure}"),
             Err(_) => {

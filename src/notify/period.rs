@@ -6,6 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::config::Window;
 use crate::limiter::day;
+use crate::limiter::duration;
 
 /// A limit may have a window of a few minutes; about one limit nobody is told more often than this.
 const LIMIT_PERIOD: Duration = Duration::from_secs(3600);
@@ -31,7 +32,7 @@ pub fn of_limit(now: i64) -> i64 {
 }
 
 fn aligned(now: i64, length: Duration) -> i64 {
-    let length = i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1);
+    let length = duration::seconds(length).max(1);
     now - now.rem_euclid(length)
 }
 

@@ -13,6 +13,7 @@ use super::event::Notice;
 use super::token::{self, NotBase64};
 use super::{Settings, https, template};
 use crate::config;
+use crate::system::clock;
 
 /// What may stand in braces in WEBHOOK_URL beside the keys of the payload.
 pub const TOKEN: &str = "token";
@@ -159,7 +160,7 @@ impl Carrier for Caller {
         let Some(webhook) = &settings.notify.webhook else {
             return Err(Undelivered::Never("it was switched off meanwhile".to_owned()));
         };
-        let call = Call::new(webhook, notice, &TimeZone::system(), Timestamp::now().as_second())
+        let call = Call::new(webhook, notice, &TimeZone::system(), clock::now())
             .map_err(|error| Undelivered::Never(format!("WEBHOOK_SECRET: {error}")))?;
         let mut request = self
             .agent(&settings, webhook)?

@@ -18,6 +18,7 @@ use super::MAX_LINE;
 use super::line::{self, Line, Said};
 use super::postfix::Told;
 use super::stamp::{Milliseconds, Stamps};
+use crate::limiter::duration;
 
 /// The name that stands for standard input.
 pub const STDIN: &str = "-";
@@ -77,7 +78,7 @@ pub fn open(path: &Path, now: i64) -> Result<Opened, ReadError> {
         }
         let since =
             metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH).duration_since(UNIX_EPOCH).unwrap_or_default();
-        let changed = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let changed = duration::seconds(since);
         Ok(Opened { name, changed, size: metadata.is_file().then_some(metadata.len()), file: Source::File(file) })
     });
     opened.map_err(|source| ReadError::Open { path: path.to_owned(), source })

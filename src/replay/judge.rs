@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::Asked;
 use crate::commit::Verdict;
 use crate::commit::batch::{self, Due, Ruler};
-use crate::commit::breaker;
 use crate::commit::histories::Histories;
 use crate::commit::queue::Charge;
 use crate::commit::repeats::{Key, News, Repeats};
@@ -33,6 +32,7 @@ use crate::store::maintenance::{Aged, Chunk};
 use crate::store::migrate::MigrateError;
 use crate::store::senders::{Change, SenderRow};
 use crate::store::{Failure, Store};
+use crate::system::clock;
 
 /// The most messages settled in one transaction, as the committer has it.
 const MOST_IN_BATCH: usize = 1024;
@@ -124,7 +124,7 @@ impl Trial {
     pub async fn set_quota(&mut self, row: &SenderRow) -> Result<(), Failure> {
         let quota = if row.locked { row.quota } else { row.quota_reset };
         let change = Change { quota: Some(quota), once: false, locked: None };
-        self.store.set(&row.sender, change, self.terms.policy.new_quota, breaker::now()).await.map(|_| ())
+        self.store.set(&row.sender, change, self.terms.policy.new_quota, clock::now()).await.map(|_| ())
     }
 
     /// Asks about a message. What came of it is among what a later [`Trial::judged`] gives.

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use crate::notify::Notifier;
 use crate::notify::event::Event;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Nonsense, Request, Stage};
+use crate::system::clock;
 use crate::telemetry::decision::{Decision, escaped};
 use crate::telemetry::limited::{log_decision, warn_limited};
 use crate::telemetry::metrics::{Metrics, Outcome};
@@ -94,7 +94,7 @@ impl Answerer {
             sender: &request.sender,
             client_address: &request.client_address,
         };
-        let local_time = || Timestamp::now().to_zoned(terms.policy.zone.clone()).datetime();
+        let local_time = || clock::timestamp().to_zoned(terms.policy.zone.clone()).datetime();
         let subject = match terms.know(&attributes, local_time) {
             Known::Listed(hit, action) => return Answerer::listed(request, hit, action),
             Known::Nobody => return self.uncounted(),
@@ -175,7 +175,7 @@ impl Answerer {
         if let Some(Record { request, what: Recorded::Ruled { sender, ruling, from_memory: false } }) = &answer.record
             && Event::is_in(ruling)
         {
-            let at = Timestamp::now().as_second();
+            let at = clock::now();
             Event::of(sender, request, ruling, at).into_iter().for_each(|event| self.notifier.tell(|| event));
         }
         answer.log();

@@ -14,6 +14,7 @@ use super::snapshot::{Next, PolicyShown, Refused, Sender, Snapshot, Sort, Totals
 use super::standing;
 use crate::config::Window;
 use crate::limiter::decide::Policy;
+use crate::limiter::duration;
 use crate::limiter::explain::explain;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
@@ -278,7 +279,7 @@ fn everybody(policy: &Policy, now: i64) -> Listing {
         blocked_since: None,
         window_since: match policy.window {
             Window::Reset => None,
-            Window::Sliding(window) => Some(now.saturating_sub(seconds(window))),
+            Window::Sliding(window) => Some(now.saturating_sub(duration::seconds(window))),
         },
         order: Order::Used,
         limit: MOST_SENDERS,
@@ -315,10 +316,6 @@ fn sender(listed: &Listed, policy: &Policy, count: Option<&Count>) -> Sender {
 pub fn first_hour(now: i64, zone: &TimeZone) -> i64 {
     let offset = Timestamp::from_second(now).map_or(0, |at| i64::from(zone.to_offset(at).seconds()));
     (now + offset).div_euclid(3600) * 3600 - offset - (HOURS - 1) * 3600
-}
-
-fn seconds(window: Duration) -> i64 {
-    i64::try_from(window.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

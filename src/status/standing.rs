@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::commit::histories;
 use crate::limiter::decide::{Policy, Standing};
+use crate::limiter::duration;
 use crate::limiter::history::History;
 use crate::store::senders::SenderRow;
 use crate::store::{Failure, Since, Store};
@@ -17,7 +18,7 @@ pub async fn of(
 ) -> Result<HashMap<i64, Standing>, Failure> {
     let mut histories: HashMap<i64, History> = HashMap::new();
     if let Some(longest) = policy.longest_window() {
-        let seconds = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
+        let seconds = duration::seconds(longest);
         let since = Since {
             rows: rows.iter().map(|row| row.id).collect(),
             time: now.saturating_sub(seconds).div_euclid(60) * 60,

@@ -24,6 +24,7 @@
 //! waits in the backlogs; close the listeners; answer; end. Who comes later is refused at once, and Postfix asks again after a
 //! second; at a socket that was handed over he waits for the next daemon.
 
+pub mod clock;
 pub mod privileges;
 pub mod signals;
 pub mod sockets;

@@ -6,7 +6,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, text};
@@ -18,6 +18,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::commit::FailOpen;
 use crate::protocol::reply::Severity;
+use crate::system::clock;
 
 const PREFIX: &str = "policyd_rate_guard";
 /// What [`Metrics`] say in words while `database_up` is 0. `systemctl status` shows it, and `doctor` looks for it there.
@@ -178,7 +179,7 @@ impl Default for Metrics {
 }
 
 fn since_1970() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    clock::since_1970().as_secs_f64()
 }
 
 type Label = (&'static str, &'static str);

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::commands::database;
-use crate::commit::breaker;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
 use crate::limiter::subject::{Attributes, Subject, domain_key};
 use crate::store::policyd::{self, Events, Place};
 use crate::store::takeover::Taken;
 use crate::store::{Store, Sum};
+use crate::system::clock;
 
 /// policyd's window, in seconds.
 const WINDOW: i64 = 24 * 3600;
@@ -30,7 +30,7 @@ pub struct Summary {
 
 /// What there is to take over, seen from policyd's side alone.
 pub fn count(place: &Place) -> Result<Summary, Failed> {
-    let reading = policyd::read(place, breaker::now() - WINDOW, None);
+    let reading = policyd::read(place, clock::now() - WINDOW, None);
     let (events, _) = database::runtime()?.block_on(reading).map_err(unavailable)?;
     let sums = events.values().flat_map(BTreeMap::values);
     Ok(sums.fold(Summary { logins: events.len(), ..Summary::default() }, |sum, (messages, recipients)| Summary {
@@ -44,7 +44,7 @@ pub fn count(place: &Place) -> Result<Summary, Failed> {
 pub async fn take_over(config: &Config, store: &mut Store, place: &Place) -> Result<Summary, Failed> {
     let progress = database::insist(store, async |store| store.meta(PROGRESS).await).await?;
     let progress = Progress::parse(progress.as_deref().unwrap_or_default());
-    let now = breaker::now();
+    let now = clock::now();
     let since = match &progress {
         Progress::Done { until } => (now - WINDOW).max(*until),
         Progress::Underway { since, .. } => *since,

@@ -18,7 +18,6 @@ use jiff::tz::TimeZone;
 use self::report::Report;
 use super::{database, print, print_if_read, print_json};
 use crate::cli;
-use crate::commit::breaker;
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::limit::Measure;
@@ -32,6 +31,7 @@ use crate::replay::line::Line;
 use crate::replay::tally::Tally;
 use crate::store::senders::{Listing, Order, SenderRow};
 use crate::store::{Failure, Store};
+use crate::system::clock;
 use crate::system::privileges;
 use crate::telemetry::decision::Decision;
 
@@ -44,7 +44,7 @@ const SHOWN_EVERY: Duration = Duration::from_millis(200);
 const MOST_QUOTAS: u32 = 1_000_000;
 
 pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
-    let now = breaker::now();
+    let now = clock::now();
     // As whoever started the program: USER may not read the mail log. Nothing is read of it before USER is who we are.
     let _ = privileges::raise_open_files();
     let opened = options.files.iter().map(|path| files::open(path, now)).collect::<Result<Vec<_>, _>>();

@@ -6,10 +6,10 @@ use jiff::tz::TimeZone;
 
 use crate::cli;
 use crate::commands::{database, print, table};
-use crate::commit::breaker;
 use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::duration;
+use crate::system::clock;
 
 /// Queue ids that are printed at once.
 const MOST: u32 = 100_000;
@@ -25,7 +25,7 @@ struct Held {
 
 pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
     // MySQL knows no time before 1970.
-    let since = breaker::now().saturating_sub(i64::try_from(options.since.as_secs()).unwrap_or(i64::MAX)).max(0);
+    let since = clock::now().saturating_sub(duration::seconds(options.since)).max(0);
     let (ids, first, audit) = database::with_tables(sources, async |config, store| {
         let key = super::key(config, &options.sender.name)?;
         let row = database::insist(store, async |store| store.sender(&key).await).await?;

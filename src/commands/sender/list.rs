@@ -7,14 +7,15 @@ use crate::cli;
 use crate::cli::SenderOrder;
 use crate::commands::table::{self, Align, Table};
 use crate::commands::{database, print, print_json};
-use crate::commit::breaker;
 use crate::config::{Sources, UNLIMITED, Window, quota_written};
 use crate::exit::{Exit, Failed};
+use crate::limiter::duration;
 use crate::limiter::explain::{explain, quota_used};
 use crate::status::about::{ListedReport, Row};
 use crate::status::snapshot::Next;
 use crate::status::standing;
 use crate::store::senders::{Listing, Order};
+use crate::system::clock;
 
 /// Histories read at a time: some 150,000 minutes at the most.
 const AT_A_TIME: usize = 100;
@@ -37,16 +38,15 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
     let lines = database::with_tables(sources, async |config, store| {
         let terms = database::terms(config);
         let policy = &terms.policy;
-        let now = breaker::now();
-        let seconds = |window: std::time::Duration| i64::try_from(window.as_secs()).unwrap_or(i64::MAX);
-        let longest = policy.longest_window().map_or(24 * 3600, seconds);
+        let now = clock::now();
+        let longest = policy.longest_window().map_or(24 * 3600, duration::seconds);
         let listing = Listing {
             only: None,
             filter: options.filter.clone(),
             blocked_since: options.blocked.then(|| now.saturating_sub(longest)),
             window_since: match policy.window {
                 Window::Reset => None,
-                Window::Sliding(window) => Some(now.saturating_sub(seconds(window))),
+                Window::Sliding(window) => Some(now.saturating_sub(duration::seconds(window))),
             },
             order: match options.sort {
                 SenderOrder::Used => Order::Used,

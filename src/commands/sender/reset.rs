@@ -3,15 +3,15 @@
 use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
-use crate::commit::breaker;
 use crate::config::{Sources, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::status::about::Row;
+use crate::system::clock;
 
 pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
     let row = database::with_tables(sources, async |config, store| {
         let key = super::key(config, &options.name)?;
-        let now = breaker::now();
+        let now = clock::now();
         let row = database::insist(store, async |store| store.free(&key, now).await).await?;
         row.ok_or_else(|| super::no_such_sender(&key))
     })?;

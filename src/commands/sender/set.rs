@@ -6,12 +6,12 @@ use super::show::on_list;
 use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
-use crate::commit::breaker;
 use crate::config::{Sources, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::status::about::Row;
 use crate::store::Store;
 use crate::store::senders::{Change, SenderRow};
+use crate::system::clock;
 
 #[derive(Serialize)]
 struct Report {
@@ -34,7 +34,7 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
             once: options.once,
             locked: (options.lock || options.unlock).then_some(options.lock),
         };
-        let (quota, now) = (config.quota.default, breaker::now());
+        let (quota, now) = (config.quota.default, clock::now());
         let (before, after) = database::insist(store, async |store| store.set(&key, change, quota, now).await).await?;
         let after = after.ok_or_else(|| super::no_such_sender(&key))?;
         let logins = if options.existing { Some(apply(store, &key, options.once).await?) } else { None };

@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use crate::cli;
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::commands::{database, print, print_json};
-use crate::commit::breaker;
 use crate::config::{Config, Sources, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::{Policy, shown_time};
@@ -16,9 +15,10 @@ use crate::limiter::terms::{Listed, Terms};
 use crate::status::about::{self, About, Report};
 use crate::store::Store;
 use crate::store::senders::SenderRow;
+use crate::system::clock;
 
 pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
-    let now = breaker::now();
+    let now = clock::now();
     let (shown, Terms { policy, message_log, .. }) = database::with_tables(sources, async |config, store| {
         let terms = database::terms(config);
         let row = row(config, &terms, store, &options.sender.name).await?;
@@ -36,7 +36,7 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
 async fn row(config: &Config, terms: &Terms, store: &mut Store, name: &str) -> Result<SenderRow, Failed> {
     let key = super::key(config, name)?;
     let row = database::insist(store, async |store| store.sender(&key).await).await?;
-    row.ok_or_else(|| match terms.listed(&key, breaker::now()) {
+    row.ok_or_else(|| match terms.listed(&key, clock::now()) {
         Some(listed) => super::no_such_sender(&key).and(&on_list(&listed)),
         None => super::no_such_sender(&key),
     })

@@ -7,13 +7,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::Report;
 use super::screen::figures::Asked;
-use crate::commit::breaker;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::status::about;
 use crate::status::snapshot::{Sender, Snapshot, Sort};
 use crate::status::{Collector, collector};
 use crate::store::{Failure, Store};
+use crate::system::clock;
 
 /// For one look. A statement that hangs is given up, and its connection with it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -103,7 +103,7 @@ struct Found {
 
 impl Looker {
     async fn look(&mut self, store: &mut Store, terms: &Terms, wanted: &Wanted) -> Result<Look, Failure> {
-        let now = breaker::now();
+        let now = clock::now();
         self.collector.sort = wanted.sort;
         let mut snapshot = self.collector.collect(store, terms, now).await?;
         if !snapshot.complete && !wanted.filter.is_empty() {

@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 
 use super::table;
 use crate::cli;
-use crate::commit::breaker;
 use crate::config::{Config, Driver, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::store::Store;
+use crate::system::clock;
 use database::{Look, Wanted};
 use screen::draw::View;
 use screen::figures::{Contact, Figures, Own, Told};
@@ -174,7 +174,7 @@ impl App {
             figures: &self.figures,
             state: &self.state,
             policy: &self.policy,
-            now: breaker::now(),
+            now: clock::now(),
             interval: self.interval,
             look: self.style,
         }
@@ -203,7 +203,7 @@ impl App {
     }
 
     fn take(&mut self, report: Report) {
-        let now = breaker::now();
+        let now = clock::now();
         match report {
             Report::Database(looked) => match *looked {
                 Err(why) => self.figures.database.lost(now, why),

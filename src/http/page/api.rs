@@ -1,7 +1,6 @@
 //! What the page asks for, in JSON. What names a sender takes the token.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
@@ -12,6 +11,7 @@ use super::lookout::{Lookout, Question, Seen};
 use super::token::{Admission, Doorkeeper};
 use crate::http::{Reply, reply};
 use crate::status::Daemon;
+use crate::system::clock;
 use crate::telemetry::metrics::Metrics;
 
 const JSON: &str = "application/json";
@@ -138,8 +138,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Reply {
 
 /// Since 1970.
 fn milliseconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(clock::since_1970().as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -17,12 +17,12 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::commit::breaker;
 use crate::config;
 use crate::limiter::terms::Terms;
 use crate::status::about::{self, Report};
 use crate::status::{Collector, Sender, Snapshot, Sort, collector};
 use crate::store::{Failure, Store};
+use crate::system::clock;
 
 /// Between two looks, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -220,7 +220,7 @@ impl Watcher {
     async fn look_at_everybody(&mut self) -> Answer {
         let terms = self.terms.borrow().clone();
         let looked = {
-            let look = self.collector.collect(&mut self.store, &terms, breaker::now());
+            let look = self.collector.collect(&mut self.store, &terms, clock::now());
             timeout(PATIENCE, look).await
         };
         let until = Instant::now() + self.collector.rest().max(INTERVAL);
@@ -241,7 +241,7 @@ impl Watcher {
 
     async fn look(&mut self, question: &Question) -> Answer {
         let terms = self.terms.borrow().clone();
-        let now = breaker::now();
+        let now = clock::now();
         match question {
             Question::Everybody => self.look_at_everybody().await,
             Question::Sender(id) => {

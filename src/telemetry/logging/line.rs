@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use log::Level;
 
+use crate::system::clock;
 use crate::telemetry::escape;
 
 /// The longest text of a line, in bytes. With any sink's header it stays below 8 KiB, rsyslog's `maxMessageSize`.
@@ -30,7 +31,7 @@ impl Line {
         let mut text = OneLine(String::with_capacity(256));
         // An error says that the line is full, or that a value gave up printing itself: what came so far is logged.
         let _ = text.write_fmt(prefix).and_then(|()| text.write_fmt(message));
-        Line { at: Timestamp::now(), level, text: text.0 }
+        Line { at: clock::timestamp(), level, text: text.0 }
     }
 
     /// The priority as syslog(3) numbers it.

@@ -11,6 +11,7 @@ use super::row::Row;
 use super::{View, clock, screen};
 use crate::commands::table;
 use crate::commands::watch::database::REST;
+use crate::limiter::duration;
 
 /// Names at the left have so much room.
 const NAMES: usize = 11;
@@ -43,7 +44,7 @@ fn name(view: &View<'_>, width: usize) -> Row {
         None => (Tone::Faint, clock(view.now, &view.policy.zone)),
         Some(snapshot) => {
             let old = view.now.saturating_sub(snapshot.at);
-            let usual = i64::try_from(usual(view).as_secs()).unwrap_or(i64::MAX).saturating_mul(2).saturating_add(3);
+            let usual = duration::seconds(usual(view)).saturating_mul(2).saturating_add(3);
             let time = clock(snapshot.at, &view.policy.zone);
             match old > usual {
                 true if width < 60 => (Tone::Bad, format!("{} old", text::age(old))),

@@ -1,0 +1,22 @@
+//! The wall clock. Whatever decides is given a time; this is where it comes from.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+
+use crate::limiter::duration;
+
+/// The time since 1970; none at all where the clock stands before that.
+pub fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Seconds since 1970.
+pub fn now() -> i64 {
+    duration::seconds(since_1970())
+}
+
+/// The time to a fraction of a second, for calendars.
+pub fn timestamp() -> Timestamp {
+    Timestamp::now()
+}
