@@ -190,24 +190,6 @@ mod tests {
         assert!(settings_page().contains("Default: reset; the packaged settings file sets 24h."));
     }
 
-    /// `--config` is the same for all commands and stands before them: one of its own would hide it, and get its value.
-    #[test]
-    fn no_command_has_an_option_of_the_name_of_a_global_one() {
-        fn look(command: &Command, globals: &[&str]) {
-            for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
-                let taken =
-                    globals.iter().any(|global| Some(*global) == arg.get_long() || *global == arg.get_id().as_str());
-                assert!(!taken, "{} {}", command.get_name(), arg.get_id());
-            }
-            command.get_subcommands().for_each(|command| look(command, globals));
-        }
-        let program = Cli::command();
-        let globals: Vec<&str> =
-            program.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().as_str()).collect();
-        assert_eq!(globals, ["config"]);
-        look(&program, &globals);
-    }
-
     /// What `--help` tells of an option and the page does not would have to be guessed.
     #[test]
     fn possible_values_and_defaults_are_those_of_the_help() {
