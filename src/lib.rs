@@ -22,6 +22,7 @@
 //! - [`server`]: sockets, connections, signals.
 //! - [`notify`]: telling people, off the mail path.
 //! - [`telemetry`]: the log and the figures.
+//! - [`http`]: figures, health and the page, over METRICS_LISTEN.
 //! - [`status`]: senders and the daemon at a glance, for the page and the live screen.
 //! - [`system`]: the kernel and systemd; the only place with `unsafe`.
 
@@ -31,6 +32,7 @@ pub mod commit;
 pub mod config;
 pub mod doctor;
 pub mod exit;
+pub mod http;
 pub mod limiter;
 pub mod notify;
 pub mod protocol;

@@ -248,6 +248,37 @@ fn chromium_scrolls_through_ten_thousand_senders() {
     assert_eq!(chromium.complaints(), Vec::<String>::new());
 }
 
+/// Whoever is not among the ten thousand is searched for: nobody is said not to be there as long as that is not known.
+#[test]
+fn chromium_searches_for_whoever_is_not_in_the_list_until_it_knows() {
+    let (daemon, url) = start(Setup::sqlite().setting("STATUS_TOKEN", TOKEN));
+    examples::crowd(daemon.database(), 10_500);
+    let mut chromium = unlock(&url);
+    chromium.await_true("state.snapshot.complete === false");
+    // The database takes its time, until it may.
+    chromium.evaluate(
+        "window.mayAnswer = false;
+        const real = window.fetch;
+        window.fetch = (path, options) => path.startsWith('/api/find') && !window.mayAnswer
+            ? Promise.resolve(new Response(JSON.stringify({ unavailable: 'it takes its time' }))) : real(path, options);
+        document.getElementById('search').focus()",
+    );
+    chromium.call("Input.insertText", json!({ "text": "user00400" }));
+    let said = "document.getElementById('empty').textContent";
+    chromium.await_true(&format!("{said}.includes('it takes its time')"));
+    assert!(!chromium.text(said).contains("No sender has"));
+    chromium.evaluate("window.mayAnswer = true");
+    chromium.await_true("document.querySelectorAll('.row').length === 1 && document.getElementById('empty').hidden");
+    // What is found lives as the list does.
+    daemon.database().execute("UPDATE ratelimits SET rcpt_counter = 98765 WHERE sender = 'user00400@example.com'");
+    chromium.await_true(&format!("({} || '').includes('98,765')", row("user00400")));
+    // Once it is known that there is nobody, that is said.
+    chromium.evaluate("document.getElementById('search').select()");
+    chromium.call("Input.insertText", json!({ "text": "nobody-at-all" }));
+    chromium.await_true(&format!("{said}.includes('No sender has “nobody-at-all” in its name.')"));
+    assert_eq!(chromium.complaints(), Vec::<String>::new());
+}
+
 #[test]
 fn chromium_pictures_of_the_page() {
     let (daemon, url) = start(examples::policy(Setup::sqlite().setting("STATUS_TOKEN", TOKEN)));

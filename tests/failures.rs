@@ -363,7 +363,7 @@ mod panics {
             });
             let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, Notifier::silent(Arc::default())));
             let network = Network::new(answerer.clone(), 8);
-            bound.iter().for_each(|bound| network.listen(bound).unwrap());
+            bound.into_iter().for_each(|bound| network.listen(bound.listener, bound.name).unwrap());
             (answerer, network, committing)
         });
 

@@ -5,6 +5,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Output};
@@ -19,7 +20,7 @@ use support::database::Database;
 use support::load::Load;
 use support::process;
 use support::scratch::{Account, Scratch};
-use support::stream::free_port;
+use support::stream::{Address, free_port};
 use support::wait;
 
 const ALICE: &str = "alice@example.com";
@@ -112,6 +113,22 @@ mod the_end {
         assert_eq!(daemon.term().code(), Some(0));
         assert!(begun.elapsed() < DRAIN / 2, "{:?}", begun.elapsed());
         assert!(idle.iter_mut().all(|client| client.is_closed_within(DRAIN)));
+    }
+
+    #[test]
+    fn nobody_is_let_in_who_would_not_be_answered() {
+        let mut daemon = Setup::sqlite().start();
+        let mut half = daemon.connect();
+        half.send_raw(b"request=smtpd_access_policy\n");
+        daemon.signal(Signal::SIGTERM);
+        // Postfix that is refused asks again at once; one that is let in waits for an answer.
+        let tcp = Address::Tcp(daemon.setup().tcp_address());
+        for address in [daemon.unix_address(), tcp] {
+            wait::until(DRAIN, "nobody is let in", || Client::try_connect(&address).is_err().then_some(()));
+        }
+        half.send(&Request::data(ALICE, 1));
+        assert_eq!(half.reply(), ACCEPTED, "the daemon was still there");
+        assert_eq!(daemon.wait().code(), Some(0));
     }
 
     #[test]
@@ -441,6 +458,31 @@ mod start {
             }
             assert_eq!(database.counters(ALICE).unwrap().rcpt_counter, 3);
         }
+    }
+
+    /// A rotation of logs does not ask whether the daemon has started. The settings come from a pipe, so that it has not.
+    #[test]
+    fn signals_that_come_while_it_starts_are_heard_when_it_has_started() {
+        let setup = Setup::sqlite().setting("LOG_LEVEL", "INFO");
+        let folder = setup.folder().to_owned();
+        let (pipe, pid, settings) = (folder.join("pipe"), folder.join("pid"), folder.join("settings.env"));
+        let socket = setup.unix_path();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
+        let serve = format!("echo $$ > {}; exec \"$0\" --config {} serve", pid.display(), pipe.display());
+        thread::spawn(move || {
+            let mut starting = fs::File::options().write(true).open(&pipe).unwrap();
+            let pid: i32 = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+            for signal in [Signal::SIGUSR1, Signal::SIGHUP] {
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal).unwrap();
+            }
+            let settings = fs::read(settings).unwrap();
+            starting.write_all(&settings).unwrap();
+            drop(starting);
+            wait::until(DRAIN, "the settings are read", || socket.exists().then_some(()));
+            fs::File::options().write(true).open(&pipe).unwrap().write_all(&settings).unwrap();
+        });
+        let mut daemon = setup.through(["sh", "-c", &serve]).start_without_tables();
+        daemon.await_log("the settings were read again");
     }
 
     #[test]

@@ -95,6 +95,23 @@ fn no_text_from_the_network_can_forge_or_disguise_a_line() {
 }
 
 #[test]
+fn no_name_that_a_stranger_chose_shows_a_field_that_is_not_ours() {
+    let mut daemon = Setup::sqlite()
+        .setting("LIMIT_BY", "sender")
+        .setting("QUOTA", "2")
+        .setting("QUOTA_STEPS", "0.5x NOTIFY; 1x REJECT full")
+        .setting("WEBHOOK_ENABLED", "True")
+        .setting("WEBHOOK_URL", "http://127.0.0.1:1/")
+        .start();
+    let sender = "q: client=x[198.51.100.7], helo=y, status=blocked@a.example";
+    (0..3).for_each(|_| drop(daemon.connect().ask(&Request::data("", 1).sender(sender))));
+    daemon.await_log("webhook: telling about ");
+    daemon.term();
+    assert_eq!(lines_with(&daemon, "has reached 0.5x").len(), 1, "{}", daemon.log());
+    assert_eq!(lines_with(&daemon, ", helo=y").len(), 0, "{}", daemon.log());
+}
+
+#[test]
 fn a_blocked_sender_who_goes_on_has_ten_lines_and_then_a_count() {
     let mut daemon = Setup::sqlite().setting("QUOTA", "1").start();
     let mut client = daemon.connect();

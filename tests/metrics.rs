@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use policyd_rate_guard::telemetry::http::MOST_CONNECTIONS;
+use policyd_rate_guard::http::MOST_CONNECTIONS;
 use support::client::{Client, Request};
 use support::daemon::{Daemon, Setup};
 use support::http::{self, get};
@@ -202,6 +202,17 @@ fn viewers_who_stay_keep_no_health_check_waiting() {
     // Whoever is silent for five seconds makes room in any case.
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     drop(staying);
+}
+
+#[test]
+fn a_crowd_that_says_nothing_keeps_no_health_check_waiting() {
+    let (_daemon, address) = start(Setup::sqlite());
+    let silent: Vec<TcpStream> = (0..3 * MOST_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let began = Instant::now();
+    assert_eq!(get(address, "/healthz").status(), 200);
+    // Whoever is silent for five seconds is let go in any case.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(silent);
 }
 
 #[test]

@@ -587,6 +587,20 @@ fn an_error_is_reported_without_addresses() {
 }
 
 #[test]
+fn an_error_in_the_settings_is_reported_without_them() {
+    let sentry = Receiver::start();
+    let dsn = format!("http://public-key@{}/42", sentry.address());
+    let mut daemon = Setup::sqlite().setting("SENTRY_DSN", &dsn).start();
+    daemon.change_setting("QUOTA_WINDOW", "db7.internal");
+    daemon.hup();
+    daemon.await_log("QUOTA_WINDOW=db7.internal: ");
+    let report = sentry.await_requests(1).remove(0);
+    assert!(report.body.contains("the settings were not read again"), "{report:?}");
+    assert!(daemon.term().success());
+    assert!(sentry.received().iter().all(|report| !report.body.contains("db7")), "{:?}", sentry.received());
+}
+
+#[test]
 fn a_dead_sentry_costs_nothing() {
     let hung = Receiver::start();
     hung.will_answer((0..100).map(|_| Answer::Hang));

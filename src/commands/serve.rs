@@ -12,6 +12,7 @@ use crate::commit::committer::{Committer, CommitterError};
 use crate::commit::queue;
 use crate::config::{self, Config, Endpoint, Finding, Secret, Severity, Sources};
 use crate::exit::{Exit, Failed};
+use crate::http::{self, Site};
 use crate::limiter::terms::Terms;
 use crate::notify::crash::Reporter;
 use crate::notify::dispatcher::Notifications;
@@ -20,9 +21,10 @@ use crate::server::listener::Network;
 use crate::server::signals::{Signals, Wish};
 use crate::status::quotas;
 use crate::system::privileges::{self, Identity};
+use crate::system::signals::{self, Held};
 use crate::system::sockets::{self, Bound};
 use crate::system::systemd::{self, ServiceManager};
-use crate::telemetry::http::{self, Site};
+use crate::telemetry::FINDING;
 use crate::telemetry::limited;
 use crate::telemetry::logging::{self, Logging};
 use crate::telemetry::metrics::Metrics;
@@ -50,6 +52,7 @@ const QUIET_INTERVAL: Duration = Duration::from_secs(60);
 
 pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let os_error = |error: &dyn std::fmt::Display| Failed::new(Exit::OsError, error);
+    let held = signals::hold().map_err(|error| os_error(&error))?;
     let loaded = config::load(&sources).map_err(|error| Failed::new(Exit::Config, error))?;
     let config = loaded.config;
     let identity = Identity::for_root(&config.sockets).map_err(|error| os_error(&error))?;
@@ -74,11 +77,13 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MOST_CONNECTIONS);
     // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
     let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
-    let served = runtime.block_on(serve(&sources, config, &bound, &logging, &manager, connections));
+    let served = runtime.block_on(serve(&sources, config, bound, held, &logging, &manager, connections));
     // What still runs had its time; a hung database must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
-    if let Err(failed) = &served {
-        log::error!("{}", failed.message);
+    match &served {
+        Err(Failed { exit: Exit::Config, message }) => log::error!(target: FINDING, "{message}"),
+        Err(failed) => log::error!("{}", failed.message),
+        Ok(_) => {}
     }
     manager.flush(MANAGER_PATIENCE);
     limited::report_all();
@@ -94,12 +99,13 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
 async fn serve(
     sources: &Sources,
     config: Config,
-    bound: &[Bound],
+    bound: Vec<Bound>,
+    held: Held,
     logging: &Logging,
     manager: &ServiceManager,
     connections: usize,
 ) -> Result<Exit, Failed> {
-    let mut signals = Signals::new().map_err(|error| Failed::new(Exit::OsError, error))?;
+    let mut signals = Signals::new(held).map_err(|error| Failed::new(Exit::OsError, error))?;
     let lists = config::load_lists(&config).map_err(|error| Failed::new(Exit::Config, error))?;
     let (terms, terms_now) = watch::channel(Arc::new(Terms::new(&config, lists, TimeZone::system())));
     let (queue, waiting) = queue::queue(connections);
@@ -126,10 +132,12 @@ async fn serve(
         let tried = show_status(listen, &config, &answerer, network.ending.stop.clone(), terms_now, token_now)?;
         let _ = tokio::time::timeout(PAGE_PATIENCE, tried).await;
     }
-    for bound in bound {
-        network.listen(bound).map_err(|error| Failed::new(Exit::OsError, error))?;
-    }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
+    let mut paths = Vec::new();
+    for Bound { listener, name, path, .. } in bound {
+        network.listen(listener, name).map_err(|error| Failed::new(Exit::OsError, error))?;
+        paths.extend(path);
+    }
     log::info!(
         "{} {} is ready on {}, for {connections} connections",
         env!("CARGO_PKG_NAME"),
@@ -143,7 +151,7 @@ async fn serve(
 
     let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
     manager.stopping(patience + LAST_STEPS);
-    for path in bound.iter().filter_map(|bound| bound.path.as_ref()) {
+    for path in &paths {
         if let Err(error) = path.remove() {
             log::debug!("{}: not removed: {error}", path.path().display());
         }
@@ -302,8 +310,8 @@ fn committer_ended(ended: Result<Result<(), CommitterError>, tokio::task::JoinEr
 
 fn log_finding(finding: &Finding) {
     match finding.severity {
-        Severity::Error => log::error!("{finding}"),
-        Severity::Warning => log::warn!("{finding}"),
+        Severity::Error => log::error!(target: FINDING, "{finding}"),
+        Severity::Warning => log::warn!(target: FINDING, "{finding}"),
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::batch::{self, Due, Ruler};
 use super::breaker::{self, Open, Return};
 use super::histories::Histories;
+use super::locks::{Found, Locks};
 use super::queue::Charge;
 use super::repeats::{News, Repeats};
 use super::standin::StandIn;
@@ -35,10 +36,6 @@ const START_PATIENCE: Duration = Duration::from_secs(1);
 pub const RESET_OVERDUE: i64 = 26 * 60 * 60;
 /// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
 const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
-/// So many unseen locks in a row are taken for a table's. Where it is a single row that somebody holds unseen, one of two
-/// halves of a part goes through, so there are no more than two in a row. Where nobody else sends there is no other half:
-/// then the one sender is judged from memory, which is better than not at all.
-const UNSEEN_LOCKS_OF_A_TABLE: u32 = 3;
 /// The least time a transaction gets.
 const LATE: Duration = Duration::from_millis(500);
 /// The most time a transaction gets, however patient Postfix is: a database that takes longer is away.
@@ -63,13 +60,7 @@ pub struct Committer {
     histories: Histories,
     /// Charges put off to the next round: their sender's row is held by somebody else, or the same message is in this round.
     parked: Vec<Charge>,
-    /// Senders whose rows somebody else held when last looked at.
-    held: HashSet<String>,
-    /// Senders whose rows could not be written in peace when last tried. They are tried apart, once a round and after all
-    /// others, who must not wait for them.
-    contended: HashSet<String>,
-    /// How often in a row the database said that something is locked, and nobody was seen to hold it.
-    unseen_locks: u32,
+    locks: Locks,
     started: Instant,
     /// At an interval, also within a long round: proof that this task still moves.
     heartbeat: Option<Heartbeat>,
@@ -152,9 +143,7 @@ impl Committer {
             repeats: Repeats::default(),
             histories: Histories::default(),
             parked: Vec::new(),
-            held: HashSet::new(),
-            contended: HashSet::new(),
-            unseen_locks: 0,
+            locks: Locks::default(),
             started: Instant::now(),
             heartbeat: None,
             metrics,
@@ -248,11 +237,11 @@ impl Committer {
             heartbeat.beat_if_due(Instant::now());
         }
         let batch = self.due(charges);
-        let batch = self.put_off_held(batch, &terms).await;
-        let (apart, together): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|due| self.contended.contains(&due.charge.sender));
+        let mut together = self.put_off_held(batch, &terms).await;
+        // After all others, who must not wait for them.
+        let apart = together.extract_if(.., |due| self.locks.contends(&due.charge.sender)).collect();
         // A part that the database refuses as a whole is split, so that only what it refuses fails. Both halves are tried
-        // before a quarter is: see UNSEEN_LOCKS_OF_A_TABLE.
+        // before a quarter is, so that a row that is held unseen can be told from a table.
         let longest = self.longest();
         let mut parts: VecDeque<_> = [together, apart].into_iter().filter(|part| !part.is_empty()).collect();
         while let Some(part) = parts.pop_front() {
@@ -264,17 +253,13 @@ impl Committer {
                 self.answer_from_memory(part, &terms);
                 continue;
             };
-            let tries =
-                if part.iter().any(|due| self.contended.contains(&due.charge.sender)) { 1 } else { TRIES_AT_ONCE };
+            let tries = if part.iter().any(|due| self.locks.contends(&due.charge.sender)) { 1 } else { TRIES_AT_ONCE };
             let effort = Effort { tries, longest };
             let settled = settle(store, &part, &terms, &mut self.histories, effort).await;
             self.metrics.transaction(part.len(), began.elapsed());
             match settled {
                 Ok(verdicts) => {
-                    self.unseen_locks = 0;
-                    for due in &part {
-                        self.contended.remove(&due.charge.sender);
-                    }
+                    self.locks.settled(&part);
                     if self.back.as_mut().is_some_and(Return::settles) {
                         self.back = None;
                         self.standin = StandIn::default();
@@ -289,7 +274,7 @@ impl Committer {
                 Err(Failure::Locked(reason)) => self.set_held_apart(&mut parts, part, &reason, &terms).await,
                 Err(Failure::Transient(_)) if batch::sums(&part).len() > 1 => split_into(&mut parts, part),
                 Err(Failure::Transient(reason)) => {
-                    self.contended.extend(part.iter().map(|due| due.charge.sender.clone()));
+                    self.locks.contended(&part);
                     let (early, late): (Vec<_>, Vec<_>) = part.into_iter().partition(is_in_time);
                     self.parked.extend(early.into_iter().map(|due| due.charge));
                     if !late.is_empty() {
@@ -319,40 +304,25 @@ impl Committer {
     }
 
     /// Leaves out the charges of senders whose rows are held by somebody else; those that have waited long enough fail open.
-    async fn put_off_held(&mut self, batch: Vec<Due>, terms: &Terms) -> Vec<Due> {
-        let senders: HashSet<&str> = batch.iter().map(|due| due.charge.sender.as_str()).collect();
-        let asked: Vec<String> =
-            senders.into_iter().filter(|sender| self.held.contains(*sender)).map(str::to_owned).collect();
-        if asked.is_empty() {
+    async fn put_off_held(&mut self, mut batch: Vec<Due>, terms: &Terms) -> Vec<Due> {
+        let senders = batch.iter().map(|due| due.charge.sender.as_str());
+        let held: HashSet<&str> = senders.filter(|sender| self.locks.holds(sender)).collect();
+        if held.is_empty() {
             return batch;
         }
-        let longest = self.longest();
-        let DatabaseState::Here(store) = &mut self.database else {
-            self.held.clear();
-            return batch;
-        };
-        let limit = longest.min(time_left(batch.iter().map(|due| due.charge.deadline)));
-        match tokio::time::timeout(limit, store.locked(&asked)).await {
-            Ok(Ok(still)) => {
-                let still: HashSet<String> = still.into_iter().collect();
-                self.held.retain(|sender| still.contains(sender) || !asked.contains(sender));
-            }
-            // Whatever ails the database shows when the batch is settled.
-            Ok(Err(_)) => self.held.clear(),
-            Err(_) => {
-                store.abandon();
-                self.held.clear();
-            }
+        let held: Vec<String> = held.into_iter().map(str::to_owned).collect();
+        let limit = self.longest().min(time_left(batch.iter().map(|due| due.charge.deadline)));
+        if let DatabaseState::Here(store) = &mut self.database {
+            self.locks.look_again(store, &held, limit).await;
         }
-        let (held, free): (Vec<_>, Vec<_>) = batch.into_iter().partition(|due| self.held.contains(&due.charge.sender));
-        for Due { charge, .. } in held {
+        for Due { charge, .. } in batch.extract_if(.., |due| self.locks.holds(&due.charge.sender)) {
             if charge.may_wait_for_a_row() {
                 self.parked.push(charge);
             } else {
                 charge.answer(Verdict::FailOpen(FailOpen::Locked, terms.policy.on_error.clone()));
             }
         }
-        free
+        batch
     }
 
     /// What is new about each charge. Answers repeats at once; puts off what is asked about twice in this round.
@@ -403,38 +373,27 @@ impl Committer {
 
     /// Somebody holds a row that this part needs. Finds out whose, puts those aside and leaves the rest in `parts`.
     async fn set_held_apart(&mut self, parts: &mut VecDeque<Vec<Due>>, part: Vec<Due>, reason: &str, terms: &Terms) {
-        let longest = self.longest();
+        let limit = self.longest().min(time_left(part.iter().map(|due| due.charge.deadline)));
         let DatabaseState::Here(store) = &mut self.database else { return };
         let senders: Vec<String> = batch::sums(&part).into_iter().map(|sum| sum.sender).collect();
-        let limit = longest.min(time_left(part.iter().map(|due| due.charge.deadline)));
-        let looked = async {
-            store.table_is_free().await?;
-            store.locked(&senders).await
-        };
-        let held: HashSet<String> = match tokio::time::timeout(limit, looked).await {
-            Ok(Ok(held)) => held.into_iter().collect(),
-            Ok(Err(Failure::Away(reason))) => {
+        match self.locks.find(store, &senders, limit).await {
+            Found::Away(reason) => {
                 self.open_breaker(&reason);
                 parts.push_front(part);
                 return;
             }
-            Ok(Err(_)) => HashSet::new(),
-            Err(_) => {
-                store.abandon();
-                HashSet::new()
+            Found::Held(held) => {
+                let (apart, rest): (Vec<_>, Vec<_>) =
+                    part.into_iter().partition(|due| held.contains(&due.charge.sender));
+                self.parked.extend(apart.into_iter().map(|due| due.charge));
+                parts.extend((!rest.is_empty()).then_some(rest));
+                return;
             }
-        };
-        if !held.is_empty() {
-            let (apart, rest): (Vec<_>, Vec<_>) = part.into_iter().partition(|due| held.contains(&due.charge.sender));
-            self.held.extend(held);
-            self.parked.extend(apart.into_iter().map(|due| due.charge));
-            parts.extend((!rest.is_empty()).then_some(rest));
-            return;
+            Found::Unseen => {}
         }
-        self.unseen_locks += 1;
         let alone = senders.len() <= 1;
         let urgent = part.iter().any(|due| !due.charge.may_wait_for_a_row());
-        if self.unseen_locks >= UNSEEN_LOCKS_OF_A_TABLE && (alone || urgent) {
+        if self.locks.are_a_tables() && (alone || urgent) {
             self.open_breaker(reason);
             parts.push_front(part);
         } else if alone {
@@ -452,9 +411,7 @@ impl Committer {
     }
 
     fn open_breaker(&mut self, reason: &str) {
-        self.held.clear();
-        self.contended.clear();
-        self.unseen_locks = 0;
+        self.locks.forget();
         self.metrics.database_is_up(false);
         let pause = self.back.take().map_or(breaker::PAUSE, |back| back.next_pause());
         self.database = DatabaseState::Away(open_breaker(&self.settings, reason, longest_window(&self.terms), pause));

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod breaker;
 pub mod committer;
 pub mod histories;
+pub mod locks;
 pub mod queue;
 pub mod repeats;
 pub mod standin;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::settings::{Available, SECTIONS, Setting};
+use super::settings::{SECTIONS, Setting};
 
 /// The width of a comment's text in the settings file.
 const WIDTH: usize = 98;
@@ -56,15 +56,9 @@ fn allowed_and_default(setting: &Setting) -> String {
     format!("Allowed: {}. Default: {default}.{}", setting.kind.allowed(), note(setting))
 }
 
-/// What else is to be known: when a change applies, and whether there is any effect at all.
-fn note(setting: &Setting) -> String {
-    let restart = if setting.reload { "" } else { " A change takes a restart." };
-    let available = match setting.available {
-        Available::Yes => String::new(),
-        Available::No => " Not available in this build.".to_owned(),
-        Available::Only(word) => format!(" Only {word} is available in this build."),
-    };
-    format!("{restart}{available}")
+/// When a change applies, where that is not at once.
+fn note(setting: &Setting) -> &'static str {
+    if setting.reload { "" } else { " A change takes a restart." }
 }
 
 fn or_example(setting: &Setting) -> &'static str {

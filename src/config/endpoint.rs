@@ -12,6 +12,10 @@ pub enum Endpoint {
     Name(String, u16),
 }
 
+/// What is wrong with a page that others than this machine's users reach.
+pub const IN_THE_OPEN: &str = "is no loopback address, and there is no TLS: STATUS_TOKEN and names cross the network for all to \
+                               read; see docs/page.md for safer ways";
+
 impl Endpoint {
     pub fn name(&self) -> Option<&str> {
         match self {

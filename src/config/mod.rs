@@ -9,6 +9,7 @@ mod endpoint;
 pub mod env_file;
 mod finding;
 mod lists;
+mod password;
 mod restart;
 pub mod settings;
 mod sources;
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use check::{Effective, Loaded, load};
-pub use endpoint::Endpoint;
+pub use endpoint::{Endpoint, IN_THE_OPEN};
 pub use finding::{ConfigError, Finding, Origin, Severity};
 pub use lists::load_lists;
 pub use restart::{in_effect, restart_needed};

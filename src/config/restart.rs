@@ -47,3 +47,31 @@ pub fn in_effect(old: &Config, mut new: Config) -> Config {
     new.status.listen.clone_from(&old.status.listen);
     new
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::examples::{EXAMPLES, beside, good};
+    use crate::config::settings;
+
+    #[test]
+    fn a_reload_names_what_takes_a_restart() {
+        let before = good(&beside("", "")).config;
+        for (name, default, value, then, _) in EXAMPLES {
+            let changed = good(&beside(name, value)).config;
+            let restart = restart_needed(&before, &changed);
+            let expected = !settings::find(name).unwrap().reload && default != then;
+            assert_eq!(restart, if expected { vec![*name] } else { vec![] }, "{name}");
+            assert!(restart_needed(&before, &in_effect(&before, changed)).is_empty(), "{name} waits for the restart");
+        }
+    }
+
+    #[test]
+    fn another_name_is_another_address_and_another_order_of_sockets_is_not() {
+        let restart = |old: &[_], new: &[_]| restart_needed(&good(old).config, &good(new).config);
+        let page = ("METRICS_LISTEN", "localhost:9464");
+        assert_eq!(restart(&[page], &[("METRICS_LISTEN", "127.0.0.1:9464")]), ["METRICS_LISTEN"]);
+        assert!(restart(&[page], &[page]).is_empty());
+        assert!(restart(&[("SOCKET", "::1,1 127.0.0.1,1")], &[("SOCKET", "127.0.0.1,1 ::1,1")]).is_empty());
+    }
+}

@@ -1,7 +1,7 @@
 //! THE table: every setting there is, one row each.
 //!
 //! What reads a setting (`check`), the packaged settings file, the README's table and the manual page all come from
-//! these rows or are held against them by a test. To make a setting available, delete its `available` line.
+//! these rows or are held against them by a test.
 
 use std::time::Duration;
 
@@ -32,19 +32,8 @@ pub struct Setting {
     /// Whether an environment variable of this name is meant for us. Not so for USER and GROUP, which login shells and
     /// systemd set for reasons of their own.
     pub environment: bool,
-    pub available: Available,
     /// One or a few sentences of plain text.
     pub help: &'static str,
-}
-
-/// What this build can do with a setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Available {
-    Yes,
-    /// Known, and said to have no effect when set.
-    No,
-    /// Only this value has an effect.
-    Only(&'static str),
 }
 
 /// How a setting's value is written, and its bounds.
@@ -143,7 +132,6 @@ const ROW: Setting = Setting {
     secret: false,
     reload: true,
     environment: true,
-    available: Available::Yes,
     help: "",
 };
 
@@ -288,7 +276,7 @@ pub const SECTIONS: &[Section] = &[
                 example: "postfix",
                 reload: false,
                 environment: false,
-                help: "The group to go on with; when not set, the user's own. Read from this file only.",
+                help: "The group to go on with, never root's; when not set, the user's own. Read from this file only.",
                 ..ROW
             },
         ],

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -22,7 +23,7 @@ const NAMED_UNKNOWN: usize = 20;
 
 /// Where to look for settings. Keep it for a reload: what it says is true for the whole life of the process, also after
 /// privileges were dropped.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Sources {
     /// The file named on the command line; it has to exist.
     pub explicit: Option<PathBuf>,
@@ -50,6 +51,17 @@ pub(super) struct Values {
     pub given: BTreeMap<String, Given>,
     /// The environment, for what is no setting (STATE_DIRECTORY). Values that are not UTF-8 are left out.
     pub environment: HashMap<String, String>,
+}
+
+/// Without the environment, which may hold DB_PASSWORD.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("explicit", &self.explicit)
+            .field("search", &self.search)
+            .field("is_root", &self.is_root)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Sources {
@@ -202,4 +214,55 @@ pub(super) fn read_bounded(file: &mut File, limit: usize) -> io::Result<Vec<u8>>
 /// Whether a file's permissions let everybody read it.
 pub(super) fn is_world_readable(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o004 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::examples::load_all;
+    use crate::config::load;
+
+    #[test]
+    fn a_debug_print_shows_no_secret_of_the_environment() {
+        let sources = Sources::new(None, [("DB_PASSWORD", "hunter2")], false);
+        let shown = format!("{sources:?}");
+        assert!(!shown.contains("hunter2") && shown.contains(SYSTEM_FILE), "{shown}");
+    }
+
+    #[test]
+    fn the_environment_wins_but_for_what_login_shells_set() {
+        let file = [("QUOTA", "1"), ("LOG_LEVEL", "DEBUG"), ("USER", "mail")];
+        let environment = [("QUOTA", "2"), ("LOG_LEVEL", ""), ("USER", "root"), ("GROUP", "wheel")];
+        let config = load_all(&file, &environment, false).unwrap().config;
+        assert_eq!(config.quota.default, 2);
+        assert_eq!(config.logging.level, log::LevelFilter::Info, "an empty variable wins too, and means the default");
+        assert_eq!((config.sockets.user.as_str(), config.sockets.group), ("mail", None));
+    }
+
+    #[test]
+    fn the_first_file_that_exists_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("b"), "QUOTA=2\n").unwrap();
+        std::fs::write(path("c"), "QUOTA=3\n").unwrap();
+        let mut sources = Sources::new(None, [("", ""); 0], false);
+        assert_eq!(
+            sources.search,
+            ["/etc/policyd-rate-guard/policyd-rate-guard.env", "./.env"].map(std::path::PathBuf::from)
+        );
+        assert_eq!(Sources::new(None, [("", ""); 0], true).search.len(), 1, "root reads no file of the current folder");
+        sources.search = vec![path("a"), path("b"), path("c")];
+        let config = load(&sources).unwrap().config;
+        assert_eq!((config.quota.default, config.file), (2, Some(path("b"))));
+        sources.search = vec![path("a")];
+        assert_eq!(load(&sources).unwrap().config.file, None);
+        sources.search = vec![folder.path().to_owned(), path("b")];
+        assert!(load(&sources).unwrap_err().to_string().contains("the settings file cannot be read: Is a directory"));
+        std::fs::write(path("b"), b"QUOTA=2\nGROUP=\xff\n").unwrap();
+        sources.search = vec![path("b")];
+        assert!(load(&sources).unwrap_err().to_string().contains("b:2: error: the settings file is not UTF-8 here"));
+        sources.explicit = Some(path("a"));
+        let missing = load(&sources).unwrap_err().to_string();
+        assert!(missing.ends_with("No such file or directory (os error 2); name an existing file with --config"));
+    }
 }

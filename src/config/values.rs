@@ -17,7 +17,7 @@ pub type Parsed<T> = Result<T, String>;
 const LONGEST_SOCKET_PATH: usize = 107;
 
 /// The longest secret, in bytes.
-const LONGEST_SECRET: usize = 1024;
+pub const LONGEST_SECRET: usize = 1024;
 
 /// The log socket that SYSLOG=True means.
 const DEV_LOG: &str = "/dev/log";
@@ -287,4 +287,43 @@ pub fn mail_address(written: &str, setting: &Setting) -> Parsed<String> {
         return must_be(setting);
     }
     Ok(written.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::examples::{errors, good};
+
+    #[test]
+    fn sockets_are_written_as_policyd_rate_guard_or_postfix_write_them() {
+        let tcp = |address: &str| ListenAddress::Tcp(address.parse().unwrap());
+        let unix = |path: &str| ListenAddress::Unix(path.into());
+        for (written, addresses) in [
+            ("0.0.0.0,10033", vec![tcp("0.0.0.0:10033")]),
+            ("127.0.0.1, 10033", vec![tcp("127.0.0.1:10033")]),
+            ("::1,10033", vec![tcp("[::1]:10033")]),
+            ("inet:[::1]:10033", vec![tcp("[::1]:10033")]),
+            ("/a/b unix:/c  inet:127.0.0.1:1 /a/b", vec![unix("/a/b"), unix("/c"), tcp("127.0.0.1:1")]),
+        ] {
+            let sockets = good(&[("SOCKET", written)]).config.sockets;
+            assert_eq!((sockets.listen, sockets.explicit), (addresses, true), "{written}");
+        }
+        let by_name = good(&[("SOCKET", "inet:localhost:10033")]).config.sockets.listen;
+        assert!(by_name.iter().all(|one| matches!(one, ListenAddress::Tcp(address) if address.ip().is_loopback())));
+        assert!(!good(&[]).config.sockets.explicit);
+        for wrong in ["unix:relative", "unix:", "/a/", &format!("/{}", "a".repeat(107)), "127.0.0.1:10033", "1.2.3,5"] {
+            assert_eq!(errors(&[("SOCKET", wrong)]).len(), 1, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_quota_is_a_number_or_a_word() {
+        assert_eq!(good(&[("QUOTA", "Unlimited")]).config.quota.default, UNLIMITED);
+        assert_eq!(good(&[("QUOTA", "4294967294")]).config.quota.default, UNLIMITED - 1);
+        let negative = "QUOTA is negative: write unlimited for no limit, or 0 for nothing at all";
+        assert_eq!(errors(&[("QUOTA", "-1")]), [negative]);
+        for wrong in ["1e3", "+5", "1 000", "0x10", "-", "--1"] {
+            assert_eq!(errors(&[("QUOTA", wrong)]).len(), 1, "{wrong}");
+        }
+    }
 }

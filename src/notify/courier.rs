@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::event::Notice;
 use super::retry::Schedule;
+use crate::telemetry::decision::escaped;
 use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::{Channel, Delivery, Metrics};
 
@@ -81,14 +82,15 @@ impl Courier {
     /// Has a notice carried. Never waits: one for which there is no room is lost, and counted.
     pub fn send(&self, notice: &Arc<Notice>) {
         self.open.fetch_add(1, Ordering::Relaxed);
-        if self.notices.try_send(notice.clone()).is_err() {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            self.metrics.notification(self.channel, Delivery::Dropped);
-            warn_limited(
-                self.channel.name(),
-                format_args!("{}: {} is not told: too much waits already", notice.event.sender, self.channel.name()),
-            );
-        }
+        let Err(unsent) = self.notices.try_send(notice.clone()) else { return };
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.notification(self.channel, Delivery::Dropped);
+        let why = match unsent {
+            TrySendError::Full(_) => "too much waits already",
+            TrySendError::Disconnected(_) => "its thread has ended, see the log before; restart the daemon",
+        };
+        let (name, sender) = (self.channel.name(), escaped(&notice.event.sender));
+        warn_limited(name, format_args!("{name}: telling about {sender} is given up: {why}"));
     }
 
     /// How many notices are neither delivered nor given up.
@@ -134,7 +136,7 @@ impl<C: Carrier> Round<C> {
                 job.failed += 1;
                 match self.schedule.pause(job.failed, fastrand::f32()) {
                     Some(pause) if !self.closing && self.later.len() < ROOM => {
-                        let sender = &job.notice.event.sender;
+                        let sender = escaped(&job.notice.event.sender);
                         warn_limited(
                             &format!("{name} retries"),
                             format_args!("{name}: telling about {sender} failed: {reason}; trying again"),
@@ -149,7 +151,7 @@ impl<C: Carrier> Round<C> {
             }
         };
         if let Some(reason) = problem {
-            let sender = &job.notice.event.sender;
+            let sender = escaped(&job.notice.event.sender);
             warn_limited(
                 &format!("{name} fails"),
                 format_args!("{name}: telling about {sender} failed and is given up: {reason}"),

@@ -1,7 +1,8 @@
 //! Reports of the program's own errors and panics to Sentry: what is logged as an error is sent, at most once a minute each.
 //!
 //! Mail addresses are taken out first, and all that stands in quotes: a login may be without a domain, and a database, or a
-//! panic, quotes the text that it could not digest. The log has it whole. The host's name and the settings are never put in.
+//! panic, quotes the text that it could not digest. The log has it whole. Nothing is put in beside: no host's name, no settings.
+//! What is wrong with the settings stays in the log; another error may name a place that they name, such as the database's.
 //! The transport has a bounded queue and a thread of its own, so a Sentry that hangs costs nothing.
 
 use std::fmt;
@@ -16,6 +17,7 @@ use ureq::Agent;
 
 use super::https;
 use crate::config;
+use crate::telemetry::FINDING;
 use crate::telemetry::logging::Logging;
 use crate::telemetry::throttle::{Throttle, Verdict};
 
@@ -51,17 +53,21 @@ impl Reporter {
         Some(Reporter { client: Client::with_options(options), throttle: Mutex::new(Throttle::new(1, PERIOD, MOST)) })
     }
 
-    /// Reports every error that is logged from now on, panics among them.
+    /// Reports every error that is logged from now on, panics among them, but for those in the settings.
     pub fn watch(self: &Arc<Reporter>, logging: &Logging) {
         let reporter = self.clone();
-        logging.on_error(move |record| reporter.report(record.target(), record.args()));
+        logging.on_error(move |record| {
+            if record.target() != FINDING {
+                reporter.report(record.target(), record.args());
+            }
+        });
     }
 
     /// Reports an error. Never waits.
     pub fn report(&self, place: &str, message: impl fmt::Display) {
         let message = without_quotes(&without_addresses(&message.to_string()));
         let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(throttle.admit(&message, Instant::now()), Verdict::Pass { .. }) {
+        if is_due(&mut throttle, &message, Instant::now()) {
             drop(throttle);
             let event = Event {
                 level: Level::Error,
@@ -83,6 +89,12 @@ impl fmt::Debug for Reporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Reporter")
     }
+}
+
+/// Whether this is reported now. Errors that have gone quiet are forgotten first, which makes room for others.
+fn is_due(throttle: &mut Throttle<String>, message: &str, now: Instant) -> bool {
+    throttle.ended(now);
+    matches!(throttle.admit(message, now), Verdict::Pass { .. })
 }
 
 /// Makes the transport over our own client.
@@ -169,6 +181,18 @@ mod tests {
         ] {
             assert_eq!(without_quotes(message), clean, "{message}");
         }
+    }
+
+    #[test]
+    fn errors_of_long_ago_leave_room_for_new_ones() {
+        let mut throttle = Throttle::new(1, PERIOD, MOST);
+        let start = Instant::now();
+        let due = |throttle: &mut Throttle<String>, number: usize, now| is_due(throttle, &number.to_string(), now);
+        assert!((0..MOST).all(|number| due(&mut throttle, number, start)));
+        assert!(!due(&mut throttle, 0, start));
+        let later = start + PERIOD * 2;
+        assert!((MOST..2 * MOST).all(|number| due(&mut throttle, number, later)));
+        assert!((MOST..2 * MOST).all(|number| !due(&mut throttle, number, later)));
     }
 
     #[test]

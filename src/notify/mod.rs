@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::config::{self, Config, Window};
+use crate::telemetry::decision::escaped;
 use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::{Heard, Metrics};
 use event::Event;
@@ -83,9 +84,11 @@ impl Notifier {
         let Err(unsent) = self.events.try_send(event()) else { return };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.metrics.event(Heard::Dropped);
-        if let TrySendError::Full(event) = unsent {
-            warn_limited("events", format_args!("{}: nobody is told that {event}: too much at once", event.sender));
-        }
+        let (event, why) = match unsent {
+            TrySendError::Full(event) => (event, "too much at once"),
+            TrySendError::Closed(event) => (event, "the task for it has ended, see the log before; restart the daemon"),
+        };
+        warn_limited("events", format_args!("{}: nobody is told that {event}: {why}", escaped(&event.sender)));
     }
 }
 

@@ -17,7 +17,7 @@ use crate::notify::Notifier;
 use crate::notify::event::Event;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Nonsense, Request, Stage};
-use crate::telemetry::decision::Decision;
+use crate::telemetry::decision::{Decision, escaped};
 use crate::telemetry::limited::{log_decision, warn_limited};
 use crate::telemetry::metrics::{Metrics, Outcome};
 
@@ -161,7 +161,11 @@ impl Answerer {
 fn say_in_doubt(reason: FailOpen, sender: &str) {
     warn_limited(
         reason.name(),
-        format_args!("{sender}: let through without being counted for certain: {reason} ({})", reason.name()),
+        format_args!(
+            "{}: let through without being counted for certain: {reason} ({})",
+            escaped(sender),
+            reason.name()
+        ),
     );
 }
 
@@ -196,7 +200,8 @@ impl Answer {
         match what {
             Recorded::Ruled { sender, ruling, from_memory } => {
                 for step in &ruling.reached {
-                    log::warn!("{sender} has reached {step} of the quota: {} of {}", ruling.used, ruling.quota);
+                    let (sender, used, quota) = (escaped(&sender), ruling.used, ruling.quota);
+                    log::warn!("{sender} has reached {step} of the quota: {used} of {quota}");
                 }
                 let word = ruling.action.word();
                 log_decision(&sender, &decision.ruled(&ruling, &word, from_memory));

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::answer::Answerer;
 use super::connection::{End, converse};
 use super::stream::Stream;
-use crate::system::sockets::{self, AcceptError, Bound};
+use crate::system::sockets::{self, AcceptError};
 use crate::telemetry::limited::warn_limited;
 
 /// How long accepting pauses when the system has no descriptors or memory to give.
@@ -57,12 +57,12 @@ impl Network {
         }
     }
 
-    /// Accepts connections on a bound socket, and serves them. Must be called within the runtime.
+    /// Accepts connections on a bound socket until the end, and then closes it. Must be called within the runtime.
     ///
     /// # Errors
     /// The runtime cannot watch the socket.
-    pub fn listen(&self, bound: &Bound) -> io::Result<()> {
-        let acceptor = Acceptor::new(bound)?;
+    pub fn listen(&self, listener: sockets::Listener, name: String) -> io::Result<()> {
+        let acceptor = Acceptor::new(listener, name)?;
         self.acceptors.spawn(acceptor.accept(self.clone()));
         Ok(())
     }
@@ -114,12 +114,12 @@ struct Acceptor {
 
 impl Acceptor {
     /// Hands a bound socket to the runtime.
-    fn new(bound: &Bound) -> io::Result<Acceptor> {
-        let listener = match &bound.listener {
-            sockets::Listener::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener.try_clone()?)?),
-            sockets::Listener::Unix(listener) => Listener::Unix(UnixListener::from_std(listener.try_clone()?)?),
+    fn new(listener: sockets::Listener, name: String) -> io::Result<Acceptor> {
+        let listener = match listener {
+            sockets::Listener::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
+            sockets::Listener::Unix(listener) => Listener::Unix(UnixListener::from_std(listener)?),
         };
-        Ok(Acceptor { listener, name: bound.name.clone() })
+        Ok(Acceptor { listener, name })
     }
 
     /// Accepts until it is to stop; at that point it takes what waits in the backlog, so that nobody who connected goes

@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::system::signals::Held;
+
 /// What the operator wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -24,14 +26,16 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes the signals over from their defaults.
-    pub fn new() -> io::Result<Signals> {
-        Ok(Signals {
+    /// Takes the signals over from their defaults, and hears those that came before.
+    pub fn new(held: Held) -> io::Result<Signals> {
+        let signals = Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             user1: signal(SignalKind::user_defined1())?,
-        })
+        };
+        held.release()?;
+        Ok(signals)
     }
 
     /// The next wish. Cancel-safe.

@@ -31,6 +31,8 @@ pub enum Error {
     UnknownGroup { group: String, user: String },
     #[error("USER={user}: the daemon never runs as root; set USER to the user Postfix runs as")]
     UserIsRoot { user: String },
+    #[error("{setting}={name}: the daemon never runs in root's group; set GROUP to that of the user Postfix runs as")]
+    GroupIsRoot { setting: &'static str, name: String },
     #[error("cannot look up {setting}={name}: {source}")]
     Lookup { setting: &'static str, name: String, source: Errno },
     #[error("cannot become user {user}: {call}: {source}; is this root with all its capabilities?")]
@@ -59,7 +61,7 @@ pub struct Identity {
 impl Identity {
     /// Looks up USER and GROUP, by name or number. Without a group it is the user's primary one.
     ///
-    /// Fails when either is unknown, and when the user is root under whatever name.
+    /// Fails when either is unknown, and when the user is root, or the group root's, under whatever name.
     pub fn resolve(user: &str, group: Option<&str>) -> Result<Identity, Error> {
         let lookup = |setting, name: &str, source| Error::Lookup { setting, name: name.to_owned(), source };
         let account = user
@@ -81,6 +83,10 @@ impl Identity {
                     .gid
             }
         };
+        if gid.as_raw() == 0 {
+            let (setting, name) = group.map_or(("USER", user), |group| ("GROUP", group));
+            return Err(Error::GroupIsRoot { setting, name: name.to_owned() });
+        }
         let name = CString::new(account.name.as_str()).map_err(|_| Error::UnknownUser { user: user.to_owned() })?;
         let groups = getgrouplist(&name, gid).map_err(|source| lookup("USER", user, source))?;
         Ok(Identity { user: account.name, uid: account.uid, gid, groups })
@@ -252,6 +258,8 @@ mod tests {
     fn root_is_not_a_user_to_run_as() {
         for root in ["root", "0"] {
             assert!(matches!(Identity::resolve(root, None), Err(Error::UserIsRoot { .. })), "{root}");
+            let error = Identity::resolve("nobody", Some(root)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("GROUP={root}: the daemon never runs in root's group")), "{error}");
         }
     }
 

@@ -2,11 +2,10 @@
 //!
 //! `escape` makes foreign text safe to show; `decision` is the line; `throttle` decides, without a clock, what repeats
 //! too often; `limited` is the throttle at work; `logging` carries every line to its sinks, off the mail path; `metrics` counts
-//! what happens, and `http` shows it.
+//! what happens.
 
 pub mod decision;
 pub mod escape;
-pub mod http;
 pub mod limited;
 pub mod logging;
 pub mod metrics;
@@ -14,3 +13,6 @@ pub mod throttle;
 
 /// The log target of decision lines: the queue id is the first thing on them, whatever LOG_MSG_PREFIX says.
 pub const DECISION: &str = "decision";
+
+/// The log target of what is wrong with settings: it quotes them, so it is for the log alone and for no error report.
+pub const FINDING: &str = "finding";

@@ -117,6 +117,31 @@ inactive() { ! inside systemctl is-active --quiet "$@"; }
 enabled() { local unit; for unit in "$@"; do inside systemctl is-enabled "$unit" || return 1; done; }
 disabled() { ! inside systemctl is-enabled --quiet "$@"; }
 
+# --- PolicydRateGuard
+
+# A running installation of it, which main.cf asks.
+old_units="policyd-rate-guard.service policyd-rate-guard-cleanup.timer"
+start_predecessor() {
+    inside systemctl start mariadb.service
+    tar -C "$e2e/policydrateguard" --owner=0 --group=0 -cf - etc opt | inside tar -C / --no-overwrite-dir -xf -
+    inside_sh 'mysql < /opt/policyd-rate-guard/tables.sql
+        install -d -o postfix -g postfix -m 0750 /var/log/policyd-rate-guard
+        runuser -u postfix -- sh -c "echo a line of the old program > /var/log/policyd-rate-guard/policyd-rate-guard.log"
+        systemctl daemon-reload'
+    # shellcheck disable=SC2086  # one word for each unit
+    inside systemctl --quiet enable --now $old_units
+    set_main_cf 'smtpd_data_restrictions = check_policy_service { inet:127.0.0.1:10033, default_action=DUNNO }'
+}
+drop_predecessors_database() {
+    inside_sh "mysql --execute \"DROP DATABASE \\\`policyd-rate-guard\\\`; DROP USER 'policyd'@'localhost'\"; systemctl stop mariadb.service"
+}
+
+# switch_over FILE: the commands that an installation has printed into it, one after the other.
+switch_over() {
+    grep -E '^    [a-z]' "$1" > "$RIG_ROOT/root/switch" && inside sh -e -x /root/switch && inside rm /root/switch
+}
+its_logrotate_rule_is_there() { diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"; }
+
 # --- Postfix
 
 # The lines that the package hands out for main.cf.
@@ -176,15 +201,17 @@ identity() {
 
 # --- the machine between scenarios
 
-# What the package could leave behind: files, and directories of its name. Logs of others, caches, and the bookkeeping of
-# dpkg, rpm, ucf and systemd are not looked at.
+# What the package could leave behind: files, and directories of its name. In the books of ucf and systemd, only what bears its
+# name; ucf's also have it in their text. Logs of others, caches, and the books of dpkg and rpm are not looked at.
 machine_files() {
     inside find /etc /opt /usr /var /root -xdev \
-        \( -path /var/lib/dpkg -o -path /var/lib/ucf -o -path /root/.rpmdb -o -path /var/lib/mysql -o -path /var/lib/systemd \
+        \( -path /var/lib/dpkg -o -path /root/.rpmdb -o -path /var/lib/mysql \
         -o -path /var/lib/apt -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp \
         -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/etc/*-' -o -path /root/debs \
         -o -path '/root/*.deb' -o -path '/root/*.rpm' -o -path '/var/spool/postfix/*/*' \) -prune \
+        -o \( -path '/var/lib/ucf/*' -o -path '/var/lib/systemd/*' \) ! -name '*rate*guard*' \
         -o \( ! -type d -o -name '*rate*guard*' \) -print | sort
+    inside grep -s rate-guard /var/lib/ucf/hashfile /var/lib/ucf/registry || :
 }
 
 # After each scenario, whatever became of it.
@@ -198,7 +225,7 @@ leave_clean() {
         systemctl stop policyd-rate-guard.service policyd-rate-guard.socket policyd-rate-guard-cleanup.timer 2> /dev/null || :
         systemctl reset-failed
         rm -rf /etc/policyd-rate-guard /etc/logrotate.d/policyd-rate-guard* /var/lib/policyd-rate-guard /var/log/policyd-rate-guard \
-            /var/spool/postfix/rateguard /opt/policyd-rate-guard /root/PolicydRateGuard
+            /var/lib/systemd/timers/stamp-policyd-rate-guard* /var/spool/postfix/rateguard /opt/policyd-rate-guard /root/PolicydRateGuard
         postconf -X smtpd_data_restrictions
         systemctl reload postfix
         postsuper -d ALL

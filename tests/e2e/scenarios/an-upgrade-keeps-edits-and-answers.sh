@@ -17,6 +17,30 @@ check "the new ones lie beside them" inside grep -q 'version 99' "$settings.dpkg
 check "the edited logrotate rule is kept" inside grep -q daily /etc/logrotate.d/policyd-rate-guard
 check "the settings are still for root and Postfix's group only" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings"
 
+# Settings that a reload would refuse, or that the service's user cannot read.
+upgrade() { upgrade_deb "$newer" > "$results/upgrade" 2>&1; }
+says() { grep -F "$1" "$results/upgrade"; }
+old_pid=$(main_pid)
+inside cp -p "$settings" /root/settings
+inside_sh "echo QUOTA=many >> $settings"
+check "with a wrong setting the upgrade goes through" upgrade
+check "it says that nothing was restarted" says 'not restarted'
+check "what is wrong" says 'QUOTA'
+check "and what to do" says '    systemctl restart policyd-rate-guard.service'
+check "what ran before runs on" prints "$old_pid" main_pid
+inside_sh "cp -p /root/settings $settings; chmod 0600 $settings"
+check "with settings that it cannot read it goes through" upgrade
+check "it says that nothing was restarted" says 'not restarted'
+check "what ran before runs on" prints "$old_pid" main_pid
+inside systemctl stop policyd-rate-guard.service
+check "it goes through while the service is down" upgrade
+check "nothing is said of a restart" fails says 'not restarted'
+inside mv /root/settings "$settings"
+check "the service was started, and comes up once its settings are right" eventually 10 active policyd-rate-guard.service
+upgrade
+check "the next upgrade restarts it" fails prints "$old_pid" main_pid
+check "and says nothing" fails says 'not restarted'
+
 # Disabled, masked, and without the socket unit: an upgrade changes none of it.
 inside systemctl --quiet disable --now policyd-rate-guard-cleanup.timer
 inside systemctl --quiet disable --now policyd-rate-guard.socket policyd-rate-guard.service

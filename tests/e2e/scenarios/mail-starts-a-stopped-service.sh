@@ -13,6 +13,21 @@ check "it was answered, not let through" prints 0 unanswered
 check "it has started the service" active policyd-rate-guard.service
 check "both are counted" eventually 5 prints '2 messages, 2 recipients' counted test01@example.com
 
+# One more socket, as README.Debian has it. systemd would not start the socket beside its running service.
+inside_sh "mkdir /run/systemd/system/policyd-rate-guard.socket.d
+    printf '[Socket]\nListenStream=/run/more\n' > /run/systemd/system/policyd-rate-guard.socket.d/more.conf
+    systemctl daemon-reload"
+old_pid=$(main_pid)
+check "the socket restarts while the service runs" inside systemctl restart policyd-rate-guard.socket
+check "the service has restarted with it" eventually 10 runs_anew "$old_pid"
+check "the new socket answers" contains action=DUNNO inside policyd-rate-guard query --dry-run --socket /run/more --sasl-username test01@example.com
+inside systemctl stop policyd-rate-guard.service
+check "the socket restarts without the service" inside systemctl restart policyd-rate-guard.socket
+check "which stays as it was" inactive policyd-rate-guard.service
+mark_log
+check "the next mail passes" accepted test01 1
+check "it was answered" prints 0 unanswered
+
 # A wrong setting: the service cannot start, is tried again for ever, and keeps its socket.
 inside_sh "echo 'QUOTA=many' >> $settings"
 check "reload with a wrong setting fails" fails inside systemctl reload policyd-rate-guard.service

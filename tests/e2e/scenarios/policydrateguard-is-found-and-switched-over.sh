@@ -1,16 +1,8 @@
 # Its files have our names. The package installs beside them and changes nothing; the printed commands switch over.
 
-old_units="policyd-rate-guard.service policyd-rate-guard-cleanup.timer"
 query() { inside mysql --batch --skip-column-names policyd-rate-guard --execute "$1"; }
 
-inside systemctl start mariadb.service
-tar -C "$e2e/policydrateguard" --owner=0 --group=0 -cf - etc opt | inside tar -C / --no-overwrite-dir -xf -
-inside_sh 'mysql < /opt/policyd-rate-guard/tables.sql
-    install -d -o postfix -g postfix -m 0750 /var/log/policyd-rate-guard
-    runuser -u postfix -- sh -c "echo a line of the old program > /var/log/policyd-rate-guard/policyd-rate-guard.log"
-    systemctl daemon-reload'
-inside systemctl --quiet enable --now $old_units
-set_main_cf 'smtpd_data_restrictions = check_policy_service { inet:127.0.0.1:10033, default_action=DUNNO }'
+start_predecessor
 check "the old program answers" accepted test01 1
 old_pid=$(main_pid)
 
@@ -24,7 +16,7 @@ done
 check "the old program runs on, undisturbed" prints "$old_pid" main_pid
 check "its timer runs on" active policyd-rate-guard-cleanup.timer
 check "our socket is not started" inactive policyd-rate-guard.socket
-check "its logrotate rule is untouched" diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"
+check "its logrotate rule is untouched" its_logrotate_rule_is_there
 mark_log
 check "it goes on answering" accepted test01 1
 check "not by default_action" prints 0 unanswered
@@ -39,11 +31,7 @@ check "its logrotate rule is still there" inside test -f /etc/logrotate.d/policy
 check "its log is still there" inside test -s /var/log/policyd-rate-guard/policyd-rate-guard.log
 install_deb > "$results/install" 2>&1
 
-# The commands as printed, one after the other.
-grep -E '^    [a-z]' "$results/install" > "$results/switch"
-cp "$results/switch" "$RIG_ROOT/root/switch"
-check "the printed commands switch over" inside sh -e -x /root/switch
-inside rm /root/switch
+check "the printed commands switch over" switch_over "$results/install"
 check "socket, service and timer are ours and active" active $units
 check "the service is ours" contains /usr/sbin/policyd-rate-guard property ExecStart
 check "the logrotate rule is ours" inside grep -q SIGUSR1 /etc/logrotate.d/policyd-rate-guard
@@ -81,10 +69,10 @@ inside_sh "systemctl --quiet disable --now $units
 check "the package is purged" inside dpkg --purge $package
 check "the old program's units are enabled" enabled $old_units
 check "they run" active $old_units
-check "its logrotate rule is there" diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"
+check "its logrotate rule is there" its_logrotate_rule_is_there
 check "its log is still there" inside test -s /var/log/policyd-rate-guard/policyd-rate-guard.log
 inside_sh "systemctl --quiet disable --now $old_units; rm /etc/systemd/system/policyd-rate-guard* /etc/logrotate.d/policyd-rate-guard"
 install_deb
 check "once it is gone, ours installs as on a new machine" enabled $units
 
-inside_sh "mysql --execute \"DROP DATABASE \\\`policyd-rate-guard\\\`; DROP USER 'policyd'@'localhost'\"; systemctl stop mariadb.service"
+drop_predecessors_database

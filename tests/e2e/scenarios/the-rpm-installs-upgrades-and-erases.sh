@@ -24,6 +24,17 @@ check "the edited settings are kept" inside grep -q '^QUOTA=4242' "$settings"
 check "the new ones lie beside them" inside grep -q 'version 99' "$settings.rpmnew"
 check "the new ones are not for everybody either" prints 'root:postfix 640' inside stat -c '%U:%G %a' "$settings.rpmnew"
 
+# Settings that a reload would refuse.
+upgrade() { inside rpm --upgrade --nodeps --replacepkgs "/root/$(basename -- "$newer")" > "$results/upgrade" 2>&1; }
+old_pid=$(main_pid)
+inside_sh "echo 'QUOTA=many' >> $settings"
+check "with a wrong setting the upgrade goes through" upgrade
+check "it says that nothing was restarted" grep -F 'not restarted' "$results/upgrade"
+check "what ran before runs on" prints "$old_pid" main_pid
+inside sed -i '/^QUOTA=many/d' "$settings"
+check "with it mended the upgrade goes through" upgrade
+check "the new version runs" eventually 10 runs_anew "$old_pid"
+
 check "it is erased" inside rpm --erase $package
 check "nothing of it runs" inactive $units
 check "no process is left" fails inside pgrep --full /usr/sbin/policyd-rate-guard
@@ -33,14 +44,23 @@ check "the counters are kept" inside test -s "$database"
 check "mail passes without it" accepted test01 1
 
 # Over PolicydRateGuard
-tar -C "$e2e/policydrateguard" --owner=0 --group=0 -cf - etc opt | inside tar -C / --no-overwrite-dir -xf -
-inside systemctl daemon-reload
-inside systemctl --quiet enable --now policyd-rate-guard.service policyd-rate-guard-cleanup.timer
+inside rm "$settings.rpmsave"
+start_predecessor
 old_pid=$(main_pid)
 check "beside PolicydRateGuard it says what shadows" contains '    /etc/systemd/system/policyd-rate-guard.service' install_rpm
 check "the old program runs on" prints "$old_pid" main_pid
 check "our socket is not started" inactive policyd-rate-guard.socket
-check "its logrotate rule is untouched" diff "$e2e/policydrateguard/etc/logrotate.d/policyd-rate-guard" "$RIG_ROOT/etc/logrotate.d/policyd-rate-guard"
+check "its logrotate rule is untouched" its_logrotate_rule_is_there
 check "it is erased" inside rpm --erase $package
 check "the old program runs on" prints "$old_pid" main_pid
-inside systemctl --quiet disable --now policyd-rate-guard.service policyd-rate-guard-cleanup.timer
+install_rpm > "$results/install" 2>&1
+check "the printed commands switch over" switch_over "$results/install"
+check "socket, service and timer are ours and active" active $units
+check "the service is ours" contains /usr/sbin/policyd-rate-guard property ExecStart
+check "the logrotate rule is ours" inside grep -q SIGUSR1 /etc/logrotate.d/policyd-rate-guard
+check "nothing lies beside it" fails inside test -e /etc/logrotate.d/policyd-rate-guard.rpmnew
+mark_log
+check "the fifth recipient of five passes" accepted test01 1
+check "the sixth is deferred: quota and counters were taken over" deferred test01 1
+check "every request was answered, where main.cf asks" prints 0 unanswered
+drop_predecessors_database

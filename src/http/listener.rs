@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use tokio::net::TcpListener;
 
-use crate::config::Endpoint;
+use crate::config::{Endpoint, IN_THE_OPEN};
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -41,12 +41,14 @@ impl Opener {
     }
 
     /// One attempt at what is not open yet. Gives what was opened, and whether there is to be another attempt.
-    pub async fn attempt(&mut self) -> (Vec<TcpListener>, bool) {
+    /// `shows_names`: STATUS_TOKEN is set.
+    pub async fn attempt(&mut self, shows_names: bool) -> (Vec<TcpListener>, bool) {
         let (opened, rest) = self.open_all().await;
-        let address =
-            |listener: &TcpListener| listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
-        for address in opened.iter().map(address) {
+        for address in opened.iter().filter_map(|listener| listener.local_addr().ok()) {
             log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
+            if shows_names && is_news_that_others_reach(address, &self.endpoint) {
+                log::warn!("METRICS_LISTEN={}: {address} {IN_THE_OPEN}", self.endpoint);
+            }
         }
         let (problem, again) = match rest {
             Rest::Nothing => return (opened, false),
@@ -93,12 +95,19 @@ impl Opener {
     }
 }
 
+/// Of an address that was written it was said when it was read; what a name stands for is known only here.
+fn is_news_that_others_reach(address: SocketAddr, written: &Endpoint) -> bool {
+    written.name().is_some() && !address.ip().is_loopback()
+}
+
 /// What remains to be done about addresses that could not be opened.
 fn rest(mut failed: Vec<(SocketAddr, io::Error)>, is_any_open: bool) -> Rest {
     if is_any_open {
         // `localhost` often means `::1` too where IPv6 is switched off.
         failed.retain(|(_, error)| !is_no_address_of_ours(error));
     }
+    // Name servers change the order: the same trouble is to be told in the same words.
+    failed.sort_by_key(|(address, _)| *address);
     match failed.first() {
         None => Rest::Nothing,
         Some((address, error)) if error.kind() == io::ErrorKind::PermissionDenied => Rest::Never(format!(
@@ -125,5 +134,22 @@ mod tests {
         assert!(matches!(rest(failed(Errno::EADDRINUSE), true), Rest::Later(_)));
         assert!(matches!(rest(failed(Errno::EACCES), false), Rest::Never(_)));
         assert_eq!(rest(Vec::new(), true), Rest::Nothing);
+    }
+
+    #[test]
+    fn it_is_said_of_a_name_when_others_reach_it() {
+        let (here, anywhere) = ("127.0.0.1:9464".parse().unwrap(), "192.0.2.7:9464".parse().unwrap());
+        let name = Endpoint::Name("status.example.com".to_owned(), 9464);
+        assert!(is_news_that_others_reach(anywhere, &name) && !is_news_that_others_reach(here, &name));
+        assert!(!is_news_that_others_reach(anywhere, &Endpoint::Address(anywhere)));
+    }
+
+    #[test]
+    fn the_same_trouble_has_the_same_words_in_whatever_order_the_addresses_come() {
+        let failed = |addresses: [&str; 2]| {
+            addresses.map(|address| (address.parse().unwrap(), io::Error::from(Errno::EADDRINUSE))).into()
+        };
+        let (one, other) = ("192.0.2.1:9464", "192.0.2.2:9464");
+        assert_eq!(rest(failed([one, other]), false), rest(failed([other, one]), false));
     }
 }

@@ -86,27 +86,17 @@ impl Lookout {
         let (last, last_now) = watch::channel(None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("page".to_owned()).spawn(move || {
-            let in_memory = database.driver == config::Driver::Sqlite && database.name == ":memory:";
-            let watcher = Watcher {
-                store: Store::reading(&database),
-                in_memory,
-                terms,
-                collector: Collector::new(Sort::Share),
-                everybody: None,
-                before: None,
-                others: HashMap::new(),
-                rested: Instant::now(),
-                // A tag of an earlier process must not be taken for one of this.
-                tags: fastrand::u64(..),
-                last,
-            };
-            runtime.block_on(watcher.run(asked));
+            runtime.block_on(Watcher::new(&database, terms, last).run(asked));
         })?;
         Ok(Lookout { questions, last: last_now })
     }
 
     /// Asks, and waits for the answer for a bounded time.
     pub async fn ask(&self, question: Question) -> Answer {
+        if self.questions.is_closed() {
+            let why = "the page's thread has ended, which is a bug, see the log; restart the daemon";
+            return Err(Unavailable { unavailable: why.to_owned() });
+        }
         let (reply, answer) = oneshot::channel();
         let wants_everybody = question == Question::Everybody;
         let answered = async {
@@ -147,14 +137,33 @@ struct Watcher {
 }
 
 impl Watcher {
+    fn new(
+        database: &config::Database,
+        terms: watch::Receiver<Arc<Terms>>,
+        last: watch::Sender<Option<Arc<Seen>>>,
+    ) -> Watcher {
+        Watcher {
+            store: Store::reading(database),
+            in_memory: database.driver == config::Driver::Sqlite && database.name == ":memory:",
+            terms,
+            collector: Collector::new(Sort::Share),
+            everybody: None,
+            before: None,
+            others: HashMap::new(),
+            rested: Instant::now(),
+            // A tag of an earlier process must not be taken for one of this.
+            tags: fastrand::u64(..),
+            last,
+        }
+    }
+
     async fn run(mut self, mut asked: mpsc::Receiver<(Question, oneshot::Sender<Answer>)>) {
         loop {
             match timeout(UNWATCHED, asked.recv()).await {
-                // Whoever asked may have gone: then nothing is looked up.
-                Ok(Some((_, reply))) if reply.is_closed() => {}
-                Ok(Some((question, reply))) => {
-                    let answer = self.answer(question).await;
-                    let _ = reply.send(answer);
+                Ok(Some((question, mut reply))) => {
+                    if let Some(answer) = self.answer(question, reply.closed()).await {
+                        let _ = reply.send(answer);
+                    }
                 }
                 Ok(None) => return self.store.close().await,
                 Err(_) => self.rest().await,
@@ -171,10 +180,11 @@ impl Watcher {
         self.last.send_replace(None);
     }
 
-    async fn answer(&mut self, question: Question) -> Answer {
+    /// None, and nothing is looked up, when whoever asked has `gone` before his turn.
+    async fn answer(&mut self, question: Question, gone: impl Future<Output = ()>) -> Option<Answer> {
         if self.in_memory {
             let why = "the database is in the daemon's memory (DB_DATABASE=:memory:), where only the daemon sees it";
-            return Err(Unavailable { unavailable: why.to_owned() });
+            return Some(Err(Unavailable { unavailable: why.to_owned() }));
         }
         let now = Instant::now();
         self.others.retain(|_, kept| kept.until > now);
@@ -183,13 +193,18 @@ impl Watcher {
             _ => self.others.get(&question),
         };
         if let Some(kept) = kept.filter(|kept| kept.until > now) {
-            return kept.answer.clone();
+            return Some(kept.answer.clone());
+        }
+        // Single senders and searches take half of the time at the most, however many search.
+        let turn = if question == Question::Everybody { now } else { self.rested };
+        tokio::select! {
+            biased;
+            () = gone => return None,
+            () = tokio::time::sleep_until(turn) => {}
         }
         if question == Question::Everybody {
-            return self.look_at_everybody().await;
+            return Some(self.look_at_everybody().await);
         }
-        // Half of the time at the most, however many search.
-        tokio::time::sleep_until(self.rested).await;
         let began = Instant::now();
         let answer = self.look(&question).await;
         let took = began.elapsed();
@@ -199,7 +214,7 @@ impl Watcher {
             let until = now + took.saturating_mul(collector::REST).clamp(INTERVAL, LONGEST_KEPT);
             self.others.insert(question, Kept { answer: answer.clone(), until });
         }
-        answer
+        Some(answer)
     }
 
     async fn look_at_everybody(&mut self) -> Answer {
@@ -277,4 +292,41 @@ fn pack(json: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(json)?;
     encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future;
+
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::config::Sources;
+    use crate::limiter::lists::Lists;
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_gone_waits_for_no_turn_and_is_looked_up_nothing() {
+        let file = ("DB_DATABASE", "/nonexistent/rate-guard.db");
+        let config = config::load(&Sources::new(None, [file], false)).unwrap().config;
+        let terms = watch::channel(Arc::new(Terms::new(&config, Lists::default(), TimeZone::UTC))).1;
+        let began = Instant::now();
+        let turn = Duration::from_secs(60);
+        let rested = began + turn;
+        let mut watcher = Watcher { rested, ..Watcher::new(&config.database, terms, watch::channel(None).0) };
+        let question = Question::Find("bob".to_owned());
+        assert!(watcher.answer(question.clone(), future::ready(())).await.is_none());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert!(watcher.answer(question, future::pending()).await.unwrap().is_err());
+        assert!(began.elapsed() >= turn, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_last_is_not_given_for_ever_when_the_thread_has_ended() {
+        let seen = Seen { json: Bytes::new(), packed: None, tag: String::new(), at: Instant::now() };
+        let (questions, asked) = mpsc::channel(1);
+        let lookout = Lookout { questions, last: watch::channel(Some(Arc::new(seen))).1 };
+        drop(asked);
+        let told = lookout.ask(Question::Everybody).await.unwrap_err();
+        assert!(told.unavailable.contains("restart the daemon"), "{told:?}");
+    }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::lookout::{Lookout, Question, Seen};
 use super::token::{Admission, Doorkeeper};
-use super::{Reply, reply};
+use crate::http::{Reply, reply};
 use crate::status::Daemon;
 use crate::telemetry::metrics::Metrics;
 

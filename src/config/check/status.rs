@@ -1,0 +1,44 @@
+//! METRICS_LISTEN, STATUS_TOKEN: what is shown, where and to whom.
+
+use super::{Checked, Checker};
+use crate::config::{Endpoint, IN_THE_OPEN, Status, settings, values};
+
+/// A STATUS_TOKEN that nobody guesses has so many characters, at least.
+const MIN_TOKEN_CHARS: usize = 16;
+
+impl Checker<'_> {
+    pub fn status(&mut self) -> Checked<Status> {
+        let listen = self.optional("METRICS_LISTEN", values::endpoint);
+        let token = self.optional("STATUS_TOKEN", values::secret);
+        let (listen, token) = (listen?, token?);
+        if let Some(token) = &token {
+            let token = token.reveal();
+            let is_sendable = token.bytes().all(|byte| matches!(byte, b' '..=b'~')) && token.trim() == token;
+            if !is_sendable {
+                return self.fail(
+                    "STATUS_TOKEN",
+                    "may have only letters without accents, digits, signs, and blanks between them: a browser sends it in a header",
+                );
+            }
+            if settings::find("STATUS_TOKEN").is_some_and(|setting| setting.example == token) {
+                self.warn("STATUS_TOKEN", "is the example that everybody knows");
+            } else if token.len() < MIN_TOKEN_CHARS {
+                self.warn(
+                    "STATUS_TOKEN",
+                    format!(
+                        "is short enough to be guessed; take {MIN_TOKEN_CHARS} characters or more, as `openssl rand -hex 16` makes them"
+                    ),
+                );
+            }
+            match &listen {
+                None => self.warn("STATUS_TOKEN", "has no effect without METRICS_LISTEN"),
+                // What a name stands for is known, and told, when it is listened on: nobody waits for name servers here.
+                Some(Endpoint::Address(address)) if !address.ip().is_loopback() => {
+                    self.warn("METRICS_LISTEN", IN_THE_OPEN);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(Status { listen, token })
+    }
+}
