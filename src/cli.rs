@@ -40,8 +40,8 @@ pub enum Command {
 
     /// Bring the database's tables to this version of the program.
     ///
-    /// The daemon does so itself when it starts, but for what takes minutes on a large table of PolicydRateGuard: an index.
-    /// Mail goes on meanwhile.
+    /// The daemon does so itself when it starts, but for what takes minutes on large tables of PolicydRateGuard: an index, and the
+    /// history of sliding windows. Mail goes on meanwhile.
     Migrate(Migrate),
 
     /// Check the settings and the lists that they name, and show the settings as they are in effect.
@@ -385,7 +385,7 @@ pub enum Import {
 
 #[derive(Debug, Args)]
 pub struct ImportPolicyd {
-    /// policyd's settings file, where policyd itself looks. Not ours: that is --into.
+    /// policyd's own settings file; ours is --into.
     #[arg(long, value_name = "FILE", default_value = "/etc/postfix/policyd.cfg")]
     pub config: PathBuf,
 

@@ -51,6 +51,11 @@ async fn migrate(config: &Config, store: &mut Store) -> Result<Vec<Step>, Failed
 async fn fill_usage(config: &Config, store: &mut Store) -> Result<(), Failed> {
     let policy = Terms::new(config, Lists::default(), jiff::tz::TimeZone::UTC).policy;
     let window = policy.longest_window().unwrap_or_default().max(breaker::LEAST_FILLED);
+    if database::insist(store, async |store| store.lacks_usage().await).await? {
+        eprintln!(
+            "Filling in the history of sliding windows from the messages: of many this takes minutes. Mail goes on."
+        );
+    }
     let now = breaker::now();
     let since = now.saturating_sub(i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
     if let Filled::Now(minutes) =
