@@ -45,7 +45,7 @@ fn the_log_facade_reaches_file_and_log_daemon() {
             limit_reached: attempt == 3,
             ..Decision::default()
         };
-        limited::log_decision("phished", &refusal);
+        limited::log_decision("phished", refusal);
     }
     limited::report_all();
     logging.reconfigure(&config::Logging { level: LevelFilter::Debug, ..config }).unwrap();

@@ -9,17 +9,13 @@ use serde::Serialize;
 use super::{database, print, print_json};
 use crate::cli::{self, Recent};
 use crate::commit::breaker;
-use crate::config::{Config, Sources, Window};
+use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::day;
-use crate::limiter::limit::longest_window;
-use crate::notify::dispatcher::KEPT as NOTICES_KEPT;
+use crate::limiter::retention::{self, Retention};
 use crate::store::maintenance::{Aged, Chunk, Worked};
 use crate::store::{Failure, Store};
 
-const DAY: i64 = 24 * 60 * 60;
-/// A row of somebody without a login goes when it has not been used for so long, and no history is left of it.
-const IDLE: i64 = 7 * DAY;
 /// How often a step that the database asks to try again is tried.
 const TRIES: usize = 50;
 
@@ -90,34 +86,20 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
         report.senders_reset = Some(done?);
         ended?;
     }
-    if config.audit.message_retention > 0 {
-        let old = Chunk::Messages { before: now - i64::from(config.audit.message_retention) * DAY };
-        let delete = async |store: &mut Store, after| store.chunk(old, after).await;
+    let retention = Retention::new(config);
+    if let Some(before) = retention.messages_before(now) {
+        let delete = async |store: &mut Store, after| store.chunk(Chunk::Messages { before }, after).await;
         report.messages_deleted = in_chunks(store, "messages deleted", delete).await?;
     }
-    let idle = Chunk::Idle { before: now.saturating_sub(IDLE.max(history_kept(config))) };
+    let idle = Chunk::Idle { before: retention.idle_before(now) };
     let delete = async |store: &mut Store, after| store.chunk(idle, after).await;
     report.idle_rows_deleted = in_chunks(store, "idle rows deleted", delete).await?;
     for aged in [Aged::Usage, Aged::Networks] {
-        let before = now.saturating_sub(history_kept(config));
-        let delete = async |store: &mut Store, _| store.expire(aged, before).await;
+        let delete = async |store: &mut Store, _| store.expire(aged, retention.history_before(now)).await;
         report.history_deleted += in_chunks(store, "rows of history deleted", delete).await?;
     }
-    store.forget_notices(now - NOTICES_KEPT).await?;
+    store.forget_notices(retention::notices_before(now)).await?;
     Ok(report)
-}
-
-/// How long history is kept, in seconds: USAGE_RETENTION, and a window in any case. A window reaches up to a minute further
-/// back than its length, and hosts' clocks differ.
-fn history_kept(config: &Config) -> i64 {
-    const SPARE: i64 = 3600;
-    let window = match config.quota.window {
-        Window::Reset => None,
-        Window::Sliding(window) => Some(window),
-    };
-    let longest = window.max(longest_window(&config.quota.limits)).unwrap_or_default();
-    let longest = i64::try_from(longest.as_secs()).unwrap_or(i64::MAX);
-    longest.max(i64::from(config.audit.usage_retention) * DAY).saturating_add(SPARE)
 }
 
 /// Repeats a piece of work until nothing is left of it, and rests as long as it worked: whoever sends mail meanwhile finds

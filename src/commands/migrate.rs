@@ -5,8 +5,8 @@ use crate::cli;
 use crate::commit::breaker;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
-use crate::limiter::lists::Lists;
-use crate::limiter::terms::Terms;
+use crate::limiter::limit::longest_window;
+use crate::limiter::retention;
 use crate::store::Store;
 use crate::store::backfill::Filled;
 use crate::store::migrate::Step;
@@ -49,15 +49,14 @@ async fn migrate(config: &Config, store: &mut Store) -> Result<Vec<Step>, Failed
 
 /// Fills the history of an adopted database from its messages, unless the daemon has done so.
 async fn fill_usage(config: &Config, store: &mut Store) -> Result<(), Failed> {
-    let policy = Terms::new(config, Lists::default(), jiff::tz::TimeZone::UTC).policy;
-    let window = policy.longest_window().unwrap_or_default().max(breaker::LEAST_FILLED);
     if database::insist(store, async |store| store.lacks_usage().await).await? {
         eprintln!(
             "Filling in the history of sliding windows from the messages: of many this takes minutes. Mail goes on."
         );
     }
+    let window = longest_window(config.quota.window, &config.quota.limits).unwrap_or_default();
     let now = breaker::now();
-    let since = now.saturating_sub(i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
+    let since = retention::filled_since(now, window);
     if let Filled::Now(minutes) =
         database::insist(store, async |store| store.fill_usage(since, now, true).await).await?
     {

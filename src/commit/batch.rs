@@ -269,6 +269,6 @@ fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Ruling) -> AuditRow {
         client_address: request.client_address.clone(),
         client_name: request.client_name.clone(),
         action: ruling.action.word(),
-        reason: ruling.reason.clone().or_else(|| ruling.would.clone()).unwrap_or_default(),
+        reason: ruling.reason.as_ref().map(ToString::to_string).or_else(|| ruling.would.clone()).unwrap_or_default(),
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::limiter::retention;
 use crate::store::backfill::Filled;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
@@ -20,8 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// For filling in the history of an adopted database.
 const FILL_PATIENCE: Duration = Duration::from_secs(10);
-/// So much is filled in although no window is that long: one may be set later.
-pub const LEAST_FILLED: Duration = Duration::from_secs(24 * 3600);
 
 /// A database that came back, and what it has done since. One that takes the attempt's small write and then no transaction
 /// (a full table, a right that is missing, a locked table) would come and go twice a second.
@@ -131,11 +130,11 @@ pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
 /// Fills the history of an adopted database from its messages, once, as far back as windows look. Whatever comes of it, the
 /// daemon goes on: a window that begins at zero is laxer, and no mail is lost by it.
 pub async fn fill_usage(store: &mut Store, window: Duration) {
-    let seconds = i64::try_from(window.max(LEAST_FILLED).as_secs()).unwrap_or(i64::MAX);
     let later = "`policyd-rate-guard migrate` fills the history of sliding windows from the messages; until then it begins \
                  with this start";
     let now = now();
-    match tokio::time::timeout(FILL_PATIENCE, store.fill_usage(now.saturating_sub(seconds), now, false)).await {
+    match tokio::time::timeout(FILL_PATIENCE, store.fill_usage(retention::filled_since(now, window), now, false)).await
+    {
         Ok(Ok(Filled::Now(minutes))) => {
             log::info!("{}: history of {minutes} minutes of senders filled in", store.place())
         }

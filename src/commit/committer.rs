@@ -19,6 +19,7 @@ use super::repeats::{News, Repeats};
 use super::standin::StandIn;
 use super::{FailOpen, Verdict};
 use crate::config::{self, Window};
+use crate::limiter::day;
 use crate::limiter::terms::Terms;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
@@ -32,8 +33,6 @@ const MOST_IN_BATCH: usize = 1024;
 const MARGIN: Duration = Duration::from_millis(100);
 /// How long `serve` waits for the database at its start before it answers without it.
 const START_PATIENCE: Duration = Duration::from_secs(1);
-/// A daily reset that did not come for so long, in seconds, will not come by itself.
-pub const RESET_OVERDUE: i64 = 26 * 60 * 60;
 /// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
 const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
 /// The least time a transaction gets.
@@ -217,7 +216,7 @@ impl Committer {
             return;
         }
         match tokio::time::timeout(LATE, store.last_reset()).await {
-            Ok(Ok(Some(reset))) if breaker::now() - reset > RESET_OVERDUE => log::warn!(
+            Ok(Ok(Some(reset))) if breaker::now() - reset > day::RESET_OVERDUE => log::warn!(
                 "the counters were last reset {} hours ago, and QUOTA_WINDOW=reset: is policyd-rate-guard-cleanup.timer enabled?",
                 (breaker::now() - reset) / 3600
             ),

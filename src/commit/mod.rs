@@ -40,10 +40,12 @@ impl Verdict {
         }
     }
 
-    /// Whether it is the quota that was exceeded.
+    /// Whether it is the quota that was exceeded, and not only one that warns.
     pub fn is_over_quota(&self) -> bool {
         match self {
-            Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => ruling.over_quota,
+            Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => {
+                ruling.reason.as_ref().is_some_and(|reason| reason.is_quota)
+            }
             Verdict::FailOpen(..) => false,
         }
     }

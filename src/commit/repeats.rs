@@ -247,7 +247,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::limiter::decide::Ruling;
+    use crate::limiter::decide::{Reason, Ruling};
     use crate::protocol::reply::{Action, Severity};
     use crate::protocol::request::{Event, Parser};
 
@@ -274,7 +274,6 @@ mod tests {
             used: 0,
             quota: 0,
             reason: None,
-            over_quota: false,
             would: None,
             reached: Vec::new(),
             let_through,
@@ -323,7 +322,10 @@ mod tests {
     fn what_the_quota_refused_is_counted_anew_when_more_is_asked_for() {
         let mut repeats = Repeats::default();
         let data = |count| request("DATA", "", count, "i");
-        let refused = Verdict::Counted(Arc::new(Ruling { over_quota: true, ..ruling("DEFER full") }));
+        let refused = Verdict::Counted(Arc::new(Ruling {
+            reason: Some(Reason { limit: "1x quota 10".into(), used: 11, is_quota: true }),
+            ..ruling("DEFER full")
+        }));
         let asked = repeats.asked("alice", &data(999));
         repeats.remember(&asked, &refused, Duration::ZERO);
         assert_eq!(repeats.news(&asked), News::Nothing(refused), "a retry");

@@ -1,10 +1,13 @@
 //! The server's days: when counters are reset by the packaged timer. Pure: time is an argument.
 
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan, Zoned};
 
 /// A day in seconds, for times that no calendar has.
 const DAY: i64 = 24 * 3600;
+
+/// A daily reset that did not come for so long, in seconds, will not come by itself.
+pub const RESET_OVERDUE: i64 = 26 * 3600;
 
 /// When the day of `now` began in this zone, in seconds since 1970. A day may have 23 or 25 hours.
 pub fn began(now: i64, zone: &TimeZone) -> i64 {
@@ -16,8 +19,11 @@ pub fn began(now: i64, zone: &TimeZone) -> i64 {
 /// When the packaged timer resets the counters next: ten seconds after local midnight.
 pub fn next_reset(now: i64, zone: &TimeZone) -> Option<i64> {
     let local = Timestamp::from_second(now).ok()?.to_zoned(zone.clone());
-    let midnight = local.tomorrow().ok()?.start_of_day().ok()?;
-    Some(midnight.checked_add(10.seconds()).ok()?.timestamp().as_second())
+    let reset = |day: &Zoned| Some(day.start_of_day().ok()?.checked_add(10.seconds()).ok()?.timestamp().as_second());
+    match reset(&local)? {
+        today if now < today => Some(today),
+        _ => reset(&local.tomorrow().ok()?),
+    }
 }
 
 #[cfg(test)]
@@ -43,12 +49,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_next_reset_is_of_the_next_day(now in 0i64..4_000_000_000, offset in -14i8..=14) {
+        fn the_next_reset_is_ten_seconds_into_a_day(now in 0i64..4_000_000_000, offset in -14i8..=14) {
             let zone = TimeZone::fixed(jiff::tz::offset(offset));
-            let next = next_reset(now, &zone).unwrap();
-            prop_assert!(now < next && next <= now + DAY + 10);
-            prop_assert_eq!(began(next, &zone), next - 10);
-            prop_assert!(began(now, &zone) <= now && began(now, &zone) + DAY == next - 10);
+            let (today, next) = (began(now, &zone), next_reset(now, &zone).unwrap());
+            prop_assert!(today <= now && now < next);
+            prop_assert_eq!(next, if now < today + 10 { today + 10 } else { today + DAY + 10 });
         }
     }
 }

@@ -3,6 +3,7 @@
 //! All limits are judged for each request, and the strictest action of those exceeded wins; of equally strict ones the quota
 //! first, then the limits as written.
 
+use std::fmt;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -80,13 +81,9 @@ pub struct StandsFor {
 }
 
 impl Policy {
-    /// The longest window that a decision looks at; none where counters are all.
+    /// See [`limit::longest_window`].
     pub fn longest_window(&self) -> Option<Duration> {
-        let quota = match self.window {
-            Window::Reset => None,
-            Window::Sliding(window) => Some(window),
-        };
-        quota.max(limit::longest_window(&self.limits))
+        limit::longest_window(self.window, &self.limits)
     }
 
     /// Whether a decision looks at networks.
@@ -162,16 +159,30 @@ pub struct Ruling {
     /// What is used of the quota, with this request: of messages and recipients the greater.
     pub used: u64,
     pub quota: u32,
-    /// Which limit decided, and how it stood; none where nothing was exceeded.
-    pub reason: Option<String>,
-    /// Whether that was the quota, and not one of LIMITS.
-    pub over_quota: bool,
+    /// Which limit decided; none where nothing was exceeded, or only what warns.
+    pub reason: Option<Reason>,
     /// The limits that only warn, if exceeded.
     pub would: Option<String>,
     /// The steps that only tell and were reached with this request, lowest first: their factors as written.
     pub reached: Vec<String>,
     /// Whether the mail was let through, and so counts in windows.
     pub let_through: bool,
+}
+
+/// The limit that decided, and how it stood. Shown as `30 recipients/5m: 31`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// As the operator wrote it; the quota as `1x quota 1000`.
+    pub limit: String,
+    pub used: u64,
+    /// Whether that was the quota, and not one of LIMITS.
+    pub is_quota: bool,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.limit, self.used)
+    }
 }
 
 /// A limit that is exceeded.
@@ -236,7 +247,10 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
     let action = decisive.map_or_else(|| policy.accepted.clone(), |limit| worded(limit, policy, standing, facts));
     let severity = action.severity();
     let (blocked, let_through) = (severity >= Severity::Hold, severity <= Severity::Hold);
-    let would = exceeded.iter().filter(|limit| limit.action.severity() == Severity::Warn).map(Exceeded::shown);
+    let would = exceeded
+        .iter()
+        .filter(|limit| limit.action.severity() == Severity::Warn)
+        .map(|limit| limit.reason().to_string());
     let would: Vec<String> = would.collect();
     let was_blocked = standing.history.blocked.any()
         || match policy.window {
@@ -249,7 +263,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
         .filter(|step| !step.exceeded(before, quota))
         .map(super::steps::Step::factor_written)
         .collect();
-    let reason = decisive.filter(|_| severity > Severity::Warn).map(Exceeded::shown);
+    let reason = decisive.filter(|_| severity > Severity::Warn).map(Exceeded::reason);
     if let_through {
         standing.history.add(outstanding, now);
     }
@@ -261,7 +275,6 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
         used,
         quota,
         reason,
-        over_quota: decisive.is_some_and(|limit| limit.is_quota),
         would: (!would.is_empty()).then(|| would.join("; ")),
         reached,
         let_through,
@@ -315,8 +328,8 @@ fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Opti
 }
 
 impl Exceeded<'_> {
-    fn shown(&self) -> String {
-        format!("{}: {}", self.limit, self.used)
+    fn reason(&self) -> Reason {
+        Reason { limit: self.limit.clone(), used: self.used, is_quota: self.is_quota }
     }
 }
 
@@ -483,7 +496,7 @@ mod tests {
         assert_eq!(warned.would.as_deref(), Some("2 recipients/1h: 3"));
         let deferred = ask(2);
         assert_eq!(
-            (deferred.action.word().as_str(), deferred.reason.as_deref()),
+            (deferred.action.word().as_str(), deferred.reason.map(|reason| reason.to_string()).as_deref()),
             ("DEFER_IF_PERMIT", Some("4 recipients/1h: 5"))
         );
         assert_eq!(ask(4).action.word(), "REJECT", "3 were let through, 7 are too many");

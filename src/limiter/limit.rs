@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::UNLIMITED;
+use crate::config::{UNLIMITED, Window};
 use crate::limiter::action::{self, ActionProblem};
 use crate::limiter::decimal::Decimal;
 use crate::limiter::duration;
@@ -251,13 +251,17 @@ impl Limit {
     }
 }
 
-/// The longest window of these limits; none if none has a window. History must be kept for as long.
-pub fn longest_window(limits: &[Limit]) -> Option<Duration> {
+/// The longest window that a decision looks at; none where counters are all. History must be kept for as long.
+pub fn longest_window(quota: Window, limits: &[Limit]) -> Option<Duration> {
+    let quota = match quota {
+        Window::Reset => None,
+        Window::Sliding(window) => Some(window),
+    };
     let windows = limits.iter().filter_map(|limit| match limit.per {
         Per::Window(window) => Some(window),
         Per::Message => None,
     });
-    windows.max()
+    windows.chain(quota).max()
 }
 
 impl fmt::Display for Measure {
@@ -330,7 +334,9 @@ mod tests {
                 (Amount::Count(52_428_800), Bytes, window("1h"), defer(), "50M bytes/1h"),
             ]
         );
-        assert_eq!(longest_window(&limits), duration::parse("1h"));
+        assert_eq!(longest_window(Window::Reset, &limits), duration::parse("1h"));
+        let day = Duration::from_secs(24 * 3600);
+        assert_eq!(longest_window(Window::Sliding(day), &limits), Some(day));
     }
 
     #[test]

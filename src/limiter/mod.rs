@@ -11,6 +11,7 @@ pub mod hours;
 pub mod limit;
 pub mod lists;
 pub mod network;
+pub mod retention;
 pub mod steps;
 pub mod subject;
 pub mod syntax;

@@ -20,6 +20,7 @@ use super::webhook::Caller;
 use super::{Notifier, Settings, period};
 use crate::commit::breaker;
 use crate::config::{self, Config, Window};
+use crate::limiter::retention;
 use crate::store::notices::{Claim, Claimed};
 use crate::store::{Failure, Store};
 use crate::telemetry::limited::warn_limited;
@@ -36,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Attempts at one transaction, and the pause between two. Then people are told without asking: better twice than never.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
-/// Longer than any window: what was told so long ago is of no account.
-pub const KEPT: i64 = 62 * 24 * 3600;
 /// Between two times that old notices are forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -205,7 +204,7 @@ impl Ledger {
             return;
         }
         self.forgotten = Some(Instant::now());
-        match tokio::time::timeout(PATIENCE, store.forget_notices(breaker::now() - KEPT)).await {
+        match tokio::time::timeout(PATIENCE, store.forget_notices(retention::notices_before(breaker::now()))).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => log::debug!("notices: {failure}"),
             Err(_) => {

@@ -89,10 +89,8 @@ impl Event {
     /// The events of a ruling, most often none.
     pub fn of(sender: &str, request: &Request, ruling: &Ruling, at: i64) -> Vec<Event> {
         let notices = ruling.reached.iter().map(|step| Kind::QuotaNotice(step.clone()));
-        let block = ruling.first_block.then(|| match (&ruling.reason, ruling.over_quota) {
-            (Some(reason), false) => {
-                Kind::LimitExceeded(reason.rsplit_once(": ").map_or(reason.as_str(), |(limit, _)| limit).to_owned())
-            }
+        let block = ruling.first_block.then(|| match &ruling.reason {
+            Some(reason) if !reason.is_quota => Kind::LimitExceeded(reason.limit.clone()),
             _ => Kind::QuotaReached,
         });
         notices

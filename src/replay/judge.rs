@@ -9,8 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::civil::Time;
-use jiff::{Timestamp, ToSpan};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Asked;
@@ -21,8 +20,10 @@ use crate::commit::histories::Histories;
 use crate::commit::queue::Charge;
 use crate::commit::repeats::{Key, News, Repeats};
 use crate::config::{Database, Driver, Tls};
+use crate::limiter::day;
 use crate::limiter::decide::{Increase, Ruling};
 use crate::limiter::lists::Hit;
+use crate::limiter::retention::Retention;
 use crate::limiter::subject::Attributes;
 use crate::limiter::terms::{Known, Terms};
 use crate::limiter::window::minute_of;
@@ -33,12 +34,6 @@ use crate::store::migrate::MigrateError;
 use crate::store::senders::{Change, SenderRow};
 use crate::store::{Failure, Store};
 
-/// When the packaged timer runs, in local time.
-const CLEANUP: Time = Time::constant(0, 0, 10, 0);
-/// As `cleanup` does it: rows of those without a login go after so long, in seconds.
-const IDLE: i64 = 7 * 24 * 60 * 60;
-/// History is kept so much longer than the longest window, in seconds.
-const SPARE: i64 = 60 * 60;
 /// The most messages settled in one transaction, as the committer has it.
 const MOST_IN_BATCH: usize = 1024;
 
@@ -72,6 +67,7 @@ pub enum Outcome {
 /// A policy on trial.
 pub struct Trial {
     terms: Terms,
+    retention: Retention,
     store: Store,
     repeats: Repeats,
     histories: Histories,
@@ -91,7 +87,7 @@ pub struct Trial {
 
 impl Trial {
     /// On an empty database in memory. `terms` must have the zone of the log.
-    pub async fn new(mut terms: Terms) -> Result<Trial, MigrateError> {
+    pub async fn new(mut terms: Terms, retention: Retention) -> Result<Trial, MigrateError> {
         let mut store = Store::new(&Database {
             driver: Driver::Sqlite,
             host: String::new(),
@@ -108,6 +104,7 @@ impl Trial {
         terms.message_log = false;
         Ok(Trial {
             terms,
+            retention,
             store,
             repeats: Repeats::default(),
             histories: Histories::of_private_database(),
@@ -223,7 +220,7 @@ impl Trial {
             if self.next_cleanup != i64::MIN {
                 self.clean_up(at).await?;
             }
-            self.next_cleanup = self.cleanup_after(at);
+            self.next_cleanup = day::next_reset(at, &self.terms.policy.zone).unwrap_or(i64::MAX);
         }
         self.now = at;
         Ok(())
@@ -231,29 +228,17 @@ impl Trial {
 
     /// What the packaged timer does.
     async fn clean_up(&mut self, now: i64) -> Result<(), Failure> {
-        for chunk in [Chunk::Reset, Chunk::Idle { before: now - IDLE }] {
+        for chunk in [Chunk::Reset, Chunk::Idle { before: self.retention.idle_before(now) }] {
             let mut after = 0;
             while let Some(worked) = self.store.chunk(chunk, after).await? {
                 after = worked.last;
             }
         }
-        let window = self.terms.policy.longest_window().unwrap_or_default();
-        let before = now.saturating_sub(i64::try_from(window.as_secs()).unwrap_or(i64::MAX)).saturating_sub(SPARE);
+        let before = self.retention.history_before(now);
         for aged in [Aged::Usage, Aged::Networks] {
             while self.store.expire(aged, before).await?.is_some() {}
         }
         Ok(())
-    }
-
-    /// The timer's next run after a time.
-    fn cleanup_after(&self, at: i64) -> i64 {
-        let next = || {
-            let local = Timestamp::from_second(at).ok()?.to_zoned(self.terms.policy.zone.clone()).datetime();
-            let days = if local.time() < CLEANUP { 0 } else { 1 };
-            let next = local.date().checked_add(days.days()).ok()?.to_datetime(CLEANUP);
-            Some(next.to_zoned(self.terms.policy.zone.clone()).ok()?.timestamp().as_second())
-        };
-        next().unwrap_or(i64::MAX).max(at.saturating_add(1))
     }
 }
 
@@ -306,15 +291,16 @@ mod tests {
         &[("QUOTA", "50"), ("LIMITS", "4 messages/1m DEFER slow; 2 networks/1h HOLD far; 9k bytes/1m DEFER much")],
     ];
 
-    fn terms(settings: &[(&str, &str)]) -> Terms {
+    fn terms(settings: &[(&str, &str)]) -> (Terms, Retention) {
         let config = config::load(&Sources::new(None, settings.iter().copied(), false)).unwrap().config;
-        Terms::new(&config, Lists::default(), TimeZone::UTC)
+        (Terms::new(&config, Lists::default(), TimeZone::UTC), Retention::new(&config))
     }
 
     /// What comes of these messages, settled minute by minute or each at once.
     fn judged(settings: &[(&str, &str)], asked: &[(i64, Asked)], one_by_one: bool) -> Vec<Judged> {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-            let mut trial = Trial::new(terms(settings)).await.unwrap();
+            let (terms, retention) = terms(settings);
+            let mut trial = Trial::new(terms, retention).await.unwrap();
             for (at, asked) in asked {
                 trial.ask(*at, asked.clone()).await.unwrap();
                 if one_by_one {
@@ -343,6 +329,37 @@ mod tests {
                 (later, asked)
             },
         )
+    }
+
+    /// A mail without a login from one address, so long after the beginning.
+    fn mail_of_a_client(seconds: i64) -> (i64, Asked) {
+        let message = format!("at {seconds}");
+        let client_address = "192.0.2.1".to_owned();
+        (BEGIN + seconds, Asked { message, client_address, recipients: Some(1), ..Asked::default() })
+    }
+
+    /// Which of these messages are held or refused.
+    fn blocked(settings: &[(&str, &str)], asked: &[(i64, Asked)]) -> Vec<bool> {
+        let judged = judged(settings, asked, true);
+        let blocked = |one: &Judged| matches!(&one.outcome, Outcome::Ruled { ruling, .. } if ruling.blocked);
+        judged.iter().map(blocked).collect()
+    }
+
+    const DAY: i64 = 24 * 3600;
+
+    #[test]
+    fn who_has_no_login_is_remembered_as_long_as_the_longest_window() {
+        let settings = [("LIMIT_BY", "sasl_username,client_address"), ("QUOTA", "1"), ("QUOTA_WINDOW", "14d")];
+        let idle_for_8_days = [0, DAY, 9 * DAY].map(mail_of_a_client);
+        assert_eq!(blocked(&settings, &idle_for_8_days), [false, true, true]);
+    }
+
+    #[test]
+    fn the_timer_runs_ten_seconds_after_midnight_also_for_a_log_that_begins_just_before() {
+        let settings = [("LIMIT_BY", "client_address"), ("QUOTA", "1")];
+        let midnight = 120;
+        let mails = [midnight + 5, midnight + 20].map(mail_of_a_client);
+        assert_eq!(blocked(&settings, &mails), [false, false]);
     }
 
     proptest! {

@@ -95,9 +95,7 @@ impl Tally {
             }
             Outcome::Ruled { sender, mail, ruling } => {
                 let counted = (mail.messages, mail.recipients);
-                // The limit without how far it was exceeded.
-                let reason = ruling.reason.as_deref().unwrap_or_default();
-                let limit = reason.rsplit_once(": ").map_or(reason, |(limit, _)| limit);
+                let limit = ruling.reason.as_ref().map_or("", |reason| reason.limit.as_str());
                 self.count(judged.at, sender, counted, &ruling.action, limit, ruling.would.is_some());
             }
         }

@@ -204,11 +204,11 @@ impl Answer {
                     log::warn!("{sender} has reached {step} of the quota: {used} of {quota}");
                 }
                 let word = ruling.action.word();
-                log_decision(&sender, &decision.ruled(&ruling, &word, from_memory));
+                log_decision(&sender, decision.ruled(&ruling, &word, from_memory));
             }
             Recorded::Listed(hit, action) => {
                 let (word, reason) = (action.word(), hit.to_string());
-                log_decision(&reason, &decision.listed(hit.list, &word, &reason));
+                log_decision(&reason, decision.listed(hit.list, &word, &reason));
             }
         }
     }

@@ -10,6 +10,7 @@
 //! or whose pattern for a value is `\S+,`, cannot be shown a field that we did not write. What addresses, host names
 //! and logins consist of in everyday life is written as it is, `=` too (it is common in bounce addresses).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::escape;
@@ -24,7 +25,7 @@ use crate::protocol::reply::Severity;
 pub const MAX_VALUE: usize = 320;
 
 /// What was asked and what was decided. Borrowed: the line is made from the request where it is.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Decision<'a> {
     /// Empty when Postfix has not given the message one yet; the line then begins with `NOQUEUE`.
     pub queue_id: &'a str,
@@ -48,7 +49,7 @@ pub struct Decision<'a> {
     /// The word that Postfix was sent, where ACCEPTED or BLOCKED does not say it all.
     pub action: Option<&'a str>,
     /// Which limit or list it was.
-    pub reason: Option<&'a str>,
+    pub reason: Option<Cow<'a, str>>,
     /// What a limit that only warns would have done.
     pub would: Option<&'a str>,
     /// How many lines like this one were left out before it; see `limited`.
@@ -67,9 +68,9 @@ impl<'a> Decision<'a> {
             limit_reached: ruling.first_block,
             action: (!plain).then_some(word),
             reason: match &ruling.reason {
-                _ if from_memory => Some("counted in memory"),
-                Some(_) if plain && ruling.over_quota => None,
-                reason => reason.as_deref(),
+                _ if from_memory => Some("counted in memory".into()),
+                Some(reason) if plain && reason.is_quota => None,
+                reason => reason.as_ref().map(|reason| reason.to_string().into()),
             },
             would: ruling.would.as_deref(),
             ..self
@@ -78,7 +79,7 @@ impl<'a> Decision<'a> {
 
     /// With what a list decided; `reason` names the entry.
     pub fn listed(self, list: Which, word: &'a str, reason: &'a str) -> Decision<'a> {
-        Decision { blocked: list == Which::Deny, action: Some(word), reason: Some(reason), ..self }
+        Decision { blocked: list == Which::Deny, action: Some(word), reason: Some(reason.into()), ..self }
     }
 
     /// PolicydRateGuard logs a refusal as a warning.
@@ -117,7 +118,7 @@ impl fmt::Display for Decision<'_> {
         if let Some(action) = self.action {
             write!(f, ", action={}", escaped(action))?;
         }
-        if let Some(reason) = self.reason {
+        if let Some(reason) = &self.reason {
             write!(f, ", reason={}", quoted(reason))?;
         }
         if let Some(would) = self.would {
@@ -241,7 +242,7 @@ mod tests {
     fn later_fields_stand_at_the_end() {
         let line = Decision {
             action: Some("HOLD"),
-            reason: Some("30 recipients/5m, \"fast\""),
+            reason: Some("30 recipients/5m, \"fast\"".into()),
             would: Some("DEFER slow down"),
             suppressed: 7,
             ..everyday()

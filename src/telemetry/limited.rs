@@ -41,8 +41,7 @@ pub fn warn_limited(key: &str, message: impl Display) {
 
 /// Logs a decision about `subject`, whose quota it is. Refusals are limited per subject; the one that reaches the limit
 /// is always logged.
-pub fn log_decision(subject: &str, decision: &Decision<'_>) {
-    let mut decision = *decision;
+pub fn log_decision(subject: &str, mut decision: Decision<'_>) {
     if decision.blocked && !decision.limit_reached {
         match lock(&BLOCKED).admit(subject, Instant::now()) {
             Verdict::Pass { suppressed } => decision.suppressed = suppressed,

@@ -22,6 +22,7 @@ use crate::commit::breaker;
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::limit::Measure;
+use crate::limiter::retention::Retention;
 use crate::limiter::subject;
 use crate::limiter::terms::Terms;
 use crate::replay::files::{self, Counts, Merged, Opened, Progress, ReadError};
@@ -69,7 +70,7 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
     let limit_by = terms.subject.limit_by.clone();
     let unusable = |failure: Failure| Failed::new(Exit::Software, format_args!("the scratch database: {failure}"));
     let quotas = if options.quotas { quotas(config).await? } else { Vec::new() };
-    let mut trial = Trial::new(terms)
+    let mut trial = Trial::new(terms, Retention::new(config))
         .await
         .map_err(|error| Failed::new(Exit::Software, format_args!("the scratch database: {error}")))?;
     for row in &quotas {

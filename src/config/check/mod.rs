@@ -38,7 +38,7 @@ pub struct Effective {
 
 /// Reads and checks all settings.
 ///
-/// Blocks on files, and on name resolution when SOCKET has a host name, or METRICS_LISTEN beside STATUS_TOKEN.
+/// Blocks on files, and on name resolution when SOCKET has a host name.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut findings = Vec::new();
     let values = sources.read(&mut findings);

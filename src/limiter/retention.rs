@@ -1,0 +1,96 @@
+//! What is kept, and for how long. `cleanup` deletes the rest, and `replay` with it: what one deletes, the other must not count.
+
+use std::time::Duration;
+
+use super::limit::longest_window;
+use super::window::seconds;
+use crate::config::Config;
+
+const DAY: i64 = 24 * 60 * 60;
+/// A row of somebody without a login goes when it has not been used for so long, and no history is left of it.
+const IDLE: i64 = 7 * DAY;
+/// History is kept so much longer than any window: that reaches up to a minute further back than its length, and hosts'
+/// clocks differ.
+const SPARE: i64 = 60 * 60;
+/// Notices are kept longer than any window: what was told so long ago is of no account.
+const NOTICES: i64 = 62 * DAY;
+/// The history of an adopted database is filled in so far back although no window is that long: one may be set later.
+const LEAST_FILLED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What settings say of how long things are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Of messages, in seconds; none keeps them for ever.
+    messages: Option<i64>,
+    /// Of minutes and networks, in seconds.
+    history: i64,
+}
+
+impl Retention {
+    /// USAGE_RETENTION, and a window in any case; MESSAGE_RETENTION.
+    pub fn new(config: &Config) -> Retention {
+        let days = |days: u32| i64::from(days) * DAY;
+        let window = longest_window(config.quota.window, &config.quota.limits).map_or(0, seconds);
+        Retention {
+            messages: Some(days(config.audit.message_retention)).filter(|&kept| kept > 0),
+            history: window.max(days(config.audit.usage_retention)).saturating_add(SPARE),
+        }
+    }
+
+    /// From before when messages are deleted; none where they are kept.
+    pub fn messages_before(self, now: i64) -> Option<i64> {
+        self.messages.map(|kept| now.saturating_sub(kept))
+    }
+
+    /// From before when history is deleted.
+    pub fn history_before(self, now: i64) -> i64 {
+        now.saturating_sub(self.history)
+    }
+
+    /// Rows of senders without a login are deleted if they were last used before this.
+    pub fn idle_before(self, now: i64) -> i64 {
+        now.saturating_sub(self.history.max(IDLE))
+    }
+}
+
+/// From before when notices are forgotten.
+pub fn notices_before(now: i64) -> i64 {
+    now.saturating_sub(NOTICES)
+}
+
+/// From when on the history of an adopted database is filled in, for windows up to this one.
+pub fn filled_since(now: i64, longest_window: Duration) -> i64 {
+    now.saturating_sub(seconds(longest_window.max(LEAST_FILLED)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    fn retention(settings: &[(&str, &str)]) -> Retention {
+        let config = config::load(&Sources::new(None, settings.iter().copied(), false)).unwrap().config;
+        Retention::new(&config)
+    }
+
+    #[test]
+    fn no_window_looks_at_what_is_deleted() {
+        let now = 1000 * DAY;
+        for (settings, days) in [
+            (vec![("USAGE_RETENTION", "1")], 1),
+            (vec![("USAGE_RETENTION", "30")], 30),
+            (vec![("USAGE_RETENTION", "1"), ("QUOTA_WINDOW", "14d")], 14),
+            (vec![("USAGE_RETENTION", "1"), ("LIMITS", "5 messages/3d; 9 messages/1h")], 3),
+        ] {
+            let kept = retention(&settings);
+            assert_eq!(kept.history_before(now), now - days * DAY - SPARE, "{settings:?}");
+            assert_eq!(kept.idle_before(now), kept.history_before(now).min(now - IDLE), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn messages_are_kept_for_ever_or_for_days() {
+        assert_eq!(retention(&[]).messages_before(1000 * DAY), None);
+        assert_eq!(retention(&[("MESSAGE_RETENTION", "30")]).messages_before(1000 * DAY), Some(970 * DAY));
+    }
+}
