@@ -40,8 +40,8 @@ pub enum Command {
 
     /// Bring the database's tables to this version of the program.
     ///
-    /// The daemon does so itself when it starts, but for what takes minutes on a large table of PolicydRateGuard: an index.
-    /// Mail goes on meanwhile.
+    /// The daemon does so itself when it starts, but for what takes minutes on large tables of PolicydRateGuard: an index, and the
+    /// history of sliding windows. Mail goes on meanwhile.
     Migrate(Migrate),
 
     /// Check the settings and the lists that they name, and show the settings as they are in effect.
@@ -379,16 +379,19 @@ pub struct Replay {
 pub enum Import {
     /// Take over settings, lists and the last 24 hours from policyd (thc2cat/go-policyd).
     ///
-    /// Writes the settings file that --config names, or else the one in /etc, and the lists into its folder. Only shows what it
-    /// would do, unless --apply is given. Safe to repeat.
+    /// Only shows what it would do, unless --apply is given. Safe to repeat.
     Policyd(ImportPolicyd),
 }
 
 #[derive(Debug, Args)]
 pub struct ImportPolicyd {
-    /// policyd's settings file, where policyd itself looks.
+    /// policyd's own settings file; ours is --into.
     #[arg(long, value_name = "FILE", default_value = "/etc/postfix/policyd.cfg")]
-    pub from: PathBuf,
+    pub config: PathBuf,
+
+    /// Our settings file, to be written; the lists go into its folder.
+    #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
+    pub into: PathBuf,
 
     /// Take over what policyd has counted in the last 24 hours. What was taken over once is not taken again.
     #[arg(long)]

@@ -17,7 +17,7 @@ const POLICYD: &str = "port=9093\nbind=127.0.0.1\ndefaultquota=15\ndbuser=policy
 fn arguments(setup: &Setup, policyd: &str) -> (PathBuf, Vec<String>) {
     let (theirs, ours) = (setup.folder().join("policyd.cfg"), setup.folder().join("settings.env"));
     fs::write(&theirs, policyd).unwrap();
-    let words = ["policyd", "--from", theirs.to_str().unwrap(), "--config", ours.to_str().unwrap()];
+    let words = ["policyd", "--config", theirs.to_str().unwrap(), "--into", ours.to_str().unwrap()];
     (ours.clone(), words.map(str::to_owned).to_vec())
 }
 
@@ -103,17 +103,14 @@ fn what_cannot_be_taken_over_is_said_and_changes_nothing() {
 }
 
 #[test]
-fn the_file_named_before_the_command_is_ours() {
+fn our_own_file_is_not_taken_for_policyds() {
     let setup = Setup::sqlite();
-    let (ours, _) = arguments(&setup, POLICYD);
-    // As `policyd-rate-guard --config settings.env import policyd`.
-    let theirs = setup.folder().join("policyd.cfg");
-    let (done, shown) = import(&setup, &["policyd".to_owned(), format!("--from={}", theirs.display())], &[]);
-    assert!(done && shown.contains(&format!("{}: to be changed", ours.display())), "{shown}");
-    let (done, said) = import(&setup, &["policyd".to_owned()], &[]);
-    assert!(!done && said.contains("cannot read policyd's settings in /etc/postfix/policyd.cfg"), "{said}");
-    let (done, said) = import(&setup, &["policyd".to_owned(), format!("--from={}", ours.display())], &["--apply"]);
-    assert!(!done && said.contains("policyd's is named by --from"), "{said}");
+    // The same as `policyd-rate-guard --config settings.env import policyd`.
+    let (done, said) = import(&setup, &["policyd".to_owned()], &["--apply"]);
+    assert!(
+        !done && said.contains("it is our settings file; here --config names policyd's, and --into ours"),
+        "{said}"
+    );
 }
 
 mod mariadb {

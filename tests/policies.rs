@@ -433,7 +433,9 @@ mod mariadb {
         daemon.start_again();
         daemon.await_log("there are many messages: `policyd-rate-guard migrate` fills the history");
         assert_eq!(counted(&answers(&mut daemon.connect(), ALICE, 2)), [(ACCEPTED, 2)]);
-        assert!(daemon.setup().run("migrate", &[]).status.success());
+        let output = daemon.setup().run("migrate", &[]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && told.contains("Filling in the history"), "{told}");
         let filled = database.select(&["SUM(recipients)"], "FROM `usage`");
         assert_eq!(filled, [["20003"]], "the messages of before, and the two of now once");
     }

@@ -308,7 +308,8 @@ fn not_counting(place: &str) -> Finding {
         format!(
             "`journalctl -t policyd-rate-guard` has what the database answered. The unit may write below \
              /var/lib/policyd-rate-guard, and has a /tmp of its own and no /home: move the file or the socket, or \
-             `systemctl edit {SERVICE_UNIT}` and allow its directory with ReadWritePaths=. After a change of DB_*: restart"
+             allow its directory with ReadWritePaths= (`systemctl edit {SERVICE_UNIT}`, and the same for \
+             policyd-rate-guard-cleanup.service). After a change of DB_*: restart"
         ),
     )
 }

@@ -73,7 +73,7 @@ fn commands(page: &mut String, parent: &Command, prefix: &str) {
         let positionals: String = command.get_positionals().map(|arg| format!(" {}", shown_value(arg))).collect();
         let _ = writeln!(page, ".SS {}{}", escaped(&name), escaped(&positionals));
         let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
-        paragraphs(page, &about);
+        paragraphs(page, &about, ".PP");
         options(page, command, |arg| !arg.is_global_set());
         commands(page, command, &format!("{name} "));
     }
@@ -92,7 +92,8 @@ fn options(page: &mut String, command: &Command, wanted: impl Fn(&Arg) -> bool) 
         let short = arg.get_short().map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
         let _ = writeln!(page, ".TP\n{short}{name}");
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        paragraphs(page, &help);
+        // clap takes the last period away, and more sentences follow.
+        paragraphs(page, &format!("{}.", help.trim_end_matches('.')), ".IP");
         values(page, arg);
     }
 }
@@ -128,7 +129,7 @@ fn shown_value(arg: &Arg) -> String {
 
 fn settings_entry(page: &mut String, setting: &Setting) {
     let _ = writeln!(page, ".TP\n.B {}", escaped(setting.name));
-    paragraphs(page, setting.help);
+    paragraphs(page, setting.help, ".IP");
     let default = if setting.default.is_empty() { "none" } else { setting.default };
     let restart = if setting.reload { "" } else { " A change takes a restart." };
     let chosen = setting.chosen().map(|chosen| format!("; the packaged settings file sets {chosen}"));
@@ -137,10 +138,11 @@ fn settings_entry(page: &mut String, setting: &Setting) {
     let _ = writeln!(page, ".IP\n{}", line(&facts));
 }
 
-fn paragraphs(page: &mut String, text: &str) {
+/// `between` begins each paragraph but the first.
+fn paragraphs(page: &mut String, text: &str, between: &str) {
     for (number, paragraph) in text.split("\n\n").enumerate() {
         if number > 0 {
-            page.push_str(".IP\n");
+            let _ = writeln!(page, "{between}");
         }
         let _ = writeln!(page, "{}", line(paragraph));
     }
@@ -190,24 +192,6 @@ mod tests {
         assert!(settings_page().contains("Default: reset; the packaged settings file sets 24h."));
     }
 
-    /// `--config` is the same for all commands and stands before them: one of its own would hide it, and get its value.
-    #[test]
-    fn no_command_has_an_option_of_the_name_of_a_global_one() {
-        fn look(command: &Command, globals: &[&str]) {
-            for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
-                let taken =
-                    globals.iter().any(|global| Some(*global) == arg.get_long() || *global == arg.get_id().as_str());
-                assert!(!taken, "{} {}", command.get_name(), arg.get_id());
-            }
-            command.get_subcommands().for_each(|command| look(command, globals));
-        }
-        let program = Cli::command();
-        let globals: Vec<&str> =
-            program.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().as_str()).collect();
-        assert_eq!(globals, ["config"]);
-        look(&program, &globals);
-    }
-
     /// What `--help` tells of an option and the page does not would have to be guessed.
     #[test]
     fn possible_values_and_defaults_are_those_of_the_help() {
@@ -228,7 +212,7 @@ mod tests {
         program.build();
         look(&program, &page);
         let by = page.split_once("\\fB\\-\\-by\\fR").and_then(|(_, rest)| rest.split_once(".TP")).unwrap().0;
-        let told = "Possible values: recipients, messages, blocked (Messages that were held or refused), networks \
+        let told = "Who is first.\nPossible values: recipients, messages, blocked (Messages that were held or refused), networks \
                     (Networks that the sender was seen from). Default: recipients.";
         assert!(by.contains(told), "{by}");
     }

@@ -49,6 +49,11 @@ async fn migrate(config: &Config, store: &mut Store) -> Result<Vec<Step>, Failed
 
 /// Fills the history of an adopted database from its messages, unless the daemon has done so.
 async fn fill_usage(config: &Config, store: &mut Store) -> Result<(), Failed> {
+    if database::insist(store, async |store| store.lacks_usage().await).await? {
+        eprintln!(
+            "Filling in the history of sliding windows from the messages: of many this takes minutes. Mail goes on."
+        );
+    }
     let window = longest_window(config.quota.window, &config.quota.limits).unwrap_or_default();
     let now = clock::now();
     let since = retention::filled_since(now, window);

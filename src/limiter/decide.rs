@@ -223,24 +223,8 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
     };
     let used = quota_used(policy, standing, outstanding, now).saturating_add(added);
 
-    let mut exceeded: Vec<Exceeded<'_>> = Vec::new();
-    if let Some((step, action)) = policy.steps.acting(used, quota) {
-        exceeded.push(Exceeded {
-            action,
-            is_quota: true,
-            limit: format!("{} quota {quota}", step.factor_written()),
-            used,
-            allowed: step.allowed(quota).unwrap_or(u64::MAX),
-            unit: "recipients",
-            per: match policy.window {
-                Window::Reset => Span::Reset,
-                Window::Sliding(window) => Span::Window(window, Measure::Recipients),
-            },
-            amount: outstanding.recipients.into(),
-        });
-    }
-    exceeded.extend(policy.limits.iter().filter_map(|limit| exceeds(limit, standing, facts)));
-
+    let limits = policy.limits.iter().filter_map(|limit| exceeds(limit, standing, facts));
+    let exceeded: Vec<Exceeded<'_>> = exceeds_quota(policy, quota, used, facts).into_iter().chain(limits).collect();
     let strictest = exceeded.iter().map(|limit| limit.action.severity()).max();
     // The first of the strictest: the quota stands first, then the limits as written.
     let decisive = exceeded.iter().find(|limit| Some(limit.action.severity()) == strictest);
@@ -293,6 +277,23 @@ fn quota_used(policy: &Policy, standing: &Standing, outstanding: Increase, now: 
     };
     let judged = |used: u64, outstanding: u32| if outstanding > 0 { used } else { 0 };
     judged(messages, outstanding.messages).max(judged(recipients, outstanding.recipients))
+}
+
+fn exceeds_quota<'a>(policy: &'a Policy, quota: u32, used: u64, facts: &Facts<'_>) -> Option<Exceeded<'a>> {
+    let (step, action) = policy.steps.acting(used, quota)?;
+    Some(Exceeded {
+        action,
+        is_quota: true,
+        limit: format!("{} quota {quota}", step.factor_written()),
+        used,
+        allowed: step.allowed(quota).unwrap_or(u64::MAX),
+        unit: "recipients",
+        per: match policy.window {
+            Window::Reset => Span::Reset,
+            Window::Sliding(window) => Span::Window(window, Measure::Recipients),
+        },
+        amount: facts.outstanding.recipients.into(),
+    })
 }
 
 fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Option<Exceeded<'a>> {

@@ -70,6 +70,11 @@ where
         })
         .await
     }
+
+    /// Whether a daemon has begun to count and could not fill in what was let through before.
+    pub async fn lacks_usage(&mut self) -> Result<bool, Failure> {
+        self.run(async |connection| Ok(matches!(read_progress::<D>(connection).await?, Some(Progress::Until(_))))).await
+    }
 }
 
 async fn read_progress<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Option<Progress>, sqlx::Error>

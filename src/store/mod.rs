@@ -301,6 +301,11 @@ impl Store {
         with_backend!(self, backend => backend.fill_usage(since, now, slowly).await)
     }
 
+    /// Whether [`Store::fill_usage`] still has something to do for `migrate`.
+    pub async fn lacks_usage(&mut self) -> Result<bool, Failure> {
+        with_backend!(self, backend => backend.lacks_usage().await)
+    }
+
     /// Adds what another program counted of some senders (sorted by their keys, each once), and stores in `meta`, under the
     /// name, how far this has come: all of it or nothing.
     pub async fn take_over(

@@ -39,17 +39,18 @@ struct FileReport {
 }
 
 pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
-    let from = &options.from;
-    let into = sources.explicit.as_deref().unwrap_or(Path::new(config::SYSTEM_FILE));
-    if from == into {
-        let why = "--config names our settings file, which is written; policyd's is named by --from";
-        return Err(Failed::new(Exit::Usage, format_args!("{}: {why}", from.display())));
-    }
+    // The command's own --config hides that of all commands, which may have been meant where it stands before the command.
+    let (from, into) = (&options.config, options.into.as_path());
     let data_error = |message: String| Failed::new(Exit::Config, format_args!("{}: {message}", from.display()));
     let text = fs::read(from).map_err(|error| {
         Failed::new(Exit::IoError, format_args!("cannot read policyd's settings in {}: {error}", from.display()))
     })?;
-    let mut policyd = Policyd::parse(&String::from_utf8_lossy(&text));
+    let text = String::from_utf8_lossy(&text);
+    if let Some(name) = one_of_ours(&text) {
+        let why = format!("has {name}, so it is our settings file; here --config names policyd's, and --into ours");
+        return Err(Failed::new(Exit::Usage, format_args!("{} {why}", from.display())));
+    }
+    let mut policyd = Policyd::parse(&text);
     let Plan { files: planned, then } = plan(&mut policyd, into, data_error)?;
     let place = options.events.then(|| policyd.place()).transpose().map_err(data_error)?;
     let mut report = Report {
@@ -84,6 +85,12 @@ pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Fail
     }
     show(&report, options)?;
     Ok(Exit::Ok)
+}
+
+/// The first of our settings in a text, if it has any. policyd's are all in lower case.
+fn one_of_ours(text: &str) -> Option<&'static str> {
+    let mut names = text.lines().filter_map(|line| Some(line.split_once('=')?.0.trim()));
+    names.find_map(|name| settings::all().find(|setting| setting.name == name)).map(|setting| setting.name)
 }
 
 /// What is to be done.
