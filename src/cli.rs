@@ -7,7 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::civil::DateTime;
 
-use crate::config::UNLIMITED;
+use crate::config;
+use crate::config::settings::Kind;
 use crate::limiter::duration;
 
 /// Postfix policy service that limits what each authenticated sender may send.
@@ -406,11 +407,7 @@ pub struct ImportPolicyd {
 }
 
 fn parse_quota(written: &str) -> Result<u32, String> {
-    match written.parse() {
-        Ok(quota) if quota != UNLIMITED => Ok(quota),
-        _ if written.eq_ignore_ascii_case("unlimited") => Ok(UNLIMITED),
-        _ => Err("write a whole number from 0 to 4294967294, or unlimited".to_owned()),
-    }
+    config::quota_read(written).ok_or_else(|| format!("write {}", Kind::Quota.allowed()))
 }
 
 fn parse_duration(written: &str) -> Result<Duration, String> {

@@ -65,7 +65,7 @@ where
 /// What to do when the database cannot be used: its file is USER's, and closed to everybody else. SQLite does not say whether
 /// that was the reason.
 fn advice(config: &Config) -> Option<String> {
-    let in_a_file = config.database.driver == Driver::Sqlite && config.database.name != ":memory:";
+    let in_a_file = config.database.driver == Driver::Sqlite && !config.database.is_in_memory();
     (in_a_file && !privileges::is_user(&config.sockets))
         .then(|| format!("if it is a matter of permission, run this as root or {}", config.sockets.user))
 }

@@ -117,7 +117,7 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
     }
     let mut asked: BTreeSet<String> = BTreeSet::new();
     for socket in told.iter().chain(&asked_by_postfix) {
-        if asked.insert(query::shown(socket)) {
+        if asked.insert(socket.to_string()) {
             one_socket(socket, &own, findings);
             if let (Some(postfix), ListenAddress::Unix(path)) = (postfix, socket)
                 && asked_by_postfix.contains(socket)
@@ -159,7 +159,7 @@ fn is_there(path: &Path) -> bool {
 
 /// A test request, which is not counted. `own` is where the daemon listens.
 fn one_socket(socket: &ListenAddress, own: &[ListenAddress], findings: &mut Vec<Finding>) {
-    let name = query::shown(socket);
+    let name = socket.to_string();
     let Err(error) = query::ask(socket, &query::test_request(), PATIENCE) else { return };
     let (id, mend) = match error.kind() {
         io::ErrorKind::PermissionDenied => (
@@ -176,7 +176,7 @@ fn one_socket(socket: &ListenAddress, own: &[ListenAddress], findings: &mut Vec<
                 .to_owned(),
         ),
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            let own: Vec<String> = own.iter().map(query::shown).collect();
+            let own: Vec<String> = own.iter().map(ToString::to_string).collect();
             (
                 "nobody-listens",
                 format!("in main.cf, ask where the daemon listens ({}); or name this socket in SOCKET", own.join(", ")),

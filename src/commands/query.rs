@@ -35,7 +35,7 @@ pub fn run(sources: &Sources, options: &cli::Query) -> Result<Exit, Failed> {
             io::ErrorKind::PermissionDenied => "; run this as root or as user postfix",
             _ => "",
         };
-        Failed::new(Exit::Unavailable, format_args!("cannot ask the daemon on {}: {error}{advice}", shown(&address)))
+        Failed::new(Exit::Unavailable, format_args!("cannot ask the daemon on {}: {error}{advice}", address))
     })?;
     let counted = !options.dry_run;
     if options.output.json {
@@ -78,14 +78,6 @@ pub fn named(written: &str) -> Result<ListenAddress, Failed> {
             format_args!("--socket {written}: write 127.0.0.1,10033, inet:host:port or unix:/path"),
         )
     })
-}
-
-/// An address as main.cf writes it.
-pub fn shown(address: &ListenAddress) -> String {
-    match address {
-        ListenAddress::Tcp(address) => format!("inet:{address}"),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
-    }
 }
 
 /// A request that only asks whether there is an answer.

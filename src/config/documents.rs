@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::env_file;
 use super::settings::{SECTIONS, Setting};
 
 /// The width of a comment's text in the settings file.
@@ -25,7 +26,7 @@ pub fn settings_file() -> String {
             }
             let value = setting.packaged.unwrap_or(or_example(setting));
             let mark = if setting.packaged.is_some() { "" } else { "#" };
-            let _ = writeln!(file, "{mark}{}={}", setting.name, quoted(value));
+            let _ = writeln!(file, "{mark}{}", env_file::assignment(setting.name, value));
         }
     }
     file
@@ -52,7 +53,7 @@ pub fn markdown_table() -> String {
 }
 
 fn allowed_and_default(setting: &Setting) -> String {
-    let default = if setting.default.is_empty() { "none".into() } else { quoted(setting.default) };
+    let default = if setting.default.is_empty() { "none".into() } else { env_file::written(setting.default) };
     format!("Allowed: {}. Default: {default}.{}", setting.kind.allowed(), note(setting))
 }
 
@@ -63,15 +64,6 @@ fn note(setting: &Setting) -> &'static str {
 
 fn or_example(setting: &Setting) -> &'static str {
     if setting.default.is_empty() { setting.example } else { setting.default }
-}
-
-/// A value as it has to be written into a settings file; quoted only where it has to be.
-fn quoted(value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/@%+=[]{}?".contains(c);
-    if value.chars().all(plain) && !value.is_empty() {
-        return value.to_owned();
-    }
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 fn wrapped(text: &str) -> Vec<String> {

@@ -80,6 +80,22 @@ pub fn parse(bytes: &[u8], environment: &HashMap<String, String>) -> Result<EnvF
     read_with_dotenvy(statements)
 }
 
+/// A value as it has to be written so that python-dotenv and [`parse`] read it back; quoted only where it has to be.
+pub fn written(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.,:/@%+=[]{}?".contains(c);
+    if !value.is_empty() && value.chars().all(plain) {
+        return value.to_owned();
+    }
+    // `${` would name another setting, in quotes too; the one without a name is never set, and its default is `$`.
+    let literal = value.replace("${", "${:-$}{");
+    format!("'{}'", literal.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// A line that gives a setting this value.
+pub fn assignment(name: &str, value: &str) -> String {
+    format!("{name}={}", written(value))
+}
+
 /// Lines ended in `text`, by any of the three line ends.
 fn line_ends(text: &str) -> usize {
     text.replace("\r\n", "\n").replace('\r', "\n").matches('\n').count()

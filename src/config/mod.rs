@@ -15,6 +15,7 @@ pub mod settings;
 mod sources;
 mod values;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +66,16 @@ pub struct Database {
     pub tls_ca: Option<PathBuf>,
 }
 
+impl Database {
+    /// Nobody but the connection that opened it sees such a database.
+    pub fn is_in_memory(&self) -> bool {
+        self.driver == Driver::Sqlite && self.name == IN_MEMORY
+    }
+}
+
+/// The name that stands for no file.
+pub const IN_MEMORY: &str = ":memory:";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
     Sqlite,
@@ -99,6 +110,16 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
+/// As main.cf writes it.
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => write!(f, "inet:{address}"),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// LIMIT_BY, LOGIN_DOMAIN, SENDER_STRIP_DOMAIN: whose quota a request is charged to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
@@ -129,6 +150,15 @@ pub struct Quota {
 
 /// The quota that means `unlimited`: the greatest value of the column.
 pub const UNLIMITED: u32 = u32::MAX;
+
+/// Reads what [`quota_written`] writes.
+pub fn quota_read(written: &str) -> Option<u32> {
+    if written.eq_ignore_ascii_case("unlimited") {
+        return Some(UNLIMITED);
+    }
+    let is_number = written.bytes().all(|byte| byte.is_ascii_digit());
+    written.parse().ok().filter(|quota| is_number && *quota != UNLIMITED)
+}
 
 /// A quota as it is written: a number, or the word.
 pub fn quota_written(quota: u32) -> String {
@@ -230,8 +260,8 @@ impl Secret {
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(secret)")
     }
 }

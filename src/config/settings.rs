@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limiter::duration;
+use crate::limiter::{duration, syntax};
 
 /// Settings that belong together, under one heading of the settings file and the manual.
 #[derive(Debug, Clone, Copy)]
@@ -614,19 +614,9 @@ pub fn find(name: &str) -> Option<&'static Setting> {
     all().find(|setting| setting.name == name)
 }
 
-/// No name of ours is longer, by far; what is longer is like none of them.
-const LONGEST_NAME: usize = 64;
-
 /// The known name that is most like this one, if any is like it at all.
 pub fn nearest(name: &str) -> Option<&'static str> {
-    if name.len() > LONGEST_NAME {
-        return None;
-    }
-    let name = name.to_ascii_uppercase();
-    let alike = |setting: &Setting| strsim::damerau_levenshtein(&name, setting.name);
-    let nearest = all().min_by_key(|setting| alike(setting))?;
-    // A third of the letters may differ; beyond that a guess would only puzzle.
-    (alike(nearest) * 3 <= nearest.name.len()).then_some(nearest.name)
+    syntax::nearest(name, all().map(|setting| setting.name))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{Kind, Setting};
-use super::{Driver, Endpoint, LimitBy, ListenAddress, Secret, Tls, UNLIMITED, Window};
+use super::{Driver, Endpoint, LimitBy, ListenAddress, Secret, Tls, Window, quota_read};
 use crate::limiter::duration;
 use crate::protocol::reply::Action;
 
@@ -206,14 +206,10 @@ pub fn domain(written: &str, setting: &Setting) -> Parsed<String> {
 }
 
 pub fn quota(written: &str, setting: &Setting) -> Parsed<u32> {
-    if written.eq_ignore_ascii_case("unlimited") {
-        return Ok(UNLIMITED);
-    }
     if written.strip_prefix('-').and_then(digits).is_some() {
         return Err("is negative: write unlimited for no limit, or 0 for nothing at all".to_owned());
     }
-    let quota = digits(written).and_then(|number| u32::try_from(number).ok()).filter(|quota| *quota != UNLIMITED);
-    quota.map_or_else(|| must_be(setting), Ok)
+    quota_read(written).map_or_else(|| must_be(setting), Ok)
 }
 
 pub fn window(written: &str, setting: &Setting) -> Parsed<Window> {
@@ -292,6 +288,7 @@ pub fn mail_address(written: &str, setting: &Setting) -> Parsed<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UNLIMITED;
     use crate::config::check::examples::{errors, good};
 
     #[test]

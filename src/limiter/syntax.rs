@@ -102,13 +102,17 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// The known word that a misspelt one was probably meant to be.
+/// No word of ours is longer, by far.
+const LONGEST_WORD: usize = 64;
+
+/// The known word that a misspelt one was probably meant to be. A third of the letters may differ; beyond that a guess would
+/// only puzzle.
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let found: String = found.chars().take(64).flat_map(char::to_lowercase).collect();
+    let found: String = found.chars().take(LONGEST_WORD).flat_map(char::to_lowercase).collect();
     known
         .into_iter()
         .map(|word| (word, strsim::normalized_damerau_levenshtein(&found, &word.to_lowercase())))
-        .filter(|&(_, likeness)| likeness > 0.5)
+        .filter(|&(_, likeness)| likeness * 3.0 >= 2.0)
         .max_by(|one, two| one.1.total_cmp(&two.1))
         .map(|(word, _)| word)
 }

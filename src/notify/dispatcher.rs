@@ -166,8 +166,7 @@ struct Ledger {
 
 impl Ledger {
     fn new(database: &config::Database) -> Ledger {
-        let shared = database.driver != config::Driver::Sqlite || database.name != ":memory:";
-        Ledger { store: shared.then(|| Store::new(database)), forgotten: None }
+        Ledger { store: (!database.is_in_memory()).then(|| Store::new(database)), forgotten: None }
     }
 
     /// Which of these events are to be told. In doubt, all; at the end there is no time for a second attempt.

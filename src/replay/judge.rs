@@ -18,7 +18,7 @@ use crate::commit::batch::{self, Due, Ruler};
 use crate::commit::histories::Histories;
 use crate::commit::queue::Charge;
 use crate::commit::repeats::{Key, News, Repeats};
-use crate::config::{Database, Driver, Tls};
+use crate::config::{Database, Driver, IN_MEMORY, Tls};
 use crate::limiter::day;
 use crate::limiter::decide::{Increase, Ruling};
 use crate::limiter::lists::Hit;
@@ -95,7 +95,7 @@ impl Trial {
             socket: None,
             user: String::new(),
             password: None,
-            name: ":memory:".to_owned(),
+            name: IN_MEMORY.to_owned(),
             tls: Tls::Off,
             tls_ca: None,
         });

@@ -33,7 +33,7 @@ fn common(database: &config::Database) -> SqliteConnectOptions {
         .pragma("cache_size", CACHE)
         .statement_cache_capacity(STATEMENTS_KEPT);
     match database.name.as_str() {
-        ":memory:" => options.in_memory(true),
+        config::IN_MEMORY => options.in_memory(true),
         path => options.filename(path),
     }
 }

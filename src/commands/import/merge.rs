@@ -47,7 +47,7 @@ pub fn merge(text: &str, settings: &[(&'static str, String)]) -> Result<Merged, 
         if known.get(*name) == Some(value) {
             continue;
         }
-        put(&mut lines, name, &line(name, value))?;
+        put(&mut lines, name, &env_file::assignment(name, value))?;
         changes.push(Change { name: (*name).to_owned(), old: known.get(*name).cloned(), new: value.clone() });
     }
     let mut merged = lines.join("\n");
@@ -78,17 +78,6 @@ fn put(lines: &mut Vec<String>, name: &str, line: &str) -> Result<(), String> {
         None => lines.push(line.to_owned()),
     }
     Ok(())
-}
-
-/// A setting as python-dotenv and we read it back.
-fn line(name: &str, value: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_.,:/@%+-[]".contains(c);
-    if !value.is_empty() && value.chars().all(plain) {
-        return format!("{name}={value}");
-    }
-    // `${` would name another setting, in quotes too; the one without a name is never set, and its default is `$`.
-    let literal = value.replace("${", "${:-$}{");
-    format!("{name}='{}'", literal.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 #[cfg(test)]

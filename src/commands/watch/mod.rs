@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::table;
 use crate::cli;
-use crate::config::{Config, Driver, Endpoint, Sources};
+use crate::config::{Config, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::store::Store;
@@ -50,7 +50,7 @@ pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
         ));
     }
     let config = super::database::load(sources)?;
-    if config.database.driver == Driver::Sqlite && config.database.name == ":memory:" {
+    if config.database.is_in_memory() {
         let why = "DB_DATABASE is :memory:, which nobody sees but the daemon; METRICS_LISTEN shows its counters";
         return Err(Failed::new(Exit::Unavailable, why));
     }

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::{Loaded, load};
+use crate::config::env_file;
 use crate::config::finding::{ConfigError, Severity};
 use crate::config::sources::Sources;
 
@@ -10,7 +11,7 @@ use crate::config::sources::Sources;
 pub fn load_all(settings: &[(&str, &str)], environment: &[(&str, &str)], is_root: bool) -> Result<Loaded, ConfigError> {
     let file = tempfile::NamedTempFile::new().unwrap();
     for (name, value) in settings {
-        writeln!(&file, "{name}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'")).unwrap();
+        writeln!(&file, "{}", env_file::assignment(name, value)).unwrap();
     }
     let sources = Sources::new(Some(file.path().to_owned()), environment.iter().copied(), is_root);
     load(&sources)

@@ -144,7 +144,7 @@ impl Watcher {
     ) -> Watcher {
         Watcher {
             store: Store::reading(database),
-            in_memory: database.driver == config::Driver::Sqlite && database.name == ":memory:",
+            in_memory: database.is_in_memory(),
             terms,
             collector: Collector::new(Sort::Share),
             everybody: None,

@@ -124,7 +124,7 @@ pub fn listen(sockets: &config::Sockets, owner: Option<&Identity>) -> Result<Vec
 }
 
 fn bind(address: &ListenAddress, mode: u32, owner: Option<&Identity>) -> Result<Bound, Error> {
-    let name = shown(address);
+    let name = address.to_string();
     let (listener, path) = match address {
         ListenAddress::Tcp(address) => match tcp::bind(*address) {
             Ok(listener) => (Listener::Tcp(listener), None),
@@ -180,13 +180,6 @@ fn is_needless_loopback(address: &ListenAddress, error: &Error, all: &[ListenAdd
     let v4 = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, address.port()).into());
     let no_v6 = matches!(source.raw_os_error().map(Errno::from_raw), Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT));
     no_v6 && address.ip() == Ipv6Addr::LOCALHOST && all.contains(&v4)
-}
-
-fn shown(address: &ListenAddress) -> String {
-    match address {
-        ListenAddress::Tcp(address) => format!("inet:{address}"),
-        ListenAddress::Unix(path) => unix_name(path),
-    }
 }
 
 fn unix_name(path: &Path) -> String {
