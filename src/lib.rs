@@ -11,6 +11,8 @@
 //!
 //! # The modules
 //!
+//! Who may know whom is drawn in docs/architecture.md, and held by tests/layers.rs.
+//!
 //! - [`cli`], [`exit`], [`commands`]: the command line, exit statuses, one file per subcommand.
 //! - [`config`]: the table of settings, the file they come from, the typed configuration.
 //! - [`doctor`]: what is wrong with a set-up. Pure.
@@ -24,7 +26,7 @@
 //! - [`telemetry`]: the log and the figures.
 //! - [`http`]: figures, health and the page, over METRICS_LISTEN.
 //! - [`status`]: senders and the daemon at a glance, for the page and the live screen.
-//! - [`system`]: the kernel and systemd; the only place with `unsafe`.
+//! - [`system`]: the kernel and systemd. Nothing is `unsafe`, here or elsewhere: what needs it is done by crates.
 
 pub mod cli;
 pub mod commands;

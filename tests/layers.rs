@@ -1,7 +1,8 @@
-//! Who may know whom: the layers that docs/architecture.md draws, read off the source.
+//! Who may know whom: the table of docs/architecture.md, held against the source.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,44 @@ fn lines_with(places: &[&str], words: &[&str]) -> Vec<String> {
         }
     }
     found
+}
+
+/// The modules of the table in docs/architecture.md, each with those that it uses; without `commands`, which may use all.
+fn drawn() -> BTreeMap<String, BTreeSet<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/architecture.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, table) = page.split_once("| module | uses |\n| --- | --- |\n").unwrap();
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| row.trim_matches('|').split_once('|').unwrap());
+    let modules = cells.map(|(module, uses)| (quoted(module).pop_first().unwrap(), quoted(uses)));
+    modules.filter(|(module, _)| module != "commands").collect()
+}
+
+/// The modules of the source, each with those that it uses.
+fn there() -> BTreeMap<String, BTreeSet<String>> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let places = fs::read_dir(src).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let modules = places.filter(|place| !["lib.rs", "main.rs", "commands"].contains(&place.as_str()));
+    let used = |place: &str| {
+        let lines = lines_with(&[place], &["crate::"]);
+        let paths = lines.iter().flat_map(|line| line.split("crate::").skip(1));
+        let names = paths.map(|path| path.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap());
+        names.map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    modules
+        .map(|place| {
+            let module = place.trim_end_matches(".rs").to_owned();
+            let mut uses = used(&place);
+            uses.remove(&module);
+            (module, uses)
+        })
+        .collect()
+}
+
+#[test]
+fn modules_use_each_other_as_the_architecture_draws_it() {
+    assert_eq!(there(), drawn(), "left the source, right docs/architecture.md");
 }
 
 #[test]

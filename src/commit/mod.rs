@@ -50,7 +50,7 @@ impl Verdict {
         }
     }
 
-    /// Whether the mail goes on with it, for all that is known: what was not ruled in time is answered so that it does.
+    /// Whether the mail goes on with it. What was not ruled in time is taken to, as it does with ACTION_ON_ERROR=DUNNO.
     pub fn lets_through(&self) -> bool {
         match self {
             Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => ruling.let_through,

@@ -119,13 +119,13 @@ impl Answerer {
                         (Outcome::NotCounted, Answer { action: ruling.action.clone(), record: None })
                     }
                     Verdict::FailOpen(reason, action) => {
-                        say_in_doubt(reason, &subject.key);
+                        say_in_doubt(reason, &subject.key, &action);
                         self.in_doubt(reason, &action)
                     }
                 }
             }
             Err(reason) => {
-                say_in_doubt(reason, &subject.key);
+                say_in_doubt(reason, &subject.key, &terms.policy.on_error);
                 self.in_doubt(reason, &terms.policy.on_error)
             }
         }
@@ -158,14 +158,11 @@ impl Answerer {
     }
 }
 
-fn say_in_doubt(reason: FailOpen, sender: &str) {
+fn say_in_doubt(reason: FailOpen, sender: &str, answered: &Action) {
+    let answered = if answered.delivers() { "let through" } else { "answered with ACTION_ON_ERROR" };
     warn_limited(
         reason.name(),
-        format_args!(
-            "{}: let through without being counted for certain: {reason} ({})",
-            escaped(sender),
-            reason.name()
-        ),
+        format_args!("{}: {answered} without being counted for certain: {reason} ({})", escaped(sender), reason.name()),
     );
 }
 
