@@ -6,7 +6,8 @@ use crate::commit::histories;
 use crate::limiter::decide::{Policy, Standing};
 use crate::limiter::history::History;
 use crate::store::senders::SenderRow;
-use crate::store::{Failure, Since, Store};
+use crate::store::usage::Since;
+use crate::store::{Failure, Store};
 
 /// Where each of these senders stands now. `now` is in seconds since 1970.
 pub async fn of(

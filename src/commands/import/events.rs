@@ -9,9 +9,10 @@ use crate::commit::breaker;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
 use crate::limiter::subject::{Attributes, Subject, domain_key};
+use crate::store::Store;
+use crate::store::counters::Sum;
 use crate::store::policyd::{self, Events, Place};
 use crate::store::takeover::Taken;
-use crate::store::{Store, Sum};
 
 /// policyd's window, in seconds.
 const WINDOW: i64 = 24 * 3600;
