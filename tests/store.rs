@@ -10,12 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use policyd_rate_guard::config::{self, Sources, UNLIMITED};
+use policyd_rate_guard::store::counters::{Row, Sum};
 use policyd_rate_guard::store::dialect::LOCK_PATIENCE;
 use policyd_rate_guard::store::maintenance::{Chunk, Worked};
+use policyd_rate_guard::store::messages::AuditRow;
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
-use policyd_rate_guard::store::{
-    AuditRow, Failure, HistoryRows, Judge, Row, SeenRow, Since, Store, Sum, UsageRow, Writes,
-};
+use policyd_rate_guard::store::settle::{Judge, Writes};
+use policyd_rate_guard::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
+use policyd_rate_guard::store::{Failure, Store};
 use support::daemon::Setup;
 use support::database::Database;
 use support::mariadb::MariaDb;

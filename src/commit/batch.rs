@@ -17,7 +17,10 @@ use crate::limiter::network;
 use crate::limiter::subject;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
-use crate::store::{AuditRow, HistoryRows, Judge, Row, SeenRow, Since, Sum, UsageRow, Writes};
+use crate::store::counters::{Row, Sum};
+use crate::store::messages::AuditRow;
+use crate::store::settle::{Judge, Writes};
+use crate::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
 
 /// A charge of which is known what is new about it.
 #[derive(Debug)]

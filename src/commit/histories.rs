@@ -14,7 +14,8 @@ use lru::LruCache;
 
 use crate::limiter::decide::Policy;
 use crate::limiter::history::{Blocked, History, Minute};
-use crate::store::{COUNTER_MAX, HistoryRows, Row};
+use crate::store::counters::{COUNTER_MAX, Row};
+use crate::store::usage::HistoryRows;
 
 /// The most minutes and networks held, over all senders: about 20 MB.
 const MOST_ENTRIES: usize = 400_000;

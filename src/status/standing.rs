@@ -7,7 +7,8 @@ use crate::limiter::decide::{Policy, Standing};
 use crate::limiter::duration;
 use crate::limiter::history::History;
 use crate::store::senders::SenderRow;
-use crate::store::{Failure, Since, Store};
+use crate::store::usage::Since;
+use crate::store::{Failure, Store};
 
 /// Where each of these senders stands now. `now` is in seconds since 1970.
 pub async fn of(

@@ -1,12 +1,12 @@
-//! One connection to one database, and the transactions on it, generic over the concrete sqlx drivers.
+//! One connection to one database, generic over the concrete sqlx drivers. What is done on it is in files of its own.
 
-use sqlx::{ColumnIndex, ConnectOptions, Database, Decode, Encode, Executor, Type};
+use sqlx::ConnectOptions;
 
+use super::Failure;
 use super::charset::{Charset, narrow};
-use super::dialect::{self, ConnectionOf, Dialect, Session, commit_failure, failure};
+use super::counters::Sum;
+use super::dialect::{self, ConnectionOf, Dialect, Session, failure};
 use super::patience::Patience;
-use super::script::Script;
-use super::{Failure, HistoryRows, Judge, Sum, counters, messages, usage};
 use crate::config;
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
@@ -16,9 +16,9 @@ pub struct Backend<D: Dialect> {
     /// Whether it only reads.
     reading: bool,
     pub(super) connection: Option<ConnectionOf<D>>,
-    session: Session,
+    pub(super) session: Session,
     /// True while COMMIT is under way: whoever gives up on the connection then cannot know its outcome.
-    committing: bool,
+    pub(super) committing: bool,
 }
 
 impl<D: Dialect> Backend<D> {
@@ -107,116 +107,5 @@ impl<D: Dialect> Backend<D> {
         let result = work(&mut connection).await.map_err(|error| failure::<D>(&error));
         self.put_back(connection, &result);
         result
-    }
-}
-
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    pub async fn settle<J: Judge>(
-        &mut self,
-        sums: &[Sum],
-        new_quota: u32,
-        now: i64,
-        judge: J,
-    ) -> Result<J::Ruled, Failure> {
-        let mut connection = self.take_connection().await?;
-        let narrowed: Vec<Sum>;
-        let sums = match self.session.keys {
-            Charset::Utf8mb4 => sums,
-            _ => {
-                narrowed = sums.iter().map(|sum| self.narrowed_sum(sum)).collect();
-                &narrowed
-            }
-        };
-        let result = self.transact(&mut connection, sums, new_quota, now, judge).await;
-        self.put_back(connection, &result);
-        result
-    }
-
-    async fn transact<J: Judge>(
-        &mut self,
-        connection: &mut ConnectionOf<D>,
-        sums: &[Sum],
-        new_quota: u32,
-        now: i64,
-        mut judge: J,
-    ) -> Result<J::Ruled, Failure> {
-        let patience = Patience::<D> { options: &self.options, session: self.session.id };
-        let mut script = Script::<D>::new(connection, patience);
-        let written = async {
-            script.begin().await?;
-            let mark = counters::add(&mut script, sums, new_quota, now).await?;
-            let mut rows = counters::read(&mut script, sums).await?;
-            counters::inherit(&mut script, sums, &mut rows, mark).await?;
-            let history = match judge.history(&rows) {
-                Some(since) => usage::read(&mut script, since).await?,
-                None => HistoryRows::default(),
-            };
-            let (ruled, writes) = judge.rule(&rows, history);
-            usage::add(&mut script, &writes.usage).await?;
-            usage::see(&mut script, &writes.seen).await?;
-            if writes.audit.len() > 1 {
-                // Together they would be a new statement for every pair of sizes.
-                script.send().await?;
-            }
-            messages::insert(&mut script, &writes.audit, now, self.session.texts).await?;
-            Ok(ruled)
-        }
-        .await;
-        match written {
-            Ok(ruled) => {
-                self.committing = true;
-                let committed = script.commit().await;
-                self.committing = false;
-                match committed {
-                    Ok(()) => Ok(ruled),
-                    Err(error) if D::IN_PROCESS => Err(undone(&mut script, &error).await),
-                    Err(error) => Err(commit_failure::<D>(&error)),
-                }
-            }
-            Err(error) => Err(undone(&mut script, &error).await),
-        }
-    }
-
-    pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
-        let mut connection = self.take_connection().await?;
-        let senders: Vec<(&str, String)> =
-            senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();
-        let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
-        self.put_back(connection, &result);
-        result
-    }
-
-    pub async fn table_is_free(&mut self) -> Result<(), Failure> {
-        let mut connection = self.take_connection().await?;
-        let result = match counters::is_table_locked::<D>(&mut connection).await {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(Failure::Away("somebody has locked the table ratelimits".to_owned())),
-            Err(failure) => Err(failure),
-        };
-        self.put_back(connection, &result);
-        result
-    }
-}
-
-/// Rolls back after an error, and sorts it.
-pub(super) async fn undone<D: Dialect>(script: &mut Script<'_, D>, error: &sqlx::Error) -> Failure
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-{
-    let failure = failure::<D>(error);
-    match script.roll_back().await {
-        Ok(()) => failure,
-        // The connection is gone; what the database said before that still stands.
-        Err(error) if matches!(failure, Failure::Away(_)) => {
-            log::debug!("rolling back: {error}");
-            failure
-        }
-        Err(error) => Failure::Away(format!("{failure}, and then {error}")),
     }
 }

@@ -7,7 +7,38 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as
 
 use super::dialect::{ConnectionOf, Dialect, failure};
 use super::script::Script;
-use super::{COUNTER_MAX, Failure, Row, Sum, in_statements};
+use super::{Failure, in_statements};
+
+/// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
+pub const COUNTER_MAX: i64 = u32::MAX as i64;
+
+/// What one transaction adds to one sender's counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sum {
+    /// The key as `limiter::subject` made it.
+    pub sender: String,
+    /// The key of the row whose quota a row made for this sender begins with, if that one exists.
+    pub domain: Option<String>,
+    pub messages: u32,
+    pub recipients: u32,
+    /// False only looks: no row is made and none is changed.
+    pub count: bool,
+}
+
+/// A sender's row as it stands after a transaction's sums were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    pub id: i64,
+    /// [`config::UNLIMITED`] means no limit.
+    pub quota: u32,
+    pub messages: u32,
+    pub recipients: u32,
+    /// Never reset: they tell whether anybody else has charged this sender.
+    pub total_messages: u32,
+    pub total_recipients: u32,
+    /// Where `sender reset` begins anew, in seconds since 1970; 0 or less where it never did.
+    pub window_from: i64,
+}
 
 /// What the rows that a transaction makes bear in `window_from`, so that it knows them when it reads them back: a number
 /// of its own, below 0, which there means what 0 means.

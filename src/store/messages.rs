@@ -4,8 +4,24 @@ use sqlx::{Encode, Executor, QueryBuilder, Type};
 
 use super::charset::{Charset, narrow_text};
 use super::dialect::{ConnectionOf, Dialect};
+use super::in_statements;
 use super::script::Script;
-use super::{AuditRow, in_statements};
+
+/// A row of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    pub ratelimit_id: i64,
+    pub queue_id: String,
+    pub sender: String,
+    pub recipients: u32,
+    pub blocked: bool,
+    pub from: String,
+    pub to: String,
+    pub client_address: String,
+    pub client_name: String,
+    pub action: String,
+    pub reason: String,
+}
 
 /// Writes the rows, many in a statement. Texts are cut to their columns and to what `charset` can hold: an audit row never
 /// fails for its values.

@@ -11,10 +11,10 @@
 pub mod backend;
 pub mod backfill;
 mod charset;
-mod counters;
+pub mod counters;
 pub mod dialect;
 pub mod maintenance;
-mod messages;
+pub mod messages;
 mod meta;
 pub mod migrate;
 mod mysql;
@@ -27,123 +27,23 @@ pub mod report;
 mod reset;
 mod script;
 pub mod senders;
+pub mod settle;
 mod sqlite;
 pub mod takeover;
-mod usage;
+pub mod usage;
 
 use crate::config;
 use backend::Backend;
 use backfill::Filled;
+use counters::Sum;
 use maintenance::{Aged, Chunk, Worked};
 use notices::{Claim, Claimed};
 use refusals::Refusals;
 use report::{By, Logged, Part, Top, Totals};
 use senders::{Change, Listed, Listing, SenderRow};
+use settle::Judge;
 use takeover::Taken;
-
-/// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
-pub const COUNTER_MAX: i64 = u32::MAX as i64;
-
-/// What one transaction adds to one sender's counters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sum {
-    /// The key as `limiter::subject` made it.
-    pub sender: String,
-    /// The key of the row whose quota a row made for this sender begins with, if that one exists.
-    pub domain: Option<String>,
-    pub messages: u32,
-    pub recipients: u32,
-    /// False only looks: no row is made and none is changed.
-    pub count: bool,
-}
-
-/// A sender's row as it stands after a transaction's sums were added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    pub id: i64,
-    /// [`config::UNLIMITED`] means no limit.
-    pub quota: u32,
-    pub messages: u32,
-    pub recipients: u32,
-    /// Never reset: they tell whether anybody else has charged this sender.
-    pub total_messages: u32,
-    pub total_recipients: u32,
-    /// Where `sender reset` begins anew, in seconds since 1970; 0 or less where it never did.
-    pub window_from: i64,
-}
-
-/// Which histories are to be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Since {
-    pub rows: Vec<i64>,
-    /// From this time on, in seconds since 1970; the begin of a minute.
-    pub time: i64,
-    /// Whether networks are wanted too.
-    pub networks: bool,
-}
-
-/// What was read of `usage` and `networks`.
-#[derive(Debug, Default)]
-pub struct HistoryRows {
-    /// The rows that were asked about; one without usage has none.
-    pub rows: Vec<i64>,
-    pub usage: Vec<UsageRow>,
-    pub seen: Vec<SeenRow>,
-}
-
-/// What a sender had let through in a minute (counted from 1970).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UsageRow {
-    pub ratelimit_id: i64,
-    pub minute: i64,
-    pub messages: i64,
-    pub recipients: i64,
-    pub bytes: i64,
-}
-
-/// A network that a sender was seen from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenRow {
-    pub ratelimit_id: i64,
-    pub network: String,
-    pub last_seen: i64,
-}
-
-/// What a judgement writes.
-#[derive(Debug, Default)]
-pub struct Writes {
-    pub audit: Vec<AuditRow>,
-    pub usage: Vec<UsageRow>,
-    pub seen: Vec<SeenRow>,
-}
-
-/// Judges the requests of a transaction between its reads and its writes. Pure: the store gives it all it knows.
-pub trait Judge: Send {
-    type Ruled: Send;
-
-    /// Sees the rows as they stand after the sums were added, in the order of the sums (none for a sender that was only
-    /// looked at and has no row), and says which histories it needs.
-    fn history(&mut self, rows: &[Option<Row>]) -> Option<Since>;
-
-    /// Judges, and says what is to be written.
-    fn rule(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Ruled, Writes);
-}
-
-/// A row of the audit log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRow {
-    pub ratelimit_id: i64,
-    pub queue_id: String,
-    pub sender: String,
-    pub recipients: u32,
-    pub blocked: bool,
-    pub from: String,
-    pub to: String,
-    pub client_address: String,
-    pub client_name: String,
-    pub action: String,
-    pub reason: String,
-}
+use usage::{HistoryRows, Since};
 
 /// Why a transaction did not come to a good end. What to do about it is the committer's business.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,9 +2,10 @@
 
 use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
 
+use super::Failure;
 use super::backend::Backend;
+use super::counters::COUNTER_MAX;
 use super::dialect::{ConnectionOf, Dialect};
-use super::{COUNTER_MAX, Failure};
 
 /// Something to be told about a sender once in a period.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 
 use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
 
+use super::Failure;
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect};
 use super::script::Script;
-use super::{Failure, HistoryRows, Since, usage};
+use super::usage::{self, HistoryRows, Since};
 use crate::limiter::window::minute_of;
 
 /// How many of a sender's last messages are looked through for those that were blocked.

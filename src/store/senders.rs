@@ -3,12 +3,14 @@
 
 use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
 
+use super::Failure;
 use super::backend::Backend;
 use super::charset::narrow;
+use super::counters::COUNTER_MAX;
 use super::dialect::{ConnectionOf, Dialect};
 use super::maintenance::Worked;
 use super::script::Script;
-use super::{Failure, UsageRow, usage};
+use super::usage::{self, UsageRow};
 use crate::limiter::subject::domain_key;
 use crate::limiter::window::{CLOCKS_DIFFER, minute_of};
 
@@ -396,7 +398,7 @@ where
 {
     // A panel may have written what does not fit: the nearest value that does is meant.
     let counter = |column: usize| -> Result<u32, sqlx::Error> {
-        Ok(u32::try_from(row.try_get::<i64, _>(column)?.clamp(0, super::COUNTER_MAX)).unwrap_or(u32::MAX))
+        Ok(u32::try_from(row.try_get::<i64, _>(column)?.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX))
     };
     Ok(SenderRow {
         id: row.try_get(0)?,

@@ -3,10 +3,13 @@
 
 use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Type};
 
-use super::backend::{Backend, undone};
+use super::backend::Backend;
+use super::counters::{self, Row, Sum};
 use super::dialect::{ConnectionOf, Dialect};
 use super::script::Script;
-use super::{Failure, Row, Sum, UsageRow, counters, meta, usage};
+use super::settle::undone;
+use super::usage::{self, UsageRow};
+use super::{Failure, meta};
 
 /// A sender, and what was counted of him by the minute (counted from 1970): minute, messages, recipients.
 #[derive(Debug, Clone)]

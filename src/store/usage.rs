@@ -3,8 +3,45 @@
 use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
+use super::in_statements;
 use super::script::Script;
-use super::{HistoryRows, SeenRow, Since, UsageRow, in_statements};
+
+/// Which histories are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    pub rows: Vec<i64>,
+    /// From this time on, in seconds since 1970; the begin of a minute.
+    pub time: i64,
+    /// Whether networks are wanted too.
+    pub networks: bool,
+}
+
+/// What was read of `usage` and `networks`.
+#[derive(Debug, Default)]
+pub struct HistoryRows {
+    /// The rows that were asked about; one without usage has none.
+    pub rows: Vec<i64>,
+    pub usage: Vec<UsageRow>,
+    pub seen: Vec<SeenRow>,
+}
+
+/// What a sender had let through in a minute (counted from 1970).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageRow {
+    pub ratelimit_id: i64,
+    pub minute: i64,
+    pub messages: i64,
+    pub recipients: i64,
+    pub bytes: i64,
+}
+
+/// A network that a sender was seen from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRow {
+    pub ratelimit_id: i64,
+    pub network: String,
+    pub last_seen: i64,
+}
 
 /// The most networks read of one sender: whoever has more is over any sensible limit.
 const MOST_NETWORKS: i64 = 10_000;

@@ -8,9 +8,10 @@ use crate::commands::database;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
 use crate::limiter::subject::{Attributes, Subject, domain_key};
+use crate::store::Store;
+use crate::store::counters::Sum;
 use crate::store::policyd::{self, Events, Place};
 use crate::store::takeover::Taken;
-use crate::store::{Store, Sum};
 use crate::system::clock;
 
 /// policyd's window, in seconds.
