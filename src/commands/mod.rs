@@ -22,10 +22,11 @@ use std::io::{self, Write};
 use crate::cli::{Cli, Command, Import};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::system::privileges;
 
 /// Runs the command of this command line.
 pub fn run(cli: Cli) -> Result<Exit, Failed> {
-    let sources = Sources::from_process(cli.config);
+    let sources = Sources::from_process(cli.config, privileges::is_root());
     match cli.command {
         Command::Serve => serve::run(sources),
         Command::Cleanup(options) => cleanup::run(&sources, &options),

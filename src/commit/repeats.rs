@@ -14,7 +14,7 @@ use crate::protocol::request::{Request, Stage};
 
 /// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
 pub const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// The most messages remembered; the oldest are forgotten first. About 50 MB if ever full, and what [`MOST_TOLD`] allows.
+/// The most messages remembered; the oldest are forgotten first. About 50 MB if ever full, and what `MOST_TOLD` allows.
 pub const MOST: usize = 100_000;
 /// The most recipients of one message that are told apart. Later ones count each time they are asked about.
 const MOST_RECIPIENTS: usize = 1000;

@@ -148,7 +148,7 @@ impl Who {
 }
 
 impl List {
-    /// Reads the contents of a list file. On error, the first [`MOST_MISTAKES`] mistakes.
+    /// Reads the contents of a list file. On error, the first `MOST_MISTAKES` mistakes.
     pub fn parse(contents: &str, which: Which, settings: &config::Subject) -> Result<List, Vec<LineMistake>> {
         let mut list = List::default();
         let mut mistakes = Vec::new();

@@ -4,8 +4,8 @@
 //! daemon's line counts: it says what was asked, and when. policyd names no queue id; its line is taken for the newest
 //! message of the same login and client of which no daemon has told.
 //!
-//! What comes late is waited for: a message is given out [`GRACE`] after its time, and one that is not whole after
-//! [`PATIENCE`], with what is known of it. The log's time is what passes here.
+//! What comes late is waited for: a message is given out `GRACE` after its time, and one that is not whole after
+//! `PATIENCE`, with what is known of it. The log's time is what passes here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! `watch`: a live screen. [`screen`] draws it; [`database`] and [`daemon`] look, each beside the drawing, so that a key is
+//! `watch`: a live screen. [`screen`] draws it; `database` and `daemon` look, each beside the drawing, so that a key is
 //! answered at once whatever they wait for; [`terminal`] takes the terminal and gives it back.
 
 mod daemon;
