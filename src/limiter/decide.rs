@@ -7,13 +7,13 @@ use std::fmt;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::day;
 use super::duration;
 use super::history::History;
 use super::limit::{self, Limit, Measure, Per};
+use super::moment;
 use super::steps::Steps;
 use super::text::{self, Values};
 use crate::config::Window;
@@ -343,11 +343,13 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
         Span::Message => None,
         Span::Reset => {
             let until = policy.stands_for.map(|stands_for| stands_for.until);
-            until.or_else(|| day::next_reset(facts.now, &policy.zone)).and_then(|at| shown_time(at, &policy.zone))
+            until
+                .or_else(|| day::next_reset(facts.now, &policy.zone))
+                .and_then(|at| moment::with_offset(at, &policy.zone))
         }
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
-            free.and_then(|at| shown_time(at, &policy.zone))
+            free.and_then(|at| moment::with_offset(at, &policy.zone))
         }
     };
     let window = match limit.per {
@@ -366,12 +368,6 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
             free_at: free_at.as_deref().unwrap_or("never"),
         },
     ))
-}
-
-/// A time in seconds since 1970 as people read it: `2027-01-15 12:00 +01:00`.
-pub fn shown_time(at: i64, zone: &TimeZone) -> Option<String> {
-    let local = Timestamp::from_second(at).ok()?.to_zoned(zone.clone());
-    Some(local.strftime("%Y-%m-%d %H:%M %:z").to_string())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::config::LimitBy;
+use crate::limiter::moment;
 use crate::replay::files::Counts;
 use crate::replay::join::Gaps;
 use crate::replay::tally::{SenderTally, Sums, Tally};
@@ -103,13 +104,13 @@ impl Report {
                 action: action.clone(),
                 messages: tally.messages,
                 senders: tally.senders,
-                first: table::utc(tally.first),
+                first: moment::utc(tally.first),
             })
             .collect();
         limits.sort_by_key(|limit| std::cmp::Reverse(limit.messages));
         Report {
-            first: tally.span.map(|(first, _)| table::utc(first)),
-            last: tally.span.map(|(_, last)| table::utc(last)),
+            first: tally.span.map(|(first, _)| moment::utc(first)),
+            last: tally.span.map(|(_, last)| moment::utc(last)),
             totals: Figures::of(&tally.totals),
             without_login: tally.nobody,
             allowlisted: tally.allowlisted,
@@ -190,7 +191,7 @@ impl Report {
             cells.extend(match &sender.first_refused {
                 None => [String::new(), String::new()],
                 Some(first) => {
-                    [table::local_time(first.time, &self.zone), table::shortened(&table::clean(&first.shown()), limit)]
+                    [moment::local(first.time, &self.zone), table::shortened(&table::clean(&first.shown()), limit)]
                 }
             });
             table.row(cells);
@@ -215,7 +216,7 @@ impl Report {
     fn share(&self) -> String {
         let Figures { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = self.totals;
         let span = self.span.map_or_else(String::new, |(first, last)| {
-            format!("From {} to {}: ", table::local_time(first, &self.zone), table::local_time(last, &self.zone))
+            format!("From {} to {}: ", moment::local(first, &self.zone), moment::local(last, &self.zone))
         });
         let mut text = format!(
             "{span}{} of the mail would have passed: {passed} of {messages} messages, {recipients_passed} of {recipients} \
@@ -246,7 +247,7 @@ impl Figures {
 impl Sender {
     fn of(sender: &str, tally: &SenderTally) -> Sender {
         let first_refused = tally.first.as_ref().map(|first| Refused {
-            at: table::utc(first.at),
+            at: moment::utc(first.at),
             limit: first.limit.clone(),
             action: first.action.clone(),
             time: first.at,

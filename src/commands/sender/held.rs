@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use jiff::tz::TimeZone;
 
 use crate::cli;
-use crate::commands::{database, print, table};
+use crate::commands::{database, print};
 use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::duration;
+use crate::limiter::moment;
 use crate::system::clock;
 
 /// Queue ids that are printed at once.
@@ -49,7 +50,7 @@ fn for_postsuper(ids: Vec<String>) -> Vec<String> {
 
 /// An empty list would pass for one without held mail, whatever the reason.
 fn told(held: &Held, since: std::time::Duration, audit: &Audit, zone: &TimeZone) -> String {
-    let at = |time| table::local_time(time, zone);
+    let at = |time| moment::local(time, zone);
     let mut text = format!("{} held since {} ({})", held.ids.len(), at(held.since), duration::show(since));
     if held.ids.len() >= MOST as usize {
         text.push_str(", and perhaps more: these are the oldest");
