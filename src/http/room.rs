@@ -1,4 +1,4 @@
-//! The places for connections. Whoever has asked nothing yet keeps his only until somebody else needs it, so that no crowd of
+//! The places for connections. Whoever has asked nothing yet keeps a place only until somebody else needs it, so that no crowd of
 //! silent ones keeps a health check waiting.
 
 use std::collections::VecDeque;

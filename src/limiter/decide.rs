@@ -59,7 +59,7 @@ impl Increase {
 /// What the operator wants, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// The quota of a sender without a row of his own.
+    /// The quota of a sender without a row of its own.
     pub new_quota: u32,
     pub window: Window,
     pub steps: Steps,

@@ -1,5 +1,5 @@
 //! What one sender did of late, as far as sliding windows and limits ask: sums per minute of what was let through, and the
-//! networks that he was seen from.
+//! networks that it was seen from.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! LIMITS: what a sender may send in a window or in one message, besides his quota.
+//! LIMITS: what a sender may send in a window or in one message, besides its quota.
 //!
 //! `30 recipients/5m; 3% recipients/10m; 8 networks/1h WARN many networks; 100 recipients/message REJECT too many`
 
@@ -235,7 +235,7 @@ impl Per {
 }
 
 impl Limit {
-    /// How much a sender with this quota may use; none if the limit does not concern him, because it is a part of a
+    /// How much a sender with this quota may use; none if the limit does not concern it, because it is a part of a
     /// quota that is unlimited. A part never rounds down to nothing: a small quota is no ban.
     pub fn allowed(&self, quota: u32) -> Option<u64> {
         match self.amount {

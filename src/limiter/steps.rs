@@ -89,7 +89,7 @@ impl Steps {
         exceeded.filter_map(|step| Some((step, step.action()?))).max_by_key(|(_, action)| action.severity())
     }
 
-    /// The exceeded steps that only tell, lowest first. They stay exceeded: who tells remembers that he did.
+    /// The exceeded steps that only tell, lowest first. They stay exceeded: whoever tells remembers that it was told.
     pub fn telling(&self, used: u64, quota: u32) -> impl Iterator<Item = &Step> {
         self.0.iter().filter(move |step| step.action == StepAction::Notify && step.exceeded(used, quota))
     }

@@ -1,4 +1,4 @@
-//! Whose quota a request is charged to, and under which key the database knows him.
+//! Whose quota a request is charged to, and under which key the database knows them.
 //!
 //! Keys live in four namespaces that never meet, told apart by their first character:
 //!
@@ -9,7 +9,7 @@
 //! | `[192.0.2.1]`, `[2001:db8::/64]` | a client without a login |
 //! | `@example.com` | the quota that the logins of a domain begin with; nobody is charged to it |
 //!
-//! So an outsider, who chooses his envelope sender, never meets a login's row. A key is at most [`MAX_KEY`] characters,
+//! So an outsider, who may choose any envelope sender, never meets a login's row. A key is at most [`MAX_KEY`] characters,
 //! without control characters and without blanks at its ends, in lower case.
 
 use sha2::{Digest, Sha256};

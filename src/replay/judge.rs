@@ -312,7 +312,7 @@ mod tests {
         })
     }
 
-    /// Some seconds after the one before: who, which message of his, from where, to how many, how large.
+    /// Some seconds after the one before: who, which of its messages, from where, to how many, how large.
     fn message() -> impl Strategy<Value = (i64, Asked)> {
         let recipients = prop_oneof![3 => (1u32..5).prop_map(Some), 1 => Just(None)];
         (0i64..12, 0..3u8, 0..12u8, 0..4u8, recipients, 0u64..3).prop_map(

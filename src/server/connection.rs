@@ -104,7 +104,7 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
 }
 
 /// Ends when there is no request that was there before the stop. A timer fires after the system was asked what there is to
-/// read, also on a connection just accepted. Whoever was answered since then asks elsewhere: waiting for him would have no
+/// read, also on a connection just accepted. Whoever was answered since then asks elsewhere: waiting for it would have no
 /// end under load.
 async fn last_look(looked: bool) {
     match looked {

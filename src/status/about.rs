@@ -1,5 +1,5 @@
-//! All about one sender, for people and for programs: his row, each limit with what is used of it, his last day hour by hour,
-//! and his last messages that were held or refused, and why.
+//! All about one sender, for people and for programs: its row, each limit with what is used of it, its last day hour by hour,
+//! and its last messages that were held or refused, and why.
 
 use serde::Serialize;
 

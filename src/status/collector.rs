@@ -196,7 +196,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Reads again who sent or was refused since the last look, and whoever is at his quota and may be free again.
+    /// Reads again who sent or was refused since the last look, and whoever is at the quota and may be free again.
     async fn look_at_busy(
         &mut self,
         store: &mut Store,

@@ -1,4 +1,4 @@
-//! What a change of QUOTA does not change: a sender's quota is copied into his row when the row is made.
+//! What a change of QUOTA does not change: a sender's quota is copied into its row when the row is made.
 
 use std::time::Duration;
 

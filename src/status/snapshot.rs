@@ -46,7 +46,7 @@ impl Snapshot {
 pub struct PolicyShown {
     /// `24h`, or `reset`.
     pub window: String,
-    /// Of a sender without a row of his own; none for unlimited.
+    /// Of a sender without a row of its own; none for unlimited.
     pub quota: Option<u32>,
     /// QUOTA_STEPS, lowest first.
     pub steps: Vec<StepShown>,

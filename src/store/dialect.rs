@@ -93,7 +93,7 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         async { Ok(()) }
     }
 
-    /// Whether somebody else holds the row of a key, or is making it in a transaction of his own. Asks without waiting.
+    /// Whether somebody else holds the row of a key, or is making it in a transaction of its own. Asks without waiting.
     fn is_held(
         connection: &mut <Self::Db as Database>::Connection,
         key: &str,

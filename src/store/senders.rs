@@ -63,7 +63,7 @@ pub struct Listing {
     pub only: Option<Vec<i64>>,
     /// Only names that contain this.
     pub filter: Option<String>,
-    /// Only who has used up his quota, or had mail held or refused since this time.
+    /// Only who has used up the quota, or had mail held or refused since this time.
     pub blocked_since: Option<i64>,
     /// Since when usage counts, in seconds since 1970; none where counters do.
     pub window_since: Option<i64>,
@@ -219,7 +219,7 @@ where
         .await
     }
 
-    /// Frees a sender: his counters are 0 and his windows empty from now on, while history stays. Gives the row as it then
+    /// Frees a sender: its counters are 0 and its windows empty from now on, while history stays. Gives the row as it then
     /// is, or none if there is none.
     ///
     /// What this minute holds already is moved to the one before, where windows that begin now do not look. The daemons
@@ -276,7 +276,7 @@ where
         .await
     }
 
-    /// Deletes a sender's row, and with it his history.
+    /// Deletes a sender's row, and with it the history.
     pub async fn delete_sender(&mut self, id: i64) -> Result<(), Failure> {
         self.run(async |connection| {
             let mut sql = QueryBuilder::<D::Db>::new("DELETE FROM ratelimits WHERE id = ");

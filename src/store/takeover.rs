@@ -11,7 +11,7 @@ use super::settle::undone;
 use super::usage::{self, UsageRow};
 use super::{Failure, meta};
 
-/// A sender, and what was counted of him by the minute (counted from 1970): minute, messages, recipients.
+/// A sender, and what was counted of it by the minute (counted from 1970): minute, messages, recipients.
 #[derive(Debug, Clone)]
 pub struct Taken {
     pub sum: Sum,

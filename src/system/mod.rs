@@ -22,7 +22,7 @@
 //!
 //! [`systemd::ServiceManager::stopping`]; [`sockets::SocketPath::remove`] for each socket made here, while it still listens; accept what
 //! waits in the backlogs; close the listeners; answer; end. Who comes later is refused at once, and Postfix asks again after a
-//! second; at a socket that was handed over he waits for the next daemon.
+//! second; at a socket that was handed over it waits for the next daemon.
 
 pub mod clock;
 pub mod privileges;

@@ -28,7 +28,7 @@ use crate::system::clock;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one look may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long an asker waits for a look; then he gets the last one.
+/// How long an asker waits for a look; then it gets the last one.
 const ASKERS_PATIENCE: Duration = Duration::from_secs(3);
 /// When nobody has asked for so long, the connection is closed and what was kept is forgotten.
 const UNWATCHED: Duration = Duration::from_secs(15);
@@ -46,7 +46,7 @@ const MOST_FOUND: u32 = 200;
 pub enum Question {
     /// All senders.
     Everybody,
-    /// One sender, by the number of his row.
+    /// One sender, by the number of its row.
     Sender(i64),
     /// Senders whose name contains this.
     Find(String),
@@ -180,7 +180,7 @@ impl Watcher {
         self.last.send_replace(None);
     }
 
-    /// None, and nothing is looked up, when whoever asked has `gone` before his turn.
+    /// None, and nothing is looked up, when whoever asked has `gone` before its turn.
     async fn answer(&mut self, question: Question, gone: impl Future<Output = ()>) -> Option<Answer> {
         if self.in_memory {
             let why = "the database is in the daemon's memory (DB_DATABASE=:memory:), where only the daemon sees it";

@@ -1,6 +1,6 @@
 //! Who may see names: whoever shows STATUS_TOKEN.
 //!
-//! A token is compared in a time that does not tell how much of it was right. After a wrong one everybody waits his turn, in
+//! A token is compared in a time that does not tell how much of it was right. After a wrong one everybody waits in turn, in
 //! the order of arrival: guessing is slow from however many connections, and nobody is locked out by another's guesses.
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ const TURN: Duration = Duration::from_millis(100);
 pub struct Doorkeeper {
     /// STATUS_TOKEN as it is now.
     token: watch::Receiver<Option<Secret>>,
-    /// When the next token is looked at. The lock is fair: whoever waits has his place.
+    /// When the next token is looked at. The lock is fair: whoever waits keeps the place.
     next: Mutex<Option<Instant>>,
 }
 
