@@ -248,7 +248,7 @@ mod tests {
 
     use super::*;
     use crate::limiter::decide::{Reason, Ruling};
-    use crate::protocol::reply::{Action, Severity};
+    use crate::protocol::reply::{Action, Strictness};
     use crate::protocol::request::{Event, Parser};
 
     fn request(stage: &str, recipient: &str, count: u32, instance: &str) -> Request {
@@ -266,7 +266,7 @@ mod tests {
 
     fn ruling(text: &str) -> Ruling {
         let action = Action::parse(text).unwrap();
-        let let_through = action.severity() <= Severity::Hold;
+        let let_through = action.strictness() <= Strictness::Hold;
         Ruling {
             action,
             blocked: !let_through,

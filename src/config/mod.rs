@@ -40,7 +40,7 @@ pub struct Config {
     pub sockets: Sockets,
     pub subject: Subject,
     pub quota: Quota,
-    pub lists: Lists,
+    pub lists: ListFiles,
     pub answers: Answers,
     pub audit: Audit,
     pub logging: Logging,
@@ -175,7 +175,7 @@ pub enum Window {
 
 /// ALLOWLIST, DENYLIST, DENYLIST_ACTION.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lists {
+pub struct ListFiles {
     pub allow: Option<PathBuf>,
     pub deny: Option<PathBuf>,
     pub deny_action: Action,

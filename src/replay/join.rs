@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use super::Asked;
+use super::PastRequest;
 use super::decisions::Decided;
 use super::line::{Line, Said};
 use super::postfix::Told;
@@ -66,7 +66,7 @@ type Client = (String, String);
 
 #[derive(Debug)]
 struct Message {
-    asked: Asked,
+    asked: PastRequest,
     /// Whether Postfix asked about it for certain.
     sent: bool,
     /// Whether the number of recipients is known.
@@ -123,7 +123,7 @@ impl Joiner {
     }
 
     /// The next message that nothing more is waited for, and its time in Unix seconds.
-    pub fn next_message(&mut self) -> Option<(i64, Asked)> {
+    pub fn next_message(&mut self) -> Option<(i64, PastRequest)> {
         loop {
             let entry = self.messages.first_entry()?;
             let (at, _) = *entry.key();
@@ -158,14 +158,14 @@ impl Joiner {
                     clients.pop_front();
                 }
                 clients.push_back(id.clone());
-                let asked = Asked {
+                let asked = PastRequest {
                     queue_id: id.clone(),
                     message: message.clone(),
                     login,
                     client_name: name,
                     client_address: address,
                     recipients: Some(1),
-                    ..Asked::default()
+                    ..PastRequest::default()
                 };
                 let place = self.put(at, Message { asked, sent: false, counted: false, whole: false });
                 self.ids.put(id, Known { message, began: at, place: Some(place), told: false, removed: false });
@@ -248,7 +248,7 @@ impl Joiner {
         }
     }
 
-    fn take_policyd(&mut self, mut asked: Asked, at: Milliseconds) {
+    fn take_policyd(&mut self, mut asked: PastRequest, at: Milliseconds) {
         let mut whole = true;
         let mut found = None;
         if let Some(ids) = self.clients.get_mut(&client(&asked.login, &asked.client_address)) {
@@ -259,7 +259,7 @@ impl Joiner {
                 known.told = true;
                 whole = message.whole || !self.wants_size;
                 // policyd cuts logins.
-                asked = Asked { from: asked.from, recipients: asked.recipients, ..message.asked };
+                asked = PastRequest { from: asked.from, recipients: asked.recipients, ..message.asked };
                 found = Some(id);
                 break;
             }
@@ -298,7 +298,7 @@ impl Joiner {
 
 impl Message {
     /// What a daemon's line says of it.
-    fn told(asked: Asked) -> Message {
+    fn told(asked: PastRequest) -> Message {
         Message { asked, sent: true, counted: true, whole: true }
     }
 }
@@ -316,7 +316,7 @@ mod tests {
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
 
-    fn joined_with(lines: &str, wants_size: bool) -> (Vec<(i64, Asked)>, Gaps) {
+    fn joined_with(lines: &str, wants_size: bool) -> (Vec<(i64, PastRequest)>, Gaps) {
         let mut stamps = Stamps::new(TimeZone::UTC, 1_795_300_000);
         let mut joiner = Joiner::new(wants_size);
         let mut messages = Vec::new();
@@ -462,8 +462,8 @@ mod tests {
                     1 => Said::Postfix(Told::Sent { id, from: String::new(), to: String::new(), refused: recipients == 1 }),
                     2 => Said::Postfix(Told::Active { id, from: "a".into(), size: 1, recipients }),
                     3 => Said::Postfix(Told::Removed { id }),
-                    4 => Said::Decided(Decided { queue_id: id, asked: Asked { recipients: Some(recipients), ..Asked::default() } }),
-                    _ => Said::Policyd(Asked { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..Asked::default() }),
+                    4 => Said::Decided(Decided { queue_id: id, asked: PastRequest { recipients: Some(recipients), ..PastRequest::default() } }),
+                    _ => Said::Policyd(PastRequest { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..PastRequest::default() }),
                 };
                 sent += u32::from(kind >= 4);
                 joiner.take(Line { at: now, said, left_out: 0 });

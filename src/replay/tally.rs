@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::judge::{Judged, Outcome};
 use crate::limiter::lists::Which;
-use crate::protocol::reply::{Action, Severity};
+use crate::protocol::reply::{Action, Strictness};
 
 /// The most senders told apart; those beyond are one.
 pub const MOST_SENDERS: usize = 500_000;
@@ -122,7 +122,7 @@ impl Tally {
     ) {
         let known = self.senders.contains_key(sender) || self.senders.len() < MOST_SENDERS;
         let sender = if known { sender } else { OTHERS };
-        let severity = action.severity();
+        let strictness = action.strictness();
         let tally = match self.senders.get_mut(sender) {
             Some(tally) => tally,
             None => self.senders.entry(sender.to_owned()).or_default(),
@@ -130,20 +130,20 @@ impl Tally {
         for sums in [&mut self.totals, &mut tally.sums] {
             sums.recipients += u64::from(recipients);
             // A recipient that comes to a message later and is refused is refused by himself.
-            let asked = u64::from(messages).max(u64::from(severity >= Severity::Hold));
+            let asked = u64::from(messages).max(u64::from(strictness >= Strictness::Hold));
             sums.messages += asked;
-            match severity {
-                Severity::Pass | Severity::Warn => {
+            match strictness {
+                Strictness::Pass | Strictness::Warn => {
                     sums.passed += asked;
                     sums.recipients_passed += u64::from(recipients);
                     sums.warned += if warned { asked } else { 0 };
                 }
-                Severity::Hold => sums.held += asked,
-                Severity::Defer => sums.deferred += asked,
-                Severity::Reject => sums.rejected += asked,
+                Strictness::Hold => sums.held += asked,
+                Strictness::Defer => sums.deferred += asked,
+                Strictness::Reject => sums.rejected += asked,
             }
         }
-        if severity < Severity::Hold {
+        if strictness < Strictness::Hold {
             return;
         }
         let action = action.word();

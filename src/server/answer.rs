@@ -72,7 +72,7 @@ impl Answerer {
     pub async fn answer(&self, request: Result<Box<Request>, Nonsense>) -> Answer {
         let arrived = Instant::now();
         let (outcome, answer) = self.decide(request, arrived).await;
-        self.metrics.decided(outcome, answer.action.severity(), arrived.elapsed());
+        self.metrics.decided(outcome, answer.action.strictness(), arrived.elapsed());
         answer
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::Report;
-use super::screen::figures::Asked;
+use super::screen::figures::OneSender;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::status::about;
@@ -40,7 +40,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Look {
     pub snapshot: Snapshot,
-    pub asked: Option<Asked>,
+    pub asked: Option<OneSender>,
     /// What had been let through at some times: seconds since 1970, messages, recipients.
     pub sums: Vec<(i64, i64, i64)>,
     pub took: Duration,
@@ -120,7 +120,7 @@ impl Looker {
                     Some(row) => Some(about::read(store, terms, &row, now).await?),
                     None => None,
                 };
-                Some(Asked { name: name.clone(), about })
+                Some(OneSender { name: name.clone(), about })
             }
         };
         let sums = self.meter.read(store, now).await?;

@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::system::clock;
 use database::{Look, Wanted};
 use screen::draw::View;
-use screen::figures::{Contact, Figures, Own, Told};
+use screen::figures::{Contact, Counters, Figures, Own};
 use screen::look::Look as Style;
 use screen::state::{Effect, Seen, State};
 use terminal::{Input, Terminal};
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 enum Report {
     Database(Box<Result<Look, String>>),
-    Daemon(Result<Box<Told>, String>),
+    Daemon(Result<Box<Counters>, String>),
 }
 
 pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
