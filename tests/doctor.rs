@@ -77,9 +77,8 @@ fn without_metrics_the_daemon_is_asked_by_what_it_told_systemd() {
     for (status, away) in
         [(format!("5 connections; {DATABASE_AWAY}; 3 judged from memory"), true), ("5 connections".into(), false)]
     {
-        let script = format!(
-            "#!/bin/sh\ncase \"$*\" in 'show --value -p StatusText policyd-rate-guard.service') echo '{status}';; esac\n"
-        );
+        let asked = "show --value -p ActiveState -p StatusText policyd-rate-guard.service";
+        let script = format!("#!/bin/sh\ncase \"$*\" in '{asked}') printf 'active\\n%s\\n' '{status}';; esac\n");
         fs::write(bin.join("systemctl"), script).unwrap();
         fs::set_permissions(bin.join("systemctl"), Permissions::from_mode(0o755)).unwrap();
         let report = found(&setup);

@@ -184,7 +184,6 @@ fn one_recipient_more_than_was_refused_lets_nothing_through() {
     assert_eq!(client.ask(&Request::data(ALICE, 1)), BLOCKED);
 }
 
-/// The first recipient of a message is refused for its message; the next is one of the same message.
 #[test]
 fn what_was_refused_before_the_reset_is_judged_whole_after_it() {
     let daemon = Setup::sqlite().setting("QUOTA", "10").start();
@@ -196,6 +195,7 @@ fn what_was_refused_before_the_reset_is_judged_whole_after_it() {
     assert_eq!(answers, [BLOCKED; 5], "60 recipients of a quota of 10");
 }
 
+/// The first recipient of a message is refused for its message; the next is one of the same message.
 #[test]
 fn the_next_recipient_of_a_refused_message_is_judged_as_that_message() {
     let daemon = Setup::sqlite().setting("LIMITS", "2 messages/1h DEFER slow down").start();

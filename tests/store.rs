@@ -374,7 +374,7 @@ fn old_messages_and_idle_rows_are_deleted(place: &Place) {
 fn one_of_many_claims_the_reset(place: &Place) {
     let mut opened = place.open();
     let Opened { runtime, store } = &mut opened;
-    assert_eq!(runtime.block_on(store.last_reset()).unwrap(), None);
+    assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), None);
     for round in 1..=3i64 {
         let (now, start) = (NOW + 100_000 * round, Barrier::new(6));
         let claims: Vec<bool> = thread::scope(|scope| {
@@ -388,7 +388,7 @@ fn one_of_many_claims_the_reset(place: &Place) {
         });
         assert_eq!(claims.iter().filter(|claim| **claim).count(), 1, "{claims:?}");
         runtime.block_on(store.end_reset(Some(now))).unwrap();
-        assert_eq!(runtime.block_on(store.last_reset()).unwrap(), Some(now));
+        assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), Some(now));
     }
     assert!(runtime.block_on(store.claim_reset(NOW, None)).unwrap(), "always");
 }
@@ -402,7 +402,7 @@ fn a_reset_that_did_not_come_to_its_end_is_done_again(place: &Place) {
     assert!(!runtime.block_on(store.claim_reset(NOW + 200, unless)).unwrap(), "somebody is at it");
     // Killed there.
     assert!(runtime.block_on(store.claim_reset(NOW + 300, unless)).unwrap());
-    assert_eq!(runtime.block_on(store.last_reset()).unwrap(), None, "not reset yet");
+    assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), None, "not reset yet");
     runtime.block_on(store.end_reset(None)).unwrap();
     assert!(runtime.block_on(store.claim_reset(NOW + 301, unless)).unwrap(), "the last one gave up");
     runtime.block_on(store.end_reset(Some(NOW + 301))).unwrap();
@@ -489,7 +489,7 @@ fn sqlite_a_reader_leaves_the_journal_as_it_is() {
     place.database.execute("PRAGMA journal_mode = DELETE");
     let mut reader = place.unprepared();
     reader.store = Store::reading(&place.config());
-    assert!(reader.runtime.block_on(reader.store.last_reset()).is_ok());
+    assert!(reader.runtime.block_on(reader.store.last_reset(NOW)).is_ok());
     drop(reader);
     assert_eq!(place.database.select(&["journal_mode"], "FROM pragma_journal_mode"), [["delete"]]);
 }

@@ -142,8 +142,12 @@ fn is_counting_in_memory(config: &Config) -> Option<bool> {
     if let Some(Ok(daemon)) = metrics {
         return Some(!daemon.database_up);
     }
-    let shown = Command::new("systemctl").args(["show", "--value", "-p", "StatusText", SERVICE_UNIT]).output().ok()?;
-    Some(String::from_utf8_lossy(&shown.stdout).contains(DATABASE_AWAY))
+    // systemd keeps the text of a daemon that has ended.
+    let asked = ["show", "--value", "-p", "ActiveState", "-p", "StatusText", SERVICE_UNIT];
+    let shown = Command::new("systemctl").args(asked).output().ok()?;
+    let shown = String::from_utf8_lossy(&shown.stdout);
+    let is_active = shown.lines().any(|line| line == "active");
+    is_active.then(|| shown.contains(DATABASE_AWAY))
 }
 
 /// What systemd hands over; nothing where there is no systemd.
@@ -228,7 +232,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let looked = async {
         let pending = store.migrations().await?.into_iter().filter(|step| !step.applied);
         let (slow, needed): (Vec<Step>, Vec<Step>) = pending.partition(|step| step.slow);
-        let reset = if needed.is_empty() { store.last_reset().await? } else { None };
+        let reset = if needed.is_empty() { store.last_reset(clock::now()).await? } else { None };
         Ok::<_, MigrateError>((needed, slow, reset))
     };
     let looked = tokio::time::timeout(PATIENCE, looked).await;

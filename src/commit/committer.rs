@@ -216,10 +216,11 @@ impl Committer {
         if self.terms.borrow().policy.window != Window::Reset {
             return;
         }
-        match tokio::time::timeout(LATE, store.last_reset()).await {
-            Ok(Ok(Some(reset))) if clock::now() - reset > day::RESET_OVERDUE => log::warn!(
+        let now = clock::now();
+        match tokio::time::timeout(LATE, store.last_reset(now)).await {
+            Ok(Ok(Some(reset))) if now - reset > day::RESET_OVERDUE => log::warn!(
                 "the counters were last reset {} hours ago, and QUOTA_WINDOW=reset: is policyd-rate-guard-cleanup.timer enabled?",
-                (clock::now() - reset) / 3600
+                (now - reset) / 3600
             ),
             Ok(Ok(_)) => {}
             // Whatever ails the database shows when the next batch is settled.

@@ -73,7 +73,15 @@ impl Locks {
     /// Looks again at those of the senders whose rows were held. Where that fails nobody counts as held: whatever ails the
     /// database shows when the batch is settled.
     pub async fn look_again(&mut self, store: &mut Store, senders: &[String], limit: Duration) {
-        match tokio::time::timeout(limit, store.locked(senders)).await {
+        let look = async {
+            let still = store.locked(senders).await?;
+            if !still.is_empty() {
+                // Where somebody holds the whole table every row seems held: that is for [`Locks::find`] to say.
+                store.table_is_free().await?;
+            }
+            Ok::<_, Failure>(still)
+        };
+        match tokio::time::timeout(limit, look).await {
             Ok(Ok(still)) => self.held.retain(|sender| still.contains(sender) || !senders.contains(sender)),
             Ok(Err(_)) => self.held.clear(),
             Err(_) => {

@@ -134,7 +134,7 @@ impl Repeats {
                 // The counters that put it over the quota may have been reset since, or the database may be away: messages of
                 // a thousand recipients would go through as one recipient each. Over quota, nobody loses by being counted
                 // anew.
-                increase: if message.was_over_quota() { outstanding } else { increase },
+                increase: if increase.is_mail() && message.was_over_quota() { outstanding } else { increase },
                 outstanding,
                 recipients_of_message: would_pass.recipients.max(message.through.recipients),
             }),
@@ -328,9 +328,15 @@ mod tests {
         }));
         let asked = repeats.asked("alice", &data(999));
         repeats.remember(&asked, &refused, Duration::ZERO);
-        assert_eq!(repeats.news(&asked), News::Nothing(refused), "a retry");
+        assert_eq!(repeats.news(&asked), News::Nothing(refused.clone()), "a retry");
         assert_eq!(ask(&mut repeats, &data(1000), "DUNNO"), "1 and 1000, judged 1 and 1000, of 1000");
         assert_eq!(ask(&mut repeats, &data(1001), "DUNNO"), "0 and 1, judged 0 and 1, of 1001");
+        // Postfix lets it pass all the same, as with warn_if_reject, and its content is new.
+        let content = repeats.asked("alice", &request("END-OF-MESSAGE", "", 999, "j\nsize=4000"));
+        repeats.remember(&repeats.asked("alice", &request("DATA", "", 999, "j")), &refused, Duration::ZERO);
+        let News::Some(New { increase, outstanding, .. }) = repeats.news(&content) else { panic!("nothing is new") };
+        assert_eq!(increase, Increase { messages: 0, recipients: 0, bytes: 4000 });
+        assert_eq!(outstanding, Increase { messages: 1, recipients: 999, bytes: 4000 });
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Counting while the database is away: in memory, from zero, against QUOTA. A database outage is when spammers are
-//! happiest; this keeps any of them to one more quota in the time that a quota is for. What is counted here is forgotten after
+//! happiest; this keeps any of them to one more quota each time that a quota is for. What is counted here is forgotten after
 //! that time, and once the database has been back for a while: one which comes and goes does not bring a quota each time.
 //! A journal that writes it there later would stand in this place.
 

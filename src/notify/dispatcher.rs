@@ -216,7 +216,7 @@ impl Ledger {
 /// Claims each event's notice; gives the outcomes in the order of the events.
 async fn claim_all(store: &mut Store, events: &[Event], window: Window) -> Result<Vec<Claimed>, Failure> {
     let last_reset = match window {
-        Window::Reset => store.last_reset().await?,
+        Window::Reset => store.last_reset(clock::now()).await?,
         Window::Sliding(_) => None,
     };
     let zone = TimeZone::system();

@@ -8,6 +8,7 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as
 use super::dialect::{ConnectionOf, Dialect, failure};
 use super::script::Script;
 use super::{Failure, in_statements};
+use crate::limiter::window::CLOCKS_DIFFER;
 
 /// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
 pub const COUNTER_MAX: i64 = u32::MAX as i64;
@@ -243,6 +244,27 @@ where
         _ => None,
     };
     Ok(rows.into_iter().filter_map(|(sender, numbers)| Some((sender, row(&numbers)?))).collect())
+}
+
+/// Takes back a `window_from` that a clock far ahead wrote: nothing would count until that time has come.
+pub async fn mend_windows<D: Dialect>(
+    script: &mut Script<'_, D>,
+    rows: &mut [Option<Row>],
+    now: i64,
+) -> Result<(), sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
+{
+    let latest = now.saturating_add(CLOCKS_DIFFER);
+    for row in rows.iter_mut().flatten().filter(|row| row.window_from > latest) {
+        let write = |sql: &mut QueryBuilder<D::Db>| {
+            sql.push("UPDATE ratelimits SET window_from = 0, updated_at = updated_at WHERE id = ").push_bind(row.id);
+        };
+        script.run(write).await?;
+        row.window_from = 0;
+    }
+    Ok(())
 }
 
 /// Whether somebody holds the whole table, as a dump may. Where not even reading is possible, the look itself is refused.

@@ -5,6 +5,7 @@ use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as
 use super::Failure;
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect};
+use crate::limiter::window::CLOCKS_DIFFER;
 
 /// The time at which this program first counted here, in `meta`.
 pub const COUNTING_SINCE: &str = "counting_since";
@@ -29,7 +30,7 @@ where
     pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
         self.run(async |connection| {
             set::<D>(connection, "heartbeat", &now.to_string()).await?;
-            if get::<D>(connection, COUNTING_SINCE).await?.is_none() {
+            if time::<D>(connection, COUNTING_SINCE, now).await?.is_none() {
                 set::<D>(connection, COUNTING_SINCE, &now.to_string()).await?;
             }
             Ok(())
@@ -48,6 +49,21 @@ where
     let mut sql = QueryBuilder::<D::Db>::new("SELECT value FROM meta WHERE name = ");
     sql.push_bind(name.to_owned());
     connection.fetch_optional(sql.build()).await?.map(|row| row.try_get(0)).transpose()
+}
+
+/// The time, in seconds since 1970, that a fact is; none if it is none, or one that a clock far ahead of `now` noted.
+pub async fn time<D: Dialect>(
+    connection: &mut ConnectionOf<D>,
+    name: &str,
+    now: i64,
+) -> Result<Option<i64>, sqlx::Error>
+where
+    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
+    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
+    usize: ColumnIndex<<D::Db as Database>::Row>,
+{
+    let noted = get::<D>(connection, name).await?.and_then(|text| text.parse().ok());
+    Ok(noted.filter(|&noted: &i64| noted <= now.saturating_add(CLOCKS_DIFFER)))
 }
 
 /// Notes a fact.

@@ -109,8 +109,8 @@ where
     }
 }
 
-/// Runs what is missing, and adds each step to `ran` as it is done. Where nothing is missing nobody waits for the lock: an
-/// index may be built under it for minutes.
+/// Runs what is missing, and adds each step to `ran` as it is done. What takes minutes comes last, under a lock of its own:
+/// whoever finds nothing else missing does not wait for it.
 async fn run<D: Dialect>(
     connection: &mut ConnectionOf<D>,
     slowly: bool,
@@ -122,30 +122,34 @@ where
     for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    if steps::<D>(connection).await?.iter().any(|step| !step.applied && (slowly || !step.slow)) {
+    let (slow, quick): (Vec<Step>, Vec<Step>) =
+        steps::<D>(connection).await?.into_iter().filter(|step| !step.applied).partition(|step| step.slow);
+    if !quick.is_empty() {
         D::lock(connection).await.map_err(database_error::<D>)?;
-        add::<D>(connection, slowly, ran).await?;
+        add::<D>(connection, false, ran).await?;
         apply::<D>(connection, ran).await?;
         D::unlock(connection).await.map_err(database_error::<D>)?;
+    }
+    if slowly && !slow.is_empty() {
+        D::lock(connection).await.map_err(database_error::<D>)?;
+        add::<D>(connection, true, ran).await?;
+        D::unlock(connection).await.map_err(database_error::<D>)?;
+    } else {
+        for step in slow {
+            log::info!("there is no {step}; `policyd-rate-guard migrate` makes one, which may take minutes");
+        }
     }
     Ok(())
 }
 
-/// Gives tables what they lack.
-async fn add<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
-    slowly: bool,
-    ran: &mut Vec<Step>,
-) -> Result<(), MigrateError>
+/// Gives tables what they lack, and what is made slowly or quickly.
+async fn add<D: Dialect>(connection: &mut ConnectionOf<D>, slow: bool, ran: &mut Vec<Step>) -> Result<(), MigrateError>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
 {
-    for addition in D::lacking(connection).await.map_err(|error| failure::<D>(&error))? {
+    let lacking = D::lacking(connection).await.map_err(|error| failure::<D>(&error))?;
+    for addition in lacking.into_iter().filter(|addition| addition.slow == slow) {
         let step = Step::of(&addition, true);
-        if step.slow && !slowly {
-            log::info!("there is no {step}; `policyd-rate-guard migrate` makes one, which may take minutes");
-            continue;
-        }
         connection
             .execute(AssertSqlSafe(addition.sql))
             .await

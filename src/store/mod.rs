@@ -186,8 +186,8 @@ impl Store {
     }
 
     /// When the counters were last reset, or counting began here, in seconds since 1970.
-    pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
-        with_backend!(self, backend => backend.last_reset().await)
+    pub async fn last_reset(&mut self, now: i64) -> Result<Option<i64>, Failure> {
+        with_backend!(self, backend => backend.last_reset(now).await)
     }
 
     /// Deletes the next of what is from before a time (seconds since 1970); none when nothing is left.

@@ -5,7 +5,6 @@ use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, SqlSafeS
 use super::backend::Backend;
 use super::dialect::{ConnectionOf, Dialect};
 use super::{Failure, meta};
-use crate::limiter::window::CLOCKS_DIFFER;
 
 /// The time of the last reset of all counters, in `meta`.
 const LAST_RESET: &str = "last_reset";
@@ -21,16 +20,14 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later. A time that was noted
-    /// by a clock far ahead is none.
+    /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later.
     pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<bool, Failure> {
         self.run(async |connection| {
             let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
             meta::lock::<D>(&mut transaction, RESETTING).await?;
             let mut times = [RESETTING, LAST_RESET].map(|name| (name, 0));
             for (name, time) in &mut times {
-                let noted = meta::get::<D>(&mut transaction, name).await?.and_then(|text| text.parse().ok());
-                *time = noted.filter(|&noted| noted <= now.saturating_add(CLOCKS_DIFFER)).unwrap_or(0);
+                *time = meta::time::<D>(&mut transaction, name, now).await?.unwrap_or(0);
             }
             let [(_, moved), (_, reset)] = times;
             if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_PATIENCE)) {
@@ -58,11 +55,10 @@ where
     }
 
     /// When the counters were last reset, or counting began here, in seconds since 1970.
-    pub async fn last_reset(&mut self) -> Result<Option<i64>, Failure> {
+    pub async fn last_reset(&mut self, now: i64) -> Result<Option<i64>, Failure> {
         self.run(async |connection| {
-            let reset = meta::get::<D>(connection, LAST_RESET).await?;
-            let began = meta::get::<D>(connection, meta::COUNTING_SINCE).await?;
-            Ok([reset, began].into_iter().flatten().filter_map(|text| text.parse().ok()).max())
+            let reset = meta::time::<D>(connection, LAST_RESET, now).await?;
+            Ok(reset.max(meta::time::<D>(connection, meta::COUNTING_SINCE, now).await?))
         })
         .await
     }

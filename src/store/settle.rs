@@ -76,6 +76,7 @@ where
             let mark = counters::add(&mut script, sums, new_quota, now).await?;
             let mut rows = counters::read(&mut script, sums).await?;
             counters::inherit(&mut script, sums, &mut rows, mark).await?;
+            counters::mend_windows(&mut script, &mut rows, now).await?;
             let history = match judge.history(&rows) {
                 Some(since) => usage::read(&mut script, since).await?,
                 None => HistoryRows::default(),
