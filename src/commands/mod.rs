@@ -1,5 +1,5 @@
-//! The commands, a file or a folder each; and what several of them share: `daemon` asks the daemon for its counters, `database` opens
-//! the database as USER, `table` draws for people.
+//! The commands, a file or a folder each; and what several of them share: `daemon` asks the daemon for its counters,
+//! `database` opens the database as USER, `table` draws for people.
 
 pub mod check;
 mod cleanup;
