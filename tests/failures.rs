@@ -119,7 +119,7 @@ mod reasons {
     #[test]
     fn refused_is_a_value_that_the_database_does_not_take_and_harms_nobody_else() {
         const POISON: &str = "poison@example.com";
-        let daemon = Setup::sqlite().setting("ACTION_ON_ERROR", IN_DOUBT).start();
+        let mut daemon = Setup::sqlite().setting("ACTION_ON_ERROR", IN_DOUBT).start();
         daemon.database().execute(&format!(
             "CREATE TRIGGER poison BEFORE INSERT ON ratelimits WHEN NEW.sender = '{POISON}'
                 BEGIN SELECT RAISE(ABORT, 'not this one'); END"
@@ -140,6 +140,7 @@ mod reasons {
         }
         assert_eq!(daemon.database().number("SELECT COUNT(*) FROM ratelimits WHERE rcpt_counter = 3"), 28);
         assert_eq!((daemon.database().rows("ratelimits"), daemon.database().rows("messages")), (28, 28 * 3));
+        daemon.await_log(&format!("{POISON}: answered with ACTION_ON_ERROR without being counted for certain"));
         let log = daemon.log();
         assert!(log.contains(&format!("{POISON}: the database refuses a value: not this one")), "{log}");
         assert!(!log.contains(BREAKER_OPENS), "{log}");
