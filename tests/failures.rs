@@ -37,7 +37,7 @@ const LEEWAY: Duration = Duration::from_millis(1800);
 const RECOVERY: Duration = Duration::from_secs(20);
 
 /// How long a start waits for its database.
-const START_PATIENCE: Duration = Duration::from_secs(1);
+const START_TIMEOUT: Duration = Duration::from_secs(1);
 
 const BREAKER_OPENS: &str = "Mail goes on; until the database is back";
 const BREAKER_CLOSES: &str = " is back after ";
@@ -255,7 +255,7 @@ mod outages {
         fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
         let file = folder.join("guard.db");
         let mut daemon = setup.on_file(&file).start_without_tables();
-        assert!(daemon.ready_after() < START_PATIENCE + LEEWAY, "mail does not wait: {:?}", daemon.ready_after());
+        assert!(daemon.ready_after() < START_TIMEOUT + LEEWAY, "mail does not wait: {:?}", daemon.ready_after());
         let mut client = daemon.connect();
         assert_eq!(ask_within(LEEWAY, &mut client, &Request::data(ALICE, 1)), ACCEPTED);
         assert_eq!(ask_within(LEEWAY, &mut client, &Request::data(ALICE, 1)), BLOCKED);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use policyd_rate_guard::config::{self, Sources, UNLIMITED};
 use policyd_rate_guard::store::counters::{Row, Sum};
-use policyd_rate_guard::store::dialect::LOCK_PATIENCE;
+use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
 use policyd_rate_guard::store::maintenance::{Chunk, Worked};
 use policyd_rate_guard::store::messages::AuditRow;
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
@@ -535,7 +535,7 @@ fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(place: &Place) 
         let id = store.settle(&[look("alice")])[0].unwrap().id;
         thread::scope(|scope| {
             scope.spawn(move || {
-                thread::sleep(LOCK_PATIENCE + Duration::from_millis(around / 2) - Duration::from_millis(7));
+                thread::sleep(LOCK_TIMEOUT + Duration::from_millis(around / 2) - Duration::from_millis(7));
                 locker.execute("COMMIT");
             });
             match store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice")]) {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use super::Endpoint;
 
 /// A unix socket's path, with its closing NUL, has to fit into `sockaddr_un`.
-const LONGEST_PATH: usize = 107;
+const MAX_PATH: usize = 107;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
@@ -24,7 +24,7 @@ pub enum AddressProblem {
     // Postfix reads `unix:name` from its queue folder; this program is not there.
     #[error("must name a unix socket by its whole path, from / on, not {0}")]
     NotWhole(String),
-    #[error("must name a unix socket by at most {LONGEST_PATH} bytes")]
+    #[error("must name a unix socket by at most {MAX_PATH} bytes")]
     TooLong,
     #[error("has a host without an address: {0}: {1}")]
     NoAddress(String, io::Error),
@@ -52,7 +52,7 @@ fn socket_path(path: &str) -> Result<PathBuf, AddressProblem> {
     if !path.starts_with('/') || path.ends_with('/') {
         return Err(AddressProblem::NotWhole(path.to_owned()));
     }
-    if path.len() > LONGEST_PATH || path.contains('\0') {
+    if path.len() > MAX_PATH || path.contains('\0') {
         return Err(AddressProblem::TooLong);
     }
     Ok(PathBuf::from(path))

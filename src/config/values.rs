@@ -14,7 +14,7 @@ use crate::protocol::reply::Action;
 pub type Parsed<T> = Result<T, String>;
 
 /// The longest secret, in bytes.
-pub const LONGEST_SECRET: usize = 1024;
+pub const MAX_SECRET: usize = 1024;
 
 /// The log socket that SYSLOG=True means.
 const DEV_LOG: &str = "/dev/log";
@@ -33,7 +33,7 @@ pub fn text(written: &str, setting: &Setting) -> Parsed<String> {
 }
 
 pub fn secret(written: &str, setting: &Setting) -> Parsed<Secret> {
-    if written.len() > LONGEST_SECRET || written.contains('\0') {
+    if written.len() > MAX_SECRET || written.contains('\0') {
         return must_be(setting);
     }
     Ok(Secret::new(written.to_owned()))

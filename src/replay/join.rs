@@ -5,7 +5,7 @@
 //! message of the same login and client of which no daemon has told.
 //!
 //! What comes late is waited for: a message is given out `GRACE` after its time, and one that is not whole after
-//! `PATIENCE`, with what is known of it. The log's time is what passes here.
+//! `TIMEOUT`, with what is known of it. The log's time is what passes here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -21,19 +21,19 @@ use super::stamp::Milliseconds;
 /// Lines of the same moment come in any order, and those of syslog are cut to the second.
 const GRACE: Milliseconds = 5_000;
 /// How long after its begin the rest of a message is waited for.
-const PATIENCE: Milliseconds = 60 * 60 * 1000;
+const TIMEOUT: Milliseconds = 60 * 60 * 1000;
 /// A second begin under the same queue id within this time is the same line, read twice.
 const TWICE: Milliseconds = 60_000;
 /// How long a first recipient, asked about before there is a queue id, waits for the rest of its message.
 const FIRST_RECIPIENT: Milliseconds = 5 * 60 * 1000;
 /// The most messages that are waited for at once; the oldest goes first.
-pub const MOST_OPEN: usize = 100_000;
+pub const MAX_OPEN: usize = 100_000;
 /// The most queue ids that are known at once.
-const MOST_IDS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(200_000);
+const MAX_IDS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(200_000);
 /// The most clients of which open messages are known.
-const MOST_CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(10_000);
+const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(10_000);
 /// The most open messages of one client that are told apart.
-const MOST_OF_CLIENT: usize = 32;
+const MAX_OF_CLIENT: usize = 32;
 
 /// What became of messages that the log does not tell all about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,9 +92,9 @@ impl Joiner {
     pub fn new(wants_size: bool) -> Joiner {
         Joiner {
             messages: BTreeMap::new(),
-            ids: LruCache::new(MOST_IDS),
-            clients: LruCache::new(MOST_CLIENTS),
-            first_recipients: LruCache::new(MOST_CLIENTS),
+            ids: LruCache::new(MAX_IDS),
+            clients: LruCache::new(MAX_CLIENTS),
+            first_recipients: LruCache::new(MAX_CLIENTS),
             latest: Milliseconds::MIN,
             lines: 0,
             ended: false,
@@ -107,7 +107,7 @@ impl Joiner {
     pub fn take(&mut self, line: Line) {
         self.lines += 1;
         // After a clock was set back, what comes is not late.
-        let set_back = self.latest.saturating_sub(line.at) >= PATIENCE;
+        let set_back = self.latest.saturating_sub(line.at) >= TIMEOUT;
         self.latest = if set_back { line.at } else { self.latest.max(line.at) };
         match line.said {
             Said::Postfix(told) => self.take_postfix(told, line.at),
@@ -128,8 +128,8 @@ impl Joiner {
             let entry = self.messages.first_entry()?;
             let (at, _) = *entry.key();
             let age = self.latest.saturating_sub(at);
-            let due = age >= PATIENCE || entry.get().whole && age >= GRACE;
-            if !due && !self.ended && self.messages.len() <= MOST_OPEN {
+            let due = age >= TIMEOUT || entry.get().whole && age >= GRACE;
+            if !due && !self.ended && self.messages.len() <= MAX_OPEN {
                 return None;
             }
             let (_, message) = self.messages.pop_first()?;
@@ -154,7 +154,7 @@ impl Joiner {
                 }
                 let message = self.new_message(&id);
                 let clients = self.clients.get_or_insert_mut(client(&login, &address), VecDeque::new);
-                if clients.len() == MOST_OF_CLIENT {
+                if clients.len() == MAX_OF_CLIENT {
                     clients.pop_front();
                 }
                 clients.push_back(id.clone());
@@ -280,7 +280,7 @@ impl Joiner {
     fn open(&mut self, id: &str, at: Milliseconds) -> Option<(&mut Message, bool)> {
         let known = self.ids.get(id)?;
         let (told, place) = (known.told, known.place?);
-        let in_time = at.saturating_sub(place.0) < PATIENCE;
+        let in_time = at.saturating_sub(place.0) < TIMEOUT;
         self.messages.get_mut(&place).filter(|_| in_time).map(|message| (message, told))
     }
 

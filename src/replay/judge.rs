@@ -35,7 +35,7 @@ use crate::store::{Failure, Store};
 use crate::system::clock;
 
 /// The most messages settled in one transaction, as the committer has it.
-const MOST_IN_BATCH: usize = 1024;
+const MAX_BATCH: usize = 1024;
 
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +145,7 @@ impl Trial {
             Known::Charged(subject) => self.charge(subject.key, request).await?,
         };
         self.asked.push((now, asked, outcome));
-        if self.asked.len() >= MOST_IN_BATCH { self.settle().await } else { Ok(()) }
+        if self.asked.len() >= MAX_BATCH { self.settle().await } else { Ok(()) }
     }
 
     /// Settles what still waits.

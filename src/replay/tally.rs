@@ -7,9 +7,9 @@ use crate::limiter::lists::Which;
 use crate::protocol::reply::{Action, Strictness};
 
 /// The most senders told apart; those beyond are one.
-pub const MOST_SENDERS: usize = 500_000;
+pub const MAX_SENDERS: usize = 500_000;
 /// The most limits told apart. There are as many as are written, and one per quota for each step.
-const MOST_LIMITS: usize = 1000;
+const MAX_LIMITS: usize = 1000;
 /// What stands for the senders, or limits, beyond these.
 const OTHERS: &str = "(others)";
 /// What stands for who is on a list and has no login.
@@ -120,7 +120,7 @@ impl Tally {
         limit: &str,
         warned: bool,
     ) {
-        let known = self.senders.contains_key(sender) || self.senders.len() < MOST_SENDERS;
+        let known = self.senders.contains_key(sender) || self.senders.len() < MAX_SENDERS;
         let sender = if known { sender } else { OTHERS };
         let strictness = action.strictness();
         let tally = match self.senders.get_mut(sender) {
@@ -151,7 +151,7 @@ impl Tally {
             tally.first = Some(Refusal { at, limit: limit.to_owned(), action: action.clone() });
         }
         let mut key = (limit.to_owned(), action.clone());
-        if self.limits.len() >= MOST_LIMITS && !self.limits.contains_key(&key) {
+        if self.limits.len() >= MAX_LIMITS && !self.limits.contains_key(&key) {
             key.0 = OTHERS.to_owned();
         }
         let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);

@@ -13,9 +13,9 @@ use crate::replay::tally::{SenderTally, Sums, Tally};
 /// How wide a table may be where there is no terminal.
 const WIDTH: usize = 132;
 /// The least for a sender, and for a limit, however narrow the terminal is.
-const LEAST: usize = 16;
+const MIN_WIDTH: usize = 16;
 /// The most limits shown in the text.
-const MOST_LIMITS: usize = 20;
+const MAX_LIMITS: usize = 20;
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -169,7 +169,7 @@ impl Report {
         let longest_limit = limits.map(|refused| refused.shown().chars().count()).max().unwrap_or(0).max("LIMIT".len());
         let longest =
             self.top.iter().map(|sender| sender.sender.chars().count()).max().unwrap_or(0).max("SENDER".len());
-        let room = width.saturating_sub(FIXED).max(2 * LEAST);
+        let room = width.saturating_sub(FIXED).max(2 * MIN_WIDTH);
         // What the one does not need is the other's.
         let name = longest.min((room / 2).max(room.saturating_sub(longest_limit)));
         let limit = room.saturating_sub(name);
@@ -206,7 +206,7 @@ impl Report {
             ("ACTION", Align::Left),
             ("LIMIT", Align::Left),
         ]);
-        for limit in self.limits.iter().take(MOST_LIMITS) {
+        for limit in self.limits.iter().take(MAX_LIMITS) {
             let name = table::shortened(&table::clean(&limit.limit), 80);
             table.row(vec![limit.messages.to_string(), limit.senders.to_string(), limit.action.clone(), name]);
         }

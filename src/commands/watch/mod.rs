@@ -30,7 +30,7 @@ use terminal::{Input, Terminal};
 /// The screen is drawn anew at least so often: it has a clock.
 const TICK: Duration = Duration::from_secs(1);
 /// How long the terminal may take to be given back once a signal came. It may hang, at the other end of a connection.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What was found out beside the drawing.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ fn signalled() -> Result<mpsc::Receiver<()>, Failed> {
         tokio::spawn(async move {
             signals.recv().await;
             let _ = sender.try_send(());
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(TIMEOUT).await;
             terminal::abandon();
             std::process::exit(Exit::IoError as i32);
         });
