@@ -388,7 +388,7 @@ fn one_of_many_claims_the_reset(place: &Place) {
         });
         assert_eq!(claims.iter().filter(|claim| **claim).count(), 1, "{claims:?}");
         runtime.block_on(store.end_reset(Some(now))).unwrap();
-        assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), Some(now));
+        assert_eq!(runtime.block_on(store.last_reset(now)).unwrap(), Some(now));
     }
     assert!(runtime.block_on(store.claim_reset(NOW, None)).unwrap(), "always");
 }
@@ -411,6 +411,7 @@ fn a_reset_that_did_not_come_to_its_end_is_done_again(place: &Place) {
     runtime.block_on(store.end_reset(Some(NOW + 1800))).unwrap();
     assert!(!runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
     runtime.block_on(store.end_reset(Some(NOW + 31_536_000))).unwrap();
+    assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), None);
     assert!(runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
 }
 
