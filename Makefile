@@ -32,9 +32,10 @@ test-fast: lint ## formatting, lints, and the tests that need no database server
 test-servers: test-dependencies ## the tests on real MariaDB and PostgreSQL servers and in a real browser
 	$(CARGO) test --locked --no-fail-fast --tests -- $(SERVERS)
 
-lint: lint-dependencies ## rustfmt, clippy and shellcheck, no warning allowed
+lint: lint-dependencies ## rustfmt, clippy, rustdoc and shellcheck, no warning allowed
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	shellcheck $$(git grep -lIE '^#!(/usr)?/bin/(env )?(ba)?sh')
 
 screenshots: test-dependencies ## the pictures of the page in docs/images, with three minutes of example mail

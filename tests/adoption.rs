@@ -322,6 +322,16 @@ fn mariadb_a_large_table_is_adopted_without_building_an_index() {
 }
 
 #[test]
+fn mariadb_migrate_makes_what_counting_needs_before_what_takes_minutes() {
+    let database = MariaDb::shared().database();
+    old_tables(&database, Release::V0_5_0, "utf8mb4_general_ci");
+    let done = Setup::on(&database).run("migrate", &["--json"]);
+    let done: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout).unwrap();
+    let slow: Vec<bool> = done.iter().map(|step| step["slow"].as_bool().unwrap()).collect();
+    assert!(slow.ends_with(&[false, true]) && slow.is_sorted(), "{done:?}");
+}
+
+#[test]
 fn mariadb_what_an_old_table_lacks_is_listed_and_mended() {
     let database = MariaDb::shared().database();
     old_tables(&database, Release::V0_7_3, "utf8mb4_general_ci");

@@ -376,6 +376,25 @@ fn mail_is_limited_from_memory_while_tables_are_locked<S: Server>(tables: &[&str
     });
 }
 
+/// Where a whole table is locked each row seems held, also that of a sender whose row was.
+fn a_locked_table_is_not_taken_for_a_row_that_was_held<S: Server>() {
+    let database = S::shared().database();
+    let daemon = setup(&database).setting("QUOTA", "3").start();
+    let mut alice = daemon.connect();
+    assert_eq!(alice.ask(&Request::data(ALICE, 1)), ACCEPTED);
+    let locker = database.session();
+    locker.execute("BEGIN");
+    locker.execute("UPDATE ratelimits SET quota_reset = 7 WHERE sender = 'alice@example.com'");
+    assert_eq!(alice.ask(&Request::data(ALICE, 1)), ACCEPTED);
+    daemon.await_log_times("(locked)", 1, DECISION_TIMEOUT);
+    locker.execute("ROLLBACK");
+    locker.execute("BEGIN");
+    locker.execute(&S::lock_tables(&["ratelimits", "messages", "networks", "meta"]));
+    let answers: Vec<String> = (0..8).map(|_| alice.ask(&Request::data(ALICE, 1))).collect();
+    assert_eq!(answers.last().map(String::as_str), Some(BLOCKED), "{answers:?}");
+    locker.execute(S::UNLOCK_TABLES);
+}
+
 fn the_audit_log_is_locked<S: Server>() {
     mail_is_limited_from_memory_while_tables_are_locked::<S>(&["messages"]);
 }
@@ -464,6 +483,7 @@ on_both_servers! {
     counted_in_memory_against_the_quota_while_the_database_is_away
     a_row_that_somebody_holds
     a_row_that_somebody_is_making
+    a_locked_table_is_not_taken_for_a_row_that_was_held
     the_audit_log_is_locked
     all_tables_are_locked
     deadlocks_are_tried_again

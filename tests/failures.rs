@@ -37,7 +37,7 @@ const LEEWAY: Duration = Duration::from_millis(1800);
 const RECOVERY: Duration = Duration::from_secs(20);
 
 /// How long a start waits for its database.
-const START_PATIENCE: Duration = Duration::from_secs(1);
+const START_TIMEOUT: Duration = Duration::from_secs(1);
 
 const BREAKER_OPENS: &str = "Mail goes on; until the database is back";
 const BREAKER_CLOSES: &str = " is back after ";
@@ -119,7 +119,7 @@ mod reasons {
     #[test]
     fn refused_is_a_value_that_the_database_does_not_take_and_harms_nobody_else() {
         const POISON: &str = "poison@example.com";
-        let daemon = Setup::sqlite().setting("ACTION_ON_ERROR", IN_DOUBT).start();
+        let mut daemon = Setup::sqlite().setting("ACTION_ON_ERROR", IN_DOUBT).start();
         daemon.database().execute(&format!(
             "CREATE TRIGGER poison BEFORE INSERT ON ratelimits WHEN NEW.sender = '{POISON}'
                 BEGIN SELECT RAISE(ABORT, 'not this one'); END"
@@ -140,6 +140,7 @@ mod reasons {
         }
         assert_eq!(daemon.database().number("SELECT COUNT(*) FROM ratelimits WHERE rcpt_counter = 3"), 28);
         assert_eq!((daemon.database().rows("ratelimits"), daemon.database().rows("messages")), (28, 28 * 3));
+        daemon.await_log(&format!("{POISON}: answered with ACTION_ON_ERROR without being counted for certain"));
         let log = daemon.log();
         assert!(log.contains(&format!("{POISON}: the database refuses a value: not this one")), "{log}");
         assert!(!log.contains(BREAKER_OPENS), "{log}");
@@ -254,7 +255,7 @@ mod outages {
         fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
         let file = folder.join("guard.db");
         let mut daemon = setup.on_file(&file).start_without_tables();
-        assert!(daemon.ready_after() < START_PATIENCE + LEEWAY, "mail does not wait: {:?}", daemon.ready_after());
+        assert!(daemon.ready_after() < START_TIMEOUT + LEEWAY, "mail does not wait: {:?}", daemon.ready_after());
         let mut client = daemon.connect();
         assert_eq!(ask_within(LEEWAY, &mut client, &Request::data(ALICE, 1)), ACCEPTED);
         assert_eq!(ask_within(LEEWAY, &mut client, &Request::data(ALICE, 1)), BLOCKED);

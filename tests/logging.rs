@@ -10,14 +10,14 @@ use policyd_rate_guard::telemetry::decision::Decision;
 use policyd_rate_guard::telemetry::limited;
 use policyd_rate_guard::telemetry::logging::{LogError, Logging};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
 fn the_log_facade_reaches_file_and_log_daemon() {
     let dir = tempfile::tempdir().unwrap();
     let (path, socket) = (dir.path().join("guard.log"), dir.path().join("dev-log"));
     let daemon = UnixDatagram::bind(&socket).unwrap();
-    daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+    daemon.set_read_timeout(Some(TIMEOUT)).unwrap();
     let config = config::Logging {
         level: LevelFilter::Info,
         file: Some(path.clone()),
@@ -58,7 +58,7 @@ fn the_log_facade_reaches_file_and_log_daemon() {
         let datagram = std::str::from_utf8(&datagram[..length]).unwrap();
         received.push(datagram.split_once("]: ").unwrap().1.to_owned());
     }
-    assert!(logging.flush(PATIENCE));
+    assert!(logging.flush(TIMEOUT));
 
     let text = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();

@@ -14,7 +14,7 @@ use support::client::{ACCEPTED, BLOCKED, Request};
 use support::daemon::{Daemon, Setup};
 
 const ALICE: &str = "alice@example.com";
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What follows the time stamp, of the lines that have `text` in them.
 fn lines_with(daemon: &Daemon, text: &str) -> Vec<String> {
@@ -150,7 +150,7 @@ mod syslog {
     fn listen(path: &Path) -> UnixDatagram {
         let socket = UnixDatagram::bind(path).unwrap();
         fs::set_permissions(path, Permissions::from_mode(0o777)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         socket
     }
 
@@ -159,7 +159,7 @@ mod syslog {
         let begun = Instant::now();
         loop {
             let mut datagram = [0; 9000];
-            assert!(begun.elapsed() < PATIENCE, "no line with {text}");
+            assert!(begun.elapsed() < TIMEOUT, "no line with {text}");
             // The end of any child process may interrupt a read that has a time-out.
             let Ok(length) = socket.recv(&mut datagram) else { continue };
             let line = String::from_utf8(datagram[..length].to_vec()).unwrap();

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use policyd_rate_guard::http::MOST_CONNECTIONS;
+use policyd_rate_guard::http::MAX_CONNECTIONS;
 use support::client::{Client, Request};
 use support::daemon::{Daemon, Setup};
 use support::http::{self, get};
@@ -179,7 +179,7 @@ fn who_asks_too_much_is_cut_off_and_mail_goes_on() {
     let answer = String::from_utf8(answer).unwrap();
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431"), "{answer}");
     // More idle connections than are served: mail is no worse for it, and neither is the next scrape once they are gone.
-    let idle: Vec<TcpStream> = (0..MOST_CONNECTIONS + 10).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let idle: Vec<TcpStream> = (0..MAX_CONNECTIONS + 10).map(|_| TcpStream::connect(address).unwrap()).collect();
     assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 1)), "DUNNO");
     drop(idle);
     assert_eq!(sum(&scrape(address), "policyd_rate_guard_decisions_total", &[]), 1);
@@ -207,7 +207,7 @@ fn viewers_who_stay_keep_no_health_check_waiting() {
 #[test]
 fn a_crowd_that_says_nothing_keeps_no_health_check_waiting() {
     let (_daemon, address) = start(Setup::sqlite());
-    let silent: Vec<TcpStream> = (0..3 * MOST_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    let silent: Vec<TcpStream> = (0..3 * MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
     let began = Instant::now();
     assert_eq!(get(address, "/healthz").status(), 200);
     // Whoever is silent for five seconds is let go in any case.

@@ -26,7 +26,7 @@ use serde_json::Value;
 use support::http::{Message, Receiver};
 use support::own_process;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The event of an envelope, which has a line of JSON for each of its parts.
 fn event(envelope: &Message) -> Value {
@@ -73,7 +73,7 @@ fn panic_as_the_daemon_would() {
     assert!(messages[0].contains("this is a bug") && messages[0].contains("[address] has no row"), "{messages:?}");
     assert!(messages[0].contains("tests/panics.rs:"), "where it happened: {messages:?}");
     assert!(messages[1].contains("bytes 1..3") || messages[1].contains("char boundary"), "{messages:?}");
-    reporter.flush(PATIENCE);
+    reporter.flush(TIMEOUT);
     let reports = sentry.received();
     assert_eq!(reports.len(), 2, "the same error once: {reports:?}");
     for report in &reports {
@@ -84,7 +84,7 @@ fn panic_as_the_daemon_would() {
         assert!(event.get("server_name").is_none() && event.get("user").is_none(), "{event}");
     }
 
-    assert!(logging.flush(PATIENCE));
+    assert!(logging.flush(TIMEOUT));
     let log = fs::read_to_string(&log).unwrap();
     let told = log.lines().filter(|line| line.contains("this is a bug, please report it")).count();
     assert_eq!(told, 3, "each one is in the log\n{log}");

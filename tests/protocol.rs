@@ -20,7 +20,7 @@ const ALICE: &str = "alice@example.com";
 /// ACTION_ON_ERROR in these tests, so that it is told from an answer to good mail.
 const IN_DOUBT: &str = "DEFER in doubt";
 /// How long a request may take once it has begun, and a reply until it is read.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn daemon() -> Daemon {
     Setup::sqlite().setting("ACTION_ON_ERROR", IN_DOUBT).start()
@@ -172,7 +172,7 @@ mod bad_input {
             client.send_raw(&[b'x'; 64 * 1024]);
             assert!(client.is_silent_for(Duration::from_millis(20)), "64 KiB are within the bound");
             client.send_raw(b"x");
-            assert!(client.is_closed_within(PATIENCE / 2));
+            assert!(client.is_closed_within(TIMEOUT / 2));
         }
     }
 
@@ -186,7 +186,7 @@ mod bad_input {
     fn endless_request(daemon: &Daemon) {
         let mut client = daemon.connect();
         client.send_raw(&b"helo_name=x\n".repeat(64 * 1024 / 12 + 1));
-        assert!(client.is_closed_within(PATIENCE / 2));
+        assert!(client.is_closed_within(TIMEOUT / 2));
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod bad_input {
             let mut client = daemon.connect();
             client.send_raw(part);
             client.finish_sending();
-            assert!(client.is_closed_within(PATIENCE / 2));
+            assert!(client.is_closed_within(TIMEOUT / 2));
         }
     }
 
@@ -313,8 +313,8 @@ mod bad_input {
         assert_eq!(idle.ask(&Request::data(ALICE, 1)), ACCEPTED);
         silent.send_raw(b"request=smtpd_access_policy\nproto");
         let begun = Instant::now();
-        assert!(silent.is_closed_within(PATIENCE * 2));
-        assert!(begun.elapsed() >= PATIENCE - Duration::from_millis(100), "{:?}", begun.elapsed());
+        assert!(silent.is_closed_within(TIMEOUT * 2));
+        assert!(begun.elapsed() >= TIMEOUT - Duration::from_millis(100), "{:?}", begun.elapsed());
         daemon.await_log("begun and not ended");
         for client in [&mut idle, &mut fresh] {
             assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED, "an idle connection is never closed");
@@ -325,7 +325,7 @@ mod bad_input {
     fn a_client_that_sends_and_never_reads_is_let_go() {
         let daemon = daemon();
         let mut client = daemon.connect();
-        client.set_limit(PATIENCE * 3);
+        client.set_limit(TIMEOUT * 3);
         let requests = b"\n".repeat(1000);
         let error = loop {
             if let Err(error) = client.try_send_raw(&requests) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use policyd_rate_guard::commands::watch::screen::draw::{View, draw};
-use policyd_rate_guard::commands::watch::screen::figures::{Asked, Contact, Figures, Own, Told};
+use policyd_rate_guard::commands::watch::screen::figures::{Contact, Counters, Figures, OneSender, Own};
 use policyd_rate_guard::commands::watch::screen::look::Look;
 use policyd_rate_guard::commands::watch::screen::state::{Key, Seen, State};
 use policyd_rate_guard::config::{self, Sources};
@@ -153,7 +153,7 @@ fn figures() -> Figures {
         daemon: Own::Asked {
             address: "127.0.0.1:9464".to_owned(),
             contact: Contact::Up(Duration::ZERO),
-            told: Some(Box::new(Told { daemon, rate, actions })),
+            told: Some(Box::new(Counters { daemon, rate, actions })),
         },
         ..Figures::default()
     };
@@ -257,7 +257,7 @@ fn after(figures: &Figures, keys: &str) -> State {
 }
 
 fn opened() -> (Figures, State) {
-    let asked = Asked { name: "alice@example.com".to_owned(), about: Some(about()) };
+    let asked = OneSender { name: "alice@example.com".to_owned(), about: Some(about()) };
     let figures = Figures { about: Some(asked), ..figures() };
     let state = after(&figures, "/alice\n\n");
     assert_eq!(state.opened(), Some("alice@example.com"));

@@ -165,6 +165,7 @@ mod run {
         // On a host whose clock was a day ahead.
         daemon.database().execute("UPDATE ratelimits SET window_from = window_from + 86400");
         assert_eq!(accepted(&mut client, ALICE, 1), 0, "what was let through counts");
+        assert_eq!(daemon.database().select(&["window_from"], "FROM ratelimits"), [["0"]], "and will tomorrow");
         told(daemon.setup(), &["reset", ALICE]);
         assert_eq!(accepted(&mut client, ALICE, 4), 3);
         let (status, _, stderr) = sender(daemon.setup(), &["reset", "nobody@example.com"]);

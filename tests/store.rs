@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use policyd_rate_guard::config::{self, Sources, UNLIMITED};
 use policyd_rate_guard::store::counters::{Row, Sum};
-use policyd_rate_guard::store::dialect::LOCK_PATIENCE;
+use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
 use policyd_rate_guard::store::maintenance::{Chunk, Worked};
 use policyd_rate_guard::store::messages::AuditRow;
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
@@ -388,7 +388,7 @@ fn one_of_many_claims_the_reset(place: &Place) {
         });
         assert_eq!(claims.iter().filter(|claim| **claim).count(), 1, "{claims:?}");
         runtime.block_on(store.end_reset(Some(now))).unwrap();
-        assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), Some(now));
+        assert_eq!(runtime.block_on(store.last_reset(now)).unwrap(), Some(now));
     }
     assert!(runtime.block_on(store.claim_reset(NOW, None)).unwrap(), "always");
 }
@@ -411,6 +411,7 @@ fn a_reset_that_did_not_come_to_its_end_is_done_again(place: &Place) {
     runtime.block_on(store.end_reset(Some(NOW + 1800))).unwrap();
     assert!(!runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
     runtime.block_on(store.end_reset(Some(NOW + 31_536_000))).unwrap();
+    assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), None);
     assert!(runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
 }
 
@@ -535,7 +536,7 @@ fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(place: &Place) 
         let id = store.settle(&[look("alice")])[0].unwrap().id;
         thread::scope(|scope| {
             scope.spawn(move || {
-                thread::sleep(LOCK_PATIENCE + Duration::from_millis(around / 2) - Duration::from_millis(7));
+                thread::sleep(LOCK_TIMEOUT + Duration::from_millis(around / 2) - Duration::from_millis(7));
                 locker.execute("COMMIT");
             });
             match store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice")]) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use policyd_rate_guard::system::systemd::{self, ServiceManager};
 use support::own_process;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[test]
 fn every_state_is_told() {
@@ -22,8 +22,8 @@ fn every_state_is_told() {
         manager.status("64 connections");
         manager.reloading();
         manager.keep_alive();
-        manager.stopping(PATIENCE);
-        manager.flush(PATIENCE);
+        manager.stopping(TIMEOUT);
+        manager.flush(TIMEOUT);
         return;
     };
     let folder = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ fn a_manager_that_does_not_read_holds_nobody_up_and_later_hears_what_is_told_onc
             manager.keep_alive();
         }
         manager.ready("ready");
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut buffer = [0; 1024];
         let mut hear = || socket.recv(&mut buffer).map(|length| buffer[..length].to_vec()).unwrap();
         while hear() != b"READY=1\nSTATUS=ready\n" {}
@@ -83,8 +83,8 @@ fn without_systemd_nothing_happens() {
         manager.ready("ready");
         manager.reloading();
         manager.keep_alive();
-        manager.stopping(PATIENCE);
-        manager.flush(PATIENCE);
+        manager.stopping(TIMEOUT);
+        manager.flush(TIMEOUT);
         assert_eq!(systemd::watchdog_interval(), None);
         assert!(!systemd::under_systemd_journal());
         return;

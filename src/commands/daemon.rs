@@ -9,11 +9,11 @@ use crate::config::Endpoint;
 use crate::status::daemon::Daemon;
 
 /// For one answer, from connecting on.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// The most bytes of an answer: the daemon's is a tenth of that.
-const MOST: u64 = 256 * 1024;
+const MAX_ANSWER: u64 = 256 * 1024;
 /// The most bytes of an answer's head.
-const MOST_HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 
 /// Where the daemon is asked: as near as it listens.
 pub fn address(listens: &Endpoint) -> Endpoint {
@@ -30,10 +30,10 @@ pub fn address(listens: &Endpoint) -> Endpoint {
 /// With which to ask. No proxy of the environment's: this stays on the host.
 pub fn agent() -> Agent {
     Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
+        .timeout_global(Some(TIMEOUT))
         .max_redirects(0)
         .http_status_as_error(false)
-        .max_response_header_size(MOST_HEAD)
+        .max_response_header_size(MAX_HEAD)
         .proxy(None)
         .build()
         .new_agent()
@@ -48,13 +48,13 @@ pub fn read(agent: &Agent, address: &Endpoint) -> Result<Daemon, String> {
     if response.status() != 200 {
         return Err(format!("what answers there says {}", response.status().as_u16()));
     }
-    let text = response.body_mut().with_config().limit(MOST).read_to_string().map_err(|error| why(&error))?;
+    let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(|error| why(&error))?;
     Daemon::read(&text).ok_or_else(|| "what answers there is not this daemon".to_owned())
 }
 
 fn why(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::Timeout(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        ureq::Error::Timeout(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         ureq::Error::Io(error) => error.to_string(),
         ureq::Error::ConnectionFailed => "connection refused".to_owned(),
         other => other.to_string(),

@@ -29,7 +29,7 @@ use crate::system::privileges;
 use crate::telemetry::metrics::DATABASE_AWAY;
 
 /// For one socket, and for the database.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Where units of PolicydRateGuard shadow ours of the same names.
 const SHADOWING_UNITS: [&str; 3] = [
     "/etc/systemd/system/policyd-rate-guard.service",
@@ -164,7 +164,7 @@ fn is_there(path: &Path) -> bool {
 /// A test request, which is not counted. `own` is where the daemon listens.
 fn one_socket(socket: &ListenAddress, own: &[ListenAddress], findings: &mut Vec<Finding>) {
     let name = socket.to_string();
-    let Err(error) = query::ask(socket, &query::test_request(), PATIENCE) else { return };
+    let Err(error) = query::ask(socket, &query::test_request(), TIMEOUT) else { return };
     let (id, mend) = match error.kind() {
         io::ErrorKind::PermissionDenied => (
             "no-permission",
@@ -235,7 +235,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
         let reset = if needed.is_empty() { store.last_reset(clock::now()).await? } else { None };
         Ok::<_, MigrateError>((needed, slow, reset))
     };
-    let looked = tokio::time::timeout(PATIENCE, looked).await;
+    let looked = tokio::time::timeout(TIMEOUT, looked).await;
     store.abandon();
     let why = match looked {
         Ok(Ok((needed, slow, reset))) => {
@@ -244,7 +244,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
             return true;
         }
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
     };
     findings.push(unreachable(&place, &why));
     false

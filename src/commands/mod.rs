@@ -1,4 +1,5 @@
-//! The commands, one file each.
+//! The commands, a file or a folder each; and what several of them share: `daemon` asks the daemon for its counters,
+//! `database` opens the database as USER, `table` draws for people.
 
 pub mod check;
 mod cleanup;
@@ -22,10 +23,11 @@ use std::io::{self, Write};
 use crate::cli::{Cli, Command, Import};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::system::privileges;
 
 /// Runs the command of this command line.
 pub fn run(cli: Cli) -> Result<Exit, Failed> {
-    let sources = Sources::from_process(cli.config);
+    let sources = Sources::from_process(cli.config, privileges::is_root());
     match cli.command {
         Command::Serve => serve::run(sources),
         Command::Cleanup(options) => cleanup::run(&sources, &options),

@@ -1,7 +1,7 @@
 //! `query`: asks the running daemon as Postfix would.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,15 +64,11 @@ fn address(sources: &Sources, options: &cli::Query) -> Result<ListenAddress, Fai
     }
 }
 
-/// An address as `--socket` and main.cf write it.
+/// An address as `--socket` and main.cf write it; of a host name's addresses the first.
 pub fn named(written: &str) -> Result<ListenAddress, Failed> {
-    let path = written.strip_prefix("unix:").unwrap_or(written);
-    if path.starts_with('/') {
-        return Ok(ListenAddress::Unix(path.into()));
-    }
-    let tcp = written.strip_prefix("inet:").unwrap_or(written).replacen(',', ":", 1);
-    let found = tcp.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
-    found.map(ListenAddress::Tcp).ok_or_else(|| {
+    // A plain host:port can only mean one thing.
+    let read = ListenAddress::parse(written).or_else(|_| ListenAddress::parse(&format!("inet:{written}")));
+    read.ok().and_then(|addresses| addresses.into_iter().next()).ok_or_else(|| {
         Failed::new(
             Exit::Usage,
             format_args!("--socket {written}: write 127.0.0.1,10033, inet:host:port or unix:/path"),

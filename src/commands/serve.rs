@@ -32,17 +32,17 @@ use crate::telemetry::metrics::Metrics;
 /// Descriptors kept for the database, the logs and the sockets themselves.
 const SPARE_DESCRIPTORS: u64 = 64;
 /// The most connections served at once, however many descriptors there are.
-const MOST_CONNECTIONS: u64 = 65_536;
+const MAX_CONNECTIONS: u64 = 65_536;
 /// Beyond DECISION_TIMEOUT, what a stopping daemon gives its connections and the last commit.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a stopping daemon goes on telling people.
-const NOTIFY_PATIENCE: Duration = Duration::from_secs(2);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the start waits for METRICS_LISTEN to be open, which may have a name that nobody finds.
-const PAGE_PATIENCE: Duration = Duration::from_secs(1);
+const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the service manager may take for what it is told last.
-const MANAGER_PATIENCE: Duration = Duration::from_millis(200);
+const MANAGER_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the log may take for its last lines.
-const FLUSH_PATIENCE: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is left of a stop when its connections are drained, at the most: the last commit, people, the manager, Sentry, the log.
 const LAST_STEPS: Duration = Duration::from_secs(10);
 /// Between two updates of what `systemctl status` shows.
@@ -73,8 +73,8 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         .enable_all()
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
-    let page = config.status.listen.as_ref().map_or(0, |_| http::MOST_CONNECTIONS as u64);
-    let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MOST_CONNECTIONS);
+    let page = config.status.listen.as_ref().map_or(0, |_| http::MAX_CONNECTIONS as u64);
+    let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MAX_CONNECTIONS);
     // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
     let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
     let served = runtime.block_on(serve(&sources, config, bound, held, &logging, &manager, connections));
@@ -85,13 +85,13 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         Err(failed) => log::error!("{}", failed.message),
         Ok(_) => {}
     }
-    manager.flush(MANAGER_PATIENCE);
+    manager.flush(MANAGER_TIMEOUT);
     limited::report_all();
     log::info!("stopped");
     if let Some(reporter) = reporter {
-        reporter.flush(FLUSH_PATIENCE);
+        reporter.flush(FLUSH_TIMEOUT);
     }
-    logging.flush(FLUSH_PATIENCE);
+    logging.flush(FLUSH_TIMEOUT);
     served
 }
 
@@ -130,7 +130,7 @@ async fn serve(
     let network = Network::new(answerer.clone(), connections);
     if let Some(listen) = &config.status.listen {
         let tried = show_status(listen, &config, &answerer, network.ending.stop.clone(), terms_now, token_now)?;
-        let _ = tokio::time::timeout(PAGE_PATIENCE, tried).await;
+        let _ = tokio::time::timeout(PAGE_TIMEOUT, tried).await;
     }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
     let mut paths = Vec::new();
@@ -149,17 +149,17 @@ async fn serve(
     let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
 
-    let patience = running.config.answers.decision_timeout + DRAIN_PATIENCE;
-    manager.stopping(patience + LAST_STEPS);
+    let timeout = running.config.answers.decision_timeout + DRAIN_TIMEOUT;
+    manager.stopping(timeout + LAST_STEPS);
     for path in &paths {
         if let Err(error) = path.remove() {
             log::debug!("{}: not removed: {error}", path.path().display());
         }
     }
-    let deadline = tokio::time::Instant::now() + patience;
+    let deadline = tokio::time::Instant::now() + timeout;
     let cut = network.drain(tokio::time::sleep_until(deadline)).await;
     if cut > 0 {
-        log::warn!("{cut} connections did not end within {patience:?} and were cut off");
+        log::warn!("{cut} connections did not end within {timeout:?} and were cut off");
     }
     log::info!("{}", answerer.metrics);
     if let Some(failed) = ended {
@@ -167,14 +167,14 @@ async fn serve(
     }
     // The last sender of the queue goes with the answerer; the committer then settles what is left, and ends.
     drop(answerer);
-    let settled = match tokio::time::timeout_at(deadline + DRAIN_PATIENCE, &mut committing).await {
+    let settled = match tokio::time::timeout_at(deadline + DRAIN_TIMEOUT, &mut committing).await {
         Ok(ended) => committer_ended(ended).map_or(Ok(Exit::Ok), Err),
         Err(_) => {
             log::warn!("the last transaction did not end in time");
             Ok(Exit::Ok)
         }
     };
-    notifications.drain(NOTIFY_PATIENCE).await;
+    notifications.drain(NOTIFY_TIMEOUT).await;
     settled
 }
 

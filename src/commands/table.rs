@@ -1,12 +1,9 @@
-//! Tables, bars and times for people. On a terminal as wide as it is; anywhere else plain text.
+//! Tables and bars for people. On a terminal as wide as it is; anywhere else plain text.
 
 use std::io::IsTerminal;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use terminal_size::Width;
 
-pub use crate::status::about::utc;
 use crate::telemetry::escape::is_unprintable;
 
 /// Between two columns.
@@ -141,12 +138,6 @@ pub fn sparkline(values: &[u64], screen: Screen) -> String {
             (value, false) => char::from_digit(u32::try_from(level(value, 9)).unwrap_or(9), 10).unwrap_or('9'),
         })
         .collect()
-}
-
-/// A time in seconds since 1970, in the server's zone.
-pub fn local_time(at: i64, zone: &TimeZone) -> String {
-    let local = Timestamp::from_second(at).map(|at| at.to_zoned(zone.clone()));
-    local.map_or_else(|_| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M").to_string())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::limiter::duration;
 use crate::limiter::limit::Measure;
+use crate::limiter::moment;
 use crate::store::report::{By, Part, Top, Totals};
 use crate::system::clock;
 
@@ -71,7 +72,7 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
     let totals = shown.totals;
     let mut text = format!(
         "Since {} ({}): {} recipients in {} messages of {} senders let through\n",
-        table::local_time(shown.since, &zone),
+        moment::local(shown.since, &zone),
         duration::show(options.since),
         totals.recipients,
         totals.messages,
@@ -235,7 +236,7 @@ impl Report {
         };
         let Totals { senders, messages, recipients } = shown.totals;
         Report {
-            since: table::utc(shown.since),
+            since: moment::utc(shown.since),
             senders,
             messages,
             recipients,

@@ -14,14 +14,14 @@ use crate::system::clock;
 /// Between two attempts to reach the database.
 pub const PAUSE: Duration = Duration::from_millis(500);
 /// Before the first attempt, at the most: see [`Return`].
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long the database must have settled charges until what was counted without it is forgotten.
 const PROVEN_AFTER: Duration = Duration::from_secs(60);
 /// For one attempt: connect, look at the tables, write.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For filling in the history of an adopted database.
-const FILL_PATIENCE: Duration = Duration::from_secs(10);
+const FILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A database that came back, and what it has done since. One that takes the attempt's small write and then no transaction
 /// (a full table, a right that is missing, a locked table) would come and go twice a second.
@@ -42,7 +42,7 @@ impl Return {
 
     /// How long to wait before the next attempt, now that it is away again.
     pub fn next_pause(&self) -> Duration {
-        if self.settled { PAUSE } else { (self.pause * 2).min(LONGEST_PAUSE) }
+        if self.settled { PAUSE } else { (self.pause * 2).min(MAX_PAUSE) }
     }
 }
 
@@ -101,13 +101,13 @@ async fn get_back(mut store: Store, mut told: String, window: Duration, mut paus
     loop {
         tokio::time::sleep(pause).await;
         pause = PAUSE;
-        let error = match tokio::time::timeout(PATIENCE, try_once(&mut store)).await {
+        let error = match tokio::time::timeout(TIMEOUT, try_once(&mut store)).await {
             Ok(Ok(())) => {
                 fill_usage(&mut store, window).await;
                 return store;
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         };
         store.abandon();
         // Once per reason: an outage of hours is not worth a line per second.
@@ -134,8 +134,7 @@ pub async fn fill_usage(store: &mut Store, window: Duration) {
     let later = "`policyd-rate-guard migrate` fills the history of sliding windows from the messages; until then it begins \
                  with this start";
     let now = clock::now();
-    match tokio::time::timeout(FILL_PATIENCE, store.fill_usage(retention::filled_since(now, window), now, false)).await
-    {
+    match tokio::time::timeout(FILL_TIMEOUT, store.fill_usage(retention::filled_since(now, window), now, false)).await {
         Ok(Ok(Filled::Now(minutes))) => {
             log::info!("{}: history of {minutes} minutes of senders filled in", store.place())
         }
@@ -144,7 +143,7 @@ pub async fn fill_usage(store: &mut Store, window: Duration) {
         Ok(Err(error)) => log::warn!("{}: {error}: {later}", store.place()),
         Err(_) => {
             store.abandon();
-            log::warn!("{}: no end within {} s: {later}", store.place(), FILL_PATIENCE.as_secs());
+            log::warn!("{}: no end within {} s: {later}", store.place(), FILL_TIMEOUT.as_secs());
         }
     }
 }
@@ -167,10 +166,10 @@ mod tests {
         let mut pause = PAUSE;
         for _ in 0..10 {
             let longer = back(pause).next_pause();
-            assert!(longer > pause || longer == LONGEST_PAUSE);
+            assert!(longer > pause || longer == MAX_PAUSE);
             pause = longer;
         }
-        assert_eq!(pause, LONGEST_PAUSE);
+        assert_eq!(pause, MAX_PAUSE);
         let mut settling = back(pause);
         assert!(!settling.settles(), "not proven yet");
         assert_eq!(settling.next_pause(), PAUSE);

@@ -29,17 +29,17 @@ use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::Metrics;
 
 /// The most charges settled in one transaction.
-const MOST_IN_BATCH: usize = 1024;
+const MAX_BATCH: usize = 1024;
 /// What must be left of a request's time when a transaction is given up, so that the answer still comes in time.
 const MARGIN: Duration = Duration::from_millis(100);
 /// How long `serve` waits for the database at its start before it answers without it.
-const START_PATIENCE: Duration = Duration::from_secs(1);
+const START_TIMEOUT: Duration = Duration::from_secs(1);
 /// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
-const UNSEEN_LOCK_PATIENCE: Duration = Duration::from_millis(300);
+const UNSEEN_LOCK_TIMEOUT: Duration = Duration::from_millis(300);
 /// The least time a transaction gets.
-const LATE: Duration = Duration::from_millis(500);
+const MIN_TRANSACTION_TIME: Duration = Duration::from_millis(500);
 /// The most time a transaction gets, however patient Postfix is: a database that takes longer is away.
-const MOST_PATIENT: Duration = Duration::from_secs(10);
+const MAX_TRANSACTION_TIME: Duration = Duration::from_secs(10);
 /// How often a part is tried at once when the database asks for it. What fails every time is split, until the sender whose row
 /// cannot be written in peace is found.
 const TRIES_AT_ONCE: u32 = 3;
@@ -117,7 +117,7 @@ impl Committer {
         let mut store = Store::new(&settings);
         let place = store.place();
         let window = longest_window(&terms);
-        let database = match tokio::time::timeout(START_PATIENCE, breaker::try_once(&mut store)).await {
+        let database = match tokio::time::timeout(START_TIMEOUT, breaker::try_once(&mut store)).await {
             Ok(Ok(())) => {
                 breaker::fill_usage(&mut store, window).await;
                 log::info!("counting in {place}");
@@ -127,7 +127,7 @@ impl Committer {
             failed => {
                 let reason = match failed {
                     Ok(Err(error)) => error.to_string(),
-                    _ => format!("no answer within {} s", START_PATIENCE.as_secs()),
+                    _ => format!("no answer within {} s", START_TIMEOUT.as_secs()),
                 };
                 DatabaseState::Away(open_breaker(&settings, &reason, window, breaker::PAUSE))
             }
@@ -161,7 +161,7 @@ impl Committer {
     /// # Errors
     /// See [`CommitterError`]; the daemon cannot go on without its committer.
     pub async fn run(mut self) -> Result<(), CommitterError> {
-        let mut batch = Vec::with_capacity(MOST_IN_BATCH);
+        let mut batch = Vec::with_capacity(MAX_BATCH);
         let beat_every = self.heartbeat.as_ref().map_or(Duration::from_secs(3600), |heartbeat| heartbeat.interval);
         let mut beat = tokio::time::interval(beat_every);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -190,7 +190,7 @@ impl Committer {
                     self.close_breaker(back.map_err(CommitterError::Probe)?);
                     continue;
                 }
-                taken = self.waiting.recv_many(&mut batch, MOST_IN_BATCH) => {
+                taken = self.waiting.recv_many(&mut batch, MAX_BATCH) => {
                     if taken == 0 && !parked {
                         break;
                     }
@@ -217,7 +217,7 @@ impl Committer {
             return;
         }
         let now = clock::now();
-        match tokio::time::timeout(LATE, store.last_reset(now)).await {
+        match tokio::time::timeout(MIN_TRANSACTION_TIME, store.last_reset(now)).await {
             Ok(Ok(Some(reset))) if now - reset > day::RESET_OVERDUE => log::warn!(
                 "the counters were last reset {} hours ago, and QUOTA_WINDOW=reset: is policyd-rate-guard-cleanup.timer enabled?",
                 (now - reset) / 3600
@@ -301,7 +301,9 @@ impl Committer {
 
     /// The most time that the database gets for one answer: the service manager must not take patience for an end.
     fn longest(&self) -> Duration {
-        self.heartbeat.as_ref().map_or(MOST_PATIENT, |heartbeat| MOST_PATIENT.min(heartbeat.interval / 2))
+        self.heartbeat
+            .as_ref()
+            .map_or(MAX_TRANSACTION_TIME, |heartbeat| MAX_TRANSACTION_TIME.min(heartbeat.interval / 2))
     }
 
     /// Leaves out the charges of senders whose rows are held by somebody else; those that have waited long enough fail open.
@@ -399,7 +401,7 @@ impl Committer {
             parts.push_front(part);
         } else if alone {
             // The lock is gone, or it is one that cannot be seen. Others must not wait for it again and again.
-            let young = |due: &Due| due.charge.arrived.elapsed() < UNSEEN_LOCK_PATIENCE;
+            let young = |due: &Due| due.charge.arrived.elapsed() < UNSEEN_LOCK_TIMEOUT;
             let (young, old): (Vec<_>, Vec<_>) = part.into_iter().partition(young);
             self.parked.extend(young.into_iter().map(|due| due.charge));
             if !old.is_empty() {
@@ -515,12 +517,12 @@ fn is_in_time(due: &Due) -> bool {
     due.charge.deadline > Instant::now() + MARGIN
 }
 
-/// How long a database may take for charges with these deadlines. Charges that are late already still get [`LATE`]: they are
+/// How long a database may take for charges with these deadlines. Charges that are late already still get [`MIN_TRANSACTION_TIME`]: they are
 /// answered, but they must be counted.
 fn time_left(deadlines: impl Iterator<Item = Instant>) -> Duration {
     let now = Instant::now();
     let urgent = deadlines.min().unwrap_or(now);
-    urgent.saturating_duration_since(now).saturating_sub(MARGIN).max(LATE)
+    urgent.saturating_duration_since(now).saturating_sub(MARGIN).max(MIN_TRANSACTION_TIME)
 }
 
 fn split_into(parts: &mut VecDeque<Vec<Due>>, mut part: Vec<Due>) {

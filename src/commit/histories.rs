@@ -18,7 +18,7 @@ use crate::store::counters::{COUNTER_MAX, Row};
 use crate::store::usage::HistoryRows;
 
 /// The most minutes and networks held, over all senders: about 20 MB.
-const MOST_ENTRIES: usize = 400_000;
+const MAX_ENTRIES: usize = 400_000;
 /// How long a history is trusted, in seconds: a hand that changed `usage` itself is noticed by then.
 const TRUSTED_FOR: i64 = 600;
 
@@ -151,7 +151,7 @@ impl Histories {
         if let Some(old) = self.kept.put(id, kept) {
             self.entries -= old.cost();
         }
-        while self.entries > MOST_ENTRIES {
+        while self.entries > MAX_ENTRIES {
             let Some((_, oldest)) = self.kept.pop_lru() else { break };
             self.entries -= oldest.cost();
         }
@@ -242,11 +242,11 @@ mod tests {
     fn memory_is_bounded() {
         let mut histories = Histories::default();
         let version = Version::before(&row(1, 1, 0), 0, 0).unwrap();
-        for id in 0..MOST_ENTRIES as i64 {
+        for id in 0..MAX_ENTRIES as i64 {
             histories.keep(id, kept(version, 0, History::default()));
         }
-        assert!(histories.entries <= MOST_ENTRIES);
+        assert!(histories.entries <= MAX_ENTRIES);
         assert!(histories.take(0, Some(version), needed(HOUR), 0).1.is_none(), "the oldest are gone");
-        assert!(histories.take(MOST_ENTRIES as i64 - 1, Some(version), needed(HOUR), 0).1.is_some());
+        assert!(histories.take(MAX_ENTRIES as i64 - 1, Some(version), needed(HOUR), 0).1.is_some());
     }
 }

@@ -17,7 +17,7 @@ pub mod standin;
 use std::sync::Arc;
 
 use crate::limiter::decide::Ruling;
-use crate::protocol::reply::Action;
+use crate::protocol::reply::{Action, Strictness};
 
 /// The answer to a charge. Its ruling is shared: the connection shows it, and [`repeats`] keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,11 +50,11 @@ impl Verdict {
         }
     }
 
-    /// Whether the mail goes on with it. What was not ruled in time is taken to, as it does with ACTION_ON_ERROR=DUNNO.
+    /// Whether the mail goes on with it.
     pub fn lets_through(&self) -> bool {
         match self {
             Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => ruling.let_through,
-            Verdict::FailOpen(..) => true,
+            Verdict::FailOpen(_, action) => action.strictness() <= Strictness::Hold,
         }
     }
 }

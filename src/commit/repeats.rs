@@ -14,12 +14,12 @@ use crate::protocol::request::{Request, Stage};
 
 /// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
 pub const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// The most messages remembered; the oldest are forgotten first. About 50 MB if ever full, and what [`MOST_TOLD`] allows.
-pub const MOST: usize = 100_000;
+/// The most messages remembered; the oldest are forgotten first. About 50 MB if ever full, and what `MAX_TOLD` allows.
+pub const MAX_MESSAGES: usize = 100_000;
 /// The most recipients of one message that are told apart. Later ones count each time they are asked about.
-const MOST_RECIPIENTS: usize = 1000;
+const MAX_RECIPIENTS: usize = 1000;
 /// The most recipients that are told apart of all messages together; with more, the oldest messages are forgotten. 20 MB.
-const MOST_TOLD: usize = 500_000;
+const MAX_TOLD: usize = 500_000;
 
 /// What is known about one message.
 #[derive(Debug, Default)]
@@ -172,7 +172,8 @@ impl Repeats {
 
     fn forget(&mut self, now: Duration) {
         while let Some(&(at, key)) = self.order.front() {
-            let full = self.messages.len() >= MOST || self.order.len() >= 2 * MOST || self.told >= MOST_TOLD;
+            let full =
+                self.messages.len() >= MAX_MESSAGES || self.order.len() >= 2 * MAX_MESSAGES || self.told >= MAX_TOLD;
             if !full && now.saturating_sub(at) <= KEPT_FOR {
                 break;
             }
@@ -233,7 +234,7 @@ impl AtRcpt {
         }
         if let Some(passed) = self.told.get_mut(&hash) {
             *passed |= passes;
-        } else if before < MOST_RECIPIENTS {
+        } else if before < MAX_RECIPIENTS {
             self.told.insert(hash, passes);
         } else {
             self.untold = self.untold.saturating_add(1);
@@ -246,9 +247,10 @@ impl AtRcpt {
 mod tests {
     use std::sync::Arc;
 
+    use super::super::FailOpen;
     use super::*;
     use crate::limiter::decide::{Reason, Ruling};
-    use crate::protocol::reply::{Action, Severity};
+    use crate::protocol::reply::{Action, Strictness};
     use crate::protocol::request::{Event, Parser};
 
     fn request(stage: &str, recipient: &str, count: u32, instance: &str) -> Request {
@@ -266,7 +268,7 @@ mod tests {
 
     fn ruling(text: &str) -> Ruling {
         let action = Action::parse(text).unwrap();
-        let let_through = action.severity() <= Severity::Hold;
+        let let_through = action.strictness() <= Strictness::Hold;
         Ruling {
             action,
             blocked: !let_through,
@@ -340,6 +342,21 @@ mod tests {
     }
 
     #[test]
+    fn what_was_answered_in_doubt_went_through_or_not_as_it_was_answered() {
+        for (answer, outstanding) in [("DUNNO", 1), ("HOLD", 1), ("DEFER try again", 1000)] {
+            let mut repeats = Repeats::default();
+            let asked = repeats.asked("alice", &request("DATA", "", 999, "i"));
+            let in_doubt = Verdict::FailOpen(FailOpen::CommitUnknown, Action::parse(answer).unwrap());
+            repeats.remember(&asked, &in_doubt, Duration::ZERO);
+            assert_eq!(repeats.news(&asked), News::Nothing(in_doubt), "it may have been counted");
+            let News::Some(new) = repeats.news(&repeats.asked("alice", &request("DATA", "", 1000, "i"))) else {
+                panic!("a recipient is new");
+            };
+            assert_eq!((new.increase.recipients, new.outstanding.recipients), (1, outstanding), "{answer}");
+        }
+    }
+
+    #[test]
     fn who_is_refused_at_rcpt_is_no_recipient() {
         let mut repeats = Repeats::default();
         let rcpt = |name| request("RCPT", name, 0, "i");
@@ -402,25 +419,25 @@ mod tests {
     #[test]
     fn memory_is_bounded() {
         let mut repeats = Repeats::default();
-        for number in 0..MOST + 50 {
+        for number in 0..MAX_MESSAGES + 50 {
             charge(&mut repeats, "alice", &request("DATA", "", 1, &number.to_string()), 0);
         }
-        assert_eq!(repeats.len(), MOST);
-        for number in 0..1100 * MOST_RECIPIENTS {
-            let message = (number / MOST_RECIPIENTS).to_string();
+        assert_eq!(repeats.len(), MAX_MESSAGES);
+        for number in 0..1100 * MAX_RECIPIENTS {
+            let message = (number / MAX_RECIPIENTS).to_string();
             charge(&mut repeats, "bob", &request("RCPT", &format!("{number}@x"), 0, &message), 0);
         }
         let told = |message: &Message| message.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
         assert_eq!(repeats.told, repeats.messages.values().map(told).sum::<usize>());
-        assert!(repeats.told <= MOST_TOLD, "{}", repeats.told);
-        for number in 0..MOST_RECIPIENTS + 50 {
+        assert!(repeats.told <= MAX_TOLD, "{}", repeats.told);
+        for number in 0..MAX_RECIPIENTS + 50 {
             charge(&mut repeats, "alice", &request("RCPT", &format!("{number}@x"), 0, "long"), 0);
         }
         let asked = repeats.asked("alice", &request("RCPT", "0@x", 0, "long"));
         let message = &repeats.messages[&asked.key.unwrap()];
         assert_eq!(
             (message.at_rcpt.as_ref().unwrap().told.len(), message.asked.recipients),
-            (MOST_RECIPIENTS, MOST_RECIPIENTS as u32 + 50)
+            (MAX_RECIPIENTS, MAX_RECIPIENTS as u32 + 50)
         );
     }
 }

@@ -12,7 +12,7 @@ use crate::limiter::duration::seconds;
 use crate::limiter::history::History;
 
 /// The most senders counted. Beyond it, new ones are let through: by then it is no phished account but a full mail server.
-pub const MOST_SENDERS: usize = 100_000;
+pub const MAX_SENDERS: usize = 100_000;
 
 /// The counters of one outage, or of several close together.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl StandIn {
         if !dry_run {
             if let Some(standing) = self.senders.get_mut(sender) {
                 *standing = looked;
-            } else if self.senders.len() < MOST_SENDERS {
+            } else if self.senders.len() < MAX_SENDERS {
                 self.senders.insert(sender.to_owned(), looked);
             }
         }
@@ -99,10 +99,10 @@ mod tests {
         assert!(!blocked("alice", true));
         assert_eq!([(); 4].map(|()| blocked("alice", false)), [false, false, true, true]);
         assert!(!blocked("bob", false));
-        for number in 0..MOST_SENDERS {
+        for number in 0..MAX_SENDERS {
             blocked(&number.to_string(), false);
         }
-        assert_eq!(standin.senders.len(), MOST_SENDERS);
+        assert_eq!(standin.senders.len(), MAX_SENDERS);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 /// As written: a name is looked up when it is needed, not when it is read. A name server that is away must not make good
 /// settings bad.
@@ -17,6 +17,24 @@ pub const IN_THE_OPEN: &str = "is no loopback address, and there is no TLS: STAT
                                read; see docs/page.md for safer ways";
 
 impl Endpoint {
+    /// The host is an address, one in brackets, or a name.
+    pub fn new(host: &str, port: &str) -> Option<Endpoint> {
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse::<u16>().ok().filter(|_| is_number)?;
+        if let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            let address = inside.parse::<Ipv6Addr>().ok()?;
+            return Some(Endpoint::Address(SocketAddr::new(address.into(), port)));
+        }
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Some(Endpoint::Address(SocketAddr::new(address, port)));
+        }
+        let is_name = !host.is_empty()
+            && host.len() <= 253
+            && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+            && host.contains(|c: char| c.is_ascii_alphabetic());
+        is_name.then(|| Endpoint::Name(host.to_owned(), port))
+    }
+
     pub fn name(&self) -> Option<&str> {
         match self {
             Endpoint::Address(_) => None,

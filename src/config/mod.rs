@@ -3,6 +3,7 @@
 //! `settings` is the one table of names; `sources` finds and `env_file` reads the file; `check` turns names and values
 //! into [`Config`], or into every error at once; `restart` tells what a reload cannot change.
 
+mod address;
 mod check;
 pub mod documents;
 mod endpoint;
@@ -16,10 +17,10 @@ mod sources;
 mod values;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use address::{AddressProblem, ListenAddress};
 pub use check::{Effective, Loaded, load};
 pub use endpoint::{Endpoint, IN_THE_OPEN};
 pub use finding::{ConfigError, Finding, Origin, Severity};
@@ -40,7 +41,7 @@ pub struct Config {
     pub sockets: Sockets,
     pub subject: Subject,
     pub quota: Quota,
-    pub lists: Lists,
+    pub lists: ListFiles,
     pub answers: Answers,
     pub audit: Audit,
     pub logging: Logging,
@@ -94,6 +95,7 @@ pub enum Tls {
 /// SOCKET, SOCKET_MODE, USER, GROUP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sockets {
+    /// Host names are looked up when they are read.
     pub listen: Vec<ListenAddress>,
     /// Whether SOCKET was written by the operator; sockets handed over by systemd replace only the default.
     pub explicit: bool,
@@ -101,23 +103,6 @@ pub struct Sockets {
     pub user: String,
     /// None means the user's primary group.
     pub group: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum ListenAddress {
-    /// One entry may stand for several addresses when a host name was written; they are resolved when read.
-    Tcp(SocketAddr),
-    Unix(PathBuf),
-}
-
-/// As main.cf writes it.
-impl fmt::Display for ListenAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ListenAddress::Tcp(address) => write!(f, "inet:{address}"),
-            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
 }
 
 /// LIMIT_BY, LOGIN_DOMAIN, SENDER_STRIP_DOMAIN: whose quota a request is charged to.
@@ -175,7 +160,7 @@ pub enum Window {
 
 /// ALLOWLIST, DENYLIST, DENYLIST_ACTION.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lists {
+pub struct ListFiles {
     pub allow: Option<PathBuf>,
     pub deny: Option<PathBuf>,
     pub deny_action: Action,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Secret;
 use super::sources::{is_world_readable, read_bounded};
-use super::values::LONGEST_SECRET;
+use super::values::MAX_SECRET;
 
 /// The largest password file, in bytes.
 const MAX_FILE: usize = 4096;
@@ -27,8 +27,8 @@ pub fn read(path: &Path) -> Result<Password, String> {
     let bytes = read_bounded(&mut file, MAX_FILE).map_err(cannot_be_read)?;
     let text = String::from_utf8(bytes).map_err(|_| "is not UTF-8")?;
     let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    if line.is_empty() || line.contains(['\n', '\0']) || line.len() > LONGEST_SECRET {
-        return Err(format!("must have the password, at most {LONGEST_SECRET} bytes, on its only line"));
+    if line.is_empty() || line.contains(['\n', '\0']) || line.len() > MAX_SECRET {
+        return Err(format!("must have the password, at most {MAX_SECRET} bytes, on its only line"));
     }
     Ok(Password { secret: Secret::new(line.to_owned()), is_world_readable: is_world_readable(&file) })
 }

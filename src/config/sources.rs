@@ -79,8 +79,8 @@ impl Sources {
     }
 
     /// For this process. To be called before privileges are dropped.
-    pub fn from_process(explicit: Option<PathBuf>) -> Sources {
-        Sources::new(explicit, std::env::vars_os(), nix::unistd::geteuid().is_root())
+    pub fn from_process(explicit: Option<PathBuf>, is_root: bool) -> Sources {
+        Sources::new(explicit, std::env::vars_os(), is_root)
     }
 
     /// Reads it all. What cannot be read is added to the findings.

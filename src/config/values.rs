@@ -1,23 +1,20 @@
 //! From a setting's text to its type, one function per kind of value. An error ends a sentence that begins with the
 //! setting's name: "must be …".
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{Kind, Setting};
-use super::{Driver, Endpoint, LimitBy, ListenAddress, Secret, Tls, Window, quota_read};
+use super::{AddressProblem, Driver, Endpoint, LimitBy, ListenAddress, Secret, Tls, Window, quota_read};
 use crate::limiter::duration;
 use crate::protocol::reply::Action;
 
 /// A value in its type, or what it must be.
 pub type Parsed<T> = Result<T, String>;
 
-/// A unix socket's path, with its closing NUL, has to fit into `sockaddr_un`.
-const LONGEST_SOCKET_PATH: usize = 107;
-
 /// The longest secret, in bytes.
-pub const LONGEST_SECRET: usize = 1024;
+pub const MAX_SECRET: usize = 1024;
 
 /// The log socket that SYSLOG=True means.
 const DEV_LOG: &str = "/dev/log";
@@ -36,7 +33,7 @@ pub fn text(written: &str, setting: &Setting) -> Parsed<String> {
 }
 
 pub fn secret(written: &str, setting: &Setting) -> Parsed<Secret> {
-    if written.len() > LONGEST_SECRET || written.contains('\0') {
+    if written.len() > MAX_SECRET || written.contains('\0') {
         return must_be(setting);
     }
     Ok(Secret::new(written.to_owned()))
@@ -102,7 +99,11 @@ pub fn listen(written: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> {
     let written = written.split(',').map(str::trim).collect::<Vec<_>>().join(",");
     let mut addresses = Vec::new();
     for entry in written.split_whitespace() {
-        for address in listen_address(entry, setting)? {
+        let read = ListenAddress::parse(entry).or_else(|problem| match problem {
+            AddressProblem::Form => must_be(setting),
+            other => Err(other.to_string()),
+        });
+        for address in read? {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
@@ -111,53 +112,10 @@ pub fn listen(written: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> {
     if addresses.is_empty() { must_be(setting) } else { Ok(addresses) }
 }
 
-fn listen_address(entry: &str, setting: &Setting) -> Parsed<Vec<ListenAddress>> {
-    if let Some(path) = entry.strip_prefix("unix:").or_else(|| entry.starts_with('/').then_some(entry)) {
-        return Ok(vec![ListenAddress::Unix(socket_path(path)?)]);
-    }
-    let (host, port) = match entry.strip_prefix("inet:") {
-        Some(address) => address.rsplit_once(':'),
-        None => entry.rsplit_once(','),
-    }
-    .map_or_else(|| must_be(setting), Ok)?;
-    let addresses = host_and_port(host, port, setting)?
-        .look_up()
-        .map_err(|error| format!("has a host without an address: {host}: {error}"))?;
-    Ok(addresses.into_iter().map(ListenAddress::Tcp).collect())
-}
-
-fn socket_path(path: &str) -> Parsed<PathBuf> {
-    if !path.starts_with('/') || path.ends_with('/') {
-        // Postfix reads `unix:name` from its queue folder; this program is not there.
-        return Err(format!("must name a unix socket by its whole path, from / on, not {path}"));
-    }
-    if path.len() > LONGEST_SOCKET_PATH || path.contains('\0') {
-        return Err(format!("must name a unix socket by at most {LONGEST_SOCKET_PATH} bytes"));
-    }
-    Ok(PathBuf::from(path))
-}
-
-/// The host is an address, one in brackets, or a name.
-fn host_and_port(host: &str, port: &str, setting: &Setting) -> Parsed<Endpoint> {
-    let port = digits(port).and_then(|port| u16::try_from(port).ok()).map_or_else(|| must_be(setting), Ok)?;
-    if let Some(inside) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        let address = inside.parse::<Ipv6Addr>().or_else(|_| must_be(setting))?;
-        return Ok(Endpoint::Address(SocketAddr::new(address.into(), port)));
-    }
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(Endpoint::Address(SocketAddr::new(address, port)));
-    }
-    let is_name = !host.is_empty()
-        && host.len() <= 253
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
-        && host.contains(|c: char| c.is_ascii_alphabetic());
-    if is_name { Ok(Endpoint::Name(host.to_owned(), port)) } else { must_be(setting) }
-}
-
 /// METRICS_LISTEN, NOTIFY_MAIL_SERVER: `host:port`; `host,port` is understood too.
 pub fn endpoint(written: &str, setting: &Setting) -> Parsed<Endpoint> {
     let (host, port) = written.rsplit_once([':', ',']).map_or_else(|| must_be(setting), Ok)?;
-    host_and_port(host, port, setting)
+    Endpoint::new(host, port).map_or_else(|| must_be(setting), Ok)
 }
 
 pub fn mode(written: &str, setting: &Setting) -> Parsed<u32> {

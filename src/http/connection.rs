@@ -20,23 +20,23 @@ use crate::config::Endpoint;
 use crate::telemetry::limited::warn_limited;
 
 /// The most connections at once; others wait. A browser keeps one or two open.
-pub const MOST_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 64;
 /// So many places are for connections of one request each, so that viewers who stay keep no health check waiting.
 const PASSING: usize = 16;
 /// A request's head must come within this time.
-const HEAD_PATIENCE: Duration = Duration::from_secs(5);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection takes no further request after this time. Prometheus then opens another.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(60);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is under way then may go on for so long.
-const LAST_PATIENCE: Duration = Duration::from_secs(10);
+const LAST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes of a request's head.
-const MOST_HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 /// How long accepting pauses when the system has nothing to give.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Opens what it is to listen on, and answers there.
 pub async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>) {
-    let room = Arc::new(Room::new(MOST_CONNECTIONS));
+    let room = Arc::new(Room::new(MAX_CONNECTIONS));
     let mut opener = Opener::new(listen);
     let mut tried = Some(tried);
     let mut token = site.page.token();
@@ -84,17 +84,17 @@ async fn converse(stream: TcpStream, site: Arc<Site>, guest: Arc<Guest>) {
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE)
+        .header_read_timeout(HEAD_TIMEOUT)
         .keep_alive(guest.free >= PASSING)
-        .max_buf_size(MOST_HEAD)
+        .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let conversation = async {
-        match tokio::time::timeout(CONNECTION_PATIENCE, connection.as_mut()).await {
+        match tokio::time::timeout(CONNECTION_TIMEOUT, connection.as_mut()).await {
             Ok(ended) => ended,
             Err(_) => {
                 connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(LAST_PATIENCE, connection).await.unwrap_or(Ok(()))
+                tokio::time::timeout(LAST_TIMEOUT, connection).await.unwrap_or(Ok(()))
             }
         }
     };

@@ -19,7 +19,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::connection::MOST_CONNECTIONS;
+pub use self::connection::MAX_CONNECTIONS;
 use self::page::Page;
 use crate::config::{self, Endpoint, Secret};
 use crate::limiter::terms::Terms;

@@ -2,7 +2,7 @@
 
 use crate::limiter::syntax::{self, Mistake, Piece};
 use crate::limiter::text::{self, TextProblem};
-use crate::protocol::reply::{Action, ActionError, Severity};
+use crate::protocol::reply::{Action, ActionError, Strictness};
 
 /// What is wrong with an action.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,7 +39,7 @@ pub(super) fn parse(
     }
     let shown = if text.text.is_empty() { text_blocked } else { text.text };
     let problem = match Action::parse(&format!("{} {shown}", word.text)) {
-        Ok(action) if action.severity() == Severity::Pass => ActionProblem::Passes(action.word()),
+        Ok(action) if action.strictness() == Strictness::Pass => ActionProblem::Passes(action.word()),
         Ok(action) => return Ok(action),
         Err(ActionError::Empty | ActionError::Unknown(_)) => {
             ActionProblem::Unknown { found: word.shown(), nearest: syntax::nearest(word.text, WORDS) }

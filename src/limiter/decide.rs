@@ -7,17 +7,17 @@ use std::fmt;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::day;
 use super::duration;
 use super::history::History;
 use super::limit::{self, Limit, Measure, Per};
+use super::moment;
 use super::steps::Steps;
 use super::text::{self, Values};
 use crate::config::Window;
-use crate::protocol::reply::{Action, Severity};
+use crate::protocol::reply::{Action, Strictness};
 
 /// So much mail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -225,15 +225,15 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
 
     let limits = policy.limits.iter().filter_map(|limit| exceeds(limit, standing, facts));
     let exceeded: Vec<Exceeded<'_>> = exceeds_quota(policy, quota, used, facts).into_iter().chain(limits).collect();
-    let strictest = exceeded.iter().map(|limit| limit.action.severity()).max();
+    let strictest = exceeded.iter().map(|limit| limit.action.strictness()).max();
     // The first of the strictest: the quota stands first, then the limits as written.
-    let decisive = exceeded.iter().find(|limit| Some(limit.action.severity()) == strictest);
+    let decisive = exceeded.iter().find(|limit| Some(limit.action.strictness()) == strictest);
     let action = decisive.map_or_else(|| policy.accepted.clone(), |limit| worded(limit, policy, standing, facts));
-    let severity = action.severity();
-    let (blocked, let_through) = (severity >= Severity::Hold, severity <= Severity::Hold);
+    let strictness = action.strictness();
+    let (blocked, let_through) = (strictness >= Strictness::Hold, strictness <= Strictness::Hold);
     let would = exceeded
         .iter()
-        .filter(|limit| limit.action.severity() == Severity::Warn)
+        .filter(|limit| limit.action.strictness() == Strictness::Warn)
         .map(|limit| limit.reason().to_string());
     let would: Vec<String> = would.collect();
     let was_blocked = standing.history.blocked.any()
@@ -247,7 +247,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
         .filter(|step| !step.exceeded(before, quota))
         .map(super::steps::Step::factor_written)
         .collect();
-    let reason = decisive.filter(|_| severity > Severity::Warn).map(Exceeded::reason);
+    let reason = decisive.filter(|_| strictness > Strictness::Warn).map(Exceeded::reason);
     if let_through {
         standing.history.add(outstanding, now);
     }
@@ -343,11 +343,13 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
         Span::Message => None,
         Span::Reset => {
             let until = policy.stands_for.map(|stands_for| stands_for.until);
-            until.or_else(|| day::next_reset(facts.now, &policy.zone)).and_then(|at| shown_time(at, &policy.zone))
+            until
+                .or_else(|| day::next_reset(facts.now, &policy.zone))
+                .and_then(|at| moment::with_offset(at, &policy.zone))
         }
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
-            free.and_then(|at| shown_time(at, &policy.zone))
+            free.and_then(|at| moment::with_offset(at, &policy.zone))
         }
     };
     let window = match limit.per {
@@ -366,12 +368,6 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
             free_at: free_at.as_deref().unwrap_or("never"),
         },
     ))
-}
-
-/// A time in seconds since 1970 as people read it: `2027-01-15 12:00 +01:00`.
-pub fn shown_time(at: i64, zone: &TimeZone) -> Option<String> {
-    let local = Timestamp::from_second(at).ok()?.to_zoned(zone.clone());
-    Some(local.strftime("%Y-%m-%d %H:%M %:z").to_string())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A number from 0 to [`Decimal::MOST`] with up to three decimals.
+/// A number from 0 to [`Decimal::MAX`] with up to three decimals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Decimal {
     thousandths: u32,
@@ -10,7 +10,7 @@ pub struct Decimal {
 
 impl Decimal {
     /// The greatest whole number that is read.
-    pub const MOST: u32 = 1_000_000;
+    pub const MAX: u32 = 1_000_000;
     pub const ONE: Decimal = Decimal { thousandths: 1000 };
 
     /// Reads `2`, `0.8` or `1.125`; none for anything else: signs, exponents, a fourth decimal.
@@ -25,8 +25,7 @@ impl Decimal {
             3 => number(fraction)?,
             _ => return None,
         };
-        let whole =
-            number(whole).filter(|&whole| whole < Decimal::MOST || (whole == Decimal::MOST && fraction == 0))?;
+        let whole = number(whole).filter(|&whole| whole < Decimal::MAX || (whole == Decimal::MAX && fraction == 0))?;
         Some(Decimal { thousandths: whole * 1000 + fraction })
     }
 

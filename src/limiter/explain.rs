@@ -7,7 +7,7 @@ use super::limit::{Limit, Measure, Per};
 use super::steps::{Step, StepAction};
 use crate::config::{Window, quota_written};
 use crate::limiter::duration;
-use crate::protocol::reply::{Action, Severity};
+use crate::protocol::reply::{Action, Strictness};
 
 /// How a sender stands to one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,10 +38,11 @@ pub fn explain(policy: &Policy, standing: &Standing, now: i64) -> Vec<Explained>
 /// What the next message to one recipient would be told, if it would be held or refused: of the strictest the quota's highest
 /// step, else the first of LIMITS.
 pub fn blocking(explained: &[Explained]) -> Option<&Explained> {
-    let severity = |one: &Explained| one.action.as_ref().filter(|_| one.exceeded).map(Action::severity);
-    let strictest = explained.iter().filter_map(severity).max().filter(|&severity| severity >= Severity::Hold)?;
+    let strictness = |one: &Explained| one.action.as_ref().filter(|_| one.exceeded).map(Action::strictness);
+    let strictest =
+        explained.iter().filter_map(strictness).max().filter(|&strictness| strictness >= Strictness::Hold)?;
     let of =
-        |is_quota| explained.iter().filter(move |one| one.is_quota == is_quota && severity(one) == Some(strictest));
+        |is_quota| explained.iter().filter(move |one| one.is_quota == is_quota && strictness(one) == Some(strictest));
     of(true).next_back().or_else(|| of(false).next())
 }
 

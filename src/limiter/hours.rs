@@ -40,8 +40,6 @@ pub enum HoursProblem {
 }
 
 impl Hours {
-    pub const ALWAYS: Hours = Hours { ranges: Vec::new() };
-
     /// Whether they contain this moment of the server's local time.
     pub fn contain(&self, now: DateTime) -> bool {
         let minute = u16::from(now.hour().unsigned_abs()) * 60 + u16::from(now.minute().unsigned_abs());
@@ -182,7 +180,7 @@ mod tests {
         let short_friday = hours("Mon,Wed-Thu,07:00-12:00,13:00-19:59,Fri,07:00-15:00");
         assert!(short_friday.contain(at("Wed", 13, 0)) && short_friday.contain(at("Mon", 19, 0)));
         assert!(!short_friday.contain(at("Fri", 16, 0)) && !short_friday.contain(at("Tue", 13, 0)));
-        assert!(Hours::ALWAYS.contain(at("Sun", 3, 0)));
+        assert!(Hours::default().contain(at("Sun", 3, 0)));
     }
 
     #[test]
@@ -190,8 +188,8 @@ mod tests {
         let mut both = hours("Mon");
         both.widen(hours("Tue"));
         assert!(both.contain(at("Mon", 1, 0)) && both.contain(at("Tue", 1, 0)) && !both.contain(at("Wed", 1, 0)));
-        both.widen(Hours::ALWAYS);
-        assert_eq!(both, Hours::ALWAYS);
+        both.widen(Hours::default());
+        assert_eq!(both, Hours::default());
     }
 
     #[test]

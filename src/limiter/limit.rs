@@ -13,11 +13,11 @@ use crate::limiter::syntax::{self, Mistake, Piece};
 use crate::protocol::reply::Action;
 
 /// The shortest window: usage is kept per minute.
-pub const SHORTEST: Duration = Duration::from_secs(60);
+pub const MIN_WINDOW: Duration = Duration::from_secs(60);
 /// The longest window.
-pub const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+pub const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// The greatest amount, in recipients or bytes: more than a petabyte limits nothing, and sums of it stay in 63 bits.
-pub const MOST: u64 = 1 << 50;
+pub const MAX_AMOUNT: u64 = 1 << 50;
 
 const EXAMPLE: &str = "30 recipients/5m DEFER slow down";
 
@@ -52,7 +52,7 @@ pub enum Measure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Per {
     Message,
-    /// From [`SHORTEST`] to [`LONGEST`], whole seconds. Usage is kept per minute, so that a limit may be up to one
+    /// From [`MIN_WINDOW`] to [`MAX_WINDOW`], whole seconds. Usage is kept per minute, so that a limit may be up to one
     /// minute stricter than written, never laxer.
     Window(Duration),
 }
@@ -62,7 +62,7 @@ pub enum Per {
 pub enum LimitProblem {
     #[error("`{0}` is not an amount; write a whole number above 0 or a percentage of the quota")]
     Amount(String),
-    #[error("`{0}` is more than {MOST}, and would limit nothing")]
+    #[error("`{0}` is more than {MAX_AMOUNT}, and would limit nothing")]
     TooMuch(String),
     #[error("`{0}` has a unit that only bytes take (k, M, G)")]
     UnitOfBytes(String),
@@ -174,7 +174,7 @@ impl Written {
             return Err(wrong());
         }
         let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
-        match number.filter(|&number| number <= MOST) {
+        match number.filter(|&number| number <= MAX_AMOUNT) {
             Some(number) if scale == 1 => Ok(Written::Count(number)),
             Some(number) => Ok(Written::Scaled(number)),
             None => Err(word.mistake(LimitProblem::TooMuch(word.shown()), EXAMPLE)),
@@ -227,8 +227,8 @@ impl Per {
         }
         match duration::parse(word.text) {
             None => wrong(LimitProblem::Window),
-            Some(window) if window < SHORTEST => wrong(LimitProblem::TooShort),
-            Some(window) if window > LONGEST => wrong(LimitProblem::TooLong),
+            Some(window) if window < MIN_WINDOW => wrong(LimitProblem::TooShort),
+            Some(window) if window > MAX_WINDOW => wrong(LimitProblem::TooLong),
             Some(window) => Ok(Per::Window(window)),
         }
     }

@@ -19,7 +19,7 @@ use crate::limiter::subject::{self, Attributes};
 use crate::limiter::syntax::{Mistake, Piece};
 
 /// The most mistakes that are told of one file; a file with more is not a list at all.
-const MOST_MISTAKES: usize = 50;
+const MAX_MISTAKES: usize = 50;
 
 /// Both lists, as they are asked.
 #[derive(Debug, Clone, Default)]
@@ -148,7 +148,7 @@ impl Who {
 }
 
 impl List {
-    /// Reads the contents of a list file. On error, the first [`MOST_MISTAKES`] mistakes.
+    /// Reads the contents of a list file. On error, the first `MAX_MISTAKES` mistakes.
     pub fn parse(contents: &str, which: Which, settings: &config::Subject) -> Result<List, Vec<LineMistake>> {
         let mut list = List::default();
         let mut mistakes = Vec::new();
@@ -157,7 +157,7 @@ impl List {
             if let Err(mistake) = list.take(Piece::new(without_comment(line)), which, settings) {
                 mistakes.push(LineMistake { line: number + 1, mistake });
             }
-            if mistakes.len() == MOST_MISTAKES {
+            if mistakes.len() == MAX_MISTAKES {
                 break;
             }
         }
@@ -508,7 +508,7 @@ mod tests {
             let message = List::parse(line, Which::Allow, &PLAIN).unwrap_err().first().unwrap().to_string();
             assert!(message.starts_with(told), "{message}");
         }
-        assert_eq!(List::parse(&"@\n".repeat(1000), Which::Allow, &PLAIN).unwrap_err().len(), MOST_MISTAKES);
+        assert_eq!(List::parse(&"@\n".repeat(1000), Which::Allow, &PLAIN).unwrap_err().len(), MAX_MISTAKES);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod history;
 pub mod hours;
 pub mod limit;
 pub mod lists;
+pub mod moment;
 pub mod network;
 pub mod retention;
 pub mod steps;

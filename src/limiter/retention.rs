@@ -15,7 +15,7 @@ const SPARE: i64 = 60 * 60;
 /// Notices are kept longer than any window: what was told so long ago is of no account.
 const NOTICES: i64 = 62 * DAY;
 /// The history of an adopted database is filled in so far back although no window is that long: one may be set later.
-const LEAST_FILLED: Duration = Duration::from_secs(24 * 60 * 60);
+const MIN_FILLED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What settings say of how long things are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn notices_before(now: i64) -> i64 {
 
 /// From when on the history of an adopted database is filled in, for windows up to this one.
 pub fn filled_since(now: i64, longest_window: Duration) -> i64 {
-    now.saturating_sub(seconds(longest_window.max(LEAST_FILLED)))
+    now.saturating_sub(seconds(longest_window.max(MIN_FILLED)))
 }
 
 #[cfg(test)]

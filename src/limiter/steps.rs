@@ -86,7 +86,7 @@ impl Steps {
     pub fn acting(&self, used: u64, quota: u32) -> Option<(&Step, &Action)> {
         let exceeded = self.0.iter().filter(|step| step.exceeded(used, quota));
         // `max_by_key` gives the last of equals, which is the highest.
-        exceeded.filter_map(|step| Some((step, step.action()?))).max_by_key(|(_, action)| action.severity())
+        exceeded.filter_map(|step| Some((step, step.action()?))).max_by_key(|(_, action)| action.strictness())
     }
 
     /// The exceeded steps that only tell, lowest first. They stay exceeded: whoever tells remembers that it was told.

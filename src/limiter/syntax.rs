@@ -70,9 +70,9 @@ impl<'a> Piece<'a> {
 
     /// The piece as a message shows it: on one line, and not for ever.
     pub fn shown(self) -> String {
-        const MOST: usize = 40;
-        let text: String = self.text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if self.text.chars().nth(MOST).is_some() { text + "…" } else { text }
+        const MAX_SHOWN: usize = 40;
+        let text: String = self.text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if self.text.chars().nth(MAX_SHOWN).is_some() { text + "…" } else { text }
     }
 
     /// A mistake that begins here.
@@ -103,12 +103,12 @@ impl<'a> Piece<'a> {
 }
 
 /// No word of ours is longer, by far.
-const LONGEST_WORD: usize = 64;
+const MAX_WORD: usize = 64;
 
 /// The known word that a misspelt one was probably meant to be. A third of the letters may differ; beyond that a guess would
 /// only puzzle.
 pub fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let found: String = found.chars().take(LONGEST_WORD).flat_map(char::to_lowercase).collect();
+    let found: String = found.chars().take(MAX_WORD).flat_map(char::to_lowercase).collect();
     known
         .into_iter()
         .map(|word| (word, strsim::normalized_damerau_levenshtein(&found, &word.to_lowercase())))

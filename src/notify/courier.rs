@@ -192,7 +192,7 @@ mod tests {
     use std::time::Duration;
 
     const QUICK: Schedule = Schedule { first: Duration::from_millis(2), factor: 2, attempts: 4 };
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     /// Answers as told, and then with success; tells what it carried.
     struct Scripted {
@@ -219,7 +219,7 @@ mod tests {
         let courier = Courier::start(Channel::Webhook, carrier, QUICK, metrics.clone()).unwrap();
         courier.send(&notice("alice"));
         let open = courier.open.clone();
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TIMEOUT;
         while open.load(Ordering::Relaxed) > 0 {
             assert!(Instant::now() < until, "it never came to an end");
             thread::sleep(Duration::from_millis(1));
@@ -278,7 +278,7 @@ mod tests {
         assert!((ROOM..=ROOM + 1).contains(&open), "{open}");
         drop(held);
         let (open, ended) = (courier.open(), courier.close());
-        tokio::time::timeout(PATIENCE, ended).await.expect("it ends without waiting an hour").unwrap();
+        tokio::time::timeout(TIMEOUT, ended).await.expect("it ends without waiting an hour").unwrap();
         assert_eq!(open.load(Ordering::Relaxed), 0);
         let text = metrics.prometheus_text();
         assert!(

@@ -22,11 +22,11 @@ use crate::telemetry::logging::Logging;
 use crate::telemetry::throttle::{Throttle, Verdict};
 
 /// For one report.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The same error is reported once in this time.
 const PERIOD: Duration = Duration::from_secs(60);
 /// The most different errors that are told apart.
-const MOST: usize = 256;
+const MAX_ERRORS: usize = 256;
 
 /// Whether this is what SENTRY_DSN needs.
 pub fn is_dsn(written: &str) -> bool {
@@ -43,14 +43,17 @@ impl Reporter {
     /// Starts the transport's thread; none when SENTRY_DSN is not set.
     pub fn start(notify: &config::Notify) -> Option<Reporter> {
         let dsn = notify.sentry_dsn.as_ref()?.reveal().parse().ok()?;
-        let agent = https::agent(None, PATIENCE).ok()?;
+        let agent = https::agent(None, TIMEOUT).ok()?;
         let mut options = ClientOptions::default();
         options.dsn = Some(dsn);
         options.release = Some(concat!(env!("CARGO_PKG_NAME"), "@", env!("CARGO_PKG_VERSION")).into());
         options.environment = Some(notify.sentry_environment.clone().into());
         options.default_integrations = false;
         options.transport = Some(Arc::new(Factory(agent)));
-        Some(Reporter { client: Client::with_options(options), throttle: Mutex::new(Throttle::new(1, PERIOD, MOST)) })
+        Some(Reporter {
+            client: Client::with_options(options),
+            throttle: Mutex::new(Throttle::new(1, PERIOD, MAX_ERRORS)),
+        })
     }
 
     /// Reports every error that is logged from now on, panics among them, but for those in the settings.
@@ -79,9 +82,9 @@ impl Reporter {
         }
     }
 
-    /// Waits until all is sent, at the most for `patience`.
-    pub fn flush(&self, patience: Duration) {
-        self.client.flush(Some(patience));
+    /// Waits until all is sent, at the most for `timeout`.
+    pub fn flush(&self, timeout: Duration) {
+        self.client.flush(Some(timeout));
     }
 }
 
@@ -185,14 +188,14 @@ mod tests {
 
     #[test]
     fn errors_of_long_ago_leave_room_for_new_ones() {
-        let mut throttle = Throttle::new(1, PERIOD, MOST);
+        let mut throttle = Throttle::new(1, PERIOD, MAX_ERRORS);
         let start = Instant::now();
         let due = |throttle: &mut Throttle<String>, number: usize, now| is_due(throttle, &number.to_string(), now);
-        assert!((0..MOST).all(|number| due(&mut throttle, number, start)));
+        assert!((0..MAX_ERRORS).all(|number| due(&mut throttle, number, start)));
         assert!(!due(&mut throttle, 0, start));
         let later = start + PERIOD * 2;
-        assert!((MOST..2 * MOST).all(|number| due(&mut throttle, number, later)));
-        assert!((MOST..2 * MOST).all(|number| !due(&mut throttle, number, later)));
+        assert!((MAX_ERRORS..2 * MAX_ERRORS).all(|number| due(&mut throttle, number, later)));
+        assert!((MAX_ERRORS..2 * MAX_ERRORS).all(|number| !due(&mut throttle, number, later)));
     }
 
     #[test]

@@ -27,13 +27,13 @@ use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::{Channel, Heard, Metrics};
 
 /// The most notices claimed in one transaction: it holds rows that the committer may need, so it is to be short.
-const MOST_IN_BATCH: usize = 32;
+const MAX_BATCH: usize = 32;
 /// A transaction is followed by so many times its length without one.
 const REST: u32 = 9;
 /// However long it took.
-const LONGEST_REST: Duration = Duration::from_secs(2);
+const MAX_REST: Duration = Duration::from_secs(2);
 /// For one transaction.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Attempts at one transaction, and the pause between two. Then people are told without asking: better twice than never.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -90,10 +90,10 @@ impl Notifications {
         self.settings.send_replace(Arc::new(settings));
     }
 
-    /// Waits until everybody is told, at the most for `patience`. To be called when the last [`Notifier`] has gone.
-    pub async fn drain(self, patience: Duration) {
+    /// Waits until everybody is told, at the most for `timeout`. To be called when the last [`Notifier`] has gone.
+    pub async fn drain(self, timeout: Duration) {
         self.draining.cancel();
-        if tokio::time::timeout(patience, self.dispatching).await.is_err() {
+        if tokio::time::timeout(timeout, self.dispatching).await.is_err() {
             let open: usize = self.open.iter().map(|open| open.load(Ordering::Relaxed)).sum();
             let waiting = self.waiting.load(Ordering::Relaxed);
             log::warn!(
@@ -117,8 +117,8 @@ struct Dispatcher {
 impl Dispatcher {
     /// Until the queue is closed and empty, and the couriers have settled all they were given.
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
-        let mut batch = Vec::with_capacity(MOST_IN_BATCH);
-        while events.recv_many(&mut batch, MOST_IN_BATCH).await > 0 {
+        let mut batch = Vec::with_capacity(MAX_BATCH);
+        while events.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let began = Instant::now();
             let settings = self.settings.borrow().clone();
             let batch = std::mem::take(&mut batch);
@@ -127,7 +127,7 @@ impl Dispatcher {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
             }
             // The database is the mail's: a tenth of the time it works for us. At the end there is no more mail.
-            let rest = (began.elapsed() * REST).min(LONGEST_REST);
+            let rest = (began.elapsed() * REST).min(MAX_REST);
             let _ = self.draining.run_until_cancelled(tokio::time::sleep(rest)).await;
         }
         let ends: Vec<oneshot::Receiver<()>> =
@@ -179,7 +179,7 @@ impl Ledger {
         let untold = |events: Vec<Event>| events.into_iter().map(|event| (event, Claimed::NoRow)).collect();
         let Some(store) = &mut self.store else { return untold(events) };
         for _ in 0..TRIES {
-            match tokio::time::timeout(PATIENCE, claim_all(store, &events, window)).await {
+            match tokio::time::timeout(TIMEOUT, claim_all(store, &events, window)).await {
                 Ok(Ok(claimed)) => {
                     self.forget_old().await;
                     return events.into_iter().zip(claimed).collect();
@@ -203,7 +203,7 @@ impl Ledger {
             return;
         }
         self.forgotten = Some(Instant::now());
-        match tokio::time::timeout(PATIENCE, store.forget_notices(retention::notices_before(clock::now()))).await {
+        match tokio::time::timeout(TIMEOUT, store.forget_notices(retention::notices_before(clock::now()))).await {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => log::debug!("notices: {failure}"),
             Err(_) => {

@@ -8,9 +8,9 @@ use crate::limiter::decide::Ruling;
 use crate::protocol::request::Request;
 
 /// The longest text that is kept of a request's values, in characters: that of PolicydRateGuard's columns.
-const MOST: usize = 255;
+const MAX_TEXT: usize = 255;
 /// The longest name of a notice, in bytes: that of the column `notices.event`.
-const MOST_NOTICE: usize = 64;
+const MAX_NOTICE: usize = 64;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Kind {
     pub fn notice(&self) -> String {
         let whole = format!("{} {}", self.name(), self.limit());
         let whole = whole.trim_end();
-        if whole.len() <= MOST_NOTICE {
+        if whole.len() <= MAX_NOTICE {
             return whole.to_owned();
         }
         let digest: String = Sha256::digest(whole).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -130,7 +130,7 @@ impl fmt::Display for Event {
 }
 
 fn cut(text: &str) -> String {
-    text.chars().take(MOST).collect()
+    text.chars().take(MAX_TEXT).collect()
 }
 
 #[cfg(test)]
@@ -160,6 +160,6 @@ pub mod tests {
         assert_eq!(Kind::QuotaNotice("0.8x".into()).notice(), "quota_notice 0.8x");
         assert_eq!(Kind::LimitExceeded("30 recipients/5m".into()).notice(), "limit_exceeded 30 recipients/5m");
         let long = |end: &str| Kind::LimitExceeded(format!("{}{end}", "é".repeat(200))).notice();
-        assert!(long("a").len() <= MOST_NOTICE && long("a") != long("b"), "{}", long("a"));
+        assert!(long("a").len() <= MAX_NOTICE && long("a") != long("b"), "{}", long("a"));
     }
 }

@@ -8,11 +8,11 @@ use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 /// The most time to connect, of the whole.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes of a response's head.
-const MOST_HEAD: usize = 16 * 1024;
+const MAX_HEAD: usize = 16 * 1024;
 /// The largest file of certificates, in bytes.
-const MOST_CERTIFICATES: u64 = 4 << 20;
+const MAX_CERTIFICATES: u64 = 4 << 20;
 
 /// A certificate authority that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -24,11 +24,11 @@ pub enum CaError {
 }
 
 /// A client that trusts the system's certificate authorities and those in `ca_file`, follows no redirect, and gives up
-/// a request after `patience`. Every status is a response, none is an error.
+/// a request after `timeout`. Every status is a response, none is an error.
 ///
 /// # Errors
 /// `ca_file` cannot be read, or has no certificate.
-pub fn agent(ca_file: Option<&Path>, patience: Duration) -> Result<Agent, CaError> {
+pub fn agent(ca_file: Option<&Path>, timeout: Duration) -> Result<Agent, CaError> {
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         log::debug!("the system's certificate authorities: {error}");
@@ -40,12 +40,12 @@ pub fn agent(ca_file: Option<&Path>, patience: Duration) -> Result<Agent, CaErro
     }
     let config = Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(RootCerts::from(roots)).build())
-        .timeout_global(Some(patience))
-        .timeout_connect(Some(patience.min(CONNECT_PATIENCE)))
+        .timeout_global(Some(timeout))
+        .timeout_connect(Some(timeout.min(CONNECT_TIMEOUT)))
         .max_redirects(0)
         .max_redirects_will_error(false)
         .http_status_as_error(false)
-        .max_response_header_size(MOST_HEAD)
+        .max_response_header_size(MAX_HEAD)
         .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
         .build();
     Ok(config.new_agent())
@@ -53,7 +53,7 @@ pub fn agent(ca_file: Option<&Path>, patience: Duration) -> Result<Agent, CaErro
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, CaError> {
     let read = |path: &Path| {
-        if fs::metadata(path)?.len() > MOST_CERTIFICATES {
+        if fs::metadata(path)?.len() > MAX_CERTIFICATES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         fs::read(path)

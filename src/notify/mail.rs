@@ -20,7 +20,7 @@ use super::event::{Event, Kind, Notice};
 use crate::config::{self, Endpoint};
 
 /// The time that the mail server may take for each of its answers.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Who gets a mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,7 +176,7 @@ fn server(endpoint: &Endpoint) -> SmtpTransport {
         Endpoint::Address(address) => (address.ip().to_string(), address.port()),
         Endpoint::Name(name, port) => (name.clone(), *port),
     };
-    SmtpTransport::builder_dangerous(host).port(port).timeout(Some(PATIENCE)).build()
+    SmtpTransport::builder_dangerous(host).port(port).timeout(Some(TIMEOUT)).build()
 }
 
 fn describe(error: &lettre::transport::smtp::Error) -> String {

@@ -39,7 +39,7 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// The names of [`Payload::value`].
+    /// The names of `Payload::value`.
     pub const KEYS: [&'static str; 13] = [
         "msgid",
         "sender",

@@ -17,7 +17,7 @@ pub struct Action {
 
 /// How hard an action is on the mail; the order is "strictest last".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
+pub enum Strictness {
     /// The mail goes on as if nobody had asked.
     Pass,
     /// The mail goes on, and Postfix logs a line (WARN, INFO).
@@ -113,19 +113,19 @@ impl Action {
         self.verb.to_string()
     }
 
-    pub fn severity(&self) -> Severity {
+    pub fn strictness(&self) -> Strictness {
         match self.verb {
-            Verb::Dunno | Verb::Ok => Severity::Pass,
-            Verb::Warn | Verb::Info => Severity::Warn,
-            Verb::Hold => Severity::Hold,
-            Verb::Defer | Verb::DeferIfPermit | Verb::Code(400..=499) => Severity::Defer,
-            Verb::Reject | Verb::Code(_) => Severity::Reject,
+            Verb::Dunno | Verb::Ok => Strictness::Pass,
+            Verb::Warn | Verb::Info => Strictness::Warn,
+            Verb::Hold => Strictness::Hold,
+            Verb::Defer | Verb::DeferIfPermit | Verb::Code(400..=499) => Strictness::Defer,
+            Verb::Reject | Verb::Code(_) => Strictness::Reject,
         }
     }
 
     /// Whether mail with this answer goes out without anybody's help (HOLD does not).
     pub fn delivers(&self) -> bool {
-        self.severity() <= Severity::Warn
+        self.strictness() <= Strictness::Warn
     }
 
     /// Appends the reply to `wire`: one `action=` line of at most [`MAX_REPLY_LINE`] bytes and an empty line.
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn severities_are_ordered_as_the_strictest_wins() {
-        let order = ["DUNNO", "WARN x", "HOLD x", "DEFER x", "554 x"].map(|a| Action::parse(a).unwrap().severity());
+        let order = ["DUNNO", "WARN x", "HOLD x", "DEFER x", "554 x"].map(|a| Action::parse(a).unwrap().strictness());
         assert!(order.is_sorted() && order.first() < order.last());
     }
 

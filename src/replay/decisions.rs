@@ -1,6 +1,6 @@
 //! The line that a decision of ours or of PolicydRateGuard leaves in the log: see `telemetry::decision`. Pure.
 
-use super::{Asked, bounded};
+use super::{PastRequest, bounded};
 use crate::protocol::request::MAX_RECIPIENTS;
 
 /// What such a line says.
@@ -8,7 +8,7 @@ use crate::protocol::request::MAX_RECIPIENTS;
 pub struct Decided {
     /// Empty where Postfix had not given one yet.
     pub queue_id: String,
-    pub asked: Asked,
+    pub asked: PastRequest,
 }
 
 /// The names of the fields in their order, each with the comma before it.
@@ -42,7 +42,7 @@ pub fn read(text: &str, escaped: bool) -> Option<Decided> {
     let to = unless_none(to);
     Some(Decided {
         queue_id: bounded(named.filter(|id| *id != "NOQUEUE").unwrap_or_default()),
-        asked: Asked {
+        asked: PastRequest {
             queue_id: String::new(),
             message: String::new(),
             login: plain(login),

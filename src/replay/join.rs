@@ -4,15 +4,15 @@
 //! daemon's line counts: it says what was asked, and when. policyd names no queue id; its line is taken for the newest
 //! message of the same login and client of which no daemon has told.
 //!
-//! What comes late is waited for: a message is given out [`GRACE`] after its time, and one that is not whole after
-//! [`PATIENCE`], with what is known of it. The log's time is what passes here.
+//! What comes late is waited for: a message is given out `GRACE` after its time, and one that is not whole after
+//! `TIMEOUT`, with what is known of it. The log's time is what passes here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
 
-use super::Asked;
+use super::PastRequest;
 use super::decisions::Decided;
 use super::line::{Line, Said};
 use super::postfix::Told;
@@ -21,19 +21,19 @@ use super::stamp::Milliseconds;
 /// Lines of the same moment come in any order, and those of syslog are cut to the second.
 const GRACE: Milliseconds = 5_000;
 /// How long after its begin the rest of a message is waited for.
-const PATIENCE: Milliseconds = 60 * 60 * 1000;
+const TIMEOUT: Milliseconds = 60 * 60 * 1000;
 /// A second begin under the same queue id within this time is the same line, read twice.
 const TWICE: Milliseconds = 60_000;
 /// How long a first recipient, asked about before there is a queue id, waits for the rest of its message.
 const FIRST_RECIPIENT: Milliseconds = 5 * 60 * 1000;
 /// The most messages that are waited for at once; the oldest goes first.
-pub const MOST_OPEN: usize = 100_000;
+pub const MAX_OPEN: usize = 100_000;
 /// The most queue ids that are known at once.
-const MOST_IDS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(200_000);
+const MAX_IDS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(200_000);
 /// The most clients of which open messages are known.
-const MOST_CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(10_000);
+const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(10_000);
 /// The most open messages of one client that are told apart.
-const MOST_OF_CLIENT: usize = 32;
+const MAX_OF_CLIENT: usize = 32;
 
 /// What became of messages that the log does not tell all about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,7 +66,7 @@ type Client = (String, String);
 
 #[derive(Debug)]
 struct Message {
-    asked: Asked,
+    asked: PastRequest,
     /// Whether Postfix asked about it for certain.
     sent: bool,
     /// Whether the number of recipients is known.
@@ -92,9 +92,9 @@ impl Joiner {
     pub fn new(wants_size: bool) -> Joiner {
         Joiner {
             messages: BTreeMap::new(),
-            ids: LruCache::new(MOST_IDS),
-            clients: LruCache::new(MOST_CLIENTS),
-            first_recipients: LruCache::new(MOST_CLIENTS),
+            ids: LruCache::new(MAX_IDS),
+            clients: LruCache::new(MAX_CLIENTS),
+            first_recipients: LruCache::new(MAX_CLIENTS),
             latest: Milliseconds::MIN,
             lines: 0,
             ended: false,
@@ -107,7 +107,7 @@ impl Joiner {
     pub fn take(&mut self, line: Line) {
         self.lines += 1;
         // After a clock was set back, what comes is not late.
-        let set_back = self.latest.saturating_sub(line.at) >= PATIENCE;
+        let set_back = self.latest.saturating_sub(line.at) >= TIMEOUT;
         self.latest = if set_back { line.at } else { self.latest.max(line.at) };
         match line.said {
             Said::Postfix(told) => self.take_postfix(told, line.at),
@@ -123,13 +123,13 @@ impl Joiner {
     }
 
     /// The next message that nothing more is waited for, and its time in Unix seconds.
-    pub fn next_message(&mut self) -> Option<(i64, Asked)> {
+    pub fn next_message(&mut self) -> Option<(i64, PastRequest)> {
         loop {
             let entry = self.messages.first_entry()?;
             let (at, _) = *entry.key();
             let age = self.latest.saturating_sub(at);
-            let due = age >= PATIENCE || entry.get().whole && age >= GRACE;
-            if !due && !self.ended && self.messages.len() <= MOST_OPEN {
+            let due = age >= TIMEOUT || entry.get().whole && age >= GRACE;
+            if !due && !self.ended && self.messages.len() <= MAX_OPEN {
                 return None;
             }
             let (_, message) = self.messages.pop_first()?;
@@ -154,18 +154,18 @@ impl Joiner {
                 }
                 let message = self.new_message(&id);
                 let clients = self.clients.get_or_insert_mut(client(&login, &address), VecDeque::new);
-                if clients.len() == MOST_OF_CLIENT {
+                if clients.len() == MAX_OF_CLIENT {
                     clients.pop_front();
                 }
                 clients.push_back(id.clone());
-                let asked = Asked {
+                let asked = PastRequest {
                     queue_id: id.clone(),
                     message: message.clone(),
                     login,
                     client_name: name,
                     client_address: address,
                     recipients: Some(1),
-                    ..Asked::default()
+                    ..PastRequest::default()
                 };
                 let place = self.put(at, Message { asked, sent: false, counted: false, whole: false });
                 self.ids.put(id, Known { message, began: at, place: Some(place), told: false, removed: false });
@@ -248,7 +248,7 @@ impl Joiner {
         }
     }
 
-    fn take_policyd(&mut self, mut asked: Asked, at: Milliseconds) {
+    fn take_policyd(&mut self, mut asked: PastRequest, at: Milliseconds) {
         let mut whole = true;
         let mut found = None;
         if let Some(ids) = self.clients.get_mut(&client(&asked.login, &asked.client_address)) {
@@ -259,7 +259,7 @@ impl Joiner {
                 known.told = true;
                 whole = message.whole || !self.wants_size;
                 // policyd cuts logins.
-                asked = Asked { from: asked.from, recipients: asked.recipients, ..message.asked };
+                asked = PastRequest { from: asked.from, recipients: asked.recipients, ..message.asked };
                 found = Some(id);
                 break;
             }
@@ -280,7 +280,7 @@ impl Joiner {
     fn open(&mut self, id: &str, at: Milliseconds) -> Option<(&mut Message, bool)> {
         let known = self.ids.get(id)?;
         let (told, place) = (known.told, known.place?);
-        let in_time = at.saturating_sub(place.0) < PATIENCE;
+        let in_time = at.saturating_sub(place.0) < TIMEOUT;
         self.messages.get_mut(&place).filter(|_| in_time).map(|message| (message, told))
     }
 
@@ -298,7 +298,7 @@ impl Joiner {
 
 impl Message {
     /// What a daemon's line says of it.
-    fn told(asked: Asked) -> Message {
+    fn told(asked: PastRequest) -> Message {
         Message { asked, sent: true, counted: true, whole: true }
     }
 }
@@ -316,7 +316,7 @@ mod tests {
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
 
-    fn joined_with(lines: &str, wants_size: bool) -> (Vec<(i64, Asked)>, Gaps) {
+    fn joined_with(lines: &str, wants_size: bool) -> (Vec<(i64, PastRequest)>, Gaps) {
         let mut stamps = Stamps::new(TimeZone::UTC, 1_795_300_000);
         let mut joiner = Joiner::new(wants_size);
         let mut messages = Vec::new();
@@ -462,8 +462,8 @@ mod tests {
                     1 => Said::Postfix(Told::Sent { id, from: String::new(), to: String::new(), refused: recipients == 1 }),
                     2 => Said::Postfix(Told::Active { id, from: "a".into(), size: 1, recipients }),
                     3 => Said::Postfix(Told::Removed { id }),
-                    4 => Said::Decided(Decided { queue_id: id, asked: Asked { recipients: Some(recipients), ..Asked::default() } }),
-                    _ => Said::Policyd(Asked { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..Asked::default() }),
+                    4 => Said::Decided(Decided { queue_id: id, asked: PastRequest { recipients: Some(recipients), ..PastRequest::default() } }),
+                    _ => Said::Policyd(PastRequest { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..PastRequest::default() }),
                 };
                 sent += u32::from(kind >= 4);
                 joiner.take(Line { at: now, said, left_out: 0 });

@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Asked;
+use super::PastRequest;
 use crate::commit::Verdict;
 use crate::commit::batch::{self, Due, Ruler};
 use crate::commit::histories::Histories;
@@ -35,14 +35,14 @@ use crate::store::{Failure, Store};
 use crate::system::clock;
 
 /// The most messages settled in one transaction, as the committer has it.
-const MOST_IN_BATCH: usize = 1024;
+const MAX_BATCH: usize = 1024;
 
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judged {
     /// Unix seconds.
     pub at: i64,
-    pub asked: Asked,
+    pub asked: PastRequest,
     pub outcome: Outcome,
 }
 
@@ -72,7 +72,7 @@ pub struct Trial {
     repeats: Repeats,
     histories: Histories,
     /// In the order of arrival; those without an outcome wait for that of the next in `due`.
-    asked: Vec<(i64, Asked, Option<Outcome>)>,
+    asked: Vec<(i64, PastRequest, Option<Outcome>)>,
     due: Vec<Due>,
     times: Vec<i64>,
     in_batch: HashSet<Key>,
@@ -128,7 +128,7 @@ impl Trial {
     }
 
     /// Asks about a message. What came of it is among what a later [`Trial::judged`] gives.
-    pub async fn ask(&mut self, at: i64, asked: Asked) -> Result<(), Failure> {
+    pub async fn ask(&mut self, at: i64, asked: PastRequest) -> Result<(), Failure> {
         self.pass_time(at).await?;
         let request = request(&asked);
         let attributes = Attributes {
@@ -145,7 +145,7 @@ impl Trial {
             Known::Charged(subject) => self.charge(subject.key, request).await?,
         };
         self.asked.push((now, asked, outcome));
-        if self.asked.len() >= MOST_IN_BATCH { self.settle().await } else { Ok(()) }
+        if self.asked.len() >= MAX_BATCH { self.settle().await } else { Ok(()) }
     }
 
     /// Settles what still waits.
@@ -250,7 +250,7 @@ fn ruling(verdict: Verdict) -> Option<Arc<Ruling>> {
 }
 
 /// What Postfix would have asked: where the message's size is known, at its end.
-fn request(asked: &Asked) -> Request {
+fn request(asked: &PastRequest) -> Request {
     let clean = |text: &str| without_controls(text.to_owned());
     Request {
         stage: match asked.recipients {
@@ -297,7 +297,7 @@ mod tests {
     }
 
     /// What comes of these messages, settled minute by minute or each at once.
-    fn judged(settings: &[(&str, &str)], asked: &[(i64, Asked)], one_by_one: bool) -> Vec<Judged> {
+    fn judged(settings: &[(&str, &str)], asked: &[(i64, PastRequest)], one_by_one: bool) -> Vec<Judged> {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let (terms, retention) = terms(settings);
             let mut trial = Trial::new(terms, retention).await.unwrap();
@@ -313,18 +313,18 @@ mod tests {
     }
 
     /// Some seconds after the one before: who, which of its messages, from where, to how many, how large.
-    fn message() -> impl Strategy<Value = (i64, Asked)> {
+    fn message() -> impl Strategy<Value = (i64, PastRequest)> {
         let recipients = prop_oneof![3 => (1u32..5).prop_map(Some), 1 => Just(None)];
         (0i64..12, 0..3u8, 0..12u8, 0..4u8, recipients, 0u64..3).prop_map(
             |(later, who, what, place, recipients, size)| {
-                let asked = Asked {
+                let asked = PastRequest {
                     message: format!("{who}.{what}"),
                     login: format!("sender{who}@example.com"),
                     to: if recipients.is_none() { format!("{what}@example.org") } else { String::new() },
                     client_address: format!("10.0.{place}.1"),
                     recipients,
                     size: size * 1000,
-                    ..Asked::default()
+                    ..PastRequest::default()
                 };
                 (later, asked)
             },
@@ -332,14 +332,14 @@ mod tests {
     }
 
     /// A mail without a login from one address, so long after the beginning.
-    fn mail_of_a_client(seconds: i64) -> (i64, Asked) {
+    fn mail_of_a_client(seconds: i64) -> (i64, PastRequest) {
         let message = format!("at {seconds}");
         let client_address = "192.0.2.1".to_owned();
-        (BEGIN + seconds, Asked { message, client_address, recipients: Some(1), ..Asked::default() })
+        (BEGIN + seconds, PastRequest { message, client_address, recipients: Some(1), ..PastRequest::default() })
     }
 
     /// Which of these messages are held or refused.
-    fn blocked(settings: &[(&str, &str)], asked: &[(i64, Asked)]) -> Vec<bool> {
+    fn blocked(settings: &[(&str, &str)], asked: &[(i64, PastRequest)]) -> Vec<bool> {
         let judged = judged(settings, asked, true);
         let blocked = |one: &Judged| matches!(&one.outcome, Outcome::Ruled { ruling, .. } if ruling.blocked);
         judged.iter().map(blocked).collect()
@@ -372,7 +372,7 @@ mod tests {
             policy in prop::sample::select(&POLICIES[..]),
         ) {
             let mut now = BEGIN;
-            let asked: Vec<(i64, Asked)> = messages
+            let asked: Vec<(i64, PastRequest)> = messages
                 .into_iter()
                 .map(|(later, asked)| {
                     now += later;

@@ -3,7 +3,7 @@
 use super::decisions::{self, Decided};
 use super::postfix::{self, Told};
 use super::stamp::{Milliseconds, Stamps};
-use super::{Asked, policyd};
+use super::{PastRequest, policyd};
 
 /// A line that was understood, at least its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct Line {
 pub enum Said {
     Postfix(Told),
     Decided(Decided),
-    Policyd(Asked),
+    Policyd(PastRequest),
     /// Some other program, or something else.
     Other,
 }

@@ -26,7 +26,7 @@ const MAX_SHOWN: usize = 512;
 
 /// One request as Postfix would have asked it, as far as a log tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Asked {
+pub struct PastRequest {
     /// Empty where Postfix had not given one yet, or the log does not tell.
     pub queue_id: String,
     /// Equal for all that is one message.

@@ -6,14 +6,14 @@
 //! Holding blacklisted user: login/from/address/recipients
 //! ```
 
-use super::{Asked, bounded};
+use super::{PastRequest, bounded};
 use crate::protocol::request::MAX_RECIPIENTS;
 
 /// The name that its lines have in the log.
 pub const PROGRAM: &str = "policyd";
 
 /// Reads the line that each request leaves.
-pub fn read(text: &str) -> Option<Asked> {
+pub fn read(text: &str) -> Option<PastRequest> {
     let asked = if let Some(rest) = text.strip_prefix("Updating db: ") {
         rest.rsplit_once('/')?.0
     } else {
@@ -23,12 +23,12 @@ pub fn read(text: &str) -> Option<Asked> {
     let (asked, recipients) = asked.rsplit_once('/')?;
     let (asked, address) = asked.rsplit_once('/')?;
     let (login, from) = asked.split_once('/')?;
-    Some(Asked {
+    Some(PastRequest {
         login: login.to_owned(),
         from: bounded(from),
         client_address: bounded(address),
         recipients: Some(recipients.parse().ok().filter(|count| *count <= MAX_RECIPIENTS)?),
-        ..Asked::default()
+        ..PastRequest::default()
     })
 }
 

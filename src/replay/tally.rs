@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::judge::{Judged, Outcome};
 use crate::limiter::lists::Which;
-use crate::protocol::reply::{Action, Severity};
+use crate::protocol::reply::{Action, Strictness};
 
 /// The most senders told apart; those beyond are one.
-pub const MOST_SENDERS: usize = 500_000;
+pub const MAX_SENDERS: usize = 500_000;
 /// The most limits told apart. There are as many as are written, and one per quota for each step.
-const MOST_LIMITS: usize = 1000;
+const MAX_LIMITS: usize = 1000;
 /// What stands for the senders, or limits, beyond these.
 const OTHERS: &str = "(others)";
 /// What stands for who is on a list and has no login.
@@ -120,9 +120,9 @@ impl Tally {
         limit: &str,
         warned: bool,
     ) {
-        let known = self.senders.contains_key(sender) || self.senders.len() < MOST_SENDERS;
+        let known = self.senders.contains_key(sender) || self.senders.len() < MAX_SENDERS;
         let sender = if known { sender } else { OTHERS };
-        let severity = action.severity();
+        let strictness = action.strictness();
         let tally = match self.senders.get_mut(sender) {
             Some(tally) => tally,
             None => self.senders.entry(sender.to_owned()).or_default(),
@@ -130,20 +130,20 @@ impl Tally {
         for sums in [&mut self.totals, &mut tally.sums] {
             sums.recipients += u64::from(recipients);
             // A recipient that comes to a message later and is refused is refused by himself.
-            let asked = u64::from(messages).max(u64::from(severity >= Severity::Hold));
+            let asked = u64::from(messages).max(u64::from(strictness >= Strictness::Hold));
             sums.messages += asked;
-            match severity {
-                Severity::Pass | Severity::Warn => {
+            match strictness {
+                Strictness::Pass | Strictness::Warn => {
                     sums.passed += asked;
                     sums.recipients_passed += u64::from(recipients);
                     sums.warned += if warned { asked } else { 0 };
                 }
-                Severity::Hold => sums.held += asked,
-                Severity::Defer => sums.deferred += asked,
-                Severity::Reject => sums.rejected += asked,
+                Strictness::Hold => sums.held += asked,
+                Strictness::Defer => sums.deferred += asked,
+                Strictness::Reject => sums.rejected += asked,
             }
         }
-        if severity < Severity::Hold {
+        if strictness < Strictness::Hold {
             return;
         }
         let action = action.word();
@@ -151,7 +151,7 @@ impl Tally {
             tally.first = Some(Refusal { at, limit: limit.to_owned(), action: action.clone() });
         }
         let mut key = (limit.to_owned(), action.clone());
-        if self.limits.len() >= MOST_LIMITS && !self.limits.contains_key(&key) {
+        if self.limits.len() >= MAX_LIMITS && !self.limits.contains_key(&key) {
             key.0 = OTHERS.to_owned();
         }
         let next = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);

@@ -22,7 +22,7 @@ use crate::telemetry::limited::{log_decision, warn_limited};
 use crate::telemetry::metrics::{Metrics, Outcome};
 
 /// The most stage names that are warned about; the network chooses them.
-const MOST_STAGES: usize = 16;
+const MAX_STAGES: usize = 16;
 
 /// What every connection needs to answer.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Answerer {
     pub async fn answer(&self, request: Result<Box<Request>, Nonsense>) -> Answer {
         let arrived = Instant::now();
         let (outcome, answer) = self.decide(request, arrived).await;
-        self.metrics.decided(outcome, answer.action.severity(), arrived.elapsed());
+        self.metrics.decided(outcome, answer.action.strictness(), arrived.elapsed());
         answer
     }
 
@@ -149,7 +149,7 @@ impl Answerer {
     /// Most reports of "it limits nothing" are a check at the wrong stage. Said once per stage.
     fn warn_of_stage(&self, name: &str) {
         let mut warned = self.warned_stages.lock().unwrap_or_else(PoisonError::into_inner);
-        if warned.len() < MOST_STAGES && warned.insert(name.to_owned()) {
+        if warned.len() < MAX_STAGES && warned.insert(name.to_owned()) {
             log::warn!(
                 "Postfix asks at stage {name:?}, where there are no recipients to count: such a check limits nothing. Put \
                  check_policy_service into smtpd_data_restrictions"

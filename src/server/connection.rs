@@ -14,9 +14,9 @@ use crate::protocol::request::{Event, Parser};
 use crate::telemetry::limited::warn_limited;
 
 /// A request that has begun must end within this time. Postfix writes one at once.
-pub const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client must take its reply within this time. One that sends and never reads is let go.
-const WRITE_PATIENCE: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stopping daemon looks for a request that is there already.
 const LAST_LOOK: Duration = Duration::from_millis(5);
 
@@ -46,9 +46,9 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
     let mut stopping = false;
     let mut looked = false;
     loop {
-        let patience = async {
+        let timeout = async {
             match parser.is_midway() {
-                true => tokio::time::sleep_until(begun + REQUEST_PATIENCE).await,
+                true => tokio::time::sleep_until(begun + REQUEST_TIMEOUT).await,
                 false => std::future::pending().await,
             }
         };
@@ -56,7 +56,7 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
             // What a stopping daemon finds unread was asked of it: it is answered before the end.
             biased;
             read = stream.read_chunk() => read,
-            () = patience => {
+            () = timeout => {
                 warn_limited("endless", "a policy request was begun and not ended; the connection is closed");
                 return End::Endless;
             }
@@ -90,7 +90,7 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
                     let answer = answerer.answer(request).await;
                     let mut wire = Vec::with_capacity(128);
                     answer.action.write(&mut wire);
-                    let sent = within(WRITE_PATIENCE, stream.write_all(&wire)).await;
+                    let sent = within(WRITE_TIMEOUT, stream.write_all(&wire)).await;
                     answerer.follow_up(answer);
                     match sent {
                         Some(Ok(())) => {}
@@ -113,6 +113,6 @@ async fn last_look(looked: bool) {
     }
 }
 
-async fn within<T>(patience: Duration, future: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(patience, future).await.ok()
+async fn within<T>(timeout: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(timeout, future).await.ok()
 }

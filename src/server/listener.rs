@@ -67,9 +67,9 @@ impl Network {
         Ok(())
     }
 
-    /// Tells every task to stop, and waits for them at most `patience`; those left are cut off. Says how many connections
+    /// Tells every task to stop, and waits for them at most `timeout`; those left are cut off. Says how many connections
     /// that were.
-    pub async fn drain(self, patience: impl Future<Output = ()>) -> usize {
+    pub async fn drain(self, timeout: impl Future<Output = ()>) -> usize {
         self.acceptors.close();
         self.connections.close();
         self.ending.stop.cancel();
@@ -81,7 +81,7 @@ impl Network {
         tokio::pin!(ended);
         tokio::select! {
             () = &mut ended => 0,
-            () = patience => {
+            () = timeout => {
                 let left = self.connections.len();
                 self.ending.cut.cancel();
                 ended.await;

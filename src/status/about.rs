@@ -1,7 +1,6 @@
 //! All about one sender, for people and for programs: its row, each limit with what is used of it, its last day hour by hour,
 //! and its last messages that were held or refused, and why.
 
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::collector::{HOURS, first_hour};
@@ -9,6 +8,7 @@ use super::snapshot::limited;
 use super::standing;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::{Explained, blocking, explain};
+use crate::limiter::moment;
 use crate::limiter::terms::{Listed, Terms};
 use crate::protocol::reply::Action;
 use crate::store::report::{Logged, Part};
@@ -94,8 +94,8 @@ impl From<&SenderRow> for Row {
             rcpt_counter: row.recipients,
             msg_total: row.total_messages,
             rcpt_total: row.total_recipients,
-            created_at: utc(row.created_at),
-            updated_at: utc(row.updated_at),
+            created_at: moment::utc(row.created_at),
+            updated_at: moment::utc(row.updated_at),
         }
     }
 }
@@ -171,15 +171,15 @@ impl Report {
             allowed: one.allowed,
             action: one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), ToString::to_string),
             exceeded: one.exceeded,
-            free_at: one.free_at.map(utc),
+            free_at: one.free_at.map(moment::utc),
         };
         let hour = |(at, part): &(i64, Part)| HourReport {
-            from: utc(*at),
+            from: moment::utc(*at),
             messages: part.messages,
             recipients: part.recipients,
         };
         let blocked = |one: &Logged| BlockedReport {
-            at: utc(one.at),
+            at: moment::utc(one.at),
             queue_id: one.queue_id.clone(),
             recipients: one.recipients,
             from: one.from.clone(),
@@ -197,9 +197,4 @@ impl Report {
             blocked: shown.blocked.iter().map(blocked).collect(),
         }
     }
-}
-
-/// A time in seconds since 1970 as programs read it.
-pub fn utc(at: i64) -> String {
-    Timestamp::from_second(at).map_or_else(|_| String::new(), |at| at.to_string())
 }

@@ -23,15 +23,15 @@ use crate::store::senders::{Listed, Listing, Order};
 use crate::store::{Failure, Store};
 
 /// The most senders in a snapshot.
-pub const MOST_SENDERS: u32 = 10_000;
+pub const MAX_SENDERS: u32 = 10_000;
 /// A look that took a second is followed by so many seconds without one.
 pub const REST: u32 = 50;
 /// Before everybody is looked at again, after that took too long.
 const AFTER_GIVING_UP: Duration = Duration::from_secs(600);
 /// However long a look took.
-const LONGEST_REST: Duration = Duration::from_secs(60);
+const MAX_REST: Duration = Duration::from_secs(60);
 /// Senders read again since they are sending.
-const MOST_ACTIVE: u32 = 2_000;
+const MAX_ACTIVE: u32 = 2_000;
 /// Refusals that are shown.
 const LAST_REFUSALS: u32 = 50;
 /// Senders whose hours and limits are read: the first ones in order, and those who were refused most.
@@ -86,7 +86,7 @@ impl Collector {
     /// How long to wait after a look, so that all looks together take little of the database's time.
     pub fn rest(&self) -> Duration {
         let took = self.unended.map_or(self.took, |begun| begun.elapsed());
-        took.saturating_mul(self.rest).min(LONGEST_REST)
+        took.saturating_mul(self.rest).min(MAX_REST)
     }
 
     /// One look. `now` is in seconds since 1970.
@@ -131,7 +131,7 @@ impl Collector {
         self.look_closely(store, policy, &refusals, hours_from, now, &mut senders).await?;
         by_the_lists(&mut senders, terms, now);
         self.sort.sort(&mut senders);
-        let room = usize::try_from(MOST_SENDERS).unwrap_or(usize::MAX);
+        let room = usize::try_from(MAX_SENDERS).unwrap_or(usize::MAX);
         if senders.len() > room {
             // Whoever is blocked is never left out.
             senders.sort_by_key(|sender| sender.next.is_none() && sender.blocked == 0);
@@ -206,7 +206,7 @@ impl Collector {
     ) -> Result<(), Failure> {
         // Another host's clock may be a minute behind.
         let mut busy: HashSet<i64> =
-            store.active(minute_of(self.looked).saturating_sub(1), MOST_ACTIVE).await?.into_iter().collect();
+            store.active(minute_of(self.looked).saturating_sub(1), MAX_ACTIVE).await?.into_iter().collect();
         busy.extend(refusals.last.iter().filter_map(|refusal| refusal.id));
         let full = |listed: &&Listed| {
             let used = listed.messages.max(listed.recipients);
@@ -282,7 +282,7 @@ fn everybody(policy: &Policy, now: i64) -> Listing {
             Window::Sliding(window) => Some(now.saturating_sub(duration::seconds(window))),
         },
         order: Order::Used,
-        limit: MOST_SENDERS,
+        limit: MAX_SENDERS,
     }
 }
 

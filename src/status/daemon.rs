@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::commit::FailOpen;
-    use crate::protocol::reply::Severity;
+    use crate::protocol::reply::Strictness;
     use crate::telemetry::metrics::{Metrics, Outcome};
 
     #[test]
@@ -132,9 +132,9 @@ mod tests {
         metrics.gauge_from("queue_depth", "Waiting", || 3);
         metrics.database_is_up(true);
         let quick = Duration::from_millis(2);
-        metrics.decided(Outcome::Accepted, Severity::Pass, quick);
-        metrics.decided(Outcome::Blocked, Severity::Hold, quick);
-        metrics.decided(Outcome::Blocked, Severity::Reject, quick);
+        metrics.decided(Outcome::Accepted, Strictness::Pass, quick);
+        metrics.decided(Outcome::Blocked, Strictness::Hold, quick);
+        metrics.decided(Outcome::Blocked, Strictness::Reject, quick);
         metrics.fail_open(FailOpen::Deadline);
         metrics.transaction(3, Duration::from_millis(4));
         for text in [metrics.open_metrics(), metrics.prometheus_text()] {

@@ -6,7 +6,7 @@ use crate::config::{Database, quota_written};
 use crate::store::{Failure, Store};
 
 /// A look at every row of a large table takes a second. Nobody waits for it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Logs how many senders have another usual quota than QUOTA, if any do.
 pub async fn tell_of_others(database: Database, quota: u32) {
@@ -16,7 +16,7 @@ pub async fn tell_of_others(database: Database, quota: u32) {
         store.close().await;
         Ok::<_, Failure>(others)
     };
-    match tokio::time::timeout(PATIENCE, others).await {
+    match tokio::time::timeout(TIMEOUT, others).await {
         Ok(Ok(others)) => {
             if let Some(said) = said(quota, &others) {
                 log::info!("{said}");
@@ -24,7 +24,7 @@ pub async fn tell_of_others(database: Database, quota: u32) {
         }
         // Whatever ails the database is told by those who need it.
         Ok(Err(error)) => log::debug!("comparing quotas: {error}"),
-        Err(_) => log::debug!("comparing quotas: no end within {} s", PATIENCE.as_secs()),
+        Err(_) => log::debug!("comparing quotas: no end within {} s", TIMEOUT.as_secs()),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::limiter::duration;
 use crate::limiter::explain::{Explained, blocking};
 use crate::limiter::steps::{Step, StepAction};
 use crate::limiter::terms::Listed;
-use crate::protocol::reply::Severity;
+use crate::protocol::reply::Strictness;
 use crate::store::refusals::Refusal;
 
 /// All senders, the policy that they are under, and what was refused of late.
@@ -167,7 +167,7 @@ impl Next {
     /// By the quota alone, for who has used so much of it. LIMITS need the sender's history.
     pub fn by_quota(policy: &Policy, used: u64, quota: u32) -> Option<Next> {
         let (step, action) = policy.steps.acting(used.saturating_add(1), quota)?;
-        (action.severity() >= Severity::Hold).then(|| Next {
+        (action.strictness() >= Strictness::Hold).then(|| Next {
             action: action.word(),
             limit: format!("{} quota {quota}", step.factor_written()),
             free_at: None,

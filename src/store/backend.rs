@@ -6,7 +6,7 @@ use super::Failure;
 use super::charset::{Charset, narrow};
 use super::counters::Sum;
 use super::dialect::{self, ConnectionOf, Dialect, Session, failure};
-use super::patience::Patience;
+use super::lock_timeout::LockTimeout;
 use crate::config;
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
@@ -81,8 +81,8 @@ impl<D: Dialect> Backend<D> {
     }
 
     /// For statements that may have to wait for others' rows.
-    pub(super) fn patience(&self) -> Patience<'_, D> {
-        Patience { options: &self.options, session: self.session.id }
+    pub(super) fn lock_timeout(&self) -> LockTimeout<'_, D> {
+        LockTimeout { options: &self.options, session: self.session.id }
     }
 
     /// The connection, taken out: a method that is cancelled or fails leaves none behind, and the next one connects anew.

@@ -30,7 +30,7 @@ pub struct Sum {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     pub id: i64,
-    /// [`config::UNLIMITED`] means no limit.
+    /// [`crate::config::UNLIMITED`] means no limit.
     pub quota: u32,
     pub messages: u32,
     pub recipients: u32,

@@ -11,10 +11,10 @@ use crate::config;
 
 /// How long a transaction waits for a row that somebody else holds. Long enough for another daemon's commit, short enough
 /// that the others in the batch hardly notice.
-pub const LOCK_PATIENCE: Duration = Duration::from_millis(150);
+pub const LOCK_TIMEOUT: Duration = Duration::from_millis(150);
 
 /// How long the server itself lets a statement run, so that it ends what the client has given up.
-pub const STATEMENT_PATIENCE: Duration = Duration::from_secs(30);
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a database's SQL and driver do differently from the others'.
 pub trait Dialect: Send + Sync + Sized + 'static {
@@ -87,7 +87,7 @@ pub trait Dialect: Send + Sync + Sized + 'static {
         async { Ok(Session::default()) }
     }
 
-    /// Interrupts the statement that a session waits for. Only for a server that cannot be told [`LOCK_PATIENCE`] itself.
+    /// Interrupts the statement that a session waits for. Only for a server that cannot be told [`LOCK_TIMEOUT`] itself.
     fn interrupt(options: &Self::Options, session: i64) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
         let _ = (options, session);
         async { Ok(()) }
@@ -145,7 +145,7 @@ pub struct Addition {
 /// What is known about a connection and the tables it finds.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
-    /// By which [`Dialect::interrupt`] finds it; none where the server itself keeps to [`LOCK_PATIENCE`].
+    /// By which [`Dialect::interrupt`] finds it; none where the server itself keeps to [`LOCK_TIMEOUT`].
     pub id: Option<i64>,
     /// What `ratelimits.sender` can hold.
     pub keys: Charset,

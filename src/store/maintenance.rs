@@ -114,7 +114,7 @@ where
     for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
     usize: ColumnIndex<<D::Db as Database>::Row>,
 {
-    /// Does the next [`ROWS`] rows of a work, beyond the row `after`; none when nothing is left.
+    /// Does the next `ROWS` rows of a work, beyond the row `after`; none when nothing is left.
     pub async fn chunk(&mut self, chunk: Chunk, after: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
             let mut sql = QueryBuilder::<D::Db>::new(format!(
@@ -137,7 +137,7 @@ where
         .await
     }
 
-    /// Deletes the oldest of what is from before a time (seconds since 1970): [`ROWS`], and what is of the same age as the
+    /// Deletes the oldest of what is from before a time (seconds since 1970): `ROWS`, and what is of the same age as the
     /// youngest of these. None when nothing is left.
     pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {

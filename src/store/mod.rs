@@ -13,13 +13,13 @@ pub mod backfill;
 mod charset;
 pub mod counters;
 pub mod dialect;
+mod lock_timeout;
 pub mod maintenance;
 pub mod messages;
 mod meta;
 pub mod migrate;
 mod mysql;
 pub mod notices;
-mod patience;
 pub mod policyd;
 mod postgres;
 pub mod refusals;
@@ -342,12 +342,12 @@ impl Store {
 
 /// The most rows in one statement. Each number of rows is a statement of its own, prepared once per connection; so many of
 /// each kind are worth keeping, and a batch of the usual size is one round trip.
-const MOST_ROWS: usize = 64;
+const MAX_ROWS: usize = 64;
 
-/// Prepared statements kept per connection: [`MOST_ROWS`] of each of the five kinds on the hot path.
-pub(crate) const STATEMENTS_KEPT: usize = 5 * MOST_ROWS;
+/// Prepared statements kept per connection: [`MAX_ROWS`] of each of the five kinds on the hot path.
+pub(crate) const STATEMENTS_KEPT: usize = 5 * MAX_ROWS;
 
 /// Splits `items` into slices for one statement each.
 fn in_statements<T>(items: &[T]) -> std::slice::Chunks<'_, T> {
-    items.chunks(MOST_ROWS)
+    items.chunks(MAX_ROWS)
 }

@@ -5,7 +5,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, LOCK_PATIENCE, STATEMENT_PATIENCE, Session, failure};
+use super::dialect::{Dialect, LOCK_TIMEOUT, STATEMENT_TIMEOUT, Session, failure};
 use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 
@@ -60,9 +60,9 @@ impl Dialect for Postgres {
                 config::Tls::Verify => PgSslMode::VerifyFull,
             })
             .options([
-                ("lock_timeout", LOCK_PATIENCE.as_millis().to_string()),
-                ("statement_timeout", STATEMENT_PATIENCE.as_millis().to_string()),
-                ("idle_in_transaction_session_timeout", STATEMENT_PATIENCE.as_millis().to_string()),
+                ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
+                ("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
+                ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
             ]);
         if let Some(ca) = &database.tls_ca {
             options = options.ssl_root_cert(ca);

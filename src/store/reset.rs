@@ -12,7 +12,7 @@ const LAST_RESET: &str = "last_reset";
 /// When the process that resets the counters last moved on, in `meta`.
 const RESETTING: &str = "resetting";
 /// A process that has not moved on for so many seconds has died within its reset.
-const RESET_PATIENCE: i64 = 120;
+const RESET_TIMEOUT: i64 = 120;
 
 impl<D: Dialect> Backend<D>
 where
@@ -30,7 +30,7 @@ where
                 *time = meta::time::<D>(&mut transaction, name, now).await?.unwrap_or(0);
             }
             let [(_, moved), (_, reset)] = times;
-            if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_PATIENCE)) {
+            if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_TIMEOUT)) {
                 transaction.rollback().await?;
                 return Ok(false);
             }

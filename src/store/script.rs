@@ -6,12 +6,12 @@
 use sqlx::{ColumnIndex, Database, Decode, Executor, QueryBuilder, Row as _, Type};
 
 use super::dialect::{ConnectionOf, Dialect};
-use super::patience::Patience;
+use super::lock_timeout::LockTimeout;
 
 pub struct Script<'a, D: Dialect> {
     connection: &'a mut ConnectionOf<D>,
     /// None for what may wait as long as the server lets it.
-    patience: Option<Patience<'a, D>>,
+    lock_timeout: Option<LockTimeout<'a, D>>,
     waiting: QueryBuilder<D::Db>,
 }
 
@@ -19,13 +19,13 @@ impl<'a, D: Dialect> Script<'a, D>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
 {
-    pub fn new(connection: &'a mut ConnectionOf<D>, patience: Patience<'a, D>) -> Script<'a, D> {
-        Script { connection, patience: Some(patience), waiting: QueryBuilder::new("") }
+    pub fn new(connection: &'a mut ConnectionOf<D>, lock_timeout: LockTimeout<'a, D>) -> Script<'a, D> {
+        Script { connection, lock_timeout: Some(lock_timeout), waiting: QueryBuilder::new("") }
     }
 
     /// For statements that are in nobody's way.
     pub fn patient(connection: &'a mut ConnectionOf<D>) -> Script<'a, D> {
-        Script { connection, patience: None, waiting: QueryBuilder::new("") }
+        Script { connection, lock_timeout: None, waiting: QueryBuilder::new("") }
     }
 
     pub async fn begin(&mut self) -> Result<(), sqlx::Error> {
@@ -70,8 +70,8 @@ where
         if sql.sql().as_str().is_empty() {
             return Ok(());
         }
-        match &self.patience {
-            Some(patience) => patience.execute(self.connection, sql).await,
+        match &self.lock_timeout {
+            Some(lock_timeout) => lock_timeout.execute(self.connection, sql).await,
             None => self.connection.execute(sql.build()).await.map(drop),
         }
     }

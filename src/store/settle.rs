@@ -8,8 +8,8 @@ use super::backend::Backend;
 use super::charset::{Charset, narrow};
 use super::counters::{self, Row, Sum};
 use super::dialect::{ConnectionOf, Dialect, commit_failure, failure};
+use super::lock_timeout::LockTimeout;
 use super::messages::{self, AuditRow};
-use super::patience::Patience;
 use super::script::Script;
 use super::usage::{self, HistoryRows, SeenRow, Since, UsageRow};
 
@@ -69,8 +69,8 @@ where
         now: i64,
         mut judge: J,
     ) -> Result<J::Ruled, Failure> {
-        let patience = Patience::<D> { options: &self.options, session: self.session.id };
-        let mut script = Script::<D>::new(connection, patience);
+        let lock_timeout = LockTimeout::<D> { options: &self.options, session: self.session.id };
+        let mut script = Script::<D>::new(connection, lock_timeout);
         let written = async {
             script.begin().await?;
             let mark = counters::add(&mut script, sums, new_quota, now).await?;

@@ -17,7 +17,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// meanwhile goes over once; a thousand active senders keep writing the same 3,000 pages.
 const PAGES_OF_LOG: &str = "16000";
 /// In bytes, what is kept of a log that one long transaction made longer.
-const LONGEST_LOG: &str = "67108864";
+const MAX_LOG: &str = "67108864";
 /// Memory for pages, in KiB as SQLite has it (a negative number), taken as it is needed: a thousand active senders among a
 /// million touch some 3,000 pages of 4 KiB.
 const CACHE: &str = "-16000";
@@ -77,7 +77,7 @@ impl Dialect for Sqlite {
             // An answer that was sent must survive a loss of power.
             .synchronous(SqliteSynchronous::Full)
             .pragma("wal_autocheckpoint", PAGES_OF_LOG)
-            .pragma("journal_size_limit", LONGEST_LOG)
+            .pragma("journal_size_limit", MAX_LOG)
     }
 
     fn reading(database: &config::Database) -> SqliteConnectOptions {

@@ -36,7 +36,7 @@ where
     ) -> Result<(), Failure> {
         let mut connection = self.take_connection().await?;
         let sums: Vec<Sum> = taken.iter().map(|taken| self.narrowed_sum(&taken.sum)).collect();
-        let mut script = Script::<D>::new(&mut connection, self.patience());
+        let mut script = Script::<D>::new(&mut connection, self.lock_timeout());
         let written = async {
             script.begin().await?;
             let mark = counters::add(&mut script, &sums, new_quota, now).await?;

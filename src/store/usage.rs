@@ -44,7 +44,7 @@ pub struct SeenRow {
 }
 
 /// The most networks read of one sender: whoever has more is over any sensible limit.
-const MOST_NETWORKS: i64 = 10_000;
+const MAX_NETWORKS: i64 = 10_000;
 
 /// Reads the histories that a judgement needs.
 pub async fn read<D: Dialect>(script: &mut Script<'_, D>, since: Since) -> Result<HistoryRows, sqlx::Error>
@@ -76,7 +76,7 @@ where
                 );
                 sql.push_bind(since.time);
                 push_rows(sql, slice);
-                sql.push(") AS latest WHERE place <= ").push(MOST_NETWORKS);
+                sql.push(") AS latest WHERE place <= ").push(MAX_NETWORKS);
             };
             let rows = script.read("network", &["ratelimit_id", "last_seen"], rest).await?;
             read.seen.extend(rows.into_iter().filter_map(|(network, numbers)| match *numbers.as_slice() {

@@ -17,7 +17,7 @@ use super::escape;
 use crate::config::UNLIMITED;
 use crate::limiter::decide::Ruling;
 use crate::limiter::lists::Which;
-use crate::protocol::reply::Severity;
+use crate::protocol::reply::Strictness;
 
 /// The longest value on a line, in bytes as shown: an address has at most 64 + 1 + 255.
 ///
@@ -60,7 +60,7 @@ impl<'a> Decision<'a> {
     /// With what was ruled; `word` is the ruling's action as Postfix was sent it.
     pub fn ruled(self, ruling: &'a Ruling, word: &'a str, from_memory: bool) -> Decision<'a> {
         // PolicydRateGuard's line, where it says it all: its own answers, over the quota alone.
-        let plain = ruling.action.severity() == Severity::Pass || word == "DEFER_IF_PERMIT";
+        let plain = ruling.action.strictness() == Strictness::Pass || word == "DEFER_IF_PERMIT";
         Decision {
             used: ruling.used,
             quota: ruling.quota,

@@ -16,13 +16,13 @@ pub const PERIOD: Duration = Duration::from_secs(60);
 const BLOCKED_LINES: u64 = 10;
 
 /// Warnings have few keys, and those are ours; blocked senders are bounded by what memory may cost.
-const MOST_WARNINGS: usize = 256;
-const MOST_SENDERS: usize = 4096;
+const MAX_WARNINGS: usize = 256;
+const MAX_SENDERS: usize = 4096;
 
 static WARNINGS: LazyLock<Mutex<Throttle<String>>> =
-    LazyLock::new(|| Mutex::new(Throttle::new(1, PERIOD, MOST_WARNINGS)));
+    LazyLock::new(|| Mutex::new(Throttle::new(1, PERIOD, MAX_WARNINGS)));
 static BLOCKED: LazyLock<Mutex<Throttle<String>>> =
-    LazyLock::new(|| Mutex::new(Throttle::new(BLOCKED_LINES, PERIOD, MOST_SENDERS)));
+    LazyLock::new(|| Mutex::new(Throttle::new(BLOCKED_LINES, PERIOD, MAX_SENDERS)));
 
 /// Logs a warning, at most once a [`PERIOD`] for its `key`; the next one says how many were left out.
 ///

@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 use crate::commit::FailOpen;
-use crate::protocol::reply::Severity;
+use crate::protocol::reply::Strictness;
 use crate::system::clock;
 
 const PREFIX: &str = "policyd_rate_guard";
@@ -44,7 +44,7 @@ impl Outcome {
     const NAMES: [&str; 4] = ["accepted", "blocked", "not_counted", "in_doubt"];
 }
 
-/// The names of [`Severity`], in its order: what Postfix was told to do.
+/// The names of [`Strictness`], in its order: what Postfix was told to do.
 const ACTIONS: [&str; 5] = ["pass", "warn", "hold", "defer", "reject"];
 
 /// Ways by which people are told.
@@ -212,7 +212,7 @@ impl Metrics {
     }
 
     /// A request was answered, `after` its arrival.
-    pub fn decided(&self, outcome: Outcome, action: Severity, after: Duration) {
+    pub fn decided(&self, outcome: Outcome, action: Strictness, after: Duration) {
         if let Some(counter) = self.decisions.get(outcome as usize).and_then(|row| row.get(action as usize)) {
             counter.inc();
         }
@@ -408,8 +408,8 @@ mod tests {
     #[test]
     fn every_label_has_its_counter() {
         let metrics = Metrics::default();
-        metrics.decided(Outcome::InDoubt, Severity::Pass, Duration::from_millis(3));
-        metrics.decided(Outcome::Blocked, Severity::Reject, Duration::from_millis(3));
+        metrics.decided(Outcome::InDoubt, Strictness::Pass, Duration::from_millis(3));
+        metrics.decided(Outcome::Blocked, Strictness::Reject, Duration::from_millis(3));
         metrics.event(Heard::Dropped);
         metrics.notification(Channel::SenderMail, Delivery::Dropped);
         let text = metrics.prometheus_text();

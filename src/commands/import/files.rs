@@ -95,7 +95,7 @@ impl Planned {
     /// A settings file that cannot be used is none to put in place.
     fn check(&self, draft: &Path) -> Result<(), Failed> {
         if self.path == self.settings {
-            config::load(&Sources::from_process(Some(draft.to_owned())))
+            config::load(&Sources::from_process(Some(draft.to_owned()), privileges::is_root()))
                 .map_err(|error| Failed::new(Exit::Config, error))?;
         }
         Ok(())

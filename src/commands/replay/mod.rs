@@ -41,7 +41,7 @@ const LOADS: usize = 4;
 /// Between two showings of the progress.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 /// The most quotas taken over from the database.
-const MOST_QUOTAS: u32 = 1_000_000;
+const MAX_QUOTAS: u32 = 1_000_000;
 
 pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     let now = clock::now();
@@ -157,7 +157,7 @@ async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
         blocked_since: None,
         window_since: None,
         order: Order::Name,
-        limit: MOST_QUOTAS,
+        limit: MAX_QUOTAS,
     };
     let listed = database::insist(&mut store, async |store| store.list(&listing).await).await?;
     store.close().await;

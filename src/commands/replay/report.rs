@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::config::LimitBy;
+use crate::limiter::moment;
 use crate::replay::files::Counts;
 use crate::replay::join::Gaps;
 use crate::replay::tally::{SenderTally, Sums, Tally};
@@ -12,9 +13,9 @@ use crate::replay::tally::{SenderTally, Sums, Tally};
 /// How wide a table may be where there is no terminal.
 const WIDTH: usize = 132;
 /// The least for a sender, and for a limit, however narrow the terminal is.
-const LEAST: usize = 16;
+const MIN_WIDTH: usize = 16;
 /// The most limits shown in the text.
-const MOST_LIMITS: usize = 20;
+const MAX_LIMITS: usize = 20;
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -103,13 +104,13 @@ impl Report {
                 action: action.clone(),
                 messages: tally.messages,
                 senders: tally.senders,
-                first: table::utc(tally.first),
+                first: moment::utc(tally.first),
             })
             .collect();
         limits.sort_by_key(|limit| std::cmp::Reverse(limit.messages));
         Report {
-            first: tally.span.map(|(first, _)| table::utc(first)),
-            last: tally.span.map(|(_, last)| table::utc(last)),
+            first: tally.span.map(|(first, _)| moment::utc(first)),
+            last: tally.span.map(|(_, last)| moment::utc(last)),
             totals: Figures::of(&tally.totals),
             without_login: tally.nobody,
             allowlisted: tally.allowlisted,
@@ -168,7 +169,7 @@ impl Report {
         let longest_limit = limits.map(|refused| refused.shown().chars().count()).max().unwrap_or(0).max("LIMIT".len());
         let longest =
             self.top.iter().map(|sender| sender.sender.chars().count()).max().unwrap_or(0).max("SENDER".len());
-        let room = width.saturating_sub(FIXED).max(2 * LEAST);
+        let room = width.saturating_sub(FIXED).max(2 * MIN_WIDTH);
         // What the one does not need is the other's.
         let name = longest.min((room / 2).max(room.saturating_sub(longest_limit)));
         let limit = room.saturating_sub(name);
@@ -190,7 +191,7 @@ impl Report {
             cells.extend(match &sender.first_refused {
                 None => [String::new(), String::new()],
                 Some(first) => {
-                    [table::local_time(first.time, &self.zone), table::shortened(&table::clean(&first.shown()), limit)]
+                    [moment::local(first.time, &self.zone), table::shortened(&table::clean(&first.shown()), limit)]
                 }
             });
             table.row(cells);
@@ -205,7 +206,7 @@ impl Report {
             ("ACTION", Align::Left),
             ("LIMIT", Align::Left),
         ]);
-        for limit in self.limits.iter().take(MOST_LIMITS) {
+        for limit in self.limits.iter().take(MAX_LIMITS) {
             let name = table::shortened(&table::clean(&limit.limit), 80);
             table.row(vec![limit.messages.to_string(), limit.senders.to_string(), limit.action.clone(), name]);
         }
@@ -215,7 +216,7 @@ impl Report {
     fn share(&self) -> String {
         let Figures { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = self.totals;
         let span = self.span.map_or_else(String::new, |(first, last)| {
-            format!("From {} to {}: ", table::local_time(first, &self.zone), table::local_time(last, &self.zone))
+            format!("From {} to {}: ", moment::local(first, &self.zone), moment::local(last, &self.zone))
         });
         let mut text = format!(
             "{span}{} of the mail would have passed: {passed} of {messages} messages, {recipients_passed} of {recipients} \
@@ -246,7 +247,7 @@ impl Figures {
 impl Sender {
     fn of(sender: &str, tally: &SenderTally) -> Sender {
         let first_refused = tally.first.as_ref().map(|first| Refused {
-            at: table::utc(first.at),
+            at: moment::utc(first.at),
             limit: first.limit.clone(),
             action: first.action.clone(),
             time: first.at,

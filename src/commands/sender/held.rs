@@ -5,14 +5,15 @@ use std::collections::HashSet;
 use jiff::tz::TimeZone;
 
 use crate::cli;
-use crate::commands::{database, print, table};
+use crate::commands::{database, print};
 use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::duration;
+use crate::limiter::moment;
 use crate::system::clock;
 
 /// Queue ids that are printed at once.
-const MOST: u32 = 100_000;
+const MAX_IDS: u32 = 100_000;
 const DAY: u64 = 24 * 3600;
 
 /// What there was to be found.
@@ -30,7 +31,7 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
         let key = super::key(config, &options.sender.name)?;
         let row = database::insist(store, async |store| store.sender(&key).await).await?;
         let row = row.ok_or_else(|| super::no_such_sender(&key))?;
-        let ids = database::insist(store, async |store| store.held(row.id, since, MOST).await).await?;
+        let ids = database::insist(store, async |store| store.held(row.id, since, MAX_IDS).await).await?;
         let first = database::insist(store, async |store| store.first_held(row.id).await).await?;
         Ok((ids, first, config.audit.clone()))
     })?;
@@ -49,9 +50,9 @@ fn for_postsuper(ids: Vec<String>) -> Vec<String> {
 
 /// An empty list would pass for one without held mail, whatever the reason.
 fn told(held: &Held, since: std::time::Duration, audit: &Audit, zone: &TimeZone) -> String {
-    let at = |time| table::local_time(time, zone);
+    let at = |time| moment::local(time, zone);
     let mut text = format!("{} held since {} ({})", held.ids.len(), at(held.since), duration::show(since));
-    if held.ids.len() >= MOST as usize {
+    if held.ids.len() >= MAX_IDS as usize {
         text.push_str(", and perhaps more: these are the oldest");
     }
     if let Some(first) = held.first.filter(|&first| first < held.since) {
@@ -90,7 +91,7 @@ mod tests {
         assert!(older.ends_with("; others before, from 2027-01-07 12:00 on: --since names a longer time"), "{older}");
         assert!(told_of(0, None, WEEK, false).contains("MESSAGE_LOG is off"));
         assert!(told_of(0, None, 5 * WEEK, true).contains("older than 30 days"));
-        assert!(told_of(MOST as usize, None, WEEK, true).contains("perhaps more"));
+        assert!(told_of(MAX_IDS as usize, None, WEEK, true).contains("perhaps more"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::config::{Sources, UNLIMITED, Window, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::limiter::duration;
 use crate::limiter::explain::{explain, quota_used};
+use crate::limiter::moment;
 use crate::status::about::{ListedReport, Row};
 use crate::status::snapshot::Next;
 use crate::status::standing;
@@ -124,7 +125,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
             if is_domain { String::new() } else { line.used.to_string() },
             quota_written(row.quota),
             if is_domain { String::new() } else { share },
-            if is_domain { String::new() } else { table::local_time(row.updated_at, &zone) },
+            if is_domain { String::new() } else { moment::local(row.updated_at, &zone) },
             state.join(", "),
         ]);
     }

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-use super::show::on_list;
 use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
 use crate::config::{Sources, quota_written};
 use crate::exit::{Exit, Failed};
 use crate::status::about::Row;
+use crate::status::words;
 use crate::store::Store;
 use crate::store::senders::{Change, SenderRow};
 use crate::system::clock;
@@ -42,7 +42,7 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
     })?;
     // Whoever sets a quota to stop somebody must hear that it does not.
     if let Some(listed) = &listed {
-        eprintln!("policyd-rate-guard: {}", table::clean(&on_list(listed)));
+        eprintln!("policyd-rate-guard: {}", table::clean(&words::on_list(listed)));
     }
     if options.sender.output.json {
         print_json(&Report { row: (&after).into(), made: before.is_none(), logins_changed: logins })?;

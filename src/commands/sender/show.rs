@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use crate::cli;
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::commands::{database, print, print_json};
-use crate::config::{Config, Sources, quota_written};
+use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
-use crate::limiter::decide::{Policy, shown_time};
-use crate::limiter::explain::blocking;
-use crate::limiter::lists::Which;
-use crate::limiter::terms::{Listed, Terms};
+use crate::limiter::decide::Policy;
+use crate::limiter::moment;
+use crate::limiter::terms::Terms;
 use crate::status::about::{self, About, Report};
+use crate::status::words;
 use crate::store::Store;
 use crate::store::senders::SenderRow;
 use crate::system::clock;
@@ -37,62 +37,17 @@ async fn row(config: &Config, terms: &Terms, store: &mut Store, name: &str) -> R
     let key = super::key(config, name)?;
     let row = database::insist(store, async |store| store.sender(&key).await).await?;
     row.ok_or_else(|| match terms.listed(&key, clock::now()) {
-        Some(listed) => super::no_such_sender(&key).and(&on_list(&listed)),
+        Some(listed) => super::no_such_sender(&key).and(&words::on_list(&listed)),
         None => super::no_such_sender(&key),
     })
-}
-
-/// What an entry of a list means for whom it names.
-pub fn on_list(listed: &Listed) -> String {
-    let Listed { hit, now, action } = listed;
-    let meaning = match hit.list {
-        Which::Allow => "its mail is not counted, and no quota or limit stops it".to_owned(),
-        Which::Deny => format!("its mail gets {action}, whatever its quota"),
-    };
-    let hours = if *now { "" } else { " at other hours" };
-    format!("{} has {}: {meaning}{hours}", hit.list, hit.entry)
-}
-
-/// What is told of a sender in words: names, and what there is to say. A sender that nobody is charged to has fewer.
-pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
-    let About { row, explained, .. } = about;
-    let zone = &policy.zone;
-    let mut quota = quota_written(row.quota);
-    match (row.locked, row.quota == row.quota_reset) {
-        (true, _) => quota.push_str(", locked: cleanup leaves it"),
-        (false, true) => {}
-        (false, false) => quota.push_str(&format!(", until cleanup makes it {}", quota_written(row.quota_reset))),
-    }
-    let mut facts = vec![("quota", quota)];
-    facts.extend(about.listed.as_ref().map(|listed| ("list", table::clean(&on_list(listed)))));
-    if row.sender.starts_with('@') {
-        let meaning = "the quota that new logins of this domain begin with; nobody is charged to it";
-        facts.push(("", meaning.to_owned()));
-        return facts;
-    }
-    let next = match (about.deciding(), blocking(explained)) {
-        (Some(_), _) | (None, None) => table::clean(&about.next(policy).to_string()),
-        (None, Some(one)) => {
-            let action = one.action.as_ref().map(crate::protocol::reply::Action::word).unwrap_or_default();
-            let free = one.free_at.and_then(|at| shown_time(at, zone));
-            format!("{action} ({}); free again {}", one.limit, free.as_deref().unwrap_or("never"))
-        }
-    };
-    facts.push(("next mail", next));
-    facts.push(("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages)));
-    facts.push(("last sent", table::local_time(row.updated_at, zone)));
-    if row.window_from > 0 {
-        facts.push(("reset", format!("{} by hand", table::local_time(row.window_from, zone))));
-    }
-    facts
 }
 
 fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
     let About { row, explained, hours, blocked, .. } = shown;
     let zone = &policy.zone;
     let mut text = format!("{}\n", table::clean(&row.sender));
-    for (name, value) in facts(shown, policy) {
-        text.push_str(&format!("  {name:<10} {value}\n"));
+    for (name, value) in words::facts(shown, policy) {
+        text.push_str(&format!("  {name:<10} {}\n", table::clean(&value)));
     }
     if row.sender.starts_with('@') {
         return text;
@@ -114,7 +69,7 @@ fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> S
             one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), |action| table::clean(&action.to_string())),
             match (one.exceeded, one.free_at) {
                 (false, _) => String::new(),
-                (true, Some(at)) => shown_time(at, zone).unwrap_or_default(),
+                (true, Some(at)) => moment::with_offset(at, zone).unwrap_or_default(),
                 (true, None) => "never".to_owned(),
             },
         ]);
@@ -146,7 +101,7 @@ fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> S
         ]);
         for one in blocked {
             last.row(vec![
-                table::local_time(one.at, zone),
+                moment::local(one.at, zone),
                 table::clean(&one.queue_id),
                 one.recipients.to_string(),
                 table::clean(&one.action),

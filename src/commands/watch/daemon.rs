@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Report;
-use super::screen::figures::Told;
+use super::screen::figures::Counters;
 use crate::commands::daemon;
 use crate::config::Endpoint;
 use crate::status::daemon::Daemon;
@@ -22,7 +22,7 @@ pub async fn ask(address: Endpoint, interval: Duration, reports: mpsc::Sender<Re
             Err(why) => Err(why),
             Ok((daemon, at)) => {
                 let before = earlier.as_ref().map(|(daemon, then)| (daemon, at.duration_since(*then).as_secs_f64()));
-                let told = Told::new(daemon.clone(), before);
+                let told = Counters::new(daemon.clone(), before);
                 earlier = Some((daemon, at));
                 Ok(Box::new(told))
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::Report;
-use super::screen::figures::Asked;
+use super::screen::figures::OneSender;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::status::about;
@@ -16,15 +16,15 @@ use crate::store::{Failure, Store};
 use crate::system::clock;
 
 /// For one look. A statement that hangs is given up, and its connection with it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// After a look that took a second there is none for so many seconds, unless the operator asks for one.
 pub const REST: u32 = 9;
 /// Between two looks for which the operator asks, as fast as keys may come.
-const LEAST_REST: Duration = Duration::from_millis(50);
+const MIN_REST: Duration = Duration::from_millis(50);
 /// Minutes whose sums are read for the pace.
-const MOST_MINUTES: i64 = 10;
+const MAX_MINUTES: i64 = 10;
 /// Senders that are found by a part of their name, beyond those in the snapshot.
-const MOST_FOUND: u32 = 500;
+const MAX_FOUND: u32 = 500;
 
 /// What the operator wants to see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub struct Wanted {
 #[derive(Debug)]
 pub struct Look {
     pub snapshot: Snapshot,
-    pub asked: Option<Asked>,
+    pub asked: Option<OneSender>,
     /// What had been let through at some times: seconds since 1970, messages, recipients.
     pub sums: Vec<(i64, i64, i64)>,
     pub took: Duration,
@@ -59,12 +59,12 @@ pub async fn look(
         let asked = wanted.borrow_and_update().clone();
         let begun = Instant::now();
         let looked = looker.look(&mut store, &terms, &asked);
-        let looked = match tokio::time::timeout(PATIENCE, looked).await {
+        let looked = match tokio::time::timeout(TIMEOUT, looked).await {
             Ok(Ok(look)) => Ok(Look { took: begun.elapsed(), ..look }),
             Ok(Err(failure)) => Err(failure.to_string()),
             Err(_) => {
                 store.abandon();
-                Err(format!("no answer within {} s", PATIENCE.as_secs()))
+                Err(format!("no answer within {} s", TIMEOUT.as_secs()))
             }
         };
         if reports.send(Report::Database(Box::new(looked))).await.is_err() {
@@ -76,7 +76,7 @@ pub async fn look(
                 () = tokio::time::sleep(interval.max(took * REST)) => {}
                 changed = wanted.changed() => {
                     // Half of the time at the most, however fast somebody types.
-                    tokio::time::sleep(took.max(LEAST_REST)).await;
+                    tokio::time::sleep(took.max(MIN_REST)).await;
                     return changed.is_ok();
                 }
             }
@@ -120,7 +120,7 @@ impl Looker {
                     Some(row) => Some(about::read(store, terms, &row, now).await?),
                     None => None,
                 };
-                Some(Asked { name: name.clone(), about })
+                Some(OneSender { name: name.clone(), about })
             }
         };
         let sums = self.meter.read(store, now).await?;
@@ -133,7 +133,7 @@ impl Looker {
             return Ok(());
         }
         let begun = Instant::now();
-        let senders = self.collector.find(store, terms, text, MOST_FOUND, now).await?;
+        let senders = self.collector.find(store, terms, text, MAX_FOUND, now).await?;
         let until = Instant::now() + begun.elapsed() * collector::REST;
         self.found = Some(Found { text: text.to_owned(), senders, until });
         Ok(())
@@ -169,7 +169,7 @@ impl Meter {
         let (messages, recipients) =
             (messages.saturating_add(totals.messages), recipients.saturating_add(totals.recipients));
         sums.push((now, messages, recipients));
-        if minute - from > MOST_MINUTES {
+        if minute - from > MAX_MINUTES {
             let rest = store.totals((minute - 1) * 60).await?;
             self.from = Some(minute - 1);
             self.before = (messages.saturating_sub(rest.messages), recipients.saturating_sub(rest.recipients));

@@ -1,4 +1,4 @@
-//! `watch`: a live screen. [`screen`] draws it; [`database`] and [`daemon`] look, each beside the drawing, so that a key is
+//! `watch`: a live screen. [`screen`] draws it; `database` and `daemon` look, each beside the drawing, so that a key is
 //! answered at once whatever they wait for; [`terminal`] takes the terminal and gives it back.
 
 mod daemon;
@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::system::clock;
 use database::{Look, Wanted};
 use screen::draw::View;
-use screen::figures::{Contact, Figures, Own, Told};
+use screen::figures::{Contact, Counters, Figures, Own};
 use screen::look::Look as Style;
 use screen::state::{Effect, Seen, State};
 use terminal::{Input, Terminal};
@@ -30,13 +30,13 @@ use terminal::{Input, Terminal};
 /// The screen is drawn anew at least so often: it has a clock.
 const TICK: Duration = Duration::from_secs(1);
 /// How long the terminal may take to be given back once a signal came. It may hang, at the other end of a connection.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What was found out beside the drawing.
 #[derive(Debug)]
 enum Report {
     Database(Box<Result<Look, String>>),
-    Daemon(Result<Box<Told>, String>),
+    Daemon(Result<Box<Counters>, String>),
 }
 
 pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
@@ -109,7 +109,7 @@ fn signalled() -> Result<mpsc::Receiver<()>, Failed> {
         tokio::spawn(async move {
             signals.recv().await;
             let _ = sender.try_send(());
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(TIMEOUT).await;
             terminal::abandon();
             std::process::exit(Exit::IoError as i32);
         });

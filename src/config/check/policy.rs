@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{Checked, Checker, Reported};
-use crate::config::{Answers, Lists, Quota, Subject, values};
+use crate::config::{Answers, ListFiles, Quota, Subject, values};
 use crate::limiter::limit;
 use crate::limiter::steps::Steps;
 use crate::limiter::syntax::Mistake;
 use crate::limiter::text;
-use crate::protocol::reply::{Action, Severity as Strictness};
+use crate::protocol::reply::{Action, Strictness};
 
 /// The timeout in the Postfix snippet of the manual: an answer that comes later is one that Postfix does not wait for.
 const POSTFIX_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,11 +53,11 @@ impl Checker<'_> {
         })
     }
 
-    pub fn lists(&mut self) -> Checked<Lists> {
+    pub fn lists(&mut self) -> Checked<ListFiles> {
         let allow = self.optional("ALLOWLIST", values::path);
         let deny = self.optional("DENYLIST", values::path);
         let deny_action = self.get("DENYLIST_ACTION", values::action);
-        Ok(Lists { allow: allow?, deny: deny?, deny_action: deny_action? })
+        Ok(ListFiles { allow: allow?, deny: deny?, deny_action: deny_action? })
     }
 
     pub fn answers(&mut self) -> Checked<Answers> {
@@ -76,7 +76,7 @@ impl Checker<'_> {
                 "ends Postfix's restriction list: checks after this one are skipped; prefer DUNNO",
             );
         }
-        if on_error.as_ref().is_ok_and(|action| action.severity() >= Strictness::Hold) {
+        if on_error.as_ref().is_ok_and(|action| action.strictness() >= Strictness::Hold) {
             self.warn("ACTION_ON_ERROR", "keeps mail back or refuses it when this program is in trouble; prefer DUNNO");
         }
         if decision_timeout.is_ok_and(|timeout| timeout >= POSTFIX_TIMEOUT) {

@@ -16,7 +16,7 @@ use crate::telemetry::metrics::Metrics;
 
 const JSON: &str = "application/json";
 /// The longest name that is searched for, in bytes.
-const LONGEST_NAME: usize = 255;
+const MAX_NAME: usize = 255;
 
 /// What answers under `/api/`.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ fn question(path: &str, uri: &Uri) -> Option<Question> {
         ("find", "") => {
             let name = uri.query()?.strip_prefix("name=")?;
             let name = percent_decode_str(name).decode_utf8().ok()?;
-            (name.len() <= LONGEST_NAME && !name.contains('\0')).then(|| Question::Find(name.into_owned()))
+            (name.len() <= MAX_NAME && !name.contains('\0')).then(|| Question::Find(name.into_owned()))
         }
         _ => None,
     }

@@ -27,19 +27,19 @@ use crate::system::clock;
 /// Between two looks, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// How long one look may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an asker waits for a look; then it gets the last one.
-const ASKERS_PATIENCE: Duration = Duration::from_secs(3);
+const ASKERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// When nobody has asked for so long, the connection is closed and what was kept is forgotten.
 const UNWATCHED: Duration = Duration::from_secs(15);
 /// Askers who may wait at once.
-const MOST_WAITING: usize = 64;
+const MAX_WAITING: usize = 64;
 /// The longest that an answer about single senders, or to a search, is kept: people wait for what is new.
-const LONGEST_KEPT: Duration = Duration::from_secs(10);
+const MAX_KEPT_FOR: Duration = Duration::from_secs(10);
 /// Answers about single senders and to searches that are kept.
-const MOST_KEPT: usize = 64;
+const MAX_KEPT: usize = 64;
 /// Senders that a search finds at the most.
-const MOST_FOUND: u32 = 200;
+const MAX_FOUND: u32 = 200;
 
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ impl Lookout {
     /// # Errors
     /// The system has no thread to give.
     pub fn start(database: config::Database, terms: watch::Receiver<Arc<Terms>>) -> io::Result<Lookout> {
-        let (questions, asked) = mpsc::channel(MOST_WAITING);
+        let (questions, asked) = mpsc::channel(MAX_WAITING);
         let (last, last_now) = watch::channel(None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("page".to_owned()).spawn(move || {
@@ -101,7 +101,7 @@ impl Lookout {
         let wants_everybody = question == Question::Everybody;
         let answered = async {
             self.questions.try_send((question, reply)).ok()?;
-            timeout(ASKERS_PATIENCE, answer).await.ok()?.ok()
+            timeout(ASKERS_TIMEOUT, answer).await.ok()?.ok()
         };
         match answered.await {
             Some(answer) => answer,
@@ -209,9 +209,9 @@ impl Watcher {
         let answer = self.look(&question).await;
         let took = began.elapsed();
         let now = Instant::now();
-        self.rested = now + took.min(ASKERS_PATIENCE);
-        if self.others.len() < MOST_KEPT {
-            let until = now + took.saturating_mul(collector::REST).clamp(INTERVAL, LONGEST_KEPT);
+        self.rested = now + took.min(ASKERS_TIMEOUT);
+        if self.others.len() < MAX_KEPT {
+            let until = now + took.saturating_mul(collector::REST).clamp(INTERVAL, MAX_KEPT_FOR);
             self.others.insert(question, Kept { answer: answer.clone(), until });
         }
         Some(answer)
@@ -221,7 +221,7 @@ impl Watcher {
         let terms = self.terms.borrow().clone();
         let looked = {
             let look = self.collector.collect(&mut self.store, &terms, clock::now());
-            timeout(PATIENCE, look).await
+            timeout(TIMEOUT, look).await
         };
         let until = Instant::now() + self.collector.rest().max(INTERVAL);
         let answer = self.found(looked).and_then(|snapshot| {
@@ -249,13 +249,13 @@ impl Watcher {
                     let Some(row) = self.store.sender_by_id(*id).await? else { return Ok(None) };
                     Ok(Some(about::read(&mut self.store, &terms, &row, now).await?))
                 };
-                let looked = timeout(PATIENCE, look).await;
+                let looked = timeout(TIMEOUT, look).await;
                 let about = self.found(looked)?;
                 self.seen(&about.map(|about| Report::new(&about, &terms.policy)))
             }
             Question::Find(text) => {
-                let look = self.collector.find(&mut self.store, &terms, text, MOST_FOUND, now);
-                let looked = timeout(PATIENCE, look).await;
+                let look = self.collector.find(&mut self.store, &terms, text, MAX_FOUND, now);
+                let looked = timeout(TIMEOUT, look).await;
                 let senders = self.found(looked)?;
                 self.seen(&Found { senders })
             }
@@ -266,7 +266,7 @@ impl Watcher {
         let why = match looked {
             Ok(Ok(found)) => return Ok(found),
             Ok(Err(failure)) => failure.to_string(),
-            Err(_) => format!("no answer within {PATIENCE:?}"),
+            Err(_) => format!("no answer within {TIMEOUT:?}"),
         };
         self.store.abandon();
         Err(Unavailable { unavailable: format!("{}: {why}", self.store.place()) })

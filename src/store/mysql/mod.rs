@@ -9,11 +9,11 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySq
 use sqlx::{ConnectOptions, Connection, Executor, error::DatabaseError};
 
 use super::charset::Charset;
-use super::dialect::{Addition, Dialect, STATEMENT_PATIENCE, Session, failure};
+use super::dialect::{Addition, Dialect, STATEMENT_TIMEOUT, Session, failure};
 use super::{Failure, STATEMENTS_KEPT};
 use crate::config;
 
-/// The least that both servers take. [`super::dialect::LOCK_PATIENCE`] is shorter; this is the belt.
+/// The least that both servers take. [`super::dialect::LOCK_TIMEOUT`] is shorter; this is the belt.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// A lock's name holds for the whole server and has at the most 64 characters.
@@ -115,12 +115,12 @@ impl Dialect for Mysql {
     }
 
     async fn only_read(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-        let (seconds, milliseconds) = (STATEMENT_PATIENCE.as_secs(), STATEMENT_PATIENCE.as_millis());
+        let (seconds, milliseconds) = (STATEMENT_TIMEOUT.as_secs(), STATEMENT_TIMEOUT.as_millis());
         // MariaDB reads the first comment and MySQL the second, each as if it were none: their variables differ.
-        let patience = format!(
+        let timeout = format!(
             "/*M! SET SESSION max_statement_time = {seconds} */ /*!50708 SET SESSION max_execution_time = {milliseconds} */"
         );
-        connection.execute(sqlx::AssertSqlSafe(format!("SET SESSION TRANSACTION READ ONLY; {patience}"))).await?;
+        connection.execute(sqlx::AssertSqlSafe(format!("SET SESSION TRANSACTION READ ONLY; {timeout}"))).await?;
         Ok(())
     }
 

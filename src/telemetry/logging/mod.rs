@@ -112,7 +112,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::path::Path;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     /// One line through a log that is not the process's.
     fn say(logging: &Logging, target: &str, text: &str) {
@@ -143,7 +143,7 @@ mod tests {
 
     /// The lines of a file without their time stamps.
     fn lines(logging: &Logging, path: &Path) -> Vec<String> {
-        assert!(logging.flush(PATIENCE));
+        assert!(logging.flush(TIMEOUT));
         let text = fs::read_to_string(path).unwrap();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
@@ -177,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, socket) = (dir.path().join("log"), dir.path().join("dev-log"));
         let daemon = UnixDatagram::bind(&socket).unwrap();
-        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        daemon.set_read_timeout(Some(TIMEOUT)).unwrap();
         let logging = open(&config::Logging { syslog: Some(socket), ..config(&path) });
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
@@ -193,7 +193,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, socket) = (dir.path().join("log"), dir.path().join("dev-log"));
         let daemon = UnixDatagram::bind(&socket).unwrap();
-        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        daemon.set_read_timeout(Some(TIMEOUT)).unwrap();
         let logging = open(&config(&path));
         let other = dir.path().join("other");
         let with_syslog = config::Logging { syslog: Some(socket), message_prefix: false, ..config(&other) };
@@ -217,7 +217,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, socket) = (dir.path().join("missing/log"), dir.path().join("dev-log"));
         let daemon = UnixDatagram::bind(&socket).unwrap();
-        daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+        daemon.set_read_timeout(Some(TIMEOUT)).unwrap();
         let config = config::Logging { syslog: Some(socket), ..config(&path) };
         let logging = open(&config);
         let mut datagram = [0; 1000];

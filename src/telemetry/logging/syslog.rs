@@ -187,7 +187,7 @@ mod tests {
     use std::sync::mpsc;
 
     /// No answer takes so long; a test that would wait longer fails.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     struct Rig {
         _dir: tempfile::TempDir,
@@ -216,7 +216,7 @@ mod tests {
 
         fn log_daemon(&self) -> UnixDatagram {
             let daemon = UnixDatagram::bind(&self.path).unwrap();
-            daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+            daemon.set_read_timeout(Some(TIMEOUT)).unwrap();
             daemon
         }
 
@@ -267,11 +267,11 @@ mod tests {
         let rig = Rig::new(1 << 20);
         rig.log("one");
         rig.log("two");
-        let told = rig.told.recv_timeout(PATIENCE).unwrap();
+        let told = rig.told.recv_timeout(TIMEOUT).unwrap();
         assert!(told.contains("cannot be reached (No such file or directory"), "{told}");
         let daemon = rig.log_daemon();
         assert_eq!([text(&receive(&daemon)), text(&receive(&daemon))], ["one", "two"]);
-        assert!(rig.told.recv_timeout(PATIENCE).unwrap().ends_with("takes lines again"));
+        assert!(rig.told.recv_timeout(TIMEOUT).unwrap().ends_with("takes lines again"));
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         for n in 0..LINES {
             rig.log(&format!("line {n}"));
         }
-        assert!(rig.told.recv_timeout(PATIENCE).unwrap().contains(" hangs; "));
+        assert!(rig.told.recv_timeout(TIMEOUT).unwrap().contains(" hangs; "));
         rig.log("to be lost or not");
         // The daemon comes to itself: every line has arrived or is counted as lost.
         let (mut arrived, mut lost) = (0, 0);
@@ -314,7 +314,7 @@ mod tests {
         let daemon = std::os::unix::net::UnixListener::bind(&rig.path).unwrap();
         rig.log("hello");
         let (mut connection, _) = daemon.accept().unwrap();
-        connection.set_read_timeout(Some(PATIENCE)).unwrap();
+        connection.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut bytes = Vec::new();
         let mut byte = [0];
         while !bytes.ends_with(b"\0") {

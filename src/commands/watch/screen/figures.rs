@@ -23,12 +23,12 @@ pub struct Figures {
     pub paces: Paces,
     pub daemon: Own,
     /// What was last read of a sender that was asked about.
-    pub about: Option<Asked>,
+    pub about: Option<OneSender>,
 }
 
 /// What is known of a sender that was asked about.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct OneSender {
     /// The name as it was asked for.
     pub name: String,
     /// None if there is no such sender, or no more.
@@ -114,23 +114,23 @@ pub enum Own {
     Asked {
         address: String,
         contact: Contact,
-        told: Option<Box<Told>>,
+        told: Option<Box<Counters>>,
     },
 }
 
 /// The daemon's counters, and what they say of the time since the ones before.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Told {
+pub struct Counters {
     pub daemon: Daemon,
     pub rate: Option<Rate>,
     /// Decisions a second by what Postfix was told, as far as there were any.
     pub actions: Vec<(String, f64)>,
 }
 
-impl Told {
+impl Counters {
     /// The new counters, `seconds` after the `earlier` ones.
-    pub fn new(daemon: Daemon, earlier: Option<(&Daemon, f64)>) -> Told {
-        let Some((earlier, seconds)) = earlier else { return Told { daemon, ..Told::default() } };
+    pub fn new(daemon: Daemon, earlier: Option<(&Daemon, f64)>) -> Counters {
+        let Some((earlier, seconds)) = earlier else { return Counters { daemon, ..Counters::default() } };
         let rate = daemon.since(earlier, seconds);
         let nothing = BTreeMap::new();
         let actions = if rate.is_some() { &daemon.actions } else { &nothing };
@@ -141,7 +141,7 @@ impl Told {
         };
         let mut actions: Vec<_> = actions.iter().filter_map(per_second).collect();
         actions.sort_by(|one, other| other.1.total_cmp(&one.1));
-        Told { rate, actions, daemon }
+        Counters { rate, actions, daemon }
     }
 }
 
@@ -184,9 +184,9 @@ mod tests {
             ..Daemon::default()
         };
         let before = daemon(100, 1);
-        let told = Told::new(daemon(104, 21), Some((&before, 2.0)));
+        let told = Counters::new(daemon(104, 21), Some((&before, 2.0)));
         assert_eq!(told.actions, [("hold".to_owned(), 10.0), ("pass".to_owned(), 2.0)]);
-        let anew = Told::new(Daemon { started: 8, ..daemon(104, 21) }, Some((&before, 2.0)));
+        let anew = Counters::new(Daemon { started: 8, ..daemon(104, 21) }, Some((&before, 2.0)));
         assert_eq!((anew.rate, anew.actions), (None, Vec::new()));
     }
 }

@@ -3,7 +3,7 @@
 use crate::status::snapshot::{Sender, Sort};
 
 /// The longest text to filter by, in characters.
-const MOST_FILTER: usize = 100;
+const MAX_FILTER: usize = 100;
 
 /// In the order in which a key goes through them.
 const SORTS: [(Sort, &str); 6] = [
@@ -191,7 +191,7 @@ impl State {
 
     fn key_for_filter(&mut self, key: Key) -> Effect {
         match key {
-            Key::Character(character) if self.filter.chars().count() < MOST_FILTER => self.filter.push(character),
+            Key::Character(character) if self.filter.chars().count() < MAX_FILTER => self.filter.push(character),
             Key::Backspace => {
                 self.filter.pop();
             }

@@ -5,7 +5,7 @@ use ratatui::text::Span;
 use crate::telemetry::escape::is_unprintable;
 
 /// The most characters of a text from outside that are looked at: more never fits.
-const MOST: usize = 1024;
+const MAX_LOOKED_AT: usize = 1024;
 
 /// A text from the network or the database, of which every character takes one cell or two, wherever it is shown.
 ///
@@ -14,7 +14,7 @@ const MOST: usize = 1024;
 /// different, too. Without `unicode` all but ASCII is written so.
 pub fn safe(text: &str, unicode: bool) -> String {
     let mut shown = String::new();
-    for character in text.chars().take(MOST) {
+    for character in text.chars().take(MAX_LOOKED_AT) {
         if character.is_ascii_graphic() || character == ' ' || (unicode && stands_alone(character)) {
             shown.push(character);
         } else {

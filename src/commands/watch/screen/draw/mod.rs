@@ -26,7 +26,7 @@ use crate::limiter::decide::Policy;
 use row::Row;
 
 /// Below this nothing sensible can be shown.
-const LEAST: (u16, u16) = (36, 6);
+const MIN_SIZE: (u16, u16) = (36, 6);
 
 /// All that is drawn from.
 #[derive(Debug, Clone, Copy)]
@@ -45,8 +45,8 @@ pub struct View<'a> {
 pub fn draw(frame: &mut Frame<'_>, view: &View<'_>) -> Seen {
     let area = frame.area();
     let (width, height) = (usize::from(area.width), usize::from(area.height));
-    if area.width < LEAST.0 || area.height < LEAST.1 {
-        let text = format!("{width}x{height} is too small; {}x{} at least", LEAST.0, LEAST.1);
+    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
+        let text = format!("{width}x{height} is too small; {}x{} at least", MIN_SIZE.0, MIN_SIZE.1);
         frame.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true }), area);
         return Seen::default();
     }

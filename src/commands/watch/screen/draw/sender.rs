@@ -7,10 +7,10 @@ use super::super::look::Tone;
 use super::super::text::{self, number, number_in, safe};
 use super::row::Row;
 use super::{View, format, lately, title, told, tone_of_share};
-use crate::commands::sender::show::facts;
-use crate::limiter::decide::shown_time;
 use crate::limiter::explain::Explained;
+use crate::limiter::moment;
 use crate::status::about::About;
+use crate::status::words;
 use crate::store::report::Logged;
 
 const NUMBER: usize = 9;
@@ -34,7 +34,7 @@ pub fn lines(view: &View<'_>, name: &str, width: usize, room: usize) -> Vec<Line
         }));
         return lines;
     };
-    for (name, value) in facts(about, view.policy) {
+    for (name, value) in words::facts(about, view.policy) {
         let mut row = Row::new(view.look, width);
         row.add(Tone::Plain, " ");
         row.column(Tone::Faint, name, NAMES);
@@ -95,7 +95,7 @@ fn limits(view: &View<'_>, about: &About, width: usize) -> Vec<Line<'static>> {
         row.column(tone, &safe(told(&beyond).1, view.look.unicode), action);
         lines.push(row.line());
         if one.exceeded && one.action.is_some() {
-            let free = one.free_at.and_then(|at| shown_time(at, &view.policy.zone));
+            let free = one.free_at.and_then(|at| moment::with_offset(at, &view.policy.zone));
             let mut row = Row::new(view.look, width);
             row.add(Tone::Plain, "    ");
             row.add(Tone::Bad, &format!("exceeded; free again {}", free.as_deref().unwrap_or("never")));

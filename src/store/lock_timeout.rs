@@ -1,23 +1,23 @@
-//! Patience with rows that somebody else holds.
+//! How long a statement waits for rows that somebody else holds.
 
 use std::pin::pin;
 
 use sqlx::{Executor, QueryBuilder};
 
-use super::dialect::{ConnectionOf, Dialect, LOCK_PATIENCE};
+use super::dialect::{ConnectionOf, Dialect, LOCK_TIMEOUT};
 
 /// Bounds how long a statement waits for locks, on servers that cannot be told so finely themselves.
-pub struct Patience<'a, D: Dialect> {
+pub struct LockTimeout<'a, D: Dialect> {
     pub options: &'a D::Options,
     /// The session whose statement is interrupted; none where the server bounds the wait.
     pub session: Option<i64>,
 }
 
-impl<D: Dialect> Patience<'_, D>
+impl<D: Dialect> LockTimeout<'_, D>
 where
     for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
 {
-    /// Runs a statement. If it takes longer than [`LOCK_PATIENCE`], the server is asked to interrupt it, and its own word on
+    /// Runs a statement. If it takes longer than [`LOCK_TIMEOUT`], the server is asked to interrupt it, and its own word on
     /// that is the result: the transaction's end is never guessed at.
     pub async fn execute(
         &self,
@@ -29,7 +29,7 @@ where
             let Some(session) = self.session else { return statement.await.map(drop) };
             tokio::select! {
                 done = &mut statement => return done.map(drop),
-                () = tokio::time::sleep(LOCK_PATIENCE) => {}
+                () = tokio::time::sleep(LOCK_TIMEOUT) => {}
             }
             // Both to their end: an interruption that is still under way would hit the next statement.
             let (done, interrupted) = tokio::join!(statement, D::interrupt(self.options, session));

@@ -1,0 +1,55 @@
+//! A sender in words, for people at a terminal. Whoever shows them makes foreign text safe.
+
+use super::about::About;
+use crate::config::quota_written;
+use crate::limiter::decide::Policy;
+use crate::limiter::explain::blocking;
+use crate::limiter::lists::Which;
+use crate::limiter::moment;
+use crate::limiter::terms::Listed;
+use crate::protocol::reply::Action;
+
+/// What an entry of a list means for whom it names.
+pub fn on_list(listed: &Listed) -> String {
+    let Listed { hit, now, action } = listed;
+    let meaning = match hit.list {
+        Which::Allow => "its mail is not counted, and no quota or limit stops it".to_owned(),
+        Which::Deny => format!("its mail gets {action}, whatever its quota"),
+    };
+    let hours = if *now { "" } else { " at other hours" };
+    format!("{} has {}: {meaning}{hours}", hit.list, hit.entry)
+}
+
+/// What is told of a sender in words: names, and what there is to say. A sender that nobody is charged to has fewer.
+pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
+    let About { row, explained, .. } = about;
+    let zone = &policy.zone;
+    let mut quota = quota_written(row.quota);
+    match (row.locked, row.quota == row.quota_reset) {
+        (true, _) => quota.push_str(", locked: cleanup leaves it"),
+        (false, true) => {}
+        (false, false) => quota.push_str(&format!(", until cleanup makes it {}", quota_written(row.quota_reset))),
+    }
+    let mut facts = vec![("quota", quota)];
+    facts.extend(about.listed.as_ref().map(|listed| ("list", on_list(listed))));
+    if row.sender.starts_with('@') {
+        let meaning = "the quota that new logins of this domain begin with; nobody is charged to it";
+        facts.push(("", meaning.to_owned()));
+        return facts;
+    }
+    let next = match (about.deciding(), blocking(explained)) {
+        (Some(_), _) | (None, None) => about.next(policy).to_string(),
+        (None, Some(one)) => {
+            let action = one.action.as_ref().map(Action::word).unwrap_or_default();
+            let free = one.free_at.and_then(|at| moment::with_offset(at, zone));
+            format!("{action} ({}); free again {}", one.limit, free.as_deref().unwrap_or("never"))
+        }
+    };
+    facts.push(("next mail", next));
+    facts.push(("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages)));
+    facts.push(("last sent", moment::local(row.updated_at, zone)));
+    if row.window_from > 0 {
+        facts.push(("reset", format!("{} by hand", moment::local(row.window_from, zone))));
+    }
+    facts
+}
