@@ -179,6 +179,19 @@ fn without_a_token_in_the_settings_there_are_no_names() {
 }
 
 #[test]
+fn a_reload_that_shows_names_in_the_open_says_so() {
+    // To the daemon it is a name; the resolver knows it for 0.0.0.0.
+    let listen = format!("0x0:{}", free_port());
+    let mut daemon = Setup::sqlite().setting("METRICS_LISTEN", &listen).start();
+    daemon.await_log("the page is on");
+    assert!(!daemon.log().contains("cross the network"), "without a token there are no names");
+    daemon.change_setting("STATUS_TOKEN", TOKEN);
+    daemon.hup();
+    daemon.await_log(&format!("METRICS_LISTEN={listen}: 0.0.0.0:"));
+    daemon.await_log("STATUS_TOKEN and names cross the network");
+}
+
+#[test]
 fn only_names_that_no_stranger_can_own_are_answered() {
     let daemon = start(Setup::sqlite());
     let port = address(&daemon).port();

@@ -39,19 +39,26 @@ pub async fn serve(listen: Endpoint, site: Arc<Site>, tried: oneshot::Sender<()>
     let room = Arc::new(Room::new(MAX_CONNECTIONS));
     let mut opener = Opener::new(listen);
     let mut tried = Some(tried);
+    let mut token = site.page.token();
     loop {
-        let (opened, again) = opener.attempt(site.page.shows_names()).await;
+        let (opened, again) = opener.attempt().await;
         for listener in opened {
             tokio::spawn(accept(listener, site.clone(), room.clone()));
         }
+        opener.warn_of_the_open(token.borrow_and_update().is_some());
         if let Some(tried) = tried.take() {
             let _ = tried.send(());
         }
         if !again {
-            return std::future::pending().await;
+            break;
         }
         Opener::pause().await;
     }
+    // All is open that ever will be; a reload may yet show names there.
+    while token.changed().await.is_ok() {
+        opener.warn_of_the_open(token.borrow_and_update().is_some());
+    }
+    std::future::pending().await
 }
 
 async fn accept(listener: TcpListener, site: Arc<Site>, room: Arc<Room>) {

@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 pub struct Opener {
     endpoint: Endpoint,
     open: HashSet<SocketAddr>,
+    /// Those of them that were warned about since names are shown.
+    in_the_open: HashSet<SocketAddr>,
     /// The problem that was told last.
     told: String,
 }
@@ -37,18 +39,14 @@ enum Rest {
 
 impl Opener {
     pub fn new(endpoint: Endpoint) -> Opener {
-        Opener { endpoint, open: HashSet::new(), told: String::new() }
+        Opener { endpoint, open: HashSet::new(), in_the_open: HashSet::new(), told: String::new() }
     }
 
     /// One attempt at what is not open yet. Gives what was opened, and whether there is to be another attempt.
-    /// `shows_names`: STATUS_TOKEN is set.
-    pub async fn attempt(&mut self, shows_names: bool) -> (Vec<TcpListener>, bool) {
+    pub async fn attempt(&mut self) -> (Vec<TcpListener>, bool) {
         let (opened, rest) = self.open_all().await;
         for address in opened.iter().filter_map(|listener| listener.local_addr().ok()) {
             log::info!("the page is on http://{address}/, metrics are on http://{address}/metrics");
-            if shows_names && is_news_that_others_reach(address, &self.endpoint) {
-                log::warn!("METRICS_LISTEN={}: {address} {IN_THE_OPEN}", self.endpoint);
-            }
         }
         let (problem, again) = match rest {
             Rest::Nothing => return (opened, false),
@@ -62,6 +60,19 @@ impl Opener {
             self.told = problem;
         }
         (opened, again)
+    }
+
+    /// Says where others than this machine's users may read names, once for as long as `shows_names`: STATUS_TOKEN is set.
+    pub fn warn_of_the_open(&mut self, shows_names: bool) {
+        if !shows_names {
+            self.in_the_open.clear();
+            return;
+        }
+        for address in self.open.iter().filter(|address| is_news_that_others_reach(**address, &self.endpoint)) {
+            if self.in_the_open.insert(*address) {
+                log::warn!("METRICS_LISTEN={}: {address} {IN_THE_OPEN}", self.endpoint);
+            }
+        }
     }
 
     /// Waits until it is time for another attempt.

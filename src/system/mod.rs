@@ -3,7 +3,7 @@
 //! # The start, in order
 //!
 //! `serve` follows these steps, and each depends on those before it. Up to 5 the process has one thread; nothing reads a
-//! byte from a client before 8. First of all [`signals::hold`] has signals wait, which are heard from 7 on.
+//! byte from a client before 8. First of all [`signals::hold`] has SIGHUP and SIGUSR1 wait, which are heard from 7 on.
 //!
 //! 1. Read the settings, as whoever started the program: the file may be readable by root and USER's group only.
 //! 2. [`privileges::Identity::for_root`] looks up USER and GROUP. A wrong name ends the start before anything is done.
@@ -22,7 +22,8 @@
 //!
 //! [`systemd::ServiceManager::stopping`]; [`sockets::SocketPath::remove`] for each socket made here, while it still listens; accept what
 //! waits in the backlogs; close the listeners; answer; end. Who comes later is refused at once, and Postfix asks again after a
-//! second; at a socket that was handed over it waits for the next daemon.
+//! second; at a socket that was handed over it waits for the next daemon. A daemon that has no place for one more connection
+//! leaves the backlog be, and its listeners open, until a place is free or the last connections are cut off.
 
 pub mod clock;
 pub mod privileges;

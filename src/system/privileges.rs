@@ -31,7 +31,9 @@ pub enum Error {
     UnknownGroup { group: String, user: String },
     #[error("USER={user}: the daemon never runs as root; set USER to the user Postfix runs as")]
     UserIsRoot { user: String },
-    #[error("{setting}={name}: the daemon never runs in root's group; set GROUP to that of the user Postfix runs as")]
+    #[error(
+        "{setting}={name}: the daemon never has root's group as its own; set GROUP to that of the user Postfix runs as"
+    )]
     GroupIsRoot { setting: &'static str, name: String },
     #[error("cannot look up {setting}={name}: {source}")]
     Lookup { setting: &'static str, name: String, source: Errno },
@@ -61,7 +63,8 @@ pub struct Identity {
 impl Identity {
     /// Looks up USER and GROUP, by name or number. Without a group it is the user's primary one.
     ///
-    /// Fails when either is unknown, and when the user is root, or the group root's, under whatever name.
+    /// Fails when either is unknown, and when the user is root, or the group root's, under whatever name. Of which other groups
+    /// the user is a member is the administrator's to say.
     pub fn resolve(user: &str, group: Option<&str>) -> Result<Identity, Error> {
         let lookup = |setting, name: &str, source| Error::Lookup { setting, name: name.to_owned(), source };
         let account = user
@@ -259,7 +262,10 @@ mod tests {
         for root in ["root", "0"] {
             assert!(matches!(Identity::resolve(root, None), Err(Error::UserIsRoot { .. })), "{root}");
             let error = Identity::resolve("nobody", Some(root)).unwrap_err().to_string();
-            assert!(error.starts_with(&format!("GROUP={root}: the daemon never runs in root's group")), "{error}");
+            assert!(
+                error.starts_with(&format!("GROUP={root}: the daemon never has root's group as its own")),
+                "{error}"
+            );
         }
     }
 

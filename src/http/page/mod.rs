@@ -49,9 +49,9 @@ impl Page {
         Ok(Page { own_name, api: Api { metrics, door: Doorkeeper::new(token), lookout } })
     }
 
-    /// Whether STATUS_TOKEN is set.
-    pub fn shows_names(&self) -> bool {
-        self.api.door.has_token()
+    /// STATUS_TOKEN, with which names are shown.
+    pub fn token(&self) -> watch::Receiver<Option<Secret>> {
+        self.api.door.token()
     }
 
     /// Whatever this is, a browser is told to be strict with it.

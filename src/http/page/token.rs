@@ -44,7 +44,12 @@ impl Doorkeeper {
         Doorkeeper { token, next: Mutex::new(None) }
     }
 
-    /// Whether STATUS_TOKEN is set.
+    /// STATUS_TOKEN, for whoever has to know when it changes.
+    pub fn token(&self) -> watch::Receiver<Option<Secret>> {
+        self.token.clone()
+    }
+
+    /// Whether it is set.
     pub fn has_token(&self) -> bool {
         self.token.borrow().is_some()
     }

@@ -45,3 +45,14 @@ check "reload succeeds" inside systemctl reload policyd-rate-guard.service
 mark_log
 check "mail passes" accepted test01 1
 check "it was answered" prints 0 unanswered
+
+# Where SOCKET= names all that Postfix asks, the socket unit is not needed; the service stops with it, once.
+set_to SOCKET=127.0.0.1,10033
+set_main_cf 'smtpd_data_restrictions = check_policy_service { inet:127.0.0.1:10033, timeout=5s, default_action=DUNNO }'
+check "the socket is disabled and stopped" inside systemctl --quiet disable --now policyd-rate-guard.socket
+check "the service has stopped with it" inactive policyd-rate-guard.service
+check "the service starts without its socket" inside systemctl start policyd-rate-guard.service
+mark_log
+check "mail passes" accepted test01 1
+check "it was answered by TCP" prints 0 unanswered
+check "the socket stays as it was" inactive policyd-rate-guard.socket

@@ -34,8 +34,23 @@ inside mv /root/settings "$settings"
 check "with the database back the counters are reset" eventually 20 prints '0 messages, 0 recipients' counted test01@example.com
 check "no more is due" eventually 5 inactive policyd-rate-guard-cleanup-retry.timer
 check "the job is not failed" fails inside systemctl is-failed policyd-rate-guard-cleanup.service
-inside_sh "cp -p $settings /root/settings; echo DB_DATABASE=/nowhere/counters.db >> $settings"
+
+# Who wants no daily run, and who stops one, gets none five minutes later.
+inside_sh "rm -r /run/systemd/system/policyd-rate-guard-cleanup-retry.timer.d
+    mkdir /run/systemd/system/policyd-rate-guard-cleanup.service.d
+    printf '[Service]\nExecStart=\nExecStart=/bin/false\n' > /run/systemd/system/policyd-rate-guard-cleanup.service.d/other.conf
+    systemctl daemon-reload"
 check "it fails again" fails inside systemctl start policyd-rate-guard-cleanup.service
-inside mv /root/settings "$settings"
+check "a retry is due" active policyd-rate-guard-cleanup-retry.timer
 inside systemctl stop policyd-rate-guard-cleanup.timer
 check "stopping the daily timer stops the retry" inactive policyd-rate-guard-cleanup-retry.timer
+check "it fails when started by hand" fails inside systemctl start policyd-rate-guard-cleanup.service
+check "without the daily timer no retry is due" inactive policyd-rate-guard-cleanup-retry.timer
+inside_sh "sed -i s:/bin/false:/bin/sleep\ 60: /run/systemd/system/policyd-rate-guard-cleanup.service.d/other.conf
+    systemctl daemon-reload
+    systemctl start policyd-rate-guard-cleanup.timer
+    systemctl start --no-block policyd-rate-guard-cleanup.service"
+check "it runs" eventually 5 at_least 1 property MainPID policyd-rate-guard-cleanup.service
+check "it is stopped" inside systemctl stop policyd-rate-guard-cleanup.service
+check "that is no failure" fails inside systemctl is-failed policyd-rate-guard-cleanup.service
+check "and no retry is due" inactive policyd-rate-guard-cleanup-retry.timer
