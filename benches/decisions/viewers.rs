@@ -37,7 +37,7 @@ impl Viewers {
                 }
             }
         });
-        terminal.wait_for("senders", |screen| screen.contains("sender00@example.com"));
+        terminal.wait_for("senders", |screen| screen.contains("@example.com"));
         Viewers { _terminal: terminal, page: Some(page), closed }
     }
 }
