@@ -3,6 +3,8 @@
 CARGO ?= cargo
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+# Everything is built below target/, where recipes and packages look for it.
+unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
 .PHONY: help run test test-fast test-servers lint screenshots bench
 
 help: ## this list
