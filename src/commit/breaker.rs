@@ -120,7 +120,7 @@ async fn get_back(mut store: Store, mut told: String, window: Duration, mut paus
 
 /// Connects, brings the tables up to date and proves that they take writes.
 pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
-    store.connect().await?;
+    // It connects, and tries again where SQLite's journal is just being set up by another process.
     for step in store.migrate(false).await? {
         log::info!("{}: {step} is done", store.place());
     }
