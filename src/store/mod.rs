@@ -114,11 +114,6 @@ impl Store {
         with_backend!(self, backend => backend.place())
     }
 
-    /// Connects, if not connected.
-    pub async fn connect(&mut self) -> Result<(), Failure> {
-        with_backend!(self, backend => backend.connect().await)
-    }
-
     /// Drops the connection at once, in whatever state it is. True if a COMMIT was under way on it.
     pub fn abandon(&mut self) -> bool {
         with_backend!(self, backend => backend.abandon())
