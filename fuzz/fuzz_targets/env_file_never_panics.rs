@@ -8,8 +8,8 @@ use policyd_rate_guard::config::env_file::parse;
 
 fuzz_target!(|bytes: &[u8]| {
     let environment = HashMap::from([("HOME".to_owned(), "/root".to_owned())]);
-    if let Ok(file) = parse(bytes, &environment) {
+    if let Ok(statements) = parse(bytes, &environment) {
         let lines = bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count() + 1;
-        assert!(file.statements.iter().all(|statement| (1..=lines).contains(&statement.line)));
+        assert!(statements.iter().all(|statement| (1..=lines).contains(&statement.line)));
     }
 });

@@ -144,7 +144,7 @@ impl Sources {
             }
         };
         match env_file::parse(&bytes, &values.environment) {
-            Ok(file) => take_statements(file, &path, values, findings),
+            Ok(statements) => take_statements(statements, &path, values, findings),
             Err(error) => findings.push(error_on(error.line(), format!("the settings file {error}"))),
         }
     }
@@ -163,9 +163,14 @@ impl Sources {
 }
 
 /// Puts the file's statements into the values; the last one of a name counts.
-fn take_statements(file: env_file::EnvFile, path: &Path, values: &mut Values, findings: &mut Vec<Finding>) {
+fn take_statements(
+    statements: Vec<env_file::Statement>,
+    path: &Path,
+    values: &mut Values,
+    findings: &mut Vec<Finding>,
+) {
     let mut unknown = 0;
-    for env_file::Statement { line, content } in file.statements {
+    for env_file::Statement { line, content } in statements {
         let origin = Origin::File { path: path.to_owned(), line };
         let mut tell = |severity, name: Option<&str>, message: String| {
             let (origin, name) = (Some(origin.clone()), name.map(shown));

@@ -24,9 +24,9 @@ pub struct Change {
 /// # Errors
 /// In words: why the file cannot be read.
 pub fn values(text: &str) -> Result<HashMap<String, String>, String> {
-    let file = env_file::parse(text.as_bytes(), &HashMap::new()).map_err(|error| error.to_string())?;
+    let statements = env_file::parse(text.as_bytes(), &HashMap::new()).map_err(|error| error.to_string())?;
     let mut values = HashMap::new();
-    for statement in file.statements {
+    for statement in statements {
         if let Content::Value { name, value } = statement.content {
             values.insert(name, value);
         }
@@ -62,10 +62,11 @@ pub fn merge(text: &str, settings: &[(&'static str, String)]) -> Result<Merged, 
 }
 
 fn put(lines: &mut Vec<String>, name: &str, line: &str) -> Result<(), String> {
-    let file = env_file::parse(lines.join("\n").as_bytes(), &HashMap::new()).map_err(|error| error.to_string())?;
+    let statements =
+        env_file::parse(lines.join("\n").as_bytes(), &HashMap::new()).map_err(|error| error.to_string())?;
     let of_name =
         |statement: &&Statement| matches!(&statement.content, Content::Value { name: known, .. } if known == name);
-    if let Some(statement) = file.statements.iter().rfind(of_name) {
+    if let Some(statement) = statements.iter().rfind(of_name) {
         let spans = matches!(&statement.content, Content::Value { value, .. } if value.contains('\n'));
         let place = statement.line.checked_sub(1).and_then(|place| lines.get_mut(place)).filter(|_| !spans);
         let place = place.ok_or_else(|| format!("{name} spans several lines; take it out of the file first"))?;
