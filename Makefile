@@ -41,7 +41,7 @@ lint: lint-dependencies ## rustfmt, clippy, rustdoc and shellcheck, no warning a
 	shellcheck $$(git grep -lIE '^#!(/usr)?/bin/(env )?(ba)?sh')
 
 screenshots: test-dependencies ## the pictures of the page in docs/images, with three minutes of example mail
-	SCREENSHOTS=docs/images SCREENSHOTS_AFTER=170 $(CARGO) test --locked --test browser pictures
+	SCREENSHOTS=docs/images SCREENSHOTS_AFTER=170 $(CARGO) test --locked --test suite browser::pictures
 	! command -v pngquant >/dev/null || pngquant --force --ext .png --skip-if-larger --strip docs/images/page-*.png
 
 bench: test-dependencies ## rate, latency and memory beside a server that does nothing; BENCH="--help" for options

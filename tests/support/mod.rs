@@ -11,6 +11,7 @@
 //! - `http`      asking the daemon's status page, and a receiver of its webhook
 //! - `load`      many connections that ask at once
 //! - `mariadb`   a private MariaDB server
+//! - `own_process`  a process of its own for a test that changes its process for good
 //! - `postgres`  a private PostgreSQL server
 //! - `proxy`     stands between daemon and database, and freezes, cuts or loses what passes
 //! - `process`   a child process that never outlives the test binary
@@ -22,7 +23,7 @@
 //! - `traffic`   connections that ask until they are stopped, and remember what they were told
 //! - `wait`      waiting for something with a bound
 
-// Each test binary uses its own part of this.
+// The benchmarks use a part of this.
 #![allow(dead_code)]
 // A tool that fails is a test that fails. Clippy knows `#[test]` functions as tests, but not what they call.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
@@ -36,6 +37,7 @@ pub mod examples;
 pub mod http;
 pub mod load;
 pub mod mariadb;
+pub mod own_process;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

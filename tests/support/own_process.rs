@@ -3,7 +3,7 @@
 //! The test runs this test binary again, with only itself in it and on the main thread:
 //!
 //! ```ignore
-//! let Some(mut command) = own_process::command("name_of_this_test", &[]) else { return in_the_new_process() };
+//! let Some(mut command) = own_process::command("module::name_of_this_test", &[]) else { return in_the_new_process() };
 //! own_process::succeeds(&mut command);
 //! ```
 

@@ -226,10 +226,10 @@ impl Server for Postgres {
 macro_rules! on_both_servers {
     ($($test:ident)*) => {
         mod mariadb {
-            $(#[test] fn $test() { super::$test::<super::support::mariadb::MariaDb>(); })*
+            $(#[test] fn $test() { super::$test::<$crate::support::mariadb::MariaDb>(); })*
         }
         mod postgres {
-            $(#[test] fn $test() { super::$test::<super::support::postgres::Postgres>(); })*
+            $(#[test] fn $test() { super::$test::<$crate::support::postgres::Postgres>(); })*
         }
     };
 }

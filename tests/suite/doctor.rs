@@ -1,0 +1,83 @@
+//! `doctor` and the database: it looks and changes nothing.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::support::daemon::Setup;
+use crate::support::stream::free_port;
+use policyd_rate_guard::telemetry::metrics::DATABASE_AWAY;
+
+/// What is found of a set-up whose daemon does not run, with no Postfix.
+fn found(setup: &Setup) -> String {
+    let output = setup.run("doctor", &["--postconf", "/nonexistent"]);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn no_database_is_made() {
+    let setup = Setup::sqlite();
+    let file = setup.folder().join("database.db");
+    let setup = setup.setting("DB_DATABASE", file.to_str().unwrap());
+    let report = found(&setup);
+    assert!(report.contains("PROBLEM not-migrated"), "{report}");
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_cleanup_that_does_not_run_is_named_in_both_modes() {
+    for (window, finding) in [("24h", "advice  not-cleaned"), ("reset", "PROBLEM not-reset")] {
+        let setup = Setup::sqlite().setting("QUOTA_WINDOW", window);
+        assert!(setup.run("migrate", &[]).status.success());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let reset = |hours: u64| {
+            let at = now - hours * 3600;
+            setup.database().execute("DELETE FROM meta WHERE name = 'last_reset'");
+            setup.database().execute(&format!("INSERT INTO meta (name, value) VALUES ('last_reset', '{at}')"));
+        };
+        reset(25);
+        assert!(!found(&setup).contains(finding));
+        reset(27);
+        let report = found(&setup);
+        assert!(report.contains(finding) && report.contains("27 hours"), "{report}");
+    }
+}
+
+/// It may not be the daemon's own view: its unit has a sandbox, and who only reads is not stopped by a full disk.
+#[test]
+fn a_database_that_only_the_daemon_cannot_use_is_told_by_its_metrics() {
+    let daemon = Setup::sqlite().setting("METRICS_LISTEN", &format!("127.0.0.1:{}", free_port())).start();
+    assert!(!found(daemon.setup()).contains("not-counting"));
+
+    let good = Setup::sqlite();
+    assert!(good.run("migrate", &[]).status.success());
+    let listen = format!("127.0.0.1:{}", free_port());
+    let nowhere = good.folder().join("missing/guard.db");
+    let daemon = Setup::sqlite().on_file(&nowhere).setting("METRICS_LISTEN", &listen).start_without_tables();
+    let report = found(&good.setting("METRICS_LISTEN", &listen));
+    assert!(report.contains("PROBLEM not-counting"), "{report}");
+    assert!(report.contains("ReadWritePaths=") && report.contains("disk"), "{report}");
+    // What doctor cannot reach either is one finding.
+    let report = found(daemon.setup());
+    assert!(report.contains("PROBLEM database") && !report.contains("not-counting"), "{report}");
+}
+
+#[test]
+fn without_metrics_the_daemon_is_asked_by_what_it_told_systemd() {
+    let setup = Setup::sqlite();
+    assert!(setup.run("migrate", &[]).status.success());
+    let bin = setup.folder().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let setup = setup.environment("PATH", &path);
+    for (status, away) in
+        [(format!("5 connections; {DATABASE_AWAY}; 3 judged from memory"), true), ("5 connections".into(), false)]
+    {
+        let asked = "show --value -p ActiveState -p StatusText policyd-rate-guard.service";
+        let script = format!("#!/bin/sh\ncase \"$*\" in '{asked}') printf 'active\\n%s\\n' '{status}';; esac\n");
+        fs::write(bin.join("systemctl"), script).unwrap();
+        fs::set_permissions(bin.join("systemctl"), Permissions::from_mode(0o755)).unwrap();
+        let report = found(&setup);
+        assert_eq!(report.contains("PROBLEM not-counting"), away, "{report}");
+    }
+}

@@ -1,0 +1,41 @@
+//! The tests of the program as a whole, in one binary: what they share is compiled and linked once, and so is a database server
+//! started once for all that need one. What must change its whole process starts a new one by `support::own_process`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod adoption;
+mod browser;
+mod commands;
+mod counting;
+mod database_connections;
+mod database_failures;
+mod databases;
+mod doctor;
+mod failures;
+mod harness;
+mod import;
+mod lifecycle;
+mod logging;
+mod logs;
+mod metrics;
+mod notify;
+mod page;
+mod panics;
+mod policies;
+mod protocol;
+mod readme;
+mod replay;
+mod schemas;
+mod screens;
+mod sender;
+mod settings;
+mod several_daemons;
+mod sockets;
+mod store;
+mod systemd;
+mod top;
+mod version;
+mod watch;

@@ -1,0 +1,182 @@
+//! Several daemons on one database: counts are exact, quotas are shared, and `cleanup` from several hosts resets once.
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::client::{ACCEPTED, BLOCKED, Request};
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::database::Database;
+use crate::support::server::Server;
+use crate::support::traffic::{Traffic, senders};
+use crate::support::wait;
+
+/// What the log says of a request that was let through in doubt.
+const IN_DOUBT: &str = "let through without being counted";
+
+/// Three daemons that start together on one database.
+fn three_daemons(database: &Database, quota: u32) -> Vec<Daemon> {
+    let start = || {
+        let setup = Setup::on(database).setting("QUOTA", &quota.to_string()).setting("LOG_LEVEL", "WARNING");
+        setup.start()
+    };
+    let daemons = thread::scope(|scope| {
+        let starting: Vec<_> = (0..3).map(|_| scope.spawn(start)).collect();
+        starting.into_iter().map(|daemon| daemon.join().unwrap()).collect()
+    });
+    // One that started while another made the tables may have begun without the database.
+    for daemon in &daemons {
+        await_counted(daemon, database);
+    }
+    daemons
+}
+
+/// Waits until the daemon's answers are counted.
+fn await_counted(daemon: &Daemon, database: &Database) {
+    let (mut client, sender) = (daemon.connect(), format!("probe{}@example.net", daemon.id()));
+    wait::until(Duration::from_secs(20), "the daemon counts", || {
+        client.ask(&Request::data(&sender, 1));
+        database.counters(&sender)
+    });
+}
+
+fn counts_are_exact_and_quotas_are_shared<S: Server>() {
+    const QUOTA: u32 = 1000;
+    const CONNECTIONS: usize = 32;
+    const REQUESTS: usize = 1000;
+    let database = S::shared().database();
+    let daemons = three_daemons(&database, QUOTA);
+    let senders = senders(50);
+    let accepted: Vec<Vec<u32>> = thread::scope(|scope| {
+        let ask = |daemon: &Daemon, offset: usize| {
+            let (mut client, senders) = (daemon.connect(), &senders);
+            move || {
+                let mut accepted = vec![0; senders.len()];
+                for number in (0..senders.len()).cycle().skip(offset % senders.len()).take(REQUESTS) {
+                    match client.ask(&Request::data(&senders[number], 1)).as_str() {
+                        ACCEPTED => accepted[number] += 1,
+                        answer => assert_eq!(answer, BLOCKED),
+                    }
+                }
+                accepted
+            }
+        };
+        let connections = daemons.iter().flat_map(|daemon| (0..CONNECTIONS).map(move |offset| ask(daemon, offset)));
+        let asking: Vec<_> = connections.map(|connection| scope.spawn(connection)).collect();
+        asking.into_iter().map(|connection| connection.join().unwrap()).collect()
+    });
+    let each = i64::try_from(daemons.len() * CONNECTIONS * REQUESTS / senders.len()).unwrap();
+    for (number, sender) in senders.iter().enumerate() {
+        let through: u32 = accepted.iter().map(|connection| connection[number]).sum();
+        assert_eq!(through, QUOTA, "{sender}");
+        let row = database.counters(sender).unwrap();
+        assert_eq!([row.msg_counter, row.rcpt_counter, row.msg_total, row.rcpt_total], [each; 4], "{sender}");
+    }
+    let ours = "sender LIKE 'sender%'";
+    assert_eq!(database.number(&format!("SELECT COUNT(*) FROM messages WHERE {ours}")), each * 50);
+    let through = database.number(&format!("SELECT COUNT(*) FROM messages WHERE {ours} AND blocked = 0"));
+    assert_eq!(through, i64::from(QUOTA) * 50);
+    for daemon in &daemons {
+        assert!(!daemon.log().contains(IN_DOUBT), "{}", daemon.log());
+    }
+}
+
+fn the_first_requests_of_a_sender_make_one_row<S: Server>() {
+    let database = S::shared().database();
+    let daemons = three_daemons(&database, 1000);
+    for sender in ["new@example.com", "newer@example.com", "newest@example.com"] {
+        let start = Barrier::new(64);
+        thread::scope(|scope| {
+            for number in 0..64 {
+                let (mut client, start) = (daemons[number % daemons.len()].connect(), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    assert_eq!(client.ask(&Request::data(sender, 1)), ACCEPTED);
+                });
+            }
+        });
+        assert_eq!(database.number(&format!("SELECT COUNT(*) FROM ratelimits WHERE sender = '{sender}'")), 1);
+        assert_eq!(database.counters(sender).unwrap().rcpt_counter, 64);
+    }
+}
+
+fn cleanup_from_several_hosts_resets_once<S: Server>() {
+    let database = S::shared().database();
+    let daemon = Setup::on(&database).start();
+    let mut client = daemon.connect();
+    let sender = "alice@example.com";
+    client.ask(&Request::data(sender, 3));
+    let hosts: Vec<Setup> = (0..3).map(|_| Setup::on(&database)).collect();
+    let said: Vec<String> = thread::scope(|scope| {
+        let run = |host: &Setup| {
+            let output = host.run("cleanup", &["--unless-within", "20h"]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let running: Vec<_> = hosts.iter().map(|host| scope.spawn(move || run(host))).collect();
+        running.into_iter().map(|host| host.join().unwrap()).collect()
+    });
+    let count = |words: &str| said.iter().filter(|line| line.contains(words)).count();
+    assert_eq!((count("senders reset"), count("were reset recently and stay")), (1, 2), "{said:?}");
+    assert_eq!(database.counters(sender).unwrap().rcpt_counter, 0);
+    client.ask(&Request::data(sender, 1));
+    hosts[1].run("cleanup", &["--unless-within", "20h"]);
+    assert_eq!(database.counters(sender).unwrap().rcpt_counter, 1, "the daily timer of another host comes too late");
+    hosts[1].run("cleanup", &[]);
+    assert_eq!(database.counters(sender).unwrap().rcpt_counter, 0);
+}
+
+fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
+    const ROWS: i64 = 1_000_000;
+    let database = S::shared().database();
+    let daemon = Setup::on(&database).setting("MESSAGE_RETENTION", "30").setting("LOG_LEVEL", "WARNING").start();
+    let session = database.session();
+    session.execute(
+        "INSERT INTO ratelimits (sender, msg_counter, rcpt_counter, msg_total, rcpt_total) \
+         VALUES ('seed@example.com', 1, 1, 1, 1)",
+    );
+    let mut rows = 1;
+    while rows < ROWS / 2 {
+        let more = rows.min(ROWS / 2 - rows);
+        session.execute(&format!(
+            "INSERT INTO ratelimits (sender, msg_counter, rcpt_counter, msg_total, rcpt_total) \
+             SELECT CONCAT('many', id, '-', {rows}, '@example.com'), 1, 1, 1, 1 FROM ratelimits ORDER BY id LIMIT {more}"
+        ));
+        rows += more;
+    }
+    session.execute(
+        "INSERT INTO messages (ratelimit_id, sender, rcpt_count, blocked, created_at) \
+         SELECT id, sender, 1, 0, '2020-01-01 00:00:00' FROM ratelimits",
+    );
+    // As a table has them that was not filled a moment ago: PostgreSQL gathers them within a minute.
+    session.execute(S::GATHER_STATISTICS);
+    let senders = senders(16);
+    // What a loaded machine adds is seen in the same moments, by requests that need no database.
+    let (pace, free) = (Duration::from_millis(5), vec![String::new(); 4]);
+    let traffic = Traffic::start(&daemon.unix_address(), &[senders.as_slice(), &free].concat(), pace);
+    traffic.await_answers(100);
+    let output = daemon.setup().run_within(Duration::from_secs(120), "cleanup", &[]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let answered = traffic.stop();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains(&format!("{} messages deleted", ROWS / 2)), "{said}");
+    assert_eq!(database.number("SELECT COUNT(*) FROM ratelimits WHERE sender LIKE 'many%' AND rcpt_counter <> 0"), 0);
+    assert!(!daemon.log().contains(IN_DOUBT), "{}", daemon.log());
+    for sender in &senders {
+        let asked = answered.iter().filter(|answer| answer.sender == *sender).count();
+        assert_eq!(database.counters(sender).unwrap().rcpt_total, i64::try_from(asked).unwrap());
+    }
+    let slowest = |is_free: bool| {
+        let answers = answered.iter().filter(|answer| answer.sender.is_empty() == is_free);
+        answers.map(|answer| answer.took).max().unwrap()
+    };
+    let (slowest, free) = (slowest(false), slowest(true));
+    assert!(slowest < free + Duration::from_secs(2), "{slowest:?}; of what needs no database {free:?}");
+}
+
+crate::on_both_servers! {
+    counts_are_exact_and_quotas_are_shared
+    the_first_requests_of_a_sender_make_one_row
+    cleanup_from_several_hosts_resets_once
+    a_cleanup_of_many_rows_costs_nobody_an_answer
+}

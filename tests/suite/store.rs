@@ -1,0 +1,628 @@
+//! The store, on each of the three databases: one suite, which a macro at the end gives to all.
+
+use std::collections::HashSet;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::daemon::Setup;
+use crate::support::database::Database;
+use crate::support::mariadb::MariaDb;
+use crate::support::postgres::Postgres;
+use crate::support::scratch::{Account, Scratch};
+use policyd_rate_guard::config::{self, Sources, UNLIMITED};
+use policyd_rate_guard::store::counters::{Row, Sum};
+use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
+use policyd_rate_guard::store::maintenance::{Chunk, Worked};
+use policyd_rate_guard::store::messages::AuditRow;
+use policyd_rate_guard::store::migrate::{MigrateError, Step};
+use policyd_rate_guard::store::settle::{Judge, Writes};
+use policyd_rate_guard::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
+use policyd_rate_guard::store::{Failure, Store};
+use tokio::runtime::{Builder, Runtime};
+
+/// A second in 2026.
+const NOW: i64 = 1_790_000_000;
+
+/// A new, empty database.
+struct Place {
+    database: Database,
+    /// The folder of a database that is a file.
+    scratch: Option<Scratch>,
+}
+
+/// A store, its tables made.
+struct Opened {
+    runtime: Runtime,
+    store: Store,
+}
+
+/// A judge that asks for what it was told to, writes what it was told to, and gives what it saw.
+#[derive(Default)]
+struct Clerk {
+    histories_since: Option<i64>,
+    writes: Writes,
+}
+
+impl Judge for Clerk {
+    type Ruled = (Vec<Option<Row>>, HistoryRows);
+
+    fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
+        let time = self.histories_since?;
+        Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, networks: true })
+    }
+
+    fn rule(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Ruled, Writes) {
+        ((rows.to_vec(), history), self.writes)
+    }
+}
+
+impl Place {
+    fn sqlite() -> Place {
+        let scratch = Scratch::new(Account::when_root("nobody"));
+        Place { database: Database::sqlite(&scratch.join("test.db")), scratch: Some(scratch) }
+    }
+
+    fn mariadb() -> Place {
+        Place { database: MariaDb::shared().database(), scratch: None }
+    }
+
+    fn postgres() -> Place {
+        Place { database: Postgres::shared().database(), scratch: None }
+    }
+
+    fn is_sqlite(&self) -> bool {
+        self.scratch.is_some()
+    }
+
+    /// A store whose tables may not be there yet.
+    fn unprepared(&self) -> Opened {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        Opened { runtime, store: Store::new(&self.config()) }
+    }
+
+    fn config(&self) -> config::Database {
+        let sources = Sources { explicit: None, search: vec![], environment: vec![], is_root: false };
+        let environment =
+            self.database.settings().into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        config::load(&Sources { environment, ..sources }).unwrap().config.database
+    }
+
+    fn open(&self) -> Opened {
+        let mut opened = self.unprepared();
+        opened.migrate().unwrap();
+        opened
+    }
+
+    /// The commands, which run as another user when the tests run as root.
+    fn setup(&self) -> Setup {
+        if let Some(scratch) = &self.scratch {
+            scratch.hand_over();
+        }
+        Setup::on(&self.database)
+    }
+
+    fn points(&self, sender: &str) -> (i64, i64, i64, i64) {
+        let row = self.database.counters(sender).unwrap();
+        (row.msg_counter, row.rcpt_counter, row.msg_total, row.rcpt_total)
+    }
+}
+
+impl Opened {
+    fn migrate(&mut self) -> Result<Vec<Step>, MigrateError> {
+        self.runtime.block_on(self.store.migrate(true))
+    }
+
+    fn judged_by(&mut self, clerk: Clerk, sums: &[Sum], now: i64) -> Result<(Vec<Option<Row>>, HistoryRows), Failure> {
+        self.runtime.block_on(self.store.settle(sums, 1000, now, clerk))
+    }
+
+    fn try_settle(&mut self, sums: &[Sum], audit: Vec<AuditRow>) -> Result<Vec<Option<Row>>, Failure> {
+        let clerk = Clerk { writes: Writes { audit, ..Writes::default() }, ..Clerk::default() };
+        self.judged_by(clerk, sums, NOW).map(|(rows, _)| rows)
+    }
+
+    fn settle(&mut self, sums: &[Sum]) -> Vec<Option<Row>> {
+        self.try_settle(sums, vec![]).unwrap()
+    }
+
+    /// Does a work to its end, and gives the rows of each chunk.
+    fn chunks(&mut self, chunk: Chunk) -> Vec<u64> {
+        let (mut rows, mut after) = (Vec::new(), 0);
+        while let Some(Worked { rows: done, last }) = self.runtime.block_on(self.store.chunk(chunk, after)).unwrap() {
+            rows.push(done);
+            after = last;
+        }
+        rows
+    }
+}
+
+fn sum(sender: &str, messages: u32, recipients: u32) -> Sum {
+    Sum { sender: sender.to_owned(), messages, recipients, count: true, domain: None }
+}
+
+fn look(sender: &str) -> Sum {
+    Sum { count: false, ..sum(sender, 0, 0) }
+}
+
+fn audit_row(ratelimit_id: i64, sender: &str) -> AuditRow {
+    AuditRow {
+        ratelimit_id,
+        queue_id: "4bXq".into(),
+        sender: sender.into(),
+        recipients: 3,
+        blocked: true,
+        from: "from@example.com".into(),
+        to: "to@example.org".into(),
+        client_address: "2001:db8::25".into(),
+        client_name: "client.example.net".into(),
+        action: "DEFER_IF_PERMIT".into(),
+        reason: "quota 1 reached: 3".into(),
+    }
+}
+
+fn a_first_mail_makes_a_row_with_the_default_quota(place: &Place) {
+    let rows = place.open().settle(&[sum("alice", 1, 3)]);
+    let row = rows[0].unwrap();
+    assert_eq!((row.quota, row.messages, row.recipients), (1000, 1, 3));
+    let counters = place.database.counters("alice").unwrap();
+    assert_eq!((counters.quota, counters.quota_reset, counters.quota_locked), (1000, 1000, false));
+    assert_eq!(place.points("alice"), (1, 3, 1, 3));
+}
+
+fn sums_are_added_and_rows_read_in_the_order_of_the_sums(place: &Place) {
+    let mut store = place.open();
+    let senders: Vec<String> = (0..300).map(|number| format!("s{number:03}")).collect();
+    let sums = |offset: u32| -> Vec<Sum> {
+        senders.iter().zip(offset..).map(|(sender, recipients)| sum(sender, 1, recipients)).collect()
+    };
+    store.settle(&sums(1));
+    let rows: Vec<Row> = store.settle(&sums(1000)).into_iter().flatten().collect();
+    assert_eq!(rows.len(), 300);
+    for (number, row) in rows.iter().enumerate() {
+        assert_eq!((row.messages, row.recipients), (2, 1001 + 2 * number as u32), "{}", senders[number]);
+    }
+    assert_eq!(place.database.rows("ratelimits"), 300);
+}
+
+fn counters_stay_at_their_end(place: &Place) {
+    let mut store = place.open();
+    store.settle(&[sum("alice", u32::MAX - 1, u32::MAX - 5)]);
+    for _ in 0..3 {
+        let row = store.settle(&[sum("alice", 3, 1_000_000)])[0].unwrap();
+        assert_eq!((row.messages, row.recipients), (u32::MAX, u32::MAX));
+    }
+    let end = i64::from(u32::MAX);
+    assert_eq!(place.points("alice"), (end, end, end, end));
+}
+
+fn looking_changes_nothing(place: &Place) {
+    let mut store = place.open();
+    store.settle(&[sum("alice", 1, 2)]);
+    let rows = store.settle(&[look("alice"), sum("bob", 1, 1), look("carol")]);
+    assert_eq!(rows[0].map(|row| (row.messages, row.recipients)), Some((1, 2)));
+    assert!(rows[1].is_some() && rows[2].is_none());
+    assert_eq!(place.points("alice"), (1, 2, 1, 2));
+    assert_eq!(place.database.rows("ratelimits"), 2);
+}
+
+fn a_quota_changed_by_sql_is_read_with_the_next_sum(place: &Place) {
+    let mut store = place.open();
+    store.settle(&[sum("alice", 1, 1)]);
+    for quota in [5, 0, i64::from(UNLIMITED)] {
+        place.database.execute(&format!("UPDATE ratelimits SET quota = {quota} WHERE sender = 'alice'"));
+        assert_eq!(store.settle(&[sum("alice", 1, 1)])[0].unwrap().quota, u32::try_from(quota).unwrap());
+    }
+}
+
+fn audit_rows_are_written_with_their_sums_and_cut_to_their_columns(place: &Place) {
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    let wide = "é".repeat(600);
+    let too_long = AuditRow {
+        queue_id: wide.clone(),
+        from: wide.clone(),
+        to: wide.clone(),
+        client_address: wide.clone(),
+        client_name: wide.clone(),
+        action: wide.clone(),
+        reason: wide,
+        blocked: false,
+        ..audit_row(id, "alice")
+    };
+    store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice"), too_long]).unwrap();
+    let messages = place.database.messages("alice");
+    let [first, second] = messages.as_slice() else { panic!("{messages:?}") };
+    assert_eq!((first.msgid.as_str(), first.rcpt_count, first.blocked), ("4bXq", 3, true));
+    assert_eq!((first.from_addr.as_str(), first.to_addr.as_str()), ("from@example.com", "to@example.org"));
+    assert_eq!((first.client_address.as_str(), first.client_name.as_str()), ("2001:db8::25", "client.example.net"));
+    assert_eq!((first.action.as_str(), first.reason.as_str()), ("DEFER_IF_PERMIT", "quota 1 reached: 3"));
+    let lengths = [&second.msgid, &second.from_addr, &second.client_address, &second.client_name, &second.action];
+    assert_eq!(lengths.map(|text| text.chars().count()), [255, 255, 45, 255, 32]);
+    let ids = place.database.select(&["ratelimit_id"], "FROM messages");
+    assert_eq!(ids, [[id.to_string()], [id.to_string()]]);
+}
+
+fn times_are_the_ones_given(place: &Place) {
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice")]).unwrap();
+    for (column, table) in [("created_at", "messages"), ("created_at", "ratelimits"), ("updated_at", "ratelimits")] {
+        let said = place.database.select(&[column], &format!("FROM {table}"));
+        assert!(said[0][0].starts_with("2026-09-21 14:13:20"), "{table}.{column}: {said:?}");
+    }
+}
+
+fn usage_and_networks_add_up_and_are_read_back_from_a_time_on(place: &Place) {
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    let minute = NOW.div_euclid(60);
+    let used = |minute, messages| UsageRow { ratelimit_id: id, minute, messages, recipients: 2, bytes: 5_000_000_000 };
+    let seen = |network: &str, last_seen| SeenRow { ratelimit_id: id, network: network.into(), last_seen };
+    for (minute, network, time) in
+        [(minute, "192.0.2.0/24", NOW), (minute, "192.0.2.0/24", NOW - 9), (minute - 60, "2001:db8::/48", NOW - 3600)]
+    {
+        let writes = Writes { usage: vec![used(minute, 1)], seen: vec![seen(network, time)], ..Writes::default() };
+        store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    }
+    let mut read = |since| {
+        let clerk = Clerk { histories_since: Some(since), ..Clerk::default() };
+        let (_, mut read) = store.judged_by(clerk, &[look("alice")], NOW).unwrap();
+        assert_eq!(read.rows, [id]);
+        read.usage.sort_by_key(|row| row.minute);
+        let minutes: Vec<i64> = read.usage.iter().map(|row| row.minute).collect();
+        (minutes, read)
+    };
+    let (minutes, mut all) = read(NOW - 7200);
+    assert_eq!(minutes, [minute - 60, minute]);
+    assert_eq!(all.usage[1], UsageRow { messages: 2, recipients: 4, bytes: 10_000_000_000, ..used(minute, 0) });
+    all.seen.sort_by_key(|seen| -seen.last_seen);
+    assert_eq!(all.seen, [seen("192.0.2.0/24", NOW), seen("2001:db8::/48", NOW - 3600)], "never earlier");
+    let (minutes, late) = read(NOW - 600);
+    assert_eq!((minutes, late.seen.len()), (vec![minute], 1));
+}
+
+fn a_sender_from_very_many_networks_hides_nobody_elses(place: &Place) {
+    let mut store = place.open();
+    let senders = [sum("alice", 1, 1), sum("botnet", 1, 1)];
+    let ids: Vec<i64> = store.settle(&senders).iter().map(|row| row.unwrap().id).collect();
+    let seen = |id: usize, network: String, last_seen| SeenRow { ratelimit_id: ids[id], network, last_seen };
+    let mut all = vec![seen(0, "192.0.2.0/24".into(), NOW - 9)];
+    all.extend((0..10_050).map(|number| seen(1, format!("10.{}.{}.0/24", number / 256, number % 256), NOW)));
+    let writes = Writes { seen: all, ..Writes::default() };
+    store.judged_by(Clerk { writes, histories_since: None }, &senders, NOW).unwrap();
+    let clerk = Clerk { histories_since: Some(NOW - 60), ..Clerk::default() };
+    let (_, read) = store.judged_by(clerk, &senders, NOW).unwrap();
+    let of = |id: usize| read.seen.iter().filter(|seen| seen.ratelimit_id == ids[id]).count();
+    assert_eq!((of(0), of(1)), (1, 10_000));
+}
+
+fn several_writers_lose_nothing(place: &Place) {
+    place.open();
+    const ROUNDS: u32 = 25;
+    let senders = ["a", "b", "c", "d", "e"];
+    let all: Vec<u32> = thread::scope(|scope| {
+        let writer = || {
+            let mut store = place.unprepared();
+            // What the database asks to try again is tried again, as the committer does.
+            let mut settle = || loop {
+                match store.try_settle(&senders.map(|sender| sum(sender, 1, 2)), vec![]) {
+                    Err(Failure::Transient(_) | Failure::Locked(_)) => {}
+                    settled => return settled.unwrap()[0].unwrap().recipients,
+                }
+            };
+            (0..ROUNDS).map(|_| settle()).collect()
+        };
+        let writers: Vec<_> = (0..4).map(|_| scope.spawn(writer)).collect();
+        writers.into_iter().flat_map(|writer| -> Vec<u32> { writer.join().unwrap() }).collect()
+    });
+    let mut seen = all;
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=4 * ROUNDS).map(|number| 2 * number).collect::<Vec<_>>(), "each saw a sum of its own");
+    for sender in senders {
+        assert_eq!(place.points(sender).1, i64::from(8 * ROUNDS));
+    }
+}
+
+fn a_reset_goes_in_chunks_and_leaves_locked_quotas_and_times(place: &Place) {
+    let mut store = place.open();
+    let senders: Vec<String> = (0..2500).map(|number| format!("s{number:04}")).collect();
+    for slice in senders.chunks(500) {
+        let sums: Vec<Sum> = slice.iter().map(|sender| sum(sender, 1, 2)).collect();
+        store.settle(&sums);
+    }
+    place.database.execute(
+        "UPDATE ratelimits SET quota = 50, updated_at = created_at WHERE sender = 's0007';
+         UPDATE ratelimits SET quota = 70, quota_locked = 1, updated_at = created_at WHERE sender = 's0008'",
+    );
+    let updated =
+        |sender: &str| place.database.select(&["updated_at"], &format!("FROM ratelimits WHERE sender = '{sender}'"));
+    let before = updated("s0007");
+    assert_eq!(store.chunks(Chunk::Reset), [1000, 1000, 500]);
+    assert_eq!(updated("s0007"), before);
+    assert_eq!(place.points("s0007"), (0, 0, 1, 2), "the totals stay");
+    let quota = |sender| place.database.counters(sender).unwrap().quota;
+    assert_eq!((quota("s0007"), quota("s0008")), (1000, 70));
+    assert_eq!(store.chunks(Chunk::Reset), [0; 0], "rows that are reset already are not written again");
+}
+
+fn old_messages_and_idle_rows_are_deleted(place: &Place) {
+    let mut store = place.open();
+    let id =
+        store.settle(&[sum("<bob@example.com>", 1, 1), sum("[192.0.2.1]", 1, 1), sum("alice", 1, 1)])[2].unwrap().id;
+    store.settle(&[sum("[192.0.2.2]", 1, 1)]);
+    place
+        .database
+        .execute("UPDATE ratelimits SET quota_locked = 1, updated_at = created_at WHERE sender = '[192.0.2.2]'");
+    let old: Vec<AuditRow> = (0..1200).map(|_| audit_row(id, "alice")).collect();
+    store.try_settle(&[sum("alice", 1, 1)], old).unwrap();
+    store.judged_by(Clerk::default(), &[sum("[192.0.2.1]", 1, 1)], NOW + 100).unwrap();
+    let young =
+        Clerk { writes: Writes { audit: vec![audit_row(id, "alice")], ..Writes::default() }, ..Clerk::default() };
+    store.judged_by(young, &[look("alice")], NOW + 100).unwrap();
+    assert_eq!(store.chunks(Chunk::Messages { before: NOW + 50 }), [1000, 200]);
+    assert_eq!(place.database.rows("messages"), 1);
+    assert_eq!(store.chunks(Chunk::Idle { before: NOW + 50 }), [1]);
+    let left = place.database.select(&["sender"], "FROM ratelimits ORDER BY sender");
+    assert_eq!(left, [["[192.0.2.1]"], ["[192.0.2.2]"], ["alice"]], "used since, locked, and a login");
+}
+
+fn one_of_many_claims_the_reset(place: &Place) {
+    let mut opened = place.open();
+    let Opened { runtime, store } = &mut opened;
+    assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), None);
+    for round in 1..=3i64 {
+        let (now, start) = (NOW + 100_000 * round, Barrier::new(6));
+        let claims: Vec<bool> = thread::scope(|scope| {
+            let claim = || {
+                let mut store = place.unprepared();
+                start.wait();
+                store.runtime.block_on(store.store.claim_reset(now, Some(now - 72_000))).unwrap()
+            };
+            let claims: Vec<_> = (0..6).map(|_| scope.spawn(claim)).collect();
+            claims.into_iter().map(|claim| claim.join().unwrap()).collect()
+        });
+        assert_eq!(claims.iter().filter(|claim| **claim).count(), 1, "{claims:?}");
+        runtime.block_on(store.end_reset(Some(now))).unwrap();
+        assert_eq!(runtime.block_on(store.last_reset(now)).unwrap(), Some(now));
+    }
+    assert!(runtime.block_on(store.claim_reset(NOW, None)).unwrap(), "always");
+}
+
+fn a_reset_that_did_not_come_to_its_end_is_done_again(place: &Place) {
+    let mut opened = place.open();
+    let Opened { runtime, store } = &mut opened;
+    let unless = Some(NOW - 3600);
+    assert!(runtime.block_on(store.claim_reset(NOW, unless)).unwrap());
+    runtime.block_on(store.keep_reset(NOW + 100)).unwrap();
+    assert!(!runtime.block_on(store.claim_reset(NOW + 200, unless)).unwrap(), "somebody is at it");
+    // Killed there.
+    assert!(runtime.block_on(store.claim_reset(NOW + 300, unless)).unwrap());
+    assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), None, "not reset yet");
+    runtime.block_on(store.end_reset(None)).unwrap();
+    assert!(runtime.block_on(store.claim_reset(NOW + 301, unless)).unwrap(), "the last one gave up");
+    runtime.block_on(store.end_reset(Some(NOW + 301))).unwrap();
+    assert!(!runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap(), "done");
+    // By a host whose clock is a little ahead, and by one whose clock was a year ahead.
+    runtime.block_on(store.end_reset(Some(NOW + 1800))).unwrap();
+    assert!(!runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
+    runtime.block_on(store.end_reset(Some(NOW + 31_536_000))).unwrap();
+    assert_eq!(runtime.block_on(store.last_reset(NOW)).unwrap(), None);
+    assert!(runtime.block_on(store.claim_reset(NOW + 900, unless)).unwrap());
+}
+
+fn migrations_run_once_also_when_several_start_together(place: &Place) {
+    let start = Barrier::new(4);
+    let ran: Vec<Vec<Step>> = thread::scope(|scope| {
+        let migrate = || {
+            let mut store = place.unprepared();
+            start.wait();
+            store.migrate().unwrap()
+        };
+        let all: Vec<_> = (0..4).map(|_| scope.spawn(migrate)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let mut versions: Vec<_> = ran.concat().iter().map(|step| step.version).collect();
+    versions.sort_unstable();
+    let mut store = place.unprepared();
+    let known = store.runtime.block_on(store.store.migrations()).unwrap();
+    assert_eq!(versions, known.iter().map(|step| step.version).collect::<Vec<_>>());
+    assert!(known.iter().all(|step| step.applied));
+    assert_eq!(store.migrate().unwrap(), [], "nothing is left to do");
+}
+
+fn a_migration_that_was_cut_short_is_done_again(place: &Place) {
+    let mut store = place.open();
+    for step in store.runtime.block_on(store.store.migrations()).unwrap() {
+        let version = step.version.unwrap();
+        place.database.execute(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}"));
+        let listed = store.runtime.block_on(store.store.migrations()).unwrap();
+        assert!(listed.iter().all(|step| step.applied == (step.version != Some(version))), "{listed:?}");
+        assert_eq!(store.migrate().unwrap(), [step]);
+    }
+}
+
+fn migrate_lists_does_and_has_nothing_left_to_do(place: &Place) {
+    let setup = place.setup();
+    let run = |arguments: &[&str]| {
+        let output = setup.run("migrate", arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status = run(&["--status"]);
+    assert!(status.lines().count() >= 6 && status.lines().all(|line| line.starts_with("pending  00")), "{status}");
+    assert_eq!(run(&[]), status.replace("pending", "done   "));
+    assert_eq!(run(&["--status"]), status.replace("pending", "done   "));
+    assert_eq!(run(&[]), "Nothing to do: the database is up to date.\n");
+}
+
+fn a_reader_writes_nothing(place: &Place) {
+    let reading = || {
+        let opened = place.unprepared();
+        Opened { store: Store::reading(&place.config()), ..opened }
+    };
+    let mut reader = reading();
+    let listed = reader.runtime.block_on(reader.store.migrations()).unwrap();
+    assert!(listed.iter().all(|step| !step.applied));
+    if let Some(scratch) = &place.scratch {
+        assert!(!scratch.join("test.db").exists(), "no file is made");
+    } else {
+        // Nor a table, or this would fail.
+        place.database.execute("CREATE TABLE _sqlx_migrations (id INT)");
+        place.database.execute("DROP TABLE _sqlx_migrations");
+    }
+    drop(place.open());
+    let mut reader = reading();
+    let refused = reader.runtime.block_on(reader.store.heartbeat(NOW));
+    assert!(refused.is_err(), "{refused:?}");
+    let listed = reader.runtime.block_on(reader.store.migrations()).unwrap();
+    assert!(listed.iter().all(|step| step.applied));
+}
+
+#[test]
+fn sqlite_a_reader_leaves_the_journal_as_it_is() {
+    let place = Place::sqlite();
+    drop(place.open());
+    place.database.execute("PRAGMA journal_mode = DELETE");
+    let mut reader = place.unprepared();
+    reader.store = Store::reading(&place.config());
+    assert!(reader.runtime.block_on(reader.store.last_reset(NOW)).is_ok());
+    drop(reader);
+    assert_eq!(place.database.select(&["journal_mode"], "FROM pragma_journal_mode"), [["delete"]]);
+}
+
+fn a_newer_database_is_refused_with_a_clear_word(place: &Place) {
+    let mut store = place.open();
+    let columns = "description, success, checksum, execution_time";
+    place.database.execute(&format!(
+        "INSERT INTO _sqlx_migrations (version, {columns}) SELECT 9001, {columns} FROM _sqlx_migrations WHERE version = 1"
+    ));
+    assert!(matches!(store.migrate(), Err(MigrateError::Newer(9001, _))));
+    let setup = place.setup();
+    for command in ["serve", "migrate", "cleanup"] {
+        let output = setup.run(command, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("made by a newer policyd-rate-guard"), "{command}: {said}");
+    }
+}
+
+fn a_refused_value_writes_nothing_of_its_batch(place: &Place) {
+    let mut store = place.open();
+    let no_such_row = audit_row(4711, "alice");
+    let refused = store.try_settle(&[sum("alice", 1, 1), sum("bob", 1, 1)], vec![no_such_row]);
+    assert!(matches!(refused, Err(Failure::Refused(_))), "{refused:?}");
+    assert_eq!(place.database.rows("ratelimits"), 0);
+    assert!(store.settle(&[sum("alice", 1, 1)])[0].is_some(), "the connection is still good");
+    if !place.is_sqlite() {
+        let long = "x".repeat(256);
+        let refused = store.try_settle(&[sum(&long, 1, 1)], vec![]);
+        assert!(matches!(refused, Err(Failure::Refused(_))), "{refused:?}");
+    }
+}
+
+/// What becomes of a transaction is the database's word, also when a lock goes just when the patience with it ends.
+fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(place: &Place) {
+    let mut store = place.open();
+    store.settle(&[sum("alice", 1, 1)]);
+    let mut settled = 1;
+    for around in 0..30 {
+        let locker = place.database.session();
+        locker.execute("BEGIN");
+        locker.execute("UPDATE ratelimits SET quota_reset = 7 WHERE sender = 'alice'");
+        let id = store.settle(&[look("alice")])[0].unwrap().id;
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                thread::sleep(LOCK_TIMEOUT + Duration::from_millis(around / 2) - Duration::from_millis(7));
+                locker.execute("COMMIT");
+            });
+            match store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice")]) {
+                Ok(_) => settled += 1,
+                failed => assert!(matches!(failed, Err(Failure::Locked(_))), "{failed:?}"),
+            }
+        });
+        assert_eq!(place.points("alice").0, settled);
+        assert_eq!(place.database.rows("messages"), settled - 1);
+    }
+}
+
+#[test]
+fn postgres_a_character_that_a_database_cannot_hold_spoils_nothing() {
+    for encoding in ["LATIN1", "WIN1252", "SQL_ASCII"] {
+        let words = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        let place = Place { database: Postgres::shared().database_with(&words), scratch: None };
+        let mut store = place.open();
+        let logins = ["plain", "jürgen", "пётр", "иван", "🦀"];
+        let id = store.settle(&[sum("plain", 1, 1)])[0].unwrap().id;
+        let rows = store.try_settle(&logins.map(|login| sum(login, 1, 1)), vec![audit_row(id, "пётр🦀")]).unwrap();
+        let ids: HashSet<i64> = rows.iter().map(|row| row.unwrap().id).collect();
+        assert_eq!(ids.len(), logins.len(), "{encoding}: each has a row of its own");
+        assert_eq!(place.database.rows("messages"), 1);
+    }
+}
+
+/// Gives the suite to each database; the Makefile tells the tests that need a server by the modules' names.
+macro_rules! on_every_database {
+    ($($test:ident)*) => {
+        mod sqlite {
+            $(#[test] fn $test() { super::$test(&super::Place::sqlite()); })*
+        }
+        mod mariadb {
+            $(#[test] fn $test() { super::$test(&super::Place::mariadb()); })*
+        }
+        mod postgres {
+            $(#[test] fn $test() { super::$test(&super::Place::postgres()); })*
+        }
+    };
+}
+
+on_every_database! {
+    a_first_mail_makes_a_row_with_the_default_quota
+    sums_are_added_and_rows_read_in_the_order_of_the_sums
+    counters_stay_at_their_end
+    looking_changes_nothing
+    a_quota_changed_by_sql_is_read_with_the_next_sum
+    audit_rows_are_written_with_their_sums_and_cut_to_their_columns
+    times_are_the_ones_given
+    usage_and_networks_add_up_and_are_read_back_from_a_time_on
+    a_sender_from_very_many_networks_hides_nobody_elses
+    several_writers_lose_nothing
+    a_reset_goes_in_chunks_and_leaves_locked_quotas_and_times
+    old_messages_and_idle_rows_are_deleted
+    one_of_many_claims_the_reset
+    a_reset_that_did_not_come_to_its_end_is_done_again
+    migrations_run_once_also_when_several_start_together
+    a_migration_that_was_cut_short_is_done_again
+    migrate_lists_does_and_has_nothing_left_to_do
+    a_reader_writes_nothing
+    a_newer_database_is_refused_with_a_clear_word
+    a_refused_value_writes_nothing_of_its_batch
+}
+
+// SQLite has no locks of rows.
+mod mariadb_locks {
+    use super::Opened;
+
+    /// `migrate` builds an index under it, for minutes on a large table.
+    #[test]
+    fn tables_that_are_complete_wait_for_nobodys_migration() {
+        let place = super::Place::mariadb();
+        let mut store = place.open();
+        let session = place.database.session();
+        assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', MD5(DATABASE())), 1)"), 1);
+        let Opened { runtime, store } = &mut store;
+        let migrated = async { tokio::time::timeout(super::Duration::from_secs(30), store.migrate(false)).await };
+        assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
+        super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::mariadb());
+    }
+}
+
+mod postgres_locks {
+    #[test]
+    fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
+        super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::postgres());
+    }
+}
