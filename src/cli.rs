@@ -7,9 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::civil::DateTime;
 
-use crate::config;
 use crate::config::settings::Kind;
-use crate::limiter::duration;
+use crate::policy::duration;
+use crate::policy::quota;
 
 /// Postfix policy service that limits what each authenticated sender may send.
 #[derive(Debug, Parser)]
@@ -407,7 +407,7 @@ pub struct ImportPolicyd {
 }
 
 fn parse_quota(written: &str) -> Result<u32, String> {
-    config::quota_read(written).ok_or_else(|| format!("write {}", Kind::Quota.allowed()))
+    quota::read(written).ok_or_else(|| format!("write {}", Kind::Quota.allowed()))
 }
 
 fn parse_duration(written: &str) -> Result<Duration, String> {

@@ -16,8 +16,8 @@
 //! - [`cli`], [`exit`], [`commands`]: the command line, exit statuses, one file per subcommand.
 //! - [`config`]: the table of settings, the file they come from, the typed configuration.
 //! - [`doctor`]: what is wrong with a set-up. Pure.
-//! - [`protocol`]: bytes ↔ requests and replies. Pure.
-//! - [`limiter`]: whose quota, how much, and what then. Pure.
+//! - [`protocol`], [`account`], [`policy`], [`limiter`]: requests and replies, whose quota, how much, and what then. Pure: a crate
+//!   of their own, `rate_guard_core`.
 //! - [`commit`]: from a charge to a committed verdict.
 //! - [`store`]: all SQL.
 //! - [`replay`]: past mail, run through a policy.
@@ -35,12 +35,12 @@ pub mod config;
 pub mod doctor;
 pub mod exit;
 pub mod http;
-pub mod limiter;
 pub mod notify;
-pub mod protocol;
 pub mod replay;
 pub mod server;
 pub mod status;
 pub mod store;
 pub mod system;
 pub mod telemetry;
+
+pub use rate_guard_core::{account, limiter, policy, protocol};

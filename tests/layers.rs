@@ -14,11 +14,25 @@ fn sources(place: &Path) -> Vec<PathBuf> {
     fs::read_dir(place).unwrap().flat_map(|entry| sources(&entry.unwrap().path())).collect()
 }
 
-/// The lines of the program under `src/` and one of these places that have one of these words, comments left out. Tests in the
-/// file's own module may do more.
-fn lines_with(places: &[&str], words: &[&str]) -> Vec<String> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let files: Vec<PathBuf> = places.iter().flat_map(|place| sources(&src.join(place))).collect();
+/// The folders of the modules: the program's and the core's.
+const SOURCES: [&str; 2] = ["src", "core/src"];
+
+/// The module files and folders of both, but for the two `lib.rs` and `main.rs`.
+fn places() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = SOURCES.iter().flat_map(|source| {
+        let names =
+            fs::read_dir(root.join(source)).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| !["lib.rs", "main.rs"].contains(&name.as_str())).map(move |name| format!("{source}/{name}"))
+    });
+    places.collect()
+}
+
+/// The lines of the program in these places that have one of these words, comments left out. Tests in the file's own module may
+/// do more.
+fn lines_with<S: AsRef<str>>(places: &[S], words: &[&str]) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files: Vec<PathBuf> = places.iter().flat_map(|place| sources(&root.join(place.as_ref()))).collect();
     assert!(!files.is_empty());
     let mut found = Vec::new();
     for file in files {
@@ -27,7 +41,7 @@ fn lines_with(places: &[&str], words: &[&str]) -> Vec<String> {
         for (number, line) in program.lines().enumerate() {
             let code = line.split("//").next().unwrap();
             if words.iter().any(|word| code.contains(word)) {
-                found.push(format!("{}:{}: {}", file.strip_prefix(&src).unwrap().display(), number + 1, line.trim()));
+                found.push(format!("{}:{}: {}", file.strip_prefix(root).unwrap().display(), number + 1, line.trim()));
             }
         }
     }
@@ -48,23 +62,19 @@ fn drawn() -> BTreeMap<String, BTreeSet<String>> {
 
 /// The modules of the source, each with those that it uses.
 fn there() -> BTreeMap<String, BTreeSet<String>> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let places = fs::read_dir(src).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let modules = places.filter(|place| !["lib.rs", "main.rs", "commands"].contains(&place.as_str()));
     let used = |place: &str| {
         let lines = lines_with(&[place], &["crate::"]);
         let paths = lines.iter().flat_map(|line| line.split("crate::").skip(1));
         let names = paths.map(|path| path.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap());
         names.map(str::to_owned).collect::<BTreeSet<_>>()
     };
-    modules
-        .map(|place| {
-            let module = place.trim_end_matches(".rs").to_owned();
-            let mut uses = used(&place);
-            uses.remove(&module);
-            (module, uses)
-        })
-        .collect()
+    let modules = places().into_iter().filter(|place| place != "src/commands").map(|place| {
+        let module = place.rsplit('/').next().unwrap().trim_end_matches(".rs").to_owned();
+        let mut uses = used(&place);
+        uses.remove(&module);
+        (module, uses)
+    });
+    modules.collect()
 }
 
 #[test]
@@ -73,20 +83,21 @@ fn modules_use_each_other_as_the_architecture_draws_it() {
 }
 
 #[test]
-fn what_is_decided_needs_no_runtime_and_no_database() {
-    let impure = lines_with(
-        &["protocol", "limiter"],
-        &["tokio", "sqlx", "std::net::Tcp", "std::os::unix::net", "SystemTime::now", "Instant::now", "crate::store"],
+fn what_is_decided_needs_no_crate_that_does_io() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("core/Cargo.toml")).unwrap();
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let lines = dependencies.lines().take_while(|line| !line.is_empty());
+    let names: Vec<&str> = lines.map(|line| line.split(['.', ' ']).next().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["ipnet", "jiff", "memchr", "sha2", "strsim", "thiserror"],
+        "the core is pure; give it what it needs"
     );
-    assert!(impure.is_empty(), "protocol and limiter are pure; give them what they need:\n{}", impure.join("\n"));
 }
 
 #[test]
 fn only_the_store_speaks_sql() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let all = fs::read_dir(src).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let others: Vec<String> = all.filter(|name| name != "store").collect();
-    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    let others: Vec<String> = places().into_iter().filter(|place| place != "src/store").collect();
     let words = ["sqlx", "SELECT ", "INSERT INTO ", "UPDATE ratelimits", "DELETE FROM ", "CREATE TABLE "];
     let found = lines_with(&others, &words);
     assert!(found.is_empty(), "SQL belongs into src/store:\n{}", found.join("\n"));
@@ -94,11 +105,7 @@ fn only_the_store_speaks_sql() {
 
 #[test]
 fn the_wall_clock_is_read_in_one_place() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let all: Vec<String> =
-        fs::read_dir(src).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let all: Vec<&str> = all.iter().map(String::as_str).collect();
-    let found = lines_with(&all, &["SystemTime::now", "Timestamp::now", "Zoned::now"]);
-    let elsewhere: Vec<_> = found.iter().filter(|line| !line.starts_with("system/clock.rs")).collect();
+    let found = lines_with(&places(), &["SystemTime::now", "Timestamp::now", "Zoned::now"]);
+    let elsewhere: Vec<_> = found.iter().filter(|line| !line.starts_with("src/system/clock.rs")).collect();
     assert!(elsewhere.is_empty(), "ask system::clock, or better be given the time:\n{elsewhere:#?}");
 }

@@ -2,14 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use policyd_rate_guard::telemetry::decision::Decision;
+use policyd_rate_guard::telemetry::decision::DecisionLine;
 
 const FIELDS: [&str; 8] =
     ["helo", "sasl_method", "sasl_username", "from", "to", "recipient_count", "curr_count", "status"];
 
 fuzz_target!(|input: ([&str; 8], bool)| {
     let ([queue_id, client_name, client_address, helo_name, sasl_method, sasl_username, from, to], blocked) = input;
-    let decision = Decision {
+    let decision = DecisionLine {
         queue_id,
         client_name,
         client_address,
@@ -19,7 +19,7 @@ fuzz_target!(|input: ([&str; 8], bool)| {
         from,
         to,
         blocked,
-        ..Decision::default()
+        ..DecisionLine::default()
     };
     let line = decision.to_string();
     let names: Vec<&str> = line.split(", ").map(|field| field.split('=').next().unwrap_or("")).collect();

@@ -2,14 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use policyd_rate_guard::config::{LimitBy, Subject};
-use policyd_rate_guard::limiter::limit;
-use policyd_rate_guard::limiter::lists::{List, Which};
-use policyd_rate_guard::limiter::steps::Steps;
+use policyd_rate_guard::account::{AccountRules, LimitBy};
+use policyd_rate_guard::policy::limit;
+use policyd_rate_guard::policy::lists::{List, Which};
+use policyd_rate_guard::policy::steps::Steps;
 
 fuzz_target!(|text: &str| {
     let login_domain = Some("example.com".into());
-    let settings = Subject { limit_by: vec![LimitBy::SaslUsername], login_domain, strip_domain: false };
+    let settings = AccountRules { limit_by: vec![LimitBy::SaslUsername], login_domain, strip_domain: false };
     let mistakes = [
         limit::parse(text, "Not now.").err().map(|mistakes| mistakes.len()),
         Steps::parse(text, "Not now.").err().map(|mistakes| mistakes.len()),

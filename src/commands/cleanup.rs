@@ -11,8 +11,8 @@ use crate::cli::{self, Recent};
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::day;
-use crate::limiter::duration;
-use crate::limiter::retention::{self, Retention};
+use crate::limiter::retention;
+use crate::policy::duration;
 use crate::store::maintenance::{Aged, Chunk, Worked};
 use crate::store::{Failure, Store};
 use crate::system::clock;
@@ -87,7 +87,7 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
         report.senders_reset = Some(done?);
         ended?;
     }
-    let retention = Retention::new(config);
+    let retention = config.retention();
     if let Some(before) = retention.messages_before(now) {
         let delete = async |store: &mut Store, after| store.chunk(Chunk::Messages { before }, after).await;
         report.messages_deleted = in_chunks(store, "messages deleted", delete).await?;

@@ -8,8 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{self, Config, Driver, Sources};
 use crate::exit::{Exit, Failed};
-use crate::limiter::lists::Lists;
 use crate::limiter::terms::Terms;
+use crate::policy::lists::Lists;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 use crate::system::privileges;
@@ -40,7 +40,7 @@ pub fn terms(config: &Config) -> Terms {
         eprintln!("policyd-rate-guard: what follows knows nothing of ALLOWLIST and DENYLIST: {error}");
         Lists::default()
     });
-    Terms::new(config, lists, TimeZone::system())
+    config.terms(lists, TimeZone::system())
 }
 
 /// Reads the settings, becomes USER if started as root, and runs `work` with a store that is not connected yet.

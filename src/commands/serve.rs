@@ -107,7 +107,7 @@ async fn serve(
 ) -> Result<Exit, Failed> {
     let mut signals = Signals::new(held).map_err(|error| Failed::new(Exit::OsError, error))?;
     let lists = config::load_lists(&config).map_err(|error| Failed::new(Exit::Config, error))?;
-    let (terms, terms_now) = watch::channel(Arc::new(Terms::new(&config, lists, TimeZone::system())));
+    let (terms, terms_now) = watch::channel(Arc::new(config.terms(lists, TimeZone::system())));
     let (queue, waiting) = queue::queue(connections);
     let metrics = Arc::new(Metrics::default());
     metrics.limit_connections(connections);
@@ -279,7 +279,7 @@ impl Running<'_> {
             tokio::spawn(quotas::tell_of_others(self.config.database.clone(), loaded.config.quota.default));
         }
         self.token.send_replace(loaded.config.status.token.clone());
-        self.terms.send_replace(Arc::new(Terms::new(&loaded.config, lists, TimeZone::system())));
+        self.terms.send_replace(Arc::new(loaded.config.terms(lists, TimeZone::system())));
         self.config = config::in_effect(&self.config, loaded.config);
         log::info!("the settings were read again");
     }
@@ -318,7 +318,7 @@ fn log_finding(finding: &Finding) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limiter::lists::Lists;
+    use crate::policy::lists::Lists;
 
     #[tokio::test]
     async fn a_committer_that_ends_by_itself_is_a_bug_with_its_exit_status() {
@@ -335,7 +335,7 @@ mod tests {
     fn the_hosts_time_zone_is_followed_and_a_lost_one_is_not() {
         let sources = Sources { explicit: None, search: vec![], environment: vec![], is_root: false };
         let config = config::load(&sources).unwrap().config;
-        let (terms, now) = watch::channel(Arc::new(Terms::new(&config, Lists::default(), TimeZone::UTC)));
+        let (terms, now) = watch::channel(Arc::new(config.terms(Lists::default(), TimeZone::UTC)));
         let zurich = TimeZone::get("Europe/Zurich").unwrap();
         for zone in [zurich.clone(), TimeZone::unknown()] {
             follow_zone(&terms, zone);

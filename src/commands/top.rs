@@ -11,9 +11,9 @@ use crate::cli;
 use crate::cli::TopBy;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
-use crate::limiter::duration;
-use crate::limiter::limit::Measure;
 use crate::limiter::moment;
+use crate::policy::duration;
+use crate::policy::limit::Measure;
 use crate::store::report::{By, Part, Top, Totals};
 use crate::system::clock;
 

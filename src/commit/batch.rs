@@ -6,17 +6,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Verdict;
 use super::histories::{self, Histories, Kept, Needed, Reach, Version};
 use super::queue::Charge;
 use super::repeats::{Asked, New};
-use crate::limiter::decide::{Facts, Increase, Policy, Ruling, Standing, decide};
-use crate::limiter::duration;
+use crate::account;
+use crate::account::network;
+use crate::limiter::decide::{Decision, Facts, Increase, Policy, Standing, decide};
 use crate::limiter::history::History;
-use crate::limiter::network;
-use crate::limiter::subject;
 use crate::limiter::terms::Terms;
+use crate::limiter::verdict::Verdict;
 use crate::limiter::window::minute_of;
+use crate::policy::duration;
 use crate::store::counters::{Row, Sum};
 use crate::store::messages::AuditRow;
 use crate::store::settle::{Judge, Writes};
@@ -62,7 +62,7 @@ pub fn sums(batch: &[Due]) -> Vec<Sum> {
         let sender = due.charge.sender.as_str();
         let sum = sums.entry(sender).or_insert_with(|| Sum {
             sender: sender.to_owned(),
-            domain: subject::domain_key(sender).map(str::to_owned),
+            domain: account::domain_key(sender).map(str::to_owned),
             messages: 0,
             recipients: 0,
             count: false,
@@ -260,7 +260,7 @@ impl Ruler<'_> {
     }
 }
 
-fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Ruling) -> AuditRow {
+fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Decision) -> AuditRow {
     let request = &due.charge.request;
     AuditRow {
         ratelimit_id,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{FailOpen, Verdict};
+use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::protocol::request::Request;
 
 /// One request that must be counted, and where its verdict goes.

@@ -8,8 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::Verdict;
 use crate::limiter::decide::Increase;
+use crate::limiter::verdict::Verdict;
 use crate::protocol::request::{Request, Stage};
 
 /// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
@@ -247,9 +247,9 @@ impl AtRcpt {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::FailOpen;
     use super::*;
-    use crate::limiter::decide::{Reason, Ruling};
+    use crate::limiter::decide::{Decision, Reason};
+    use crate::limiter::verdict::FailOpen;
     use crate::protocol::reply::{Action, Strictness};
     use crate::protocol::request::{Event, Parser};
 
@@ -266,10 +266,10 @@ mod tests {
         Verdict::Counted(Arc::new(ruling(text)))
     }
 
-    fn ruling(text: &str) -> Ruling {
+    fn ruling(text: &str) -> Decision {
         let action = Action::parse(text).unwrap();
         let let_through = action.strictness() <= Strictness::Hold;
-        Ruling {
+        Decision {
             action,
             blocked: !let_through,
             first_block: false,
@@ -324,7 +324,7 @@ mod tests {
     fn what_the_quota_refused_is_counted_anew_when_more_is_asked_for() {
         let mut repeats = Repeats::default();
         let data = |count| request("DATA", "", count, "i");
-        let refused = Verdict::Counted(Arc::new(Ruling {
+        let refused = Verdict::Counted(Arc::new(Decision {
             reason: Some(Reason { limit: "1x quota 10".into(), used: 11, is_quota: true }),
             ..ruling("DEFER full")
         }));

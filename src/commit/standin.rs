@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
-use crate::config::Window;
 use crate::limiter::day;
-use crate::limiter::decide::{Facts, Policy, Ruling, Standing, decide};
-use crate::limiter::duration::seconds;
+use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
 use crate::limiter::history::History;
+use crate::policy::duration::seconds;
+use crate::policy::quota::Window;
 
 /// The most senders counted. Beyond it, new ones are let through: by then it is no phished account but a full mail server.
 pub const MAX_SENDERS: usize = 100_000;
@@ -24,7 +24,7 @@ pub struct StandIn {
 
 impl StandIn {
     /// Rules by counters alone: histories are in the database.
-    pub fn rule(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Ruling {
+    pub fn rule(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Decision {
         let sender = facts.sender;
         let until = self.until(policy, facts.now);
         let mut looked = self.senders.get(sender).cloned().unwrap_or_else(|| Standing::new(policy.new_quota));
@@ -63,9 +63,9 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::config::Window;
     use crate::limiter::decide::Increase;
-    use crate::limiter::steps::Steps;
+    use crate::policy::quota::Window;
+    use crate::policy::steps::Steps;
     use crate::protocol::reply::Action;
 
     const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC
@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    fn ask(standin: &mut StandIn, policy: &Policy, sender: &str, now: i64, dry_run: bool) -> Ruling {
+    fn ask(standin: &mut StandIn, policy: &Policy, sender: &str, now: i64, dry_run: bool) -> Decision {
         let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
         let outstanding = increase;
         let facts = Facts { sender, increase, outstanding, recipients_of_message: 1, network: None, now };

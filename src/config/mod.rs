@@ -14,6 +14,7 @@ mod password;
 mod restart;
 pub mod settings;
 mod sources;
+mod terms;
 mod values;
 
 use std::fmt;
@@ -28,8 +29,10 @@ pub use lists::load_lists;
 pub use restart::{in_effect, restart_needed};
 pub use sources::{LOCAL_FILE, SYSTEM_FILE, Sources};
 
-use crate::limiter::limit::Limit;
-use crate::limiter::steps::Steps;
+use crate::account::AccountRules;
+use crate::policy::limit::Limit;
+use crate::policy::quota::Window;
+use crate::policy::steps::Steps;
 use crate::protocol::reply::Action;
 
 /// The typed configuration. Cloned into the parts of the daemon that need it; a reload makes a new one.
@@ -39,7 +42,7 @@ pub struct Config {
     pub file: Option<PathBuf>,
     pub database: Database,
     pub sockets: Sockets,
-    pub subject: Subject,
+    pub accounts: AccountRules,
     pub quota: Quota,
     pub lists: ListFiles,
     pub answers: Answers,
@@ -105,57 +108,16 @@ pub struct Sockets {
     pub group: Option<String>,
 }
 
-/// LIMIT_BY, LOGIN_DOMAIN, SENDER_STRIP_DOMAIN: whose quota a request is charged to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
-    pub limit_by: Vec<LimitBy>,
-    /// Lower-cased, without `@`.
-    pub login_domain: Option<String>,
-    pub strip_domain: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitBy {
-    SaslUsername,
-    Sender,
-    ClientAddress,
-}
-
 /// QUOTA, QUOTA_WINDOW, QUOTA_STEPS, LIMITS, NETWORKS_IGNORE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quota {
-    /// Recipients, and messages; [`UNLIMITED`] for the word `unlimited`.
+    /// Recipients, and messages; [`crate::policy::quota::UNLIMITED`] for the word `unlimited`.
     pub default: u32,
     pub window: Window,
     /// QUOTA_STEPS; where that is not set, `1x DEFER_IF_PERMIT` with ACTION_TEXT_BLOCKED.
     pub steps: Steps,
     pub limits: Vec<Limit>,
     pub networks_ignore: Vec<ipnet::IpNet>,
-}
-
-/// The quota that means `unlimited`: the greatest value of the column.
-pub const UNLIMITED: u32 = u32::MAX;
-
-/// Reads what [`quota_written`] writes.
-pub fn quota_read(written: &str) -> Option<u32> {
-    if written.eq_ignore_ascii_case("unlimited") {
-        return Some(UNLIMITED);
-    }
-    let is_number = written.bytes().all(|byte| byte.is_ascii_digit());
-    written.parse().ok().filter(|quota| is_number && *quota != UNLIMITED)
-}
-
-/// A quota as it is written: a number, or the word.
-pub fn quota_written(quota: u32) -> String {
-    if quota == UNLIMITED { "unlimited".to_owned() } else { quota.to_string() }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Window {
-    /// Since the last `cleanup`, as PolicydRateGuard counts.
-    Reset,
-    /// The last so many seconds, as policyd counts.
-    Sliding(Duration),
 }
 
 /// ALLOWLIST, DENYLIST, DENYLIST_ACTION.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::limiter::{duration, syntax};
+use crate::policy::{duration, syntax};
 
 /// Settings that belong together, under one heading of the settings file and the manual.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::settings::{Kind, Setting};
-use super::{AddressProblem, Driver, Endpoint, LimitBy, ListenAddress, Secret, Tls, Window, quota_read};
-use crate::limiter::duration;
+use super::{AddressProblem, Driver, Endpoint, ListenAddress, Secret, Tls};
+use crate::account::LimitBy;
+use crate::policy::duration;
+use crate::policy::quota::{self, Window};
 use crate::protocol::reply::Action;
 
 /// A value in its type, or what it must be.
@@ -167,7 +169,7 @@ pub fn quota(written: &str, setting: &Setting) -> Parsed<u32> {
     if written.strip_prefix('-').and_then(digits).is_some() {
         return Err("is negative: write unlimited for no limit, or 0 for nothing at all".to_owned());
     }
-    quota_read(written).map_or_else(|| must_be(setting), Ok)
+    quota::read(written).map_or_else(|| must_be(setting), Ok)
 }
 
 pub fn window(written: &str, setting: &Setting) -> Parsed<Window> {
@@ -246,8 +248,8 @@ pub fn mail_address(written: &str, setting: &Setting) -> Parsed<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::UNLIMITED;
     use crate::config::check::examples::{errors, good};
+    use crate::policy::quota::UNLIMITED;
 
     #[test]
     fn sockets_are_written_as_policyd_rate_guard_or_postfix_write_them() {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::limiter::decide::Ruling;
+use crate::limiter::decide::Decision;
 use crate::protocol::request::Request;
 
 /// The longest text that is kept of a request's values, in characters: that of PolicydRateGuard's columns.
@@ -87,7 +87,7 @@ impl Kind {
 
 impl Event {
     /// The events of a ruling, most often none.
-    pub fn of(sender: &str, request: &Request, ruling: &Ruling, at: i64) -> Vec<Event> {
+    pub fn of(sender: &str, request: &Request, ruling: &Decision, at: i64) -> Vec<Event> {
         let notices = ruling.reached.iter().map(|step| Kind::QuotaNotice(step.clone()));
         let block = ruling.first_block.then(|| match &ruling.reason {
             Some(reason) if !reason.is_quota => Kind::LimitExceeded(reason.limit.clone()),
@@ -113,7 +113,7 @@ impl Event {
     }
 
     /// Whether a ruling has anything that people want to hear of.
-    pub fn is_in(ruling: &Ruling) -> bool {
+    pub fn is_in(ruling: &Decision) -> bool {
         ruling.first_block || !ruling.reached.is_empty()
     }
 }

@@ -25,7 +25,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use crate::config::{self, Config, Window};
+use crate::config::{self, Config};
+use crate::policy::quota::Window;
 use crate::telemetry::decision::escaped;
 use crate::telemetry::limited::warn_limited;
 use crate::telemetry::metrics::{Heard, Metrics};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::config::Window;
 use crate::limiter::day;
-use crate::limiter::duration;
+use crate::policy::duration;
+use crate::policy::quota::Window;
 
 /// A limit may have a window of a few minutes; about one limit nobody is told more often than this.
 const LIMIT_PERIOD: Duration = Duration::from_secs(3600);

@@ -106,7 +106,7 @@ fn one_escape(after: &str) -> (char, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::decision::{Decision, MAX_VALUE};
+    use crate::telemetry::decision::{DecisionLine, MAX_VALUE};
     use proptest::prelude::*;
 
     const PLAIN: &str = "4XyZ12abcd: client=mx.example.net[192.0.2.7], helo=[10.0.0.1], sasl_method=PLAIN, \
@@ -168,7 +168,7 @@ mod tests {
             prop_oneof!["[a-z@.]{0,20}", "(.|[,= \n\\\\\"]){0,40}"], 8,
         ), count in 0..=MAX_RECIPIENTS) {
             let values: Vec<String> = values;
-            let line = Decision {
+            let line = DecisionLine {
                 queue_id: "4XyZ12abcd",
                 client_name: &values[0],
                 client_address: "192.0.2.7",
@@ -178,7 +178,7 @@ mod tests {
                 from: &values[4],
                 to: &values[5],
                 recipient_count: count,
-                ..Decision::default()
+                ..DecisionLine::default()
             }
             .to_string();
             let short = values.iter().all(|value| value.chars().map(|c| c.escape_default().len()).sum::<usize>() < MAX_VALUE);

@@ -18,7 +18,7 @@ use super::MAX_LINE;
 use super::line::{self, Line, Said};
 use super::postfix::Told;
 use super::stamp::{Milliseconds, Stamps};
-use crate::limiter::duration;
+use crate::policy::duration;
 
 /// The name that stands for standard input.
 pub const STDIN: &str = "-";

@@ -13,19 +13,19 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::PastRequest;
-use crate::commit::Verdict;
+use crate::account::Attributes;
 use crate::commit::batch::{self, Due, Ruler};
 use crate::commit::histories::Histories;
 use crate::commit::queue::Charge;
 use crate::commit::repeats::{Key, News, Repeats};
 use crate::config::{Database, Driver, IN_MEMORY, Tls};
 use crate::limiter::day;
-use crate::limiter::decide::{Increase, Ruling};
-use crate::limiter::lists::Hit;
+use crate::limiter::decide::{Decision, Increase};
 use crate::limiter::retention::Retention;
-use crate::limiter::subject::Attributes;
 use crate::limiter::terms::{Known, Terms};
+use crate::limiter::verdict::Verdict;
 use crate::limiter::window::minute_of;
+use crate::policy::lists::Hit;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Request, Stage, without_controls};
 use crate::store::maintenance::{Aged, Chunk};
@@ -52,12 +52,12 @@ pub enum Outcome {
         sender: String,
         /// What was let through, or what was refused that was not asked for before.
         mail: Increase,
-        ruling: Arc<Ruling>,
+        ruling: Arc<Decision>,
     },
     /// Asked about before, and nothing is new about it.
     Again {
         sender: String,
-        ruling: Arc<Ruling>,
+        ruling: Arc<Decision>,
     },
     Listed(Hit, Action),
     /// Nobody is charged for it: it has no login.
@@ -142,7 +142,7 @@ impl Trial {
         let outcome = match self.terms.know(&attributes, local_time) {
             Known::Listed(hit, action) => Some(Outcome::Listed(hit, action)),
             Known::Nobody => Some(Outcome::Nobody),
-            Known::Charged(subject) => self.charge(subject.key, request).await?,
+            Known::Charged(account) => self.charge(account.key, request).await?,
         };
         self.asked.push((now, asked, outcome));
         if self.asked.len() >= MAX_BATCH { self.settle().await } else { Ok(()) }
@@ -242,7 +242,7 @@ impl Trial {
     }
 }
 
-fn ruling(verdict: Verdict) -> Option<Arc<Ruling>> {
+fn ruling(verdict: Verdict) -> Option<Arc<Decision>> {
     match verdict {
         Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => Some(ruling),
         Verdict::FailOpen(..) => None,
@@ -277,7 +277,7 @@ fn request(asked: &PastRequest) -> Request {
 mod tests {
     use super::*;
     use crate::config::{self, Sources};
-    use crate::limiter::lists::Lists;
+    use crate::policy::lists::Lists;
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
     use tokio::runtime::Builder;
@@ -293,7 +293,7 @@ mod tests {
 
     fn terms(settings: &[(&str, &str)]) -> (Terms, Retention) {
         let config = config::load(&Sources::new(None, settings.iter().copied(), false)).unwrap().config;
-        (Terms::new(&config, Lists::default(), TimeZone::UTC), Retention::new(&config))
+        (config.terms(Lists::default(), TimeZone::UTC), config.retention())
     }
 
     /// What comes of these messages, settled minute by minute or each at once.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::judge::{Judged, Outcome};
-use crate::limiter::lists::Which;
+use crate::policy::lists::Which;
 use crate::protocol::reply::{Action, Strictness};
 
 /// The most senders told apart; those beyond are one.

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::account::Attributes;
 use crate::commit::queue::Queue;
-use crate::commit::{FailOpen, Verdict};
-use crate::limiter::decide::Ruling;
-use crate::limiter::lists::Hit;
-use crate::limiter::subject::Attributes;
+use crate::limiter::decide::Decision;
 use crate::limiter::terms::{Known, Terms};
+use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::notify::Notifier;
 use crate::notify::event::Event;
+use crate::policy::lists::Hit;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::system::clock;
-use crate::telemetry::decision::{Decision, escaped};
+use crate::telemetry::decision::{DecisionLine, escaped};
 use crate::telemetry::limited::{log_decision, warn_limited};
 use crate::telemetry::metrics::{Metrics, Outcome};
 
@@ -49,7 +49,7 @@ struct Record {
 
 #[derive(Debug)]
 enum Recorded {
-    Ruled { sender: String, ruling: Arc<Ruling>, from_memory: bool },
+    Ruled { sender: String, ruling: Arc<Decision>, from_memory: bool },
     Listed(Hit, Action),
 }
 
@@ -95,13 +95,13 @@ impl Answerer {
             client_address: &request.client_address,
         };
         let local_time = || clock::timestamp().to_zoned(terms.policy.zone.clone()).datetime();
-        let subject = match terms.know(&attributes, local_time) {
+        let account = match terms.know(&attributes, local_time) {
             Known::Listed(hit, action) => return Answerer::listed(request, hit, action),
             Known::Nobody => return self.uncounted(),
-            Known::Charged(subject) => subject,
+            Known::Charged(account) => account,
         };
         let deadline = arrived + terms.decision_timeout;
-        match self.queue.charge(subject.key.clone(), request.clone(), arrived, deadline).await {
+        match self.queue.charge(account.key.clone(), request.clone(), arrived, deadline).await {
             Ok(verdict) => {
                 let from_memory = matches!(verdict, Verdict::Remembered(_));
                 match verdict {
@@ -111,7 +111,7 @@ impl Answerer {
                         }
                         let outcome = if ruling.blocked { Outcome::Blocked } else { Outcome::Accepted };
                         let action = ruling.action.clone();
-                        let what = Recorded::Ruled { sender: subject.key, ruling, from_memory };
+                        let what = Recorded::Ruled { sender: account.key, ruling, from_memory };
                         let record = Some(Record { request, what });
                         (outcome, Answer { action, record })
                     }
@@ -119,13 +119,13 @@ impl Answerer {
                         (Outcome::NotCounted, Answer { action: ruling.action.clone(), record: None })
                     }
                     Verdict::FailOpen(reason, action) => {
-                        say_in_doubt(reason, &subject.key, &action);
+                        say_in_doubt(reason, &account.key, &action);
                         self.in_doubt(reason, &action)
                     }
                 }
             }
             Err(reason) => {
-                say_in_doubt(reason, &subject.key, &terms.policy.on_error);
+                say_in_doubt(reason, &account.key, &terms.policy.on_error);
                 self.in_doubt(reason, &terms.policy.on_error)
             }
         }
@@ -182,7 +182,7 @@ impl Answerer {
 impl Answer {
     fn log(self) {
         let Some(Record { request, what }) = self.record else { return };
-        let decision = Decision {
+        let decision = DecisionLine {
             queue_id: &request.queue_id,
             client_name: &request.client_name,
             client_address: &request.client_address,
@@ -192,7 +192,7 @@ impl Answer {
             from: &request.sender,
             to: &request.recipient,
             recipient_count: request.recipient_count,
-            ..Decision::default()
+            ..DecisionLine::default()
         };
         match what {
             Recorded::Ruled { sender, ruling, from_memory } => {

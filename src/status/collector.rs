@@ -12,12 +12,12 @@ use jiff::tz::TimeZone;
 
 use super::snapshot::{Next, PolicyShown, Refused, Sender, Snapshot, Sort, Totals, limited};
 use super::standing;
-use crate::config::Window;
 use crate::limiter::decide::Policy;
-use crate::limiter::duration;
 use crate::limiter::explain::explain;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
+use crate::policy::duration;
+use crate::policy::quota::Window;
 use crate::store::refusals::{Count, Refusals};
 use crate::store::senders::{Listed, Listing, Order};
 use crate::store::{Failure, Store};

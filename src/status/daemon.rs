@@ -120,7 +120,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::commit::FailOpen;
+    use crate::limiter::verdict::FailOpen;
     use crate::protocol::reply::Strictness;
     use crate::telemetry::metrics::{Metrics, Outcome};
 

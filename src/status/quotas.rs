@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::{Database, quota_written};
+use crate::config::Database;
+use crate::policy::quota;
 use crate::store::{Failure, Store};
 
 /// A look at every row of a large table takes a second. Nobody waits for it.
@@ -35,15 +36,15 @@ fn said(quota: u32, others: &[(u32, i64)]) -> Option<String> {
     Some(format!(
         "QUOTA={} is for new senders; {all} have another quota, {rows} of them {}. `policyd-rate-guard sender set NAME --quota` \
          changes one, and with `@domain --existing` all of a domain",
-        quota_written(quota),
-        quota_written(*most)
+        quota::written(quota),
+        quota::written(*most)
     ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::UNLIMITED;
+    use crate::policy::quota::UNLIMITED;
 
     #[test]
     fn says_how_many_a_new_quota_leaves_as_they_are() {

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::config::{UNLIMITED, Window};
 use crate::limiter::decide::Policy;
-use crate::limiter::duration;
 use crate::limiter::explain::{Explained, blocking};
-use crate::limiter::steps::{Step, StepAction};
 use crate::limiter::terms::Listed;
+use crate::policy::duration;
+use crate::policy::quota::{UNLIMITED, Window};
+use crate::policy::steps::{Step, StepAction};
 use crate::protocol::reply::Strictness;
 use crate::store::refusals::Refusal;
 

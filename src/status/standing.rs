@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use crate::commit::histories;
 use crate::limiter::decide::{Policy, Standing};
-use crate::limiter::duration;
 use crate::limiter::history::History;
+use crate::policy::duration;
 use crate::store::senders::SenderRow;
 use crate::store::usage::Since;
 use crate::store::{Failure, Store};

@@ -1,12 +1,12 @@
 //! A sender in words, for people at a terminal. Whoever shows them makes foreign text safe.
 
 use super::about::About;
-use crate::config::quota_written;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::blocking;
-use crate::limiter::lists::Which;
 use crate::limiter::moment;
 use crate::limiter::terms::Listed;
+use crate::policy::lists::Which;
+use crate::policy::quota;
 use crate::protocol::reply::Action;
 
 /// What an entry of a list means for whom it names.
@@ -24,11 +24,11 @@ pub fn on_list(listed: &Listed) -> String {
 pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
     let About { row, explained, .. } = about;
     let zone = &policy.zone;
-    let mut quota = quota_written(row.quota);
+    let mut quota = quota::written(row.quota);
     match (row.locked, row.quota == row.quota_reset) {
         (true, _) => quota.push_str(", locked: cleanup leaves it"),
         (false, true) => {}
-        (false, false) => quota.push_str(&format!(", until cleanup makes it {}", quota_written(row.quota_reset))),
+        (false, false) => quota.push_str(&format!(", until cleanup makes it {}", quota::written(row.quota_reset))),
     }
     let mut facts = vec![("quota", quota)];
     facts.extend(about.listed.as_ref().map(|listed| ("list", on_list(listed))));

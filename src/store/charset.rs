@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use crate::limiter::subject::shortened;
+use crate::account::shortened;
 
 /// A set of characters, the widest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,8 +60,7 @@ pub fn narrow_text(text: &str, charset: Charset) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
-    use crate::limiter::subject::{Attributes, MAX_KEY, Subject};
+    use crate::account::{Account, AccountRules, Attributes, MAX_KEY};
     use proptest::prelude::*;
 
     #[test]
@@ -82,8 +81,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_narrowed_key_is_one_that_the_column_takes(login in "\\PC{1,300}") {
-            let settings = config::Subject { limit_by: Vec::new(), login_domain: None, strip_domain: false };
-            let Some(Subject { key, .. }) = Subject::of(&Attributes { sasl_username: &login, ..Attributes::default() }, &settings)
+            let settings = AccountRules { limit_by: Vec::new(), login_domain: None, strip_domain: false };
+            let Some(Account { key, .. }) = Account::of(&Attributes { sasl_username: &login, ..Attributes::default() }, &settings)
             else {
                 return Ok(());
             };

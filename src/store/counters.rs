@@ -16,7 +16,7 @@ pub const COUNTER_MAX: i64 = u32::MAX as i64;
 /// What one transaction adds to one sender's counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sum {
-    /// The key as `limiter::subject` made it.
+    /// The key as `account` made it.
     pub sender: String,
     /// The key of the row whose quota a row made for this sender begins with, if that one exists.
     pub domain: Option<String>,
@@ -30,7 +30,7 @@ pub struct Sum {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     pub id: i64,
-    /// [`crate::config::UNLIMITED`] means no limit.
+    /// [`crate::policy::quota::UNLIMITED`] means no limit.
     pub quota: u32,
     pub messages: u32,
     pub recipients: u32,

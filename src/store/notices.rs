@@ -10,7 +10,7 @@ use super::dialect::{ConnectionOf, Dialect};
 /// Something to be told about a sender once in a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// The key as `limiter::subject` made it.
+    /// The key as `account` made it.
     pub sender: String,
     /// At most 64 bytes.
     pub notice: String,

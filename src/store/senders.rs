@@ -11,7 +11,7 @@ use super::dialect::{ConnectionOf, Dialect};
 use super::maintenance::Worked;
 use super::script::Script;
 use super::usage::{self, UsageRow};
-use crate::limiter::subject::domain_key;
+use crate::account::domain_key;
 use crate::limiter::window::{CLOCKS_DIFFER, minute_of};
 
 /// Rows that one statement of a chunk changes or deletes.
@@ -22,7 +22,7 @@ const ROWS: i64 = 1000;
 pub struct SenderRow {
     pub id: i64,
     pub sender: String,
-    /// The present period's; [`crate::config::UNLIMITED`] means no limit.
+    /// The present period's; [`crate::policy::quota::UNLIMITED`] means no limit.
     pub quota: u32,
     /// What the next reset makes of it, unless it is locked.
     pub quota_reset: u32,

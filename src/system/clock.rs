@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-use crate::limiter::duration;
+use crate::policy::duration;
 
 /// The time since 1970; none at all where the clock stands before that.
 pub fn since_1970() -> Duration {

@@ -14,9 +14,9 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::escape;
-use crate::config::UNLIMITED;
-use crate::limiter::decide::Ruling;
-use crate::limiter::lists::Which;
+use crate::limiter::decide::Decision;
+use crate::policy::lists::Which;
+use crate::policy::quota::UNLIMITED;
 use crate::protocol::reply::Strictness;
 
 /// The longest value on a line, in bytes as shown: an address has at most 64 + 1 + 255.
@@ -26,7 +26,7 @@ pub const MAX_VALUE: usize = 320;
 
 /// What was asked and what was decided. Borrowed: the line is made from the request where it is.
 #[derive(Debug, Clone, Default)]
-pub struct Decision<'a> {
+pub struct DecisionLine<'a> {
     /// Empty when Postfix has not given the message one yet; the line then begins with `NOQUEUE`.
     pub queue_id: &'a str,
     pub client_name: &'a str,
@@ -56,12 +56,12 @@ pub struct Decision<'a> {
     pub suppressed: u64,
 }
 
-impl<'a> Decision<'a> {
+impl<'a> DecisionLine<'a> {
     /// With what was ruled; `word` is the ruling's action as Postfix was sent it.
-    pub fn ruled(self, ruling: &'a Ruling, word: &'a str, from_memory: bool) -> Decision<'a> {
+    pub fn ruled(self, ruling: &'a Decision, word: &'a str, from_memory: bool) -> DecisionLine<'a> {
         // PolicydRateGuard's line, where it says it all: its own answers, over the quota alone.
         let plain = ruling.action.strictness() == Strictness::Pass || word == "DEFER_IF_PERMIT";
-        Decision {
+        DecisionLine {
             used: ruling.used,
             quota: ruling.quota,
             blocked: ruling.blocked,
@@ -78,8 +78,8 @@ impl<'a> Decision<'a> {
     }
 
     /// With what a list decided; `reason` names the entry.
-    pub fn listed(self, list: Which, word: &'a str, reason: &'a str) -> Decision<'a> {
-        Decision { blocked: list == Which::Deny, action: Some(word), reason: Some(reason.into()), ..self }
+    pub fn listed(self, list: Which, word: &'a str, reason: &'a str) -> DecisionLine<'a> {
+        DecisionLine { blocked: list == Which::Deny, action: Some(word), reason: Some(reason.into()), ..self }
     }
 
     /// PolicydRateGuard logs a refusal as a warning.
@@ -88,7 +88,7 @@ impl<'a> Decision<'a> {
     }
 }
 
-impl fmt::Display for Decision<'_> {
+impl fmt::Display for DecisionLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let queue_id = if self.queue_id.is_empty() { "NOQUEUE" } else { self.queue_id };
         write!(
@@ -206,8 +206,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn everyday() -> Decision<'static> {
-        Decision {
+    fn everyday() -> DecisionLine<'static> {
+        DecisionLine {
             queue_id: "4XyZ12abcd",
             client_name: "unknown",
             client_address: "2001:db8::1",
@@ -221,7 +221,7 @@ mod tests {
             quota: 1000,
             blocked: true,
             limit_reached: true,
-            ..Decision::default()
+            ..DecisionLine::default()
         }
     }
 
@@ -233,14 +233,14 @@ mod tests {
              sasl_username=test01@example.com, from=bounce+jo=example.org@lists.example.com, to=, recipient_count=3, \
              curr_count=1003/1000, status=BLOCKED (QUOTA_LIMIT_REACHED)"
         );
-        let accepted = Decision { blocked: false, queue_id: "", quota: UNLIMITED, ..everyday() }.to_string();
+        let accepted = DecisionLine { blocked: false, queue_id: "", quota: UNLIMITED, ..everyday() }.to_string();
         assert!(accepted.starts_with("NOQUEUE: client="), "{accepted}");
         assert!(accepted.ends_with(", curr_count=1003/unlimited, status=ACCEPTED"), "{accepted}");
     }
 
     #[test]
     fn later_fields_stand_at_the_end() {
-        let line = Decision {
+        let line = DecisionLine {
             action: Some("HOLD"),
             reason: Some("30 recipients/5m, \"fast\"".into()),
             would: Some("DEFER slow down"),
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_value_cannot_forge_a_field() {
-        let forged = Decision {
+        let forged = DecisionLine {
             helo_name: "x, sasl_username=boss@example.com, status=ACCEPTED\nABC: client=y\u{a0}z\\",
             blocked: false,
             ..everyday()
@@ -273,7 +273,7 @@ mod tests {
         fn any_request_has_the_same_fields_and_a_bounded_line(values in proptest::collection::vec(
             prop_oneof!["(.|[,= \n\\\\]){0,60}", "[\u{202e}\u{1}]{0,400}", "\u{e9}{0,400}"], 8,
         )) {
-            let line = Decision {
+            let line = DecisionLine {
                 queue_id: &values[0],
                 client_name: &values[1],
                 client_address: &values[2],

@@ -6,7 +6,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::DECISION;
-use super::decision::{Decision, escaped};
+use super::decision::{DecisionLine, escaped};
 use super::throttle::{Throttle, Verdict};
 
 /// The period of both limits.
@@ -39,11 +39,11 @@ pub fn warn_limited(key: &str, message: impl Display) {
     }
 }
 
-/// Logs a decision about `subject`, whose quota it is. Refusals are limited per subject; the one that reaches the limit
+/// Logs a decision about `account`, whose quota it is. Refusals are limited per account; the one that reaches the limit
 /// is always logged.
-pub fn log_decision(subject: &str, mut decision: Decision<'_>) {
+pub fn log_decision(account: &str, mut decision: DecisionLine<'_>) {
     if decision.blocked && !decision.limit_reached {
-        match lock(&BLOCKED).admit(subject, Instant::now()) {
+        match lock(&BLOCKED).admit(account, Instant::now()) {
             Verdict::Pass { suppressed } => decision.suppressed = suppressed,
             Verdict::Suppress => return,
         }

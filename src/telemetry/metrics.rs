@@ -16,7 +16,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use crate::commit::FailOpen;
+use crate::limiter::verdict::FailOpen;
 use crate::protocol::reply::Strictness;
 use crate::system::clock;
 

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use policyd_rate_guard::config::{self, Config, Sources};
-use policyd_rate_guard::limiter::lists::Lists;
 use policyd_rate_guard::limiter::terms::Terms;
 use policyd_rate_guard::notify::Notifier;
+use policyd_rate_guard::policy::lists::Lists;
 
 use crate::support::client::{ACCEPTED, BLOCKED, Client, Request};
 use crate::support::daemon::{Daemon, Setup};
@@ -77,7 +77,7 @@ fn config<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> Config 
 }
 
 fn terms(config: &Config) -> Terms {
-    Terms::new(config, Lists::default(), TimeZone::UTC)
+    config.terms(Lists::default(), TimeZone::UTC)
 }
 
 mod reasons {
@@ -85,8 +85,8 @@ mod reasons {
 
     use std::sync::Arc;
 
-    use policyd_rate_guard::commit::FailOpen;
     use policyd_rate_guard::commit::queue::{Queue, queue};
+    use policyd_rate_guard::limiter::verdict::FailOpen;
     use policyd_rate_guard::protocol::request::{Event, Parser};
     use policyd_rate_guard::server::answer::Answerer;
     use tokio::sync::watch;

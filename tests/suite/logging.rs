@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 use policyd_rate_guard::config;
-use policyd_rate_guard::telemetry::decision::Decision;
+use policyd_rate_guard::telemetry::decision::DecisionLine;
 use policyd_rate_guard::telemetry::limited;
 use policyd_rate_guard::telemetry::logging::{LogError, Logging};
 
@@ -45,14 +45,14 @@ fn log_as_the_daemon_would() {
     }
     // The 3rd attempt reaches the limit, 10 more refusals are logged, and the rest is only counted.
     for attempt in 1..=20 {
-        let refusal = Decision {
+        let refusal = DecisionLine {
             queue_id: "4XyZ12abcd",
             sasl_username: "phished",
             used: attempt,
             quota: 2,
             blocked: attempt > 2,
             limit_reached: attempt == 3,
-            ..Decision::default()
+            ..DecisionLine::default()
         };
         limited::log_decision("phished", refusal);
     }

@@ -20,8 +20,7 @@ use crate::support::wait;
 use flate2::read::GzDecoder;
 use jiff::tz::TimeZone;
 use policyd_rate_guard::config::{self, Sources};
-use policyd_rate_guard::limiter::lists::Lists;
-use policyd_rate_guard::limiter::terms::Terms;
+use policyd_rate_guard::policy::lists::Lists;
 use policyd_rate_guard::status::{Collector, Sender, Sort};
 use policyd_rate_guard::store::Store;
 use serde_json::{Value, json};
@@ -359,7 +358,7 @@ fn in_between(setup: Setup) {
     // Nor is the machine's own settings file looked for.
     let sources = Sources { search: Vec::new(), ..Sources::new(None, variables, false) };
     let config = config::load(&sources).unwrap().config;
-    let terms = Terms::new(&config, Lists::default(), TimeZone::UTC);
+    let terms = config.terms(Lists::default(), TimeZone::UTC);
     let mut store = Store::new(&config.database);
     // After the first look it rests for ever.
     let mut collector = Collector::with_rest(Sort::Name, u32::MAX);

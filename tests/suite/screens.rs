@@ -15,8 +15,7 @@ use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::limiter::decide::{Increase, Policy, Standing};
 use policyd_rate_guard::limiter::explain::explain;
 use policyd_rate_guard::limiter::history::History;
-use policyd_rate_guard::limiter::lists::Lists;
-use policyd_rate_guard::limiter::terms::Terms;
+use policyd_rate_guard::policy::lists::Lists;
 use policyd_rate_guard::status::about::About;
 use policyd_rate_guard::status::daemon::{Daemon, Rate};
 use policyd_rate_guard::status::snapshot::{Next, PolicyShown, Refused, Sender, Snapshot, Sort, Totals};
@@ -45,7 +44,7 @@ fn policy() -> Policy {
     // No file but this one, whatever there is on this machine.
     let empty = tempfile::NamedTempFile::new().unwrap();
     let loaded = config::load(&Sources::new(Some(empty.path().to_owned()), settings, false)).unwrap();
-    Terms::new(&loaded.config, Lists::default(), TimeZone::UTC).policy
+    loaded.config.terms(Lists::default(), TimeZone::UTC).policy
 }
 
 fn senders() -> Vec<Sender> {

@@ -3,7 +3,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use policyd_rate_guard::config::{self, Driver, Loaded, Origin, Sources, Window, documents, settings};
+use policyd_rate_guard::config::{self, Driver, Loaded, Origin, Sources, documents, settings};
+use policyd_rate_guard::policy::quota::Window;
 
 const NO_ENVIRONMENT: [(&str, &str); 0] = [];
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::account::{Account, Attributes, domain_key};
 use crate::commands::database;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
-use crate::limiter::subject::{Attributes, Subject, domain_key};
 use crate::store::Store;
 use crate::store::counters::Sum;
 use crate::store::policyd::{self, Events, Place};
@@ -82,7 +82,7 @@ fn taken(events: &Events, config: &Config) -> Vec<Taken> {
     let mut by_key: BTreeMap<String, BTreeMap<i64, (i64, i64)>> = BTreeMap::new();
     for (login, minutes) in events {
         let attributes = Attributes { sasl_username: login, ..Attributes::default() };
-        let Some(subject) = Subject::of(&attributes, &config.subject) else { continue };
+        let Some(subject) = Account::of(&attributes, &config.accounts) else { continue };
         let known = by_key.entry(subject.key).or_default();
         for (minute, (messages, recipients)) in minutes {
             let sum = known.entry(*minute).or_default();

@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{database, print, print_json};
+use crate::account::{AccountRules, LimitBy};
 use crate::cli;
-use crate::config::{self, Sources, settings};
+use crate::config::{Sources, settings};
 use crate::exit::{Exit, Failed};
 use events::Summary;
 use files::Planned;
@@ -111,8 +112,7 @@ fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Faile
         Some(name) => policyd.notes.push(format!("{} has {name}: the database that it names is kept", into.display())),
         None => settings.extend(policyd.database()),
     }
-    let subject =
-        config::Subject { limit_by: vec![config::LimitBy::SaslUsername], login_domain: None, strip_domain: true };
+    let subject = AccountRules { limit_by: vec![LimitBy::SaslUsername], login_domain: None, strip_domain: true };
     let (allow, deny) = policyd.lists(&subject);
     let folder = into.parent().unwrap_or(Path::new(""));
     let mut lists = Vec::new();

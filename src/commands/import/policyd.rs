@@ -1,8 +1,9 @@
 //! policyd's settings file (thc2cat/go-policyd, `policyd.cfg`) and what its lines come to here. Pure.
 
-use crate::config::{self, Secret};
-use crate::limiter::lists::{List, Which};
-use crate::limiter::network;
+use crate::account::AccountRules;
+use crate::account::network;
+use crate::config::Secret;
+use crate::policy::lists::{List, Which};
 use crate::store::policyd::Place;
 
 /// When policyd's whitelist holds: `time.Now().Clock()` from 7 to 19 o'clock, on days that are not Sunday. (It was meant to
@@ -118,7 +119,7 @@ impl Policyd {
     }
 
     /// The lines of the allow list and the deny list. What cannot be an entry becomes a note.
-    pub fn lists(&mut self, subject: &config::Subject) -> (Vec<String>, Vec<String>) {
+    pub fn lists(&mut self, subject: &AccountRules) -> (Vec<String>, Vec<String>) {
         let (mut allow, mut deny) = (Vec::new(), Vec::new());
         for entry in std::mem::take(&mut self.whitelist) {
             let line = format!("{} {WHITELIST_HOURS}", named(&entry));
@@ -149,7 +150,7 @@ fn take(
     line: String,
     which: Which,
     entry: &str,
-    subject: &config::Subject,
+    subject: &AccountRules,
 ) {
     match List::parse(&line, which, subject) {
         Ok(list) if list.is_empty() => {}
@@ -166,13 +167,14 @@ fn take(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::LimitBy;
 
     const FILE: &str = "port=9093\nbind=127.0.0.1\ndefaultquota=1500\ndbuser=policyd_daemon\ndbpass=a=b'c\\d\n\
         dbhost=127.0.0.1\ndbport=3306\ndbname=policyd\npolicy_table=events\nwhitelist=boss\nwhitelist=192.0.2.7\n\
         whitelist=news@example.com\nwhitelist=boss\nblacklist=mallory\nblacklist=.example.org\ncolour=blue\n# a comment\n";
 
-    fn subject() -> config::Subject {
-        config::Subject { limit_by: vec![config::LimitBy::SaslUsername], login_domain: None, strip_domain: true }
+    fn subject() -> AccountRules {
+        AccountRules { limit_by: vec![LimitBy::SaslUsername], login_domain: None, strip_domain: true }
     }
 
     #[test]

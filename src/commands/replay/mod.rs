@@ -17,13 +17,11 @@ use jiff::tz::TimeZone;
 
 use self::report::Report;
 use super::{database, print, print_if_read, print_json};
+use crate::account;
 use crate::cli;
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, Failed};
-use crate::limiter::limit::Measure;
-use crate::limiter::retention::Retention;
-use crate::limiter::subject;
-use crate::limiter::terms::Terms;
+use crate::policy::limit::Measure;
 use crate::replay::files::{self, Counts, Merged, Opened, Progress, ReadError};
 use crate::replay::join::Joiner;
 use crate::replay::judge::{Judged, Outcome, Trial};
@@ -33,7 +31,7 @@ use crate::store::senders::{Listing, Order, SenderRow};
 use crate::store::{Failure, Store};
 use crate::system::clock;
 use crate::system::privileges;
-use crate::telemetry::decision::Decision;
+use crate::telemetry::decision::DecisionLine;
 
 /// Lines that go from the thread that reads to the one that judges at once, and how many such loads may wait.
 const LOAD: usize = 1024;
@@ -65,12 +63,12 @@ pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
 async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> Result<Report, Failed> {
     let zone = TimeZone::system();
     let lists = config::load_lists(config).map_err(|error| Failed::new(Exit::Config, error))?;
-    let terms = Terms::new(config, lists, zone.clone());
+    let terms = config.terms(lists, zone.clone());
     let wants_size = terms.policy.limits.iter().any(|limit| limit.measure == Measure::Bytes);
-    let limit_by = terms.subject.limit_by.clone();
+    let limit_by = terms.accounts.limit_by.clone();
     let unusable = |failure: Failure| Failed::new(Exit::Software, format_args!("the scratch database: {failure}"));
     let quotas = if options.quotas { quotas(config).await? } else { Vec::new() };
-    let mut trial = Trial::new(terms, Retention::new(config))
+    let mut trial = Trial::new(terms, config.retention())
         .await
         .map_err(|error| Failed::new(Exit::Software, format_args!("the scratch database: {error}")))?;
     for row in &quotas {
@@ -166,7 +164,7 @@ async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
     // Whoever has QUOTA itself would get it anyway, unless from an `@domain` row.
     let own = |row: &SenderRow| {
         let others = row.quota != config.quota.default || row.quota_reset != config.quota.default;
-        others || subject::domain_key(&row.sender).is_some_and(|domain| domains.contains(domain))
+        others || account::domain_key(&row.sender).is_some_and(|domain| domains.contains(domain))
     };
     Ok(listed.into_iter().map(|listed| listed.row).filter(own).collect())
 }
@@ -180,7 +178,7 @@ fn local(written: Option<DateTime>, zone: &TimeZone) -> Result<Option<i64>, Fail
 /// What the daemon would have written into its log file.
 fn each(judged: &Judged, zone: &TimeZone) -> String {
     let asked = &judged.asked;
-    let decision = Decision {
+    let decision = DecisionLine {
         queue_id: &asked.queue_id,
         client_name: &asked.client_name,
         client_address: &asked.client_address,
@@ -188,11 +186,12 @@ fn each(judged: &Judged, zone: &TimeZone) -> String {
         from: &asked.from,
         to: &asked.to,
         recipient_count: asked.recipients.unwrap_or(0),
-        ..Decision::default()
+        ..DecisionLine::default()
     };
     let at = Timestamp::from_second(judged.at).unwrap_or_default().to_zoned(zone.clone());
-    let line =
-        |decision: &Decision<'_>| format!("{} {} {decision}\n", at.strftime("%Y-%m-%dT%H:%M:%S%:z"), decision.level());
+    let line = |decision: &DecisionLine<'_>| {
+        format!("{} {} {decision}\n", at.strftime("%Y-%m-%dT%H:%M:%S%:z"), decision.level())
+    };
     match &judged.outcome {
         Outcome::Nobody => String::new(),
         Outcome::Ruled { ruling, .. } | Outcome::Again { ruling, .. } => {

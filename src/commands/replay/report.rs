@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::account::LimitBy;
 use crate::commands::table::{self, Align, Screen, Table};
-use crate::config::LimitBy;
 use crate::limiter::moment;
 use crate::replay::files::Counts;
 use crate::replay::join::Gaps;

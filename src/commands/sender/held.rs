@@ -8,8 +8,8 @@ use crate::cli;
 use crate::commands::{database, print};
 use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
-use crate::limiter::duration;
 use crate::limiter::moment;
+use crate::policy::duration;
 use crate::system::clock;
 
 /// Queue ids that are printed at once.

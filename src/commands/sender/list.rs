@@ -7,11 +7,12 @@ use crate::cli;
 use crate::cli::SenderOrder;
 use crate::commands::table::{self, Align, Table};
 use crate::commands::{database, print, print_json};
-use crate::config::{Sources, UNLIMITED, Window, quota_written};
+use crate::config::Sources;
 use crate::exit::{Exit, Failed};
-use crate::limiter::duration;
 use crate::limiter::explain::{explain, quota_used};
 use crate::limiter::moment;
+use crate::policy::duration;
+use crate::policy::quota::{self, UNLIMITED, Window};
 use crate::status::about::{ListedReport, Row};
 use crate::status::snapshot::Next;
 use crate::status::standing;
@@ -123,7 +124,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         table.row(vec![
             table::clean(&row.sender),
             if is_domain { String::new() } else { line.used.to_string() },
-            quota_written(row.quota),
+            quota::written(row.quota),
             if is_domain { String::new() } else { share },
             if is_domain { String::new() } else { moment::local(row.updated_at, &zone) },
             state.join(", "),

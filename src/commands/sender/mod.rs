@@ -8,10 +8,10 @@ mod set;
 pub(super) mod show;
 
 use super::table;
+use crate::account::named_key;
 use crate::cli::Sender;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
-use crate::limiter::subject::named_key;
 
 pub fn run(sources: &Sources, sender: &Sender) -> Result<Exit, Failed> {
     match sender {
@@ -26,7 +26,7 @@ pub fn run(sources: &Sources, sender: &Sender) -> Result<Exit, Failed> {
 
 /// The key of a sender as it was named.
 pub(super) fn key(config: &Config, name: &str) -> Result<String, Failed> {
-    named_key(name, &config.subject).ok_or_else(|| {
+    named_key(name, &config.accounts).ok_or_else(|| {
         Failed::new(Exit::Usage, "NAME is empty; name a login, or @domain, or a name that `sender list` shows")
     })
 }

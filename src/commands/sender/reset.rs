@@ -3,8 +3,9 @@
 use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
-use crate::config::{Sources, quota_written};
+use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::policy::quota;
 use crate::status::about::Row;
 use crate::system::clock;
 
@@ -19,7 +20,7 @@ pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed>
         print_json(&Row::from(&row))?;
         return Ok(Exit::Ok);
     }
-    print(&format!("{}: counted from zero again, quota {}\n", table::clean(&row.sender), quota_written(row.quota)))?;
+    print(&format!("{}: counted from zero again, quota {}\n", table::clean(&row.sender), quota::written(row.quota)))?;
     if row.quota == 0 {
         print("A quota of 0 lets nothing through; `sender set` changes it.\n")?;
     }

@@ -5,8 +5,9 @@ use serde::Serialize;
 use crate::cli;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
-use crate::config::{Sources, quota_written};
+use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::policy::quota;
 use crate::status::about::Row;
 use crate::status::words;
 use crate::store::Store;
@@ -69,18 +70,18 @@ async fn apply(store: &mut Store, domain: &str, once: bool) -> Result<u64, Faile
 
 /// What was changed, in one line.
 fn told(before: Option<&SenderRow>, after: &SenderRow) -> String {
-    let mut text = format!("{}: quota {}", table::clean(&after.sender), quota_written(after.quota));
+    let mut text = format!("{}: quota {}", table::clean(&after.sender), quota::written(after.quota));
     match before {
         None => text.push_str(" (new)"),
         Some(before) if before.quota != after.quota => {
-            text.push_str(&format!(" (was {})", quota_written(before.quota)))
+            text.push_str(&format!(" (was {})", quota::written(before.quota)))
         }
         Some(_) => {}
     }
     match (after.locked, after.quota == after.quota_reset) {
         (true, _) => text.push_str(", locked: cleanup leaves it"),
         (false, true) => {}
-        (false, false) => text.push_str(&format!(", until cleanup makes it {}", quota_written(after.quota_reset))),
+        (false, false) => text.push_str(&format!(", until cleanup makes it {}", quota::written(after.quota_reset))),
     }
     text
 }

@@ -72,7 +72,7 @@ impl Checker<'_> {
     fn config(&mut self, is_root: bool) -> Checked<Config> {
         let database = self.database(is_root);
         let sockets = self.sockets();
-        let subject = self.subject();
+        let accounts = self.accounts();
         let answers = self.answers();
         let text_blocked = answers.as_ref().map_or_else(|_| String::new(), |answers| answers.text_blocked.clone());
         let quota = self.quota(&text_blocked);
@@ -86,7 +86,7 @@ impl Checker<'_> {
             file: self.values.file.clone(),
             database: database?,
             sockets: sockets?,
-            subject: subject?,
+            accounts: accounts?,
             quota: quota?,
             lists: lists?,
             answers: answers?,

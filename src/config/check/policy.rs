@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use super::{Checked, Checker, Reported};
-use crate::config::{Answers, ListFiles, Quota, Subject, values};
-use crate::limiter::limit;
-use crate::limiter::steps::Steps;
-use crate::limiter::syntax::Mistake;
-use crate::limiter::text;
+use crate::account::AccountRules;
+use crate::config::{Answers, ListFiles, Quota, values};
+use crate::policy::limit;
+use crate::policy::steps::Steps;
+use crate::policy::syntax::Mistake;
+use crate::policy::text;
 use crate::protocol::reply::{Action, Strictness};
 
 /// The timeout in the Postfix snippet of the manual: an answer that comes later is one that Postfix does not wait for.
 const POSTFIX_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Checker<'_> {
-    pub fn subject(&mut self) -> Checked<Subject> {
+    pub fn accounts(&mut self) -> Checked<AccountRules> {
         let limit_by = self.get("LIMIT_BY", values::attributes);
         let login_domain = self.optional("LOGIN_DOMAIN", values::domain);
         let strip_domain = self.get("SENDER_STRIP_DOMAIN", values::flag);
@@ -22,7 +23,7 @@ impl Checker<'_> {
         if login_domain.is_some() && strip_domain {
             self.warn("LOGIN_DOMAIN", "has no meaning with SENDER_STRIP_DOMAIN=True, which cuts the domain off");
         }
-        Ok(Subject { limit_by: limit_by?, login_domain, strip_domain })
+        Ok(AccountRules { limit_by: limit_by?, login_domain, strip_domain })
     }
 
     /// `text_blocked` is the text of actions that have none of their own.

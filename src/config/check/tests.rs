@@ -15,7 +15,7 @@ fn secret(secret: Option<&Secret>) -> Option<&str> {
 
 /// The field of the configuration that a setting ends in.
 fn field(config: &Config, name: &str) -> String {
-    let (db, sockets, subject, quota) = (&config.database, &config.sockets, &config.subject, &config.quota);
+    let (db, sockets, account, quota) = (&config.database, &config.sockets, &config.accounts, &config.quota);
     let (lists, answers, audit, logging) = (&config.lists, &config.answers, &config.audit, &config.logging);
     let (notify, status) = (&config.notify, &config.status);
     let webhook = notify.webhook.as_ref();
@@ -33,9 +33,9 @@ fn field(config: &Config, name: &str) -> String {
         "SOCKET_MODE" => &sockets.mode,
         "USER" => &sockets.user,
         "GROUP" => &sockets.group,
-        "LIMIT_BY" => &subject.limit_by,
-        "LOGIN_DOMAIN" => &subject.login_domain,
-        "SENDER_STRIP_DOMAIN" => &subject.strip_domain,
+        "LIMIT_BY" => &account.limit_by,
+        "LOGIN_DOMAIN" => &account.login_domain,
+        "SENDER_STRIP_DOMAIN" => &account.strip_domain,
         "QUOTA" => &quota.default,
         "QUOTA_WINDOW" => &quota.window,
         "QUOTA_STEPS" => &quota.steps.to_string(),

@@ -302,13 +302,13 @@ mod tests {
 
     use super::*;
     use crate::config::Sources;
-    use crate::limiter::lists::Lists;
+    use crate::policy::lists::Lists;
 
     #[tokio::test(start_paused = true)]
     async fn whoever_has_gone_waits_for_no_turn_and_is_looked_up_nothing() {
         let file = ("DB_DATABASE", "/nonexistent/rate-guard.db");
         let config = config::load(&Sources::new(None, [file], false)).unwrap().config;
-        let terms = watch::channel(Arc::new(Terms::new(&config, Lists::default(), TimeZone::UTC))).1;
+        let terms = watch::channel(Arc::new(config.terms(Lists::default(), TimeZone::UTC))).1;
         let began = Instant::now();
         let turn = Duration::from_secs(60);
         let rested = began + turn;

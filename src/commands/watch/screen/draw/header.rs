@@ -11,7 +11,7 @@ use super::row::Row;
 use super::{View, clock, screen};
 use crate::commands::table;
 use crate::commands::watch::database::REST;
-use crate::limiter::duration;
+use crate::policy::duration;
 
 /// Names at the left have so much room.
 const NAMES: usize = 11;

@@ -3,10 +3,10 @@
 
 use super::day::next_reset;
 use super::decide::{Policy, Standing};
-use super::limit::{Limit, Measure, Per};
-use super::steps::{Step, StepAction};
-use crate::config::{Window, quota_written};
-use crate::limiter::duration;
+use crate::policy::duration;
+use crate::policy::limit::{Limit, Measure, Per};
+use crate::policy::quota::{self, Window};
+use crate::policy::steps::{Step, StepAction};
 use crate::protocol::reply::{Action, Strictness};
 
 /// How a sender stands to one limit.
@@ -70,7 +70,7 @@ fn of_step(policy: &Policy, step: &Step, standing: &Standing, now: i64) -> Expla
         }
         _ => None,
     };
-    let quota = quota_written(standing.quota);
+    let quota = quota::written(standing.quota);
     Explained {
         is_quota: true,
         limit: format!("{} quota {quota}", step.factor_written()),
@@ -124,7 +124,7 @@ mod tests {
 
     use super::*;
     use crate::limiter::decide::{Facts, Increase, decide};
-    use crate::limiter::{limit, steps::Steps};
+    use crate::policy::{limit, steps::Steps};
 
     const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC
 
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn an_unlimited_sender_has_no_quota_to_exceed_and_limits_all_the_same() {
-        let standing = Standing::new(crate::config::UNLIMITED);
+        let standing = Standing::new(crate::policy::quota::UNLIMITED);
         let explained = explain(&policy(Window::Reset), &standing, NOON);
         let seen: Vec<_> = explained.iter().map(|one| (one.limit.as_str(), one.allowed, one.exceeded)).collect();
         assert_eq!(

@@ -1,7 +1,7 @@
 //! What a step or a limit does, as it is written: `HOLD quota exceeded`, `DEFER`, or nothing at all.
 
-use crate::limiter::syntax::{self, Mistake, Piece};
-use crate::limiter::text::{self, TextProblem};
+use crate::policy::syntax::{self, Mistake, Piece};
+use crate::policy::text::{self, TextProblem};
 use crate::protocol::reply::{Action, ActionError, Strictness};
 
 /// What is wrong with an action.

@@ -10,13 +10,13 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use super::day;
-use super::duration;
 use super::history::History;
-use super::limit::{self, Limit, Measure, Per};
 use super::moment;
-use super::steps::Steps;
-use super::text::{self, Values};
-use crate::config::Window;
+use crate::policy::duration;
+use crate::policy::limit::{self, Limit, Measure, Per};
+use crate::policy::quota::Window;
+use crate::policy::steps::Steps;
+use crate::policy::text::{self, Values};
 use crate::protocol::reply::{Action, Strictness};
 
 /// So much mail.
@@ -151,7 +151,7 @@ impl Standing {
 
 /// The outcome of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ruling {
+pub struct Decision {
     pub action: Action,
     pub blocked: bool,
     /// Whether this request is the one that took its sender from not blocked to blocked.
@@ -208,7 +208,7 @@ enum Span {
 
 /// Counts the request on `standing` and rules by what then stands. Only the measures of which something is outstanding are
 /// judged: a request that adds recipients to a message is not refused for messages.
-pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ruling {
+pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Decision {
     let Facts { increase, outstanding, now, .. } = *facts;
     let before = quota_used(policy, standing, Increase { messages: 1, recipients: 1, bytes: 0 }, now);
     standing.messages = standing.messages.saturating_add(increase.messages);
@@ -245,14 +245,14 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Ru
         .steps
         .telling(used, quota)
         .filter(|step| !step.exceeded(before, quota))
-        .map(super::steps::Step::factor_written)
+        .map(crate::policy::steps::Step::factor_written)
         .collect();
     let reason = decisive.filter(|_| strictness > Strictness::Warn).map(Exceeded::reason);
     if let_through {
         standing.history.add(outstanding, now);
     }
     standing.history.blocked.note(outstanding, blocked);
-    Ruling {
+    Decision {
         action,
         blocked,
         first_block: blocked && !was_blocked,
@@ -373,7 +373,7 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::UNLIMITED;
+    use crate::policy::quota::UNLIMITED;
     use proptest::prelude::*;
 
     const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC

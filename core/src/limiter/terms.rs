@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 
 use super::decide::Policy;
-use super::lists::{Hit, Lists, Which};
-use super::subject::{Attributes, Subject};
-use crate::config::{self, Config};
+use crate::account::{Account, AccountRules, Attributes};
+use crate::policy::lists::{Hit, Lists, Which};
 use crate::protocol::reply::Action;
 
 #[derive(Debug, Clone)]
 pub struct Terms {
     pub policy: Policy,
-    pub subject: config::Subject,
+    pub accounts: AccountRules,
     pub lists: Lists,
     pub deny_action: Action,
     /// From a request's arrival to its answer.
@@ -42,7 +40,7 @@ pub enum Known {
     /// Nobody can be charged for it.
     Nobody,
     /// Whom to charge.
-    Charged(Subject),
+    Charged(Account),
 }
 
 impl Terms {
@@ -50,12 +48,12 @@ impl Terms {
     /// there are any.
     pub fn know(&self, asked: &Attributes<'_>, local_time: impl FnOnce() -> DateTime) -> Known {
         if !self.lists.is_empty()
-            && let Some(hit) = self.lists.find(asked, &self.subject, local_time())
+            && let Some(hit) = self.lists.find(asked, &self.accounts, local_time())
         {
             let action = self.listed_action(hit.list);
             return Known::Listed(hit, action);
         }
-        Subject::of(asked, &self.subject).map_or(Known::Nobody, Known::Charged)
+        Account::of(asked, &self.accounts).map_or(Known::Nobody, Known::Charged)
     }
 
     /// What the lists say of a name that is counted, at a time in seconds since 1970. Its client or envelope sender may be on
@@ -74,27 +72,6 @@ impl Terms {
         match list {
             Which::Allow => self.policy.accepted.clone(),
             Which::Deny => self.deny_action.clone(),
-        }
-    }
-
-    pub fn new(config: &Config, lists: Lists, zone: TimeZone) -> Terms {
-        Terms {
-            policy: Policy {
-                new_quota: config.quota.default,
-                window: config.quota.window,
-                steps: config.quota.steps.clone(),
-                limits: config.quota.limits.clone(),
-                networks_ignore: config.quota.networks_ignore.clone(),
-                accepted: config.answers.accepted.clone(),
-                on_error: config.answers.on_error.clone(),
-                zone,
-                stands_for: None,
-            },
-            subject: config.subject.clone(),
-            lists,
-            deny_action: config.lists.deny_action.clone(),
-            decision_timeout: config.answers.decision_timeout,
-            message_log: config.audit.message_log,
         }
     }
 }

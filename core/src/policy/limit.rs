@@ -5,11 +5,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::{UNLIMITED, Window};
-use crate::limiter::action::{self, ActionProblem};
-use crate::limiter::decimal::Decimal;
-use crate::limiter::duration;
-use crate::limiter::syntax::{self, Mistake, Piece};
+use crate::policy::action::{self, ActionProblem};
+use crate::policy::decimal::Decimal;
+use crate::policy::duration;
+use crate::policy::quota::{UNLIMITED, Window};
+use crate::policy::syntax::{self, Mistake, Piece};
 use crate::protocol::reply::Action;
 
 /// The shortest window: usage is kept per minute.
@@ -44,7 +44,7 @@ pub enum Amount {
 pub enum Measure {
     Recipients,
     Messages,
-    /// Different networks of clients, see [`super::network::place`].
+    /// Different networks of clients, see [`crate::account::network::place`].
     Networks,
     Bytes,
 }

@@ -1,32 +1,24 @@
-//! Pure decisions: no clock, no I/O, no SQL. Time is an argument.
+//! The operator's language: quotas, steps, limits and lists as settings write them, read into types that know whether they are
+//! exceeded, or refused with a place and a reason.
 
 pub mod action;
-pub mod day;
-pub mod decide;
 pub mod decimal;
 pub mod duration;
-pub mod explain;
-pub mod history;
 pub mod hours;
 pub mod limit;
 pub mod lists;
-pub mod moment;
-pub mod network;
-pub mod retention;
+pub mod quota;
 pub mod steps;
-pub mod subject;
 pub mod syntax;
-pub mod terms;
 pub mod text;
-pub mod window;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::lists::{List, Which};
     use super::{limit, steps};
-    use crate::config::{LimitBy, Subject};
+    use crate::account::{AccountRules, LimitBy};
+    use crate::policy::lists::{List, Which};
 
     proptest! {
         #[test]
@@ -34,7 +26,7 @@ mod tests {
             text in "([0-9.%kMGxsmhd/;,:@<>\\[\\]# \n\té]|recipients|messages|networks|bytes|DEFER|NOTIFY|hours=|Mon-Fri|sender:){0,30}|\\PC{0,60}",
         ) {
             let login_domain = Some("example.com".into());
-            let settings = Subject { limit_by: vec![LimitBy::SaslUsername], login_domain, strip_domain: false };
+            let settings = AccountRules { limit_by: vec![LimitBy::SaslUsername], login_domain, strip_domain: false };
             let mistakes = [
                 limit::parse(&text, "Not now.").err().map(|mistakes| mistakes.len()),
                 steps::Steps::parse(&text, "Not now.").err().map(|mistakes| mistakes.len()),

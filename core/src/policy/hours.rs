@@ -7,7 +7,7 @@
 
 use jiff::civil::DateTime;
 
-use crate::limiter::syntax::{Mistake, Piece};
+use crate::policy::syntax::{Mistake, Piece};
 
 const EXAMPLE: &str = "hours=Mon-Fri,07:00-19:59";
 const LAST_MINUTE: u16 = 24 * 60 - 1;

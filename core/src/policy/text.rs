@@ -1,6 +1,6 @@
 //! Placeholders in the texts that a sender gets to read: `{used} of {quota} {unit} used, free again at {free_at}`.
 
-use crate::limiter::syntax::{self, Mistake, Piece};
+use crate::policy::syntax::{self, Mistake, Piece};
 
 /// The longest filled text, in bytes. An SMTP reply line has 512 (RFC 5321, 4.5.3.1.5), and Postfix adds its own words.
 pub const MAX_FILLED: usize = 400;

@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use super::duration::seconds;
+use crate::policy::duration::seconds;
 
 const MINUTE: i64 = 60;
 

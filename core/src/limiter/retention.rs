@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use super::duration::seconds;
-use super::limit::longest_window;
-use crate::config::Config;
+use crate::policy::duration::seconds;
 
 const DAY: i64 = 24 * 60 * 60;
 /// A row of somebody without a login goes when it has not been used for so long, and no history is left of it.
@@ -27,13 +25,12 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// USAGE_RETENTION, and a window in any case; MESSAGE_RETENTION.
-    pub fn new(config: &Config) -> Retention {
-        let days = |days: u32| i64::from(days) * DAY;
-        let window = longest_window(config.quota.window, &config.quota.limits).map_or(0, seconds);
+    /// Of MESSAGE_RETENTION and USAGE_RETENTION in days, and the longest window that a decision looks at.
+    pub fn new(message_days: u32, usage_days: u32, longest_window: Option<Duration>) -> Retention {
+        let seconds_of = |days: u32| i64::from(days) * DAY;
         Retention {
-            messages: Some(days(config.audit.message_retention)).filter(|&kept| kept > 0),
-            history: window.max(days(config.audit.usage_retention)).saturating_add(SPARE),
+            messages: Some(seconds_of(message_days)).filter(|&kept| kept > 0),
+            history: longest_window.map_or(0, seconds).max(seconds_of(usage_days)).saturating_add(SPARE),
         }
     }
 
@@ -66,31 +63,21 @@ pub fn filled_since(now: i64, longest_window: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{self, Sources};
-
-    fn retention(settings: &[(&str, &str)]) -> Retention {
-        let config = config::load(&Sources::new(None, settings.iter().copied(), false)).unwrap().config;
-        Retention::new(&config)
-    }
 
     #[test]
     fn no_window_looks_at_what_is_deleted() {
         let now = 1000 * DAY;
-        for (settings, days) in [
-            (vec![("USAGE_RETENTION", "1")], 1),
-            (vec![("USAGE_RETENTION", "30")], 30),
-            (vec![("USAGE_RETENTION", "1"), ("QUOTA_WINDOW", "14d")], 14),
-            (vec![("USAGE_RETENTION", "1"), ("LIMITS", "5 messages/3d; 9 messages/1h")], 3),
-        ] {
-            let kept = retention(&settings);
-            assert_eq!(kept.history_before(now), now - days * DAY - SPARE, "{settings:?}");
-            assert_eq!(kept.idle_before(now), kept.history_before(now).min(now - IDLE), "{settings:?}");
+        for (usage_days, window, days) in [(1, None, 1), (30, None, 30), (1, Some(14), 14), (3, Some(2), 3)] {
+            let window = window.map(|days: u64| Duration::from_secs(days * 24 * 60 * 60));
+            let kept = Retention::new(0, usage_days, window);
+            assert_eq!(kept.history_before(now), now - days * DAY - SPARE, "{usage_days} {window:?}");
+            assert_eq!(kept.idle_before(now), kept.history_before(now).min(now - IDLE), "{usage_days} {window:?}");
         }
     }
 
     #[test]
     fn messages_are_kept_for_ever_or_for_days() {
-        assert_eq!(retention(&[]).messages_before(1000 * DAY), None);
-        assert_eq!(retention(&[("MESSAGE_RETENTION", "30")]).messages_before(1000 * DAY), Some(970 * DAY));
+        assert_eq!(Retention::new(0, 1, None).messages_before(1000 * DAY), None);
+        assert_eq!(Retention::new(30, 1, None).messages_before(1000 * DAY), Some(970 * DAY));
     }
 }

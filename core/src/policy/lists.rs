@@ -12,11 +12,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use jiff::civil::DateTime;
 
-use crate::config;
-use crate::limiter::hours::{Hours, HoursProblem};
-use crate::limiter::network;
-use crate::limiter::subject::{self, Attributes};
-use crate::limiter::syntax::{Mistake, Piece};
+use crate::account::network;
+use crate::account::{self, AccountRules, Attributes};
+use crate::policy::hours::{Hours, HoursProblem};
+use crate::policy::syntax::{Mistake, Piece};
 
 /// The most mistakes that are told of one file; a file with more is not a list at all.
 const MAX_MISTAKES: usize = 50;
@@ -101,7 +100,7 @@ impl Lists {
     }
 
     /// The entry that this request is found by at this moment of the server's local time. Deny wins.
-    pub fn find(&self, asked: &Attributes<'_>, settings: &config::Subject, now: DateTime) -> Option<Hit> {
+    pub fn find(&self, asked: &Attributes<'_>, settings: &AccountRules, now: DateTime) -> Option<Hit> {
         if self.is_empty() {
             return None;
         }
@@ -136,12 +135,12 @@ struct Who {
 }
 
 impl Who {
-    fn of(asked: &Attributes<'_>, settings: &config::Subject) -> Who {
-        let login = subject::folded_login(asked.sasl_username, settings);
+    fn of(asked: &Attributes<'_>, settings: &AccountRules) -> Who {
+        let login = account::folded_login(asked.sasl_username, settings);
         Who {
-            stripped: settings.strip_domain.then(|| subject::without_domain(&login).to_owned()),
+            stripped: settings.strip_domain.then(|| account::without_domain(&login).to_owned()),
             login,
-            sender: subject::folded_sender(asked.sender),
+            sender: account::folded_sender(asked.sender),
             client: network::address(asked.client_address),
         }
     }
@@ -149,7 +148,7 @@ impl Who {
 
 impl List {
     /// Reads the contents of a list file. On error, the first `MAX_MISTAKES` mistakes.
-    pub fn parse(contents: &str, which: Which, settings: &config::Subject) -> Result<List, Vec<LineMistake>> {
+    pub fn parse(contents: &str, which: Which, settings: &AccountRules) -> Result<List, Vec<LineMistake>> {
         let mut list = List::default();
         let mut mistakes = Vec::new();
         let contents = contents.strip_prefix('\u{feff}').unwrap_or(contents);
@@ -195,7 +194,7 @@ impl List {
     }
 
     /// Takes in one line.
-    fn take(&mut self, line: Piece<'_>, which: Which, settings: &config::Subject) -> Result<(), Mistake<ListProblem>> {
+    fn take(&mut self, line: Piece<'_>, which: Which, settings: &AccountRules) -> Result<(), Mistake<ListProblem>> {
         let (entry, mut options) = line.word(&[]);
         if entry.text.is_empty() {
             return Ok(());
@@ -212,7 +211,7 @@ impl List {
         }
         let hours = hours.unwrap_or_default();
         match Entry::parse(entry)? {
-            Entry::Sender(sender) => add(&mut self.senders, subject::folded_sender(sender), hours),
+            Entry::Sender(sender) => add(&mut self.senders, account::folded_sender(sender), hours),
             Entry::Network(network) => {
                 let lengths = if network.addr().is_ipv4() { &mut self.ipv4_lengths } else { &mut self.ipv6_lengths };
                 lengths.insert(network.prefix_len());
@@ -220,11 +219,11 @@ impl List {
             }
             Entry::Name(name) => {
                 if which == Which::Deny {
-                    add(&mut self.senders, subject::folded(name), hours.clone());
+                    add(&mut self.senders, account::folded(name), hours.clone());
                 }
                 // With SENDER_STRIP_DOMAIN a bare name is that login in every domain.
                 let login =
-                    if settings.strip_domain { subject::folded(name) } else { subject::folded_login(name, settings) };
+                    if settings.strip_domain { account::folded(name) } else { account::folded_login(name, settings) };
                 add(&mut self.logins, login, hours);
             }
         }
@@ -246,7 +245,7 @@ impl<'a> Entry<'a> {
         let text = word.text;
         let sender = text.strip_prefix("sender:");
         let name = sender.unwrap_or(text);
-        if name == "@" || subject::folded(name).is_empty() {
+        if name == "@" || account::folded(name).is_empty() {
             return wrong(ListProblem::Nobody, "user@example.com");
         }
         if name.contains('*') {
@@ -338,18 +337,18 @@ mod tests {
     use jiff::civil::datetime;
     use proptest::prelude::*;
 
-    const PLAIN: config::Subject = config::Subject { limit_by: Vec::new(), login_domain: None, strip_domain: false };
+    const PLAIN: AccountRules = AccountRules { limit_by: Vec::new(), login_domain: None, strip_domain: false };
 
     /// A Monday at noon.
     fn noon() -> DateTime {
         datetime(2026, 11, 2, 12, 0, 0, 0)
     }
 
-    fn list(contents: &str, which: Which, settings: &config::Subject) -> List {
+    fn list(contents: &str, which: Which, settings: &AccountRules) -> List {
         List::parse(contents, which, settings).unwrap_or_else(|mistakes| panic!("{contents}: {mistakes:?}"))
     }
 
-    fn ask(contents: &str, which: Which, settings: &config::Subject, asked: [&str; 3]) -> Option<String> {
+    fn ask(contents: &str, which: Which, settings: &AccountRules, asked: [&str; 3]) -> Option<String> {
         let list = list(contents, which, settings);
         let lists = match which {
             Which::Allow => Lists { allow: list, ..Lists::default() },
@@ -408,9 +407,9 @@ mod tests {
 
     #[test]
     fn names_are_logins_as_they_are_counted() {
-        let with_domain = config::Subject { login_domain: Some("example.com".to_owned()), ..PLAIN };
-        let stripped = config::Subject { strip_domain: true, ..PLAIN };
-        let both = config::Subject { strip_domain: true, ..with_domain.clone() };
+        let with_domain = AccountRules { login_domain: Some("example.com".to_owned()), ..PLAIN };
+        let stripped = AccountRules { strip_domain: true, ..PLAIN };
+        let both = AccountRules { strip_domain: true, ..with_domain.clone() };
         for (entry, settings, login, hit) in [
             ("alice", &with_domain, "alice", Some("alice@example.com")),
             ("alice", &with_domain, "alice@example.com", Some("alice@example.com")),

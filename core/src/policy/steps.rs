@@ -4,10 +4,10 @@
 
 use std::fmt;
 
-use crate::config::UNLIMITED;
-use crate::limiter::action::{self, ActionProblem};
-use crate::limiter::decimal::Decimal;
-use crate::limiter::syntax::{Mistake, Piece};
+use crate::policy::action::{self, ActionProblem};
+use crate::policy::decimal::Decimal;
+use crate::policy::quota::UNLIMITED;
+use crate::policy::syntax::{Mistake, Piece};
 use crate::protocol::reply::Action;
 
 const EXAMPLE: &str = "1x HOLD quota exceeded; 2x REJECT max quota exceeded";

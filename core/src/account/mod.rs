@@ -12,10 +12,9 @@
 //! So an outsider, who may choose any envelope sender, never meets a login's row. A key is at most [`MAX_KEY`] characters,
 //! without control characters and without blanks at its ends, in lower case.
 
-use sha2::{Digest, Sha256};
+pub mod network;
 
-use crate::config::{self, LimitBy};
-use crate::limiter::network;
+use sha2::{Digest, Sha256};
 
 /// The longest key, in characters: the width of `ratelimits.sender`.
 pub const MAX_KEY: usize = 255;
@@ -25,6 +24,23 @@ const KEPT: usize = 190;
 const HASH_DIGITS: usize = 32;
 /// What a login must not begin with, lest it be taken for a key of another namespace.
 const RESERVED: [char; 4] = ['@', '<', '[', '\\'];
+
+/// LIMIT_BY, LOGIN_DOMAIN, SENDER_STRIP_DOMAIN: whose quota a request is charged to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountRules {
+    pub limit_by: Vec<LimitBy>,
+    /// Lower-cased, without `@`.
+    pub login_domain: Option<String>,
+    pub strip_domain: bool,
+}
+
+/// An attribute of a request that LIMIT_BY names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitBy {
+    SaslUsername,
+    Sender,
+    ClientAddress,
+}
 
 /// The attributes of a request that say who it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,13 +54,13 @@ pub struct Attributes<'a> {
 
 /// Who is charged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Subject {
+pub struct Account {
     /// What `ratelimits.sender` holds.
     pub key: String,
     pub kind: Kind,
 }
 
-/// Which attribute a [`Subject`] was made of.
+/// Which attribute a [`Account`] was made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Login,
@@ -52,15 +68,15 @@ pub enum Kind {
     Network,
 }
 
-impl Subject {
+impl Account {
     /// The first of LIMIT_BY that the request has. A request with a login always has a subject, also where LIMIT_BY
     /// does not name the login and what it names is empty.
-    pub fn of(asked: &Attributes<'_>, settings: &config::Subject) -> Option<Subject> {
-        let login = || login_key(asked.sasl_username, settings).map(|key| Subject { key, kind: Kind::Login });
+    pub fn of(asked: &Attributes<'_>, settings: &AccountRules) -> Option<Account> {
+        let login = || login_key(asked.sasl_username, settings).map(|key| Account { key, kind: Kind::Login });
         let named = settings.limit_by.iter().find_map(|attribute| match attribute {
             LimitBy::SaslUsername => login(),
-            LimitBy::Sender => sender_key(asked.sender).map(|key| Subject { key, kind: Kind::Sender }),
-            LimitBy::ClientAddress => client_key(asked.client_address).map(|key| Subject { key, kind: Kind::Network }),
+            LimitBy::Sender => sender_key(asked.sender).map(|key| Account { key, kind: Kind::Sender }),
+            LimitBy::ClientAddress => client_key(asked.client_address).map(|key| Account { key, kind: Kind::Network }),
         });
         named.or_else(login)
     }
@@ -76,7 +92,7 @@ pub fn domain_key(key: &str) -> Option<&str> {
 
 /// The key of a sender as an operator names it on the command line: a login in any spelling, or a key as it is shown.
 /// None when nothing is named.
-pub fn named_key(typed: &str, settings: &config::Subject) -> Option<String> {
+pub fn named_key(typed: &str, settings: &AccountRules) -> Option<String> {
     if typed.trim_start().starts_with(RESERVED) {
         return Some(bounded(folded(typed)));
     }
@@ -85,7 +101,7 @@ pub fn named_key(typed: &str, settings: &config::Subject) -> Option<String> {
 
 /// A login in the one spelling it is compared by: lower case, no control characters, no blanks at its ends, with
 /// LOGIN_DOMAIN if it has no domain. Neither escaped nor shortened; empty when there is nothing to see.
-pub fn folded_login(login: &str, settings: &config::Subject) -> String {
+pub fn folded_login(login: &str, settings: &AccountRules) -> String {
     let mut login = folded(login);
     if let Some(domain) = &settings.login_domain
         && !login.is_empty()
@@ -112,7 +128,7 @@ pub fn without_domain(login: &str) -> &str {
     }
 }
 
-fn login_key(login: &str, settings: &config::Subject) -> Option<String> {
+fn login_key(login: &str, settings: &AccountRules) -> Option<String> {
     if login.is_empty() {
         return None;
     }
@@ -169,8 +185,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn settings(limit_by: &[LimitBy]) -> config::Subject {
-        config::Subject { limit_by: limit_by.to_vec(), login_domain: None, strip_domain: false }
+    fn settings(limit_by: &[LimitBy]) -> AccountRules {
+        AccountRules { limit_by: limit_by.to_vec(), login_domain: None, strip_domain: false }
     }
 
     fn login(login: &str) -> String {
@@ -178,7 +194,7 @@ mod tests {
     }
 
     fn key_of(asked: Attributes<'_>, limit_by: &[LimitBy]) -> Option<String> {
-        Subject::of(&asked, &settings(limit_by)).map(|subject| subject.key)
+        Account::of(&asked, &settings(limit_by)).map(|subject| subject.key)
     }
 
     const ALICE: Attributes<'_> =
@@ -256,7 +272,7 @@ mod tests {
     fn domains_are_added_and_cut_as_told() {
         let with = |login_domain: Option<&str>, strip_domain, login| {
             let login_domain = login_domain.map(str::to_owned);
-            login_key(login, &config::Subject { limit_by: vec![], login_domain, strip_domain }).unwrap()
+            login_key(login, &AccountRules { limit_by: vec![], login_domain, strip_domain }).unwrap()
         };
         assert_eq!(with(Some("example.com"), false, "Alice"), "alice@example.com");
         assert_eq!(with(Some("example.com"), false, "alice@example.net"), "alice@example.net");
@@ -335,9 +351,9 @@ mod tests {
             login_domain in prop::option::of(Just("example.com".to_owned())),
             strip_domain: bool,
         ) {
-            let settings = config::Subject { limit_by, login_domain, strip_domain };
+            let settings = AccountRules { limit_by, login_domain, strip_domain };
             let asked = Attributes { sasl_username: &sasl_username, sender: &sender, client_address: &client_address };
-            let Some(subject) = Subject::of(&asked, &settings) else {
+            let Some(subject) = Account::of(&asked, &settings) else {
                 prop_assert!(sasl_username.is_empty());
                 return Ok(());
             };

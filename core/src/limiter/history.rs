@@ -7,8 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::decide::Increase;
-use super::limit::Measure;
 use super::window::{self, CLOCKS_DIFFER, MinuteSum, first_minute, minute_of};
+use crate::policy::limit::Measure;
 
 /// What was let through within one minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,0 +1,12 @@
+//! The decision on a request: where its account stands, which limits that exceeds, and what Postfix is told. Pure: time is an
+//! argument.
+
+pub mod day;
+pub mod decide;
+pub mod explain;
+pub mod history;
+pub mod moment;
+pub mod retention;
+pub mod terms;
+pub mod verdict;
+pub mod window;
