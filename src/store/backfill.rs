@@ -1,11 +1,9 @@
 //! History of a database that PolicydRateGuard counted in: `usage` is filled from the last hours of `messages`, once, so
 //! that sliding windows do not begin at zero.
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, SqlSafeStr, Type};
-
-use super::Failure;
-use super::backend::Backend;
-use super::dialect::{ConnectionOf, Dialect};
+use super::connection::Connection;
+use super::failure::Failure;
+use super::handle::{Patience, Store};
 use super::meta;
 
 /// In `meta`: how far this has come, see [`Progress`].
@@ -34,38 +32,30 @@ enum Progress {
     Done,
 }
 
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
     /// Fills `usage` with what was let through since a time (seconds since 1970), unless that was done before. What takes
     /// long is only done `slowly`, which is for after a daemon's first start and beside daemons that count.
     pub async fn fill_usage(&mut self, since: i64, now: i64, slowly: bool) -> Result<Filled, Failure> {
-        self.run(async |connection| {
-            let progress = match read_progress::<D>(connection).await? {
-                Some(progress) => progress,
-                // PolicydRateGuard may go on for hours after `migrate`; the first start of a daemon ends its time.
-                None if slowly => return Ok(Filled::Already),
-                None => begin::<D>(connection, now).await?,
-            };
-            if progress == Progress::Done {
+        let progress = match self.run(async |connection| read_progress(connection).await).await? {
+            Some(progress) => progress,
+            // PolicydRateGuard may go on for hours after `migrate`; the first start of a daemon ends its time.
+            None if slowly => return Ok(Filled::Already),
+            None => self.begin_filling(now).await?,
+        };
+        if progress == Progress::Done {
+            return Ok(Filled::Already);
+        }
+        if !slowly && self.run(async |connection| takes_long(connection, since).await).await? {
+            return Ok(Filled::Later);
+        }
+        self.transact(Patience::Long, async |script| {
+            let connection = script.connection().await?;
+            meta::lock(connection, FILLED).await?;
+            let Some(Progress::Until(until)) = read_progress(connection).await? else {
                 return Ok(Filled::Already);
-            }
-            if !slowly && takes_long::<D>(connection, since).await? {
-                return Ok(Filled::Later);
-            }
-            let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
-            meta::lock::<D>(&mut transaction, FILLED).await?;
-            let Some(Progress::Until(until)) = read_progress::<D>(&mut transaction).await? else {
-                transaction.rollback().await?;
-                return Ok(Filled::Already);
             };
-            let minutes = fill::<D>(&mut transaction, since, until).await?;
-            meta::set::<D>(&mut transaction, FILLED, "done").await?;
-            transaction.commit().await?;
+            let minutes = fill(connection, since, until).await?;
+            meta::set(connection, FILLED, "done").await?;
             Ok(if minutes > 0 { Filled::Now(minutes) } else { Filled::Already })
         })
         .await
@@ -73,81 +63,59 @@ where
 
     /// Whether a daemon has begun to count and could not fill in what was let through before.
     pub async fn lacks_usage(&mut self) -> Result<bool, Failure> {
-        self.run(async |connection| Ok(matches!(read_progress::<D>(connection).await?, Some(Progress::Until(_))))).await
+        self.run(async |connection| Ok(matches!(read_progress(connection).await?, Some(Progress::Until(_))))).await
+    }
+
+    /// Notes that our daemons count from now on.
+    async fn begin_filling(&mut self, now: i64) -> Result<Progress, Failure> {
+        self.transact(Patience::Long, async |script| {
+            let connection = script.connection().await?;
+            meta::lock(connection, FILLED).await?;
+            if let Some(progress) = read_progress(connection).await? {
+                return Ok(progress);
+            }
+            let any = connection.sql(format!("SELECT minute FROM {} LIMIT 1", connection.dialect().usage));
+            let any = connection.fetch_optional(any).await?.is_some();
+            let (progress, value) =
+                if any { (Progress::Done, "done".to_owned()) } else { (Progress::Until(now), format!("until {now}")) };
+            meta::set(connection, FILLED, &value).await?;
+            Ok(progress)
+        })
+        .await
     }
 }
 
-async fn read_progress<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Option<Progress>, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let value = meta::get::<D>(connection, FILLED).await?.filter(|value| !value.is_empty());
+async fn read_progress(connection: &mut Connection) -> Result<Option<Progress>, Failure> {
+    let value = meta::get(connection, FILLED).await?.filter(|value| !value.is_empty());
     Ok(value.map(|value| match value.strip_prefix("until ").and_then(|until| until.parse().ok()) {
         Some(until) => Progress::Until(until),
         None => Progress::Done,
     }))
 }
 
-/// Notes that our daemons count from now on.
-async fn begin<D: Dialect>(connection: &mut ConnectionOf<D>, now: i64) -> Result<Progress, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
-    meta::lock::<D>(&mut transaction, FILLED).await?;
-    let progress = match read_progress::<D>(&mut transaction).await? {
-        Some(progress) => progress,
-        None => {
-            let any = format!("SELECT minute FROM {} LIMIT 1", D::USAGE);
-            let any = transaction.fetch_optional(QueryBuilder::<D::Db>::new(any).build()).await?.is_some();
-            let (progress, value) =
-                if any { (Progress::Done, "done".to_owned()) } else { (Progress::Until(now), format!("until {now}")) };
-            meta::set::<D>(&mut transaction, FILLED, &value).await?;
-            progress
-        }
-    };
-    transaction.commit().await?;
-    Ok(progress)
-}
-
-async fn takes_long<D: Dialect>(connection: &mut ConnectionOf<D>, since: i64) -> Result<bool, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-{
-    let (open, close) = D::FROM_EPOCH;
-    let mut sql = QueryBuilder::<D::Db>::new("SELECT id FROM messages");
-    if D::finds_messages_by_time(connection).await? {
-        sql.push(" WHERE created_at >= ").push(open).push_bind(since).push(close);
+async fn takes_long(connection: &mut Connection, since: i64) -> Result<bool, Failure> {
+    let mut sql = connection.sql("SELECT id FROM messages");
+    if connection.finds_messages_by_time().await? {
+        sql.push(" WHERE created_at >= ").push_time(since);
         sql.push(" ORDER BY created_at LIMIT 1 OFFSET ").push(MANY);
     } else {
         sql.push(" ORDER BY id LIMIT 1 OFFSET ").push(FEW);
     }
-    Ok(connection.fetch_optional(sql.build()).await?.is_some())
+    Ok(connection.fetch_optional(sql).await?.is_some())
 }
 
 /// Adds up the messages that were let through, and says over how many minutes of senders.
-async fn fill<D: Dialect>(connection: &mut ConnectionOf<D>, since: i64, until: i64) -> Result<u64, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-{
-    let (open, close) = D::FROM_EPOCH;
-    let (table, integer, created) = (D::USAGE, D::INTEGER, D::epoch("created_at"));
-    let mut sql = QueryBuilder::<D::Db>::new(format!(
+async fn fill(connection: &mut Connection, since: i64, until: i64) -> Result<u64, Failure> {
+    let dialect = connection.dialect();
+    let (table, integer, created) = (dialect.usage, dialect.integer, dialect.epoch("created_at"));
+    let mut sql = connection.sql(format!(
         "INSERT INTO {table} (ratelimit_id, minute, messages, recipients) \
          SELECT ratelimit_id, CAST(({created} - {created} % 60) / 60 AS {integer}), COUNT(*), SUM(rcpt_count) \
          FROM messages WHERE blocked = 0 AND ratelimit_id IS NOT NULL AND rcpt_count >= 0 AND created_at >= "
     ));
-    sql.push(open).push_bind(since).push(close).push(" AND created_at < ").push(open).push_bind(until).push(close);
-    sql.push(" GROUP BY 1, 2").push(D::on_conflict("ratelimit_id, minute"));
-    let mut columns = sql.separated(", ");
-    for column in ["messages", "recipients"] {
-        columns.push(format_args!("{column} = {table}.{column} + {}", D::brought(column)));
-    }
-    Ok(D::rows_affected(&connection.execute(sql.build()).await?))
+    sql.push_time(since).push(" AND created_at < ").push_time(until);
+    sql.push(" GROUP BY 1, 2").push(dialect.on_conflict("ratelimit_id, minute"));
+    let [messages, recipients] = ["messages", "recipients"].map(|column| dialect.brought(column));
+    sql.push(format_args!("messages = {table}.messages + {messages}, recipients = {table}.recipients + {recipients}"));
+    connection.execute(sql).await
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
-
-use super::dialect::{ConnectionOf, Dialect, failure};
+use super::charset::{Charset, narrow};
+use super::connection::Connection;
+use super::dialect::Dialect;
+use super::failure::Failure;
 use super::script::Script;
-use super::{Failure, in_statements};
+use super::sql::{Sql, in_statements};
 use crate::limiter::window::CLOCKS_DIFFER;
 
 /// The greatest value a counter takes: the end of PolicydRateGuard's INT UNSIGNED columns. Counters stay there and never wrap.
@@ -24,6 +25,14 @@ pub struct Sum {
     pub recipients: u32,
     /// False only looks: no row is made and none is changed.
     pub count: bool,
+}
+
+impl Sum {
+    /// The same with keys that a column of this character set can hold.
+    pub fn narrowed(&self, charset: Charset) -> Sum {
+        let narrow = |key: &str| narrow(key, charset).into_owned();
+        Sum { sender: narrow(&self.sender), domain: self.domain.as_deref().map(narrow), ..self.clone() }
+    }
 }
 
 /// A sender's row as it stands after a transaction's sums were added.
@@ -60,63 +69,41 @@ fn random() -> u64 {
 
 /// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`. Gives
 /// the mark of the rows that were made.
-pub async fn add<D: Dialect>(
-    script: &mut Script<'_, D>,
-    sums: &[Sum],
-    new_quota: u32,
-    now: i64,
-) -> Result<Mark, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
-{
+pub async fn add(script: &mut Script<'_>, sums: &[Sum], new_quota: u32, now: i64) -> Result<Mark, Failure> {
     let mark = Mark::new();
     let counting: Vec<&Sum> = sums.iter().filter(|sum| sum.count).collect();
-    let (open, close) = D::FROM_EPOCH;
+    let dialect = script.dialect();
     for slice in in_statements(&counting) {
-        let write = |sql: &mut QueryBuilder<D::Db>| {
-            sql.push(
-                "INSERT INTO ratelimits (sender, quota, quota_reset, msg_counter, rcpt_counter, msg_total, rcpt_total, \
+        let mut sql = script.sql(
+            "INSERT INTO ratelimits (sender, quota, quota_reset, msg_counter, rcpt_counter, msg_total, rcpt_total, \
              window_from, created_at, updated_at) ",
-            );
-            sql.push_values(slice, |mut row, sum| {
-                row.push_bind(sum.sender.clone());
-                row.push(new_quota).push(new_quota);
-                for number in [sum.messages, sum.recipients, sum.messages, sum.recipients] {
-                    row.push_bind(i64::from(number));
-                }
-                row.push_bind(mark.0);
-                for _ in ["created_at", "updated_at"] {
-                    row.push(open).push_bind_unseparated(now).push_unseparated(close);
-                }
-            });
-            sql.push(D::on_conflict(D::SENDER));
-            for column in ["msg_counter", "rcpt_counter", "msg_total", "rcpt_total"] {
-                let brought = D::brought(column);
-                sql.push(format_args!("{column} = {}(ratelimits.{column} + {brought}, {COUNTER_MAX}), ", D::LEAST));
+        );
+        sql.push_rows(slice, |row, sum| {
+            row.bind(&*sum.sender).push(new_quota).push(new_quota);
+            for number in [sum.messages, sum.recipients, sum.messages, sum.recipients] {
+                row.bind(number);
             }
-            sql.push(format_args!("updated_at = {}", D::brought("updated_at")));
-        };
-        script.run(write).await?;
+            row.bind(mark.0).time(now).time(now);
+        });
+        sql.push(dialect.on_conflict(dialect.sender));
+        for column in ["msg_counter", "rcpt_counter", "msg_total", "rcpt_total"] {
+            let (least, brought) = (dialect.least, dialect.brought(column));
+            sql.push(format_args!("{column} = {least}(ratelimits.{column} + {brought}, {COUNTER_MAX}), "));
+        }
+        sql.push("updated_at = ").push(dialect.brought("updated_at"));
+        script.run(sql).await?;
     }
     Ok(mark)
 }
 
 /// Gives the rows that this transaction made the quota of their `@domain` row, where there is one. Who was only looked at
 /// and has no row stands where that row stands. Senders who have a row cost nothing here.
-pub async fn inherit<D: Dialect>(
-    script: &mut Script<'_, D>,
+pub async fn inherit(
+    script: &mut Script<'_>,
     sums: &[Sum],
     rows: &mut [Option<Row>],
     mark: Mark,
-) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+) -> Result<(), Failure> {
     let is_new = |row: &Option<Row>| row.is_none_or(|row| row.window_from == mark.0);
     let heirs = sums.iter().zip(rows).filter(|(_, row)| is_new(row));
     let mut heirs: Vec<(&str, &mut Option<Row>)> =
@@ -161,41 +148,21 @@ where
 }
 
 /// Copies a row's quotas to other rows. In two steps, since MySQL updates no table that the same statement reads.
-async fn copy_quota<D: Dialect>(script: &mut Script<'_, D>, from: i64, to: &[i64]) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let integer = D::INTEGER;
-    let read = |sql: &mut QueryBuilder<D::Db>| {
-        sql.push(format_args!(
-            "SELECT CAST(quota AS {integer}), CAST(quota_reset AS {integer}) FROM ratelimits WHERE id = "
-        ));
-        sql.push_bind(from);
-    };
-    let Some(row) = script.rows(read).await?.pop() else { return Ok(()) };
+async fn copy_quota(script: &mut Script<'_>, from: i64, to: &[i64]) -> Result<(), Failure> {
+    let Dialect { integer, .. } = script.dialect();
+    let mut sql = script
+        .sql(format!("SELECT CAST(quota AS {integer}), CAST(quota_reset AS {integer}) FROM ratelimits WHERE id = "));
+    sql.push_bind(from);
+    let Some(row) = script.rows(sql).await?.pop() else { return Ok(()) };
     let (quota, quota_reset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let write = |sql: &mut QueryBuilder<D::Db>| {
-        sql.push("UPDATE ratelimits SET quota = ").push_bind(quota).push(", quota_reset = ").push_bind(quota_reset);
-        sql.push(" WHERE id IN (");
-        let mut list = sql.separated(", ");
-        for id in to {
-            list.push_bind(*id);
-        }
-        sql.push(")");
-    };
-    script.run(write).await
+    let mut sql = script.sql("UPDATE ratelimits SET quota = ");
+    sql.push_bind(quota).push(", quota_reset = ").push_bind(quota_reset);
+    sql.push(" WHERE id IN ").push_list(to.iter().copied());
+    script.run(sql).await
 }
 
 /// Reads the rows of all `sums`, in their order.
-pub async fn read<D: Dialect>(script: &mut Script<'_, D>, sums: &[Sum]) -> Result<Vec<Option<Row>>, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+pub async fn read(script: &mut Script<'_>, sums: &[Sum]) -> Result<Vec<Option<Row>>, Failure> {
     let senders: Vec<&str> = sums.iter().map(|sum| sum.sender.as_str()).collect();
     let mut found: HashMap<String, Row> = HashMap::with_capacity(sums.len());
     for slice in in_statements(&senders) {
@@ -216,19 +183,13 @@ where
 }
 
 /// The rows that the database finds for these keys, each with its own spelling.
-async fn select<D: Dialect>(script: &mut Script<'_, D>, senders: &[&str]) -> Result<Vec<(String, Row)>, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+async fn select(script: &mut Script<'_>, senders: &[&str]) -> Result<Vec<(String, Row)>, Failure> {
     const NUMBERS: [&str; 7] = ["id", "quota", "msg_counter", "rcpt_counter", "msg_total", "rcpt_total", "window_from"];
-    let rest = |sql: &mut QueryBuilder<D::Db>| {
-        sql.push(format_args!("FROM ratelimits WHERE {} IN ", D::SENDER));
-        push_list(sql, senders);
+    let Dialect { sender, .. } = script.dialect();
+    let rest = |sql: &mut Sql| {
+        sql.push(format_args!("FROM ratelimits WHERE {sender} IN ")).push_list(senders.iter().copied());
     };
-    let rows = script.read(D::SENDER, &NUMBERS, rest).await?;
+    let rows = script.read(sender, &NUMBERS, rest).await?;
     // A panel may have written what does not fit: the nearest value that does is meant.
     let counter = |number: i64| u32::try_from(number.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX);
     let row = |numbers: &[i64]| match *numbers {
@@ -247,59 +208,35 @@ where
 }
 
 /// Takes back a `window_from` that a clock far ahead wrote: nothing would count until that time has come.
-pub async fn mend_windows<D: Dialect>(
-    script: &mut Script<'_, D>,
-    rows: &mut [Option<Row>],
-    now: i64,
-) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-{
+pub async fn mend_windows(script: &mut Script<'_>, rows: &mut [Option<Row>], now: i64) -> Result<(), Failure> {
     let latest = now.saturating_add(CLOCKS_DIFFER);
     for row in rows.iter_mut().flatten().filter(|row| row.window_from > latest) {
-        let write = |sql: &mut QueryBuilder<D::Db>| {
-            sql.push("UPDATE ratelimits SET window_from = 0, updated_at = updated_at WHERE id = ").push_bind(row.id);
-        };
-        script.run(write).await?;
+        let mut sql = script.sql("UPDATE ratelimits SET window_from = 0, updated_at = updated_at WHERE id = ");
+        sql.push_bind(row.id);
+        script.run(sql).await?;
         row.window_from = 0;
     }
     Ok(())
 }
 
 /// Whether somebody holds the whole table, as a dump may. Where not even reading is possible, the look itself is refused.
-pub async fn is_table_locked<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<bool, Failure> {
+pub async fn is_table_locked(connection: &mut Connection) -> Result<bool, Failure> {
     // A key that no sender has, since control characters are taken out where a login enters; and no other daemon that looks
     // at the same time, or the two would find each other.
     let nobody = format!("\u{1}{:016x}", random());
-    match D::is_held(connection, &nobody).await.map_err(|error| failure::<D>(&error)) {
+    match connection.is_held(&nobody).await {
         Err(Failure::Locked(_)) => Ok(true),
         looked => looked,
     }
 }
 
 /// The senders whose rows somebody else holds, or is making. Each comes with its key.
-pub async fn locked<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
-    senders: &[(&str, String)],
-) -> Result<Vec<String>, sqlx::Error> {
+pub async fn locked(connection: &mut Connection, senders: &[(&str, String)]) -> Result<Vec<String>, Failure> {
     let mut held = Vec::new();
     for (sender, key) in senders {
-        if D::is_held(connection, key).await? {
+        if connection.is_held(key).await? {
             held.push((*sender).to_owned());
         }
     }
     Ok(held)
-}
-
-fn push_list<DB: Database>(sql: &mut QueryBuilder<DB>, values: &[&str])
-where
-    for<'q> String: Encode<'q, DB> + Type<DB>,
-{
-    sql.push("(");
-    let mut list = sql.separated(", ");
-    for value in values {
-        list.push_bind((*value).to_owned());
-    }
-    sql.push(")");
 }

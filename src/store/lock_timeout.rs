@@ -2,37 +2,30 @@
 
 use std::pin::pin;
 
-use sqlx::{Executor, QueryBuilder};
-
-use super::dialect::{ConnectionOf, Dialect, LOCK_TIMEOUT};
+use super::connection::{Connection, Options};
+use super::dialect::LOCK_TIMEOUT;
+use super::failure::Failure;
+use super::sql::Sql;
 
 /// Bounds how long a statement waits for locks, on servers that cannot be told so finely themselves.
-pub struct LockTimeout<'a, D: Dialect> {
-    pub options: &'a D::Options,
-    /// The session whose statement is interrupted; none where the server bounds the wait.
-    pub session: Option<i64>,
+pub struct LockTimeout<'a> {
+    pub options: &'a Options,
+    /// The session whose statement is interrupted.
+    pub session: i64,
 }
 
-impl<D: Dialect> LockTimeout<'_, D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-{
+impl LockTimeout<'_> {
     /// Runs a statement. If it takes longer than [`LOCK_TIMEOUT`], the server is asked to interrupt it, and its own word on
     /// that is the result: the transaction's end is never guessed at.
-    pub async fn execute(
-        &self,
-        connection: &mut ConnectionOf<D>,
-        mut sql: QueryBuilder<D::Db>,
-    ) -> Result<(), sqlx::Error> {
+    pub async fn execute(&self, connection: &mut Connection, sql: Sql) -> Result<(), Failure> {
         let done = {
-            let mut statement = pin!(connection.execute(sql.build()));
-            let Some(session) = self.session else { return statement.await.map(drop) };
+            let mut statement = pin!(connection.execute(sql));
             tokio::select! {
                 done = &mut statement => return done.map(drop),
                 () = tokio::time::sleep(LOCK_TIMEOUT) => {}
             }
             // Both to their end: an interruption that is still under way would hit the next statement.
-            let (done, interrupted) = tokio::join!(statement, D::interrupt(self.options, session));
+            let (done, interrupted) = tokio::join!(statement, self.options.interrupt(self.session));
             if let Err(error) = interrupted {
                 log::debug!("interrupting a statement that waits for a lock: {error}");
             }
@@ -40,7 +33,7 @@ where
         };
         if done.is_ok() {
             // It came too late. If it left a mark on the session, this takes it away.
-            if let Err(error) = connection.execute("SELECT 1").await {
+            if let Err(error) = connection.command("SELECT 1").await {
                 log::debug!("a late interruption: {error}");
             }
         }

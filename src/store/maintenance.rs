@@ -1,10 +1,9 @@
 //! What keeps the tables small and current: counters to 0, the purge by age. In chunks, so that mail goes on meanwhile.
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
-
-use super::Failure;
-use super::backend::Backend;
-use super::dialect::{ConnectionOf, Dialect};
+use super::dialect::Dialect;
+use super::failure::Failure;
+use super::handle::Store;
+use super::sql::Sql;
 use crate::limiter::window::minute_of;
 
 /// Rows changed or deleted by one statement: a few milliseconds' work, for which nobody waits long.
@@ -31,9 +30,9 @@ pub enum Aged {
 }
 
 impl Aged {
-    fn table<D: Dialect>(self) -> &'static str {
+    fn table(self, dialect: &Dialect) -> &'static str {
         match self {
-            Aged::Usage => D::USAGE,
+            Aged::Usage => dialect.usage,
             Aged::Networks => "networks",
         }
     }
@@ -84,54 +83,42 @@ impl Chunk {
     }
 
     /// Which rows it is about.
-    fn push_condition<D: Dialect>(self, sql: &mut QueryBuilder<D::Db>)
-    where
-        for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-    {
-        let (open, close) = D::FROM_EPOCH;
+    fn push_condition(self, sql: &mut Sql) {
         match self {
             Chunk::Reset => {
                 sql.push("(msg_counter <> 0 OR rcpt_counter <> 0 OR (quota_locked = 0 AND quota <> quota_reset))");
             }
             Chunk::Messages { before } => {
-                sql.push("created_at < ").push(open).push_bind(before).push(close);
+                sql.push("created_at < ").push_time(before);
             }
             Chunk::Idle { before } => {
                 // What somebody has locked is meant to last.
                 sql.push("(sender LIKE '<%' OR sender LIKE '[%') AND quota_locked = 0 AND updated_at < ")
-                    .push(open)
-                    .push_bind(before)
-                    .push(close);
+                    .push_time(before);
             }
         }
     }
 }
 
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
     /// Does the next `ROWS` rows of a work, beyond the row `after`; none when nothing is left.
     pub async fn chunk(&mut self, chunk: Chunk, after: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
+            let mut sql = connection.sql(format!(
                 "SELECT CAST(id AS {}) FROM {} WHERE id > ",
-                D::INTEGER,
+                connection.dialect().integer,
                 chunk.table()
             ));
             sql.push_bind(after).push(" AND ");
-            chunk.push_condition::<D>(&mut sql);
+            chunk.push_condition(&mut sql);
             sql.push(" ORDER BY id LIMIT ").push(ROWS);
-            let rows = connection.fetch_all(sql.build()).await?;
+            let rows = connection.fetch_all(sql).await?;
             let Some(last) = rows.last() else { return Ok(None) };
             let last: i64 = last.try_get(0)?;
-            let mut sql = QueryBuilder::<D::Db>::new(chunk.verb());
+            let mut sql = connection.sql(chunk.verb());
             sql.push(" WHERE id > ").push_bind(after).push(" AND id <= ").push_bind(last).push(" AND ");
-            chunk.push_condition::<D>(&mut sql);
-            connection.execute(sql.build()).await?;
+            chunk.push_condition(&mut sql);
+            connection.execute(sql).await?;
             Ok(Some(Worked { rows: rows.len() as u64, last }))
         })
         .await
@@ -141,14 +128,14 @@ where
     /// youngest of these. None when nothing is left.
     pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
-            let (table, column, before) = (aged.table::<D>(), aged.column(), aged.units(before));
-            let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT {column} FROM {table} WHERE {column} < "));
+            let (table, column, before) = (aged.table(connection.dialect()), aged.column(), aged.units(before));
+            let mut sql = connection.sql(format!("SELECT {column} FROM {table} WHERE {column} < "));
             sql.push_bind(before).push(format_args!(" ORDER BY {column} LIMIT 1 OFFSET {}", ROWS - 1));
-            let full = connection.fetch_optional(sql.build()).await?;
-            let last = full.map(|row| row.try_get::<i64, _>(0)).transpose()?.unwrap_or(before.saturating_sub(1));
-            let mut sql = QueryBuilder::<D::Db>::new(format!("DELETE FROM {table} WHERE {column} <= "));
+            let full = connection.fetch_optional(sql).await?;
+            let last = full.map(|row| row.try_get::<i64>(0)).transpose()?.unwrap_or(before.saturating_sub(1));
+            let mut sql = connection.sql(format!("DELETE FROM {table} WHERE {column} <= "));
             sql.push_bind(last);
-            let deleted = D::rows_affected(&connection.execute(sql.build()).await?);
+            let deleted = connection.execute(sql).await?;
             Ok((deleted > 0).then_some(Worked { rows: deleted, last }))
         })
         .await

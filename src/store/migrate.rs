@@ -4,12 +4,12 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::migrate::{AppliedMigration, Migrate};
-use sqlx::{AssertSqlSafe, ColumnIndex, Database, Decode, Executor, Type};
+use sqlx::migrate::{AppliedMigration, Migrator};
 
-use super::Failure;
-use super::backend::Backend;
-use super::dialect::{Addition, ConnectionOf, Dialect, failure};
+use super::connection::Connection;
+use super::dialect::Addition;
+use super::failure::Failure;
+use super::handle::Store;
 
 /// A migration, or what a table of PolicydRateGuard lacks, as `migrate` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,35 +55,34 @@ pub enum MigrateError {
 /// sqlx's own name for its table.
 const TABLE: &str = "_sqlx_migrations";
 
-impl<D: Dialect> Backend<D>
-where
-    ConnectionOf<D>: Migrate,
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
+    /// Every migration this program knows, and whether the database has it; and what tables that it adopts lack. Only reads.
     pub async fn migrations(&mut self) -> Result<Vec<Step>, MigrateError> {
-        if !D::exists(&self.options) {
-            return compare::<D>(None, &[]);
+        let migrator = self.options.migrator();
+        if !self.options.exists() {
+            return compare(migrator, None, &[]);
         }
         let mut connection = self.take_connection().await?;
-        let result = steps::<D>(&mut connection).await;
+        let result = steps(&mut connection, migrator).await;
         self.keep(connection, &result);
         result
     }
 
+    /// Brings the tables to this program's version and says which steps it ran. Without `slowly` it leaves out what takes
+    /// long on a large adopted table; the daemon works without that.
     pub async fn migrate(&mut self, slowly: bool) -> Result<Vec<Step>, MigrateError> {
         // Processes that start together wait for each other: by a lock where the database has one. PostgreSQL's gives up
         // after `lock_timeout`. SQLite has none across statements, so there the slower one fails on the row that the faster
         // one wrote, and finds nothing to do next time.
         const TRIES: usize = 50;
         let mut tries = 0;
+        let migrator = self.options.migrator();
         // What a try that failed half-way has done stays done.
         let mut ran = Vec::new();
         loop {
             let result = match self.take_connection().await {
                 Ok(mut connection) => {
-                    let result = run::<D>(&mut connection, slowly, &mut ran).await;
+                    let result = run(&mut connection, migrator, slowly, &mut ran).await;
                     self.keep(connection, &result);
                     result
                 }
@@ -101,39 +100,34 @@ where
         }
     }
 
-    fn keep<T>(&mut self, connection: ConnectionOf<D>, result: &Result<T, MigrateError>) {
+    fn keep<T>(&mut self, connection: Connection, result: &Result<T, MigrateError>) {
         // A failed migration may hold sqlx's lock: only a new connection is free of it.
         if result.is_ok() {
-            self.connection = Some(connection);
+            self.put_back(connection);
         }
     }
 }
 
 /// Runs what is missing, and adds each step to `ran` as it is done. What takes minutes comes last, under a lock of its own:
 /// whoever finds nothing else missing does not wait for it.
-async fn run<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
+async fn run(
+    connection: &mut Connection,
+    migrator: &Migrator,
     slowly: bool,
     ran: &mut Vec<Step>,
-) -> Result<(), MigrateError>
-where
-    ConnectionOf<D>: Migrate,
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+) -> Result<(), MigrateError> {
     let (slow, quick): (Vec<Step>, Vec<Step>) =
-        steps::<D>(connection).await?.into_iter().filter(|step| !step.applied).partition(|step| step.slow);
+        steps(connection, migrator).await?.into_iter().filter(|step| !step.applied).partition(|step| step.slow);
     if !quick.is_empty() {
-        D::lock(connection).await.map_err(database_error::<D>)?;
-        add::<D>(connection, false, ran).await?;
-        apply::<D>(connection, ran).await?;
-        D::unlock(connection).await.map_err(database_error::<D>)?;
+        connection.lock().await?;
+        add(connection, false, ran).await?;
+        apply(connection, migrator, ran).await?;
+        connection.unlock().await?;
     }
     if slowly && !slow.is_empty() {
-        D::lock(connection).await.map_err(database_error::<D>)?;
-        add::<D>(connection, true, ran).await?;
-        D::unlock(connection).await.map_err(database_error::<D>)?;
+        connection.lock().await?;
+        add(connection, true, ran).await?;
+        connection.unlock().await?;
     } else {
         for step in slow {
             log::info!("there is no {step}; `policyd-rate-guard migrate` makes one, which may take minutes");
@@ -143,46 +137,32 @@ where
 }
 
 /// Gives tables what they lack, and what is made slowly or quickly.
-async fn add<D: Dialect>(connection: &mut ConnectionOf<D>, slow: bool, ran: &mut Vec<Step>) -> Result<(), MigrateError>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-{
-    let lacking = D::lacking(connection).await.map_err(|error| failure::<D>(&error))?;
+async fn add(connection: &mut Connection, slow: bool, ran: &mut Vec<Step>) -> Result<(), MigrateError> {
+    let lacking = connection.lacking().await?;
     for addition in lacking.into_iter().filter(|addition| addition.slow == slow) {
         let step = Step::of(&addition, true);
-        connection
-            .execute(AssertSqlSafe(addition.sql))
-            .await
-            .map_err(|error| MigrateError::Step { step: step.to_string(), failure: failure::<D>(&error) })?;
+        let made = connection.command(addition.sql).await;
+        made.map_err(|failure| MigrateError::Step { step: step.to_string(), failure })?;
         ran.push(step);
     }
     Ok(())
 }
 
 /// Runs the migrations that are missing.
-async fn apply<D: Dialect>(connection: &mut ConnectionOf<D>, ran: &mut Vec<Step>) -> Result<(), MigrateError>
-where
-    ConnectionOf<D>: Migrate,
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    connection.ensure_migrations_table(TABLE).await.map_err(database_error::<D>)?;
-    if let Some(version) = connection.dirty_version(TABLE).await.map_err(database_error::<D>)? {
+async fn apply(connection: &mut Connection, migrator: &Migrator, ran: &mut Vec<Step>) -> Result<(), MigrateError> {
+    connection.migrating().ensure_migrations_table(TABLE).await.map_err(Failure::from)?;
+    if let Some(version) = connection.migrating().dirty_version(TABLE).await.map_err(Failure::from)? {
         // MySQL has no transaction around what makes tables, so a migration may have been cut short. Each of them is one
         // statement that may be run again.
-        let forget = format!("DELETE FROM {TABLE} WHERE version = {version}");
-        connection.execute(AssertSqlSafe(forget)).await.map_err(|error| failure::<D>(&error))?;
+        connection.command(format!("DELETE FROM {TABLE} WHERE version = {version}")).await?;
     }
-    for step in steps::<D>(connection).await? {
-        let Some(migration) = D::migrator().iter().find(|migration| Some(migration.version) == step.version) else {
+    for step in steps(connection, migrator).await? {
+        let Some(migration) = migrator.iter().find(|migration| Some(migration.version) == step.version) else {
             continue;
         };
         if !step.applied {
-            connection.apply(TABLE, migration).await.map_err(|error| MigrateError::Step {
-                step: step.to_string(),
-                failure: database_failure::<D>(error),
-            })?;
+            let applied = connection.migrating().apply(TABLE, migration).await;
+            applied.map_err(|error| MigrateError::Step { step: step.to_string(), failure: error.into() })?;
             ran.push(Step { applied: true, ..step });
         }
     }
@@ -191,37 +171,32 @@ where
 
 /// Every migration of the program, and whether the database has it; then what tables lack. An error if the database has
 /// other migrations. Only reads.
-async fn steps<D: Dialect>(connection: &mut ConnectionOf<D>) -> Result<Vec<Step>, MigrateError>
-where
-    ConnectionOf<D>: Migrate,
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let sql = format!("{}'{TABLE}'", D::TABLES_NAMED);
-    let tables: i64 = sqlx::query_scalar(AssertSqlSafe(sql))
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(|error| failure::<D>(&error))?;
+async fn steps(connection: &mut Connection, migrator: &Migrator) -> Result<Vec<Step>, MigrateError> {
+    let sql = connection.sql(format!("{}'{TABLE}'", connection.dialect().tables_named));
+    let tables: i64 = connection.fetch_one(sql).await?.try_get(0)?;
     let mut steps = if tables == 0 {
-        compare::<D>(None, &[])?
+        compare(migrator, None, &[])?
     } else {
-        let half_done = connection.dirty_version(TABLE).await.map_err(database_error::<D>)?;
-        let applied = connection.list_applied_migrations(TABLE).await.map_err(database_error::<D>)?;
-        compare::<D>(half_done, &applied)?
+        let half_done = connection.migrating().dirty_version(TABLE).await.map_err(Failure::from)?;
+        let applied = connection.migrating().list_applied_migrations(TABLE).await.map_err(Failure::from)?;
+        compare(migrator, half_done, &applied)?
     };
-    let lacking = D::lacking(connection).await.map_err(|error| failure::<D>(&error))?;
+    let lacking = connection.lacking().await?;
     steps.extend(lacking.iter().map(|addition| Step::of(addition, false)));
     Ok(steps)
 }
 
 /// Every migration of the program beside those of a database, of which one may have been cut short.
-fn compare<D: Dialect>(half_done: Option<i64>, applied: &[AppliedMigration]) -> Result<Vec<Step>, MigrateError> {
-    let newest = D::migrator().iter().map(|migration| migration.version).max().unwrap_or(0);
+fn compare(
+    migrator: &Migrator,
+    half_done: Option<i64>,
+    applied: &[AppliedMigration],
+) -> Result<Vec<Step>, MigrateError> {
+    let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
     if let Some(beyond) = applied.iter().map(|migration| migration.version).filter(|&version| version > newest).max() {
         return Err(MigrateError::Newer(beyond, newest));
     }
-    D::migrator()
+    migrator
         .iter()
         .map(|migration| {
             let there = applied.iter().find(|applied| applied.version == migration.version);
@@ -233,17 +208,4 @@ fn compare<D: Dialect>(half_done: Option<i64>, applied: &[AppliedMigration]) -> 
             Ok(Step { version: Some(migration.version), name, applied, slow: false })
         })
         .collect()
-}
-
-fn database_error<D: Dialect>(error: sqlx::migrate::MigrateError) -> MigrateError {
-    MigrateError::Database(database_failure::<D>(error))
-}
-
-fn database_failure<D: Dialect>(error: sqlx::migrate::MigrateError) -> Failure {
-    match error {
-        sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
-            failure::<D>(&error)
-        }
-        other => Failure::Away(other.to_string()),
-    }
 }

@@ -1,11 +1,10 @@
 //! Who was told what: the table `notices`, so that several daemons tell a thing once in a period.
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, QueryBuilder, Row as _, SqlSafeStr, Type};
-
-use super::Failure;
-use super::backend::Backend;
+use super::connection::Connection;
 use super::counters::COUNTER_MAX;
-use super::dialect::{ConnectionOf, Dialect};
+use super::dialect::Dialect;
+use super::failure::Failure;
+use super::handle::{Patience, Store};
 
 /// Something to be told about a sender once in a period.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,23 +28,16 @@ pub enum Claimed {
     NoRow,
 }
 
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
     /// Claims notices, in one transaction; of several daemons one gets each. Sorted by sender, so that no two daemons wait
     /// for each other.
     pub async fn claim_notices(&mut self, claims: &[Claim]) -> Result<Vec<Claimed>, Failure> {
-        self.run(async |connection| {
-            let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
+        self.transact(Patience::Long, async |script| {
+            let connection = script.connection().await?;
             let mut claimed = Vec::with_capacity(claims.len());
             for claim in claims {
-                claimed.push(claim_notice::<D>(&mut transaction, claim).await?);
+                claimed.push(claim_notice(connection, claim).await?);
             }
-            transaction.commit().await?;
             Ok(claimed)
         })
         .await
@@ -54,35 +46,26 @@ where
     /// Forgets what was told in periods that began before a time, in seconds since 1970.
     pub async fn forget_notices(&mut self, before: i64) -> Result<(), Failure> {
         self.run(async |connection| {
-            let mut sql = QueryBuilder::<D::Db>::new("DELETE FROM notices WHERE period < ");
+            let mut sql = connection.sql("DELETE FROM notices WHERE period < ");
             sql.push_bind(before);
-            connection.execute(sql.build()).await?;
+            connection.execute(sql).await?;
             Ok(())
         })
         .await
     }
 }
 
-async fn claim_notice<D: Dialect>(connection: &mut ConnectionOf<D>, claim: &Claim) -> Result<Claimed, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let integer = D::INTEGER;
-    let mut sql = QueryBuilder::<D::Db>::new(format!(
-        "SELECT CAST(id AS {integer}), CAST(quota_reset AS {integer}) FROM ratelimits WHERE {} = ",
-        D::SENDER
-    ));
-    sql.push_bind(claim.sender.clone());
-    let Some(row) = connection.fetch_optional(sql.build()).await? else { return Ok(Claimed::NoRow) };
+async fn claim_notice(connection: &mut Connection, claim: &Claim) -> Result<Claimed, Failure> {
+    let Dialect { integer, sender, insert_absent: (insert, unless_there), .. } = connection.dialect();
+    let mut sql = connection
+        .sql(format!("SELECT CAST(id AS {integer}), CAST(quota_reset AS {integer}) FROM ratelimits WHERE {sender} = "));
+    sql.push_bind(&*claim.sender);
+    let Some(row) = connection.fetch_optional(sql).await? else { return Ok(Claimed::NoRow) };
     let (id, quota_reset): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    let (insert, unless_there) = D::INSERT_ABSENT;
-    let mut sql = QueryBuilder::<D::Db>::new(insert);
+    let mut sql = connection.sql(*insert);
     sql.push(" INTO notices (ratelimit_id, event, period) VALUES (").push_bind(id);
-    sql.push(", ").push_bind(claim.notice.clone()).push(", ").push_bind(claim.period).push(")").push(unless_there);
-    let inserted = connection.execute(sql.build()).await?;
+    sql.push(", ").push_bind(&*claim.notice).push(", ").push_bind(claim.period).push(")").push(unless_there);
+    let inserted = connection.execute(sql).await?;
     let quota_reset = u32::try_from(quota_reset.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX);
-    Ok(if D::rows_affected(&inserted) > 0 { Claimed::Ours { quota_reset } } else { Claimed::Told })
+    Ok(if inserted > 0 { Claimed::Ours { quota_reset } } else { Claimed::Told })
 }

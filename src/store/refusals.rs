@@ -1,11 +1,9 @@
 //! What was held or refused of late, whoever sent it. Looks through the newest messages only, so that it costs the same
 //! however long the audit log is.
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
-
-use super::Failure;
-use super::backend::Backend;
-use super::dialect::{ConnectionOf, Dialect};
+use super::dialect::Dialect;
+use super::failure::Failure;
+use super::handle::Store;
 
 /// How many of the newest messages are looked through.
 const LOOKED_THROUGH: i64 = 20_000;
@@ -53,43 +51,38 @@ pub struct Refusal {
     pub first: i64,
 }
 
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
     /// What was held or refused since a time (seconds since 1970), of the newest messages, and the last ones in full, `most`
     /// at the most.
     pub async fn refusals(&mut self, since: i64, most: u32) -> Result<Refusals, Failure> {
         self.run(async |connection| {
-            let (integer, (open, close)) = (D::INTEGER, D::FROM_EPOCH);
-            let at = D::epoch("created_at");
+            let dialect = connection.dialect();
+            let Dialect { integer, .. } = dialect;
+            let at = dialect.epoch("created_at");
             let newest = |columns: &str| {
                 format!("FROM (SELECT {columns} FROM messages ORDER BY id DESC LIMIT {LOOKED_THROUGH}) recent")
             };
-            let mut sql = QueryBuilder::<D::Db>::new("SELECT COUNT(*), COALESCE(MIN(moment), -1) ");
+            let mut sql = connection.sql("SELECT COUNT(*), COALESCE(MIN(moment), -1) ");
             sql.push(newest(&format!("{at} AS moment")));
-            let row = connection.fetch_one(sql.build()).await?;
+            let row = connection.fetch_one(sql).await?;
             let (looked, oldest): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
 
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
+            let mut sql = connection.sql(format!(
                 "SELECT CAST(ratelimit_id AS {integer}), COUNT(*), \
                  CAST(SUM(CASE WHEN action = 'HOLD' THEN 1 ELSE 0 END) AS {integer}) "
             ));
             sql.push(newest("ratelimit_id, blocked, action, created_at"));
             sql.push(" WHERE blocked = 1 AND ratelimit_id IS NOT NULL AND created_at >= ");
-            sql.push(open).push_bind(since).push(close).push(" GROUP BY ratelimit_id ORDER BY 2 DESC, 1");
-            let rows = connection.fetch_all(sql.build()).await?;
+            sql.push_time(since).push(" GROUP BY ratelimit_id ORDER BY 2 DESC, 1");
+            let rows = connection.fetch_all(sql).await?;
             let counts = rows
                 .iter()
                 .map(|row| Ok(Count { id: row.try_get(0)?, blocked: row.try_get(1)?, held: row.try_get(2)? }))
-                .collect::<Result<_, sqlx::Error>>()?;
+                .collect::<Result<_, Failure>>()?;
 
             let text = |column: &str| format!("COALESCE({column}, '')");
             // First the numbers alone: the rows' texts are long.
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
+            let mut sql = connection.sql(format!(
                 "SELECT {at}, CAST(COALESCE(ratelimit_id, -1) AS {integer}), sender, {}, CAST(rcpt_count AS {integer}), \
                  {}, {}, action, reason, refused.number, refused.first \
                  FROM messages JOIN (SELECT MAX(id) AS found, COUNT(*) AS number, MIN(moment) AS first ",
@@ -102,7 +95,7 @@ where
                 " WHERE blocked = 1 GROUP BY ratelimit_id, action ORDER BY 1 DESC LIMIT {most}) refused \
                  ON refused.found = messages.id ORDER BY id DESC"
             ));
-            let rows = connection.fetch_all(sql.build()).await?;
+            let rows = connection.fetch_all(sql).await?;
             let last = rows
                 .iter()
                 .map(|row| {
@@ -120,7 +113,7 @@ where
                         first: row.try_get(10)?,
                     })
                 })
-                .collect::<Result<_, sqlx::Error>>()?;
+                .collect::<Result<_, Failure>>()?;
             Ok(Refusals { from: Some(oldest).filter(|_| looked > 0), cut: looked == LOOKED_THROUGH, counts, last })
         })
         .await

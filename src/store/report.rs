@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Row as _, Type};
-
-use super::Failure;
-use super::backend::Backend;
-use super::dialect::{ConnectionOf, Dialect};
+use super::connection::Connection;
+use super::dialect::Dialect;
+use super::failure::Failure;
+use super::handle::Store;
 use super::script::Script;
+use super::sql::Sql;
 use super::usage::{self, HistoryRows, Since};
 use crate::limiter::window::minute_of;
 
@@ -72,28 +72,22 @@ pub struct Logged {
     pub reason: String,
 }
 
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
     /// The histories of some senders.
     pub async fn histories(&mut self, since: Since) -> Result<HistoryRows, Failure> {
-        self.run(async |connection| usage::read(&mut Script::<D>::patient(connection), since).await).await
+        self.run(async |connection| usage::read(&mut Script::new(connection, None), since).await).await
     }
 
     /// The `most` senders who sent most since a time (seconds since 1970), the first first.
     pub async fn top(&mut self, by: By, since: i64, most: u32) -> Result<Vec<Top>, Failure> {
         self.run(async |connection| {
-            let mut sql = ranking::<D>(by, since);
+            let mut sql = ranking(connection.dialect(), by, since);
             sql.push(" GROUP BY ratelimit_id ORDER BY 2 DESC, 1 LIMIT ").push(most);
-            let ranked = connection.fetch_all(sql.build()).await?;
+            let ranked = connection.fetch_all(sql).await?;
             let ids: Vec<i64> = ranked.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
             let mut tops: HashMap<i64, Top> = ids.iter().map(|&id| (id, Top { id, ..Top::default() })).collect();
             for slice in ids.chunks(500) {
-                tell::<D>(connection, slice, since, &mut tops).await?;
+                tell(connection, slice, since, &mut tops).await?;
             }
             // A sender who was deleted meanwhile has no name.
             Ok(ids.iter().filter_map(|id| tops.remove(id)).filter(|top| !top.sender.is_empty()).collect())
@@ -104,16 +98,15 @@ where
     /// All that was let through since a time (seconds since 1970).
     pub async fn totals(&mut self, since: i64) -> Result<Totals, Failure> {
         self.run(async |connection| {
-            let integer = D::INTEGER;
+            let Dialect { integer, usage, .. } = connection.dialect();
             // Sender by sender, along the table's own order: COUNT(DISTINCT …) would sort all minutes of everybody.
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
+            let mut sql = connection.sql(format!(
                 "SELECT COUNT(*), CAST(COALESCE(SUM(messages), 0) AS {integer}), \
                  CAST(COALESCE(SUM(recipients), 0) AS {integer}) FROM \
-                 (SELECT SUM(messages) AS messages, SUM(recipients) AS recipients FROM {} WHERE minute >= ",
-                D::USAGE
+                 (SELECT SUM(messages) AS messages, SUM(recipients) AS recipients FROM {usage} WHERE minute >= "
             ));
             sql.push_bind(minute_of(since)).push(" GROUP BY ratelimit_id) senders");
-            let row = connection.fetch_one(sql.build()).await?;
+            let row = connection.fetch_one(sql).await?;
             Ok(Totals { senders: row.try_get(0)?, messages: row.try_get(1)?, recipients: row.try_get(2)? })
         })
         .await
@@ -122,13 +115,11 @@ where
     /// The senders, `most` at the most, who had mail let through since a minute (counted from 1970).
     pub async fn active(&mut self, since_minute: i64, most: u32) -> Result<Vec<i64>, Failure> {
         self.run(async |connection| {
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
-                "SELECT DISTINCT CAST(ratelimit_id AS {}) FROM {} WHERE minute >= ",
-                D::INTEGER,
-                D::USAGE
-            ));
+            let Dialect { integer, usage, .. } = connection.dialect();
+            let mut sql = connection
+                .sql(format!("SELECT DISTINCT CAST(ratelimit_id AS {integer}) FROM {usage} WHERE minute >= "));
             sql.push_bind(since_minute).push(format_args!(" LIMIT {most}"));
-            connection.fetch_all(sql.build()).await?.iter().map(|row| row.try_get(0)).collect()
+            connection.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
         })
         .await
     }
@@ -136,10 +127,10 @@ where
     /// When the first of a sender's mail was held that the audit log knows, in seconds since 1970.
     pub async fn first_held(&mut self, id: i64) -> Result<Option<i64>, Failure> {
         self.run(async |connection| {
-            let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT {} FROM messages", D::epoch("created_at")));
+            let mut sql = connection.sql(format!("SELECT {} FROM messages", connection.dialect().epoch("created_at")));
             sql.push(" WHERE ratelimit_id = ").push_bind(id);
             sql.push(" AND action = 'HOLD' AND msgid IS NOT NULL ORDER BY id LIMIT 1");
-            connection.fetch_optional(sql.build()).await?.map(|row| row.try_get(0)).transpose()
+            connection.fetch_optional(sql).await?.map(|row| row.try_get(0)).transpose()
         })
         .await
     }
@@ -147,19 +138,16 @@ where
     /// What some senders had let through, in parts of `minutes` minutes since the minute `first`.
     pub async fn parts(&mut self, ids: &[i64], first: i64, minutes: i64) -> Result<Vec<Part>, Failure> {
         self.run(async |connection| {
-            let integer = D::INTEGER;
+            let Dialect { integer, usage, .. } = connection.dialect();
             let mut parts = Vec::new();
             for slice in ids.chunks(500) {
-                let mut sql = QueryBuilder::<D::Db>::new(format!(
+                let mut sql = connection.sql(format!(
                     "SELECT CAST(ratelimit_id AS {integer}), \
                      CAST((minute - {first} - (minute - {first}) % {minutes}) / {minutes} AS {integer}), \
-                     CAST(SUM(messages) AS {integer}), CAST(SUM(recipients) AS {integer}) FROM {} WHERE minute >= ",
-                    D::USAGE
+                     CAST(SUM(messages) AS {integer}), CAST(SUM(recipients) AS {integer}) FROM {usage} WHERE minute >= "
                 ));
-                sql.push_bind(first).push(" AND ratelimit_id IN (");
-                push_ids(&mut sql, slice);
-                sql.push(" GROUP BY 1, 2");
-                for row in connection.fetch_all(sql.build()).await? {
+                sql.push_bind(first).push(" AND ratelimit_id IN ").push_ids(slice).push(" GROUP BY 1, 2");
+                for row in connection.fetch_all(sql).await? {
                     parts.push(Part {
                         id: row.try_get(0)?,
                         part: row.try_get(1)?,
@@ -176,13 +164,14 @@ where
     /// A sender's last messages that were held or refused, the latest first.
     pub async fn blocked(&mut self, id: i64, most: u32) -> Result<Vec<Logged>, Failure> {
         self.run(async |connection| {
+            let dialect = connection.dialect();
             let text = |column: &str| format!("COALESCE({column}, '')");
-            let mut sql = QueryBuilder::<D::Db>::new(format!(
+            let mut sql = connection.sql(format!(
                 "SELECT {}, {}, CAST(rcpt_count AS {}), {}, {}, {}, action, reason \
                  FROM (SELECT * FROM messages WHERE ratelimit_id = ",
-                D::epoch("created_at"),
+                dialect.epoch("created_at"),
                 text("msgid"),
-                D::INTEGER,
+                dialect.integer,
                 text("from_addr"),
                 text("client_address"),
                 text("client_name"),
@@ -190,7 +179,7 @@ where
             sql.push_bind(id).push(format_args!(
                 " ORDER BY id DESC LIMIT {LOOKED_THROUGH}) recent WHERE blocked = 1 ORDER BY id DESC LIMIT {most}"
             ));
-            let rows = connection.fetch_all(sql.build()).await?;
+            let rows = connection.fetch_all(sql).await?;
             rows.iter()
                 .map(|row| {
                     Ok(Logged {
@@ -212,32 +201,27 @@ where
     /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.
     pub async fn held(&mut self, id: i64, since: i64, most: u32) -> Result<Vec<String>, Failure> {
         self.run(async |connection| {
-            let (open, close) = D::FROM_EPOCH;
-            let mut sql = QueryBuilder::<D::Db>::new("SELECT msgid FROM messages WHERE ratelimit_id = ");
+            let mut sql = connection.sql("SELECT msgid FROM messages WHERE ratelimit_id = ");
             sql.push_bind(id).push(" AND action = 'HOLD' AND msgid IS NOT NULL AND created_at >= ");
-            sql.push(open).push_bind(since).push(close).push(" ORDER BY id LIMIT ").push(most);
-            connection.fetch_all(sql.build()).await?.iter().map(|row| row.try_get(0)).collect()
+            sql.push_time(since).push(" ORDER BY id LIMIT ").push(most);
+            connection.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
         })
         .await
     }
 }
 
 /// The statement that gives each sender a number to be ranked by, up to its GROUP BY.
-fn ranking<D: Dialect>(by: By, since: i64) -> QueryBuilder<D::Db>
-where
-    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-{
-    let integer = D::INTEGER;
-    let (open, close) = D::FROM_EPOCH;
-    let mut sql = QueryBuilder::<D::Db>::new(format!("SELECT CAST(ratelimit_id AS {integer}), "));
+fn ranking(dialect: &'static Dialect, by: By, since: i64) -> Sql {
+    let Dialect { integer, usage, .. } = dialect;
+    let mut sql = Sql::new(dialect, format!("SELECT CAST(ratelimit_id AS {integer}), "));
     match by {
         By::Recipients | By::Messages => {
             let measure = if by == By::Recipients { "recipients" } else { "messages" };
-            sql.push(format_args!("SUM({measure}) FROM {} WHERE minute >= ", D::USAGE)).push_bind(minute_of(since));
+            sql.push(format_args!("SUM({measure}) FROM {usage} WHERE minute >= ")).push_bind(minute_of(since));
         }
         By::Blocked => {
             sql.push("COUNT(*) FROM messages WHERE blocked = 1 AND ratelimit_id IS NOT NULL AND created_at >= ");
-            sql.push(open).push_bind(since).push(close);
+            sql.push_time(since);
         }
         By::Networks => {
             sql.push("COUNT(*) FROM networks WHERE last_seen >= ").push_bind(since);
@@ -247,67 +231,49 @@ where
 }
 
 /// Fills in all that is told of the ranked senders.
-async fn tell<D: Dialect>(
-    connection: &mut ConnectionOf<D>,
+async fn tell(
+    connection: &mut Connection,
     ids: &[i64],
     since: i64,
     tops: &mut HashMap<i64, Top>,
-) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    let integer = D::INTEGER;
-    let (open, close) = D::FROM_EPOCH;
-    let mut sql =
-        QueryBuilder::<D::Db>::new(format!("SELECT CAST(id AS {integer}), sender FROM ratelimits WHERE id IN ("));
-    push_ids(&mut sql, ids);
-    for row in connection.fetch_all(sql.build()).await? {
+) -> Result<(), Failure> {
+    let dialect = connection.dialect();
+    let Dialect { integer, usage, .. } = dialect;
+    let mut sql = connection.sql(format!("SELECT CAST(id AS {integer}), sender FROM ratelimits WHERE id IN "));
+    sql.push_ids(ids);
+    for row in connection.fetch_all(sql).await? {
         if let Some(top) = tops.get_mut(&row.try_get(0)?) {
             top.sender = row.try_get(1)?;
         }
     }
     let sums = |what: &str, table: &str| {
-        QueryBuilder::<D::Db>::new(format!(
-            "SELECT CAST(ratelimit_id AS {integer}), {what} FROM {table} WHERE ratelimit_id IN ("
-        ))
+        let words = format!("SELECT CAST(ratelimit_id AS {integer}), {what} FROM {table} WHERE ratelimit_id IN ");
+        let mut sql = Sql::new(dialect, words);
+        sql.push_ids(ids);
+        sql
     };
     let two = format!("CAST(SUM(messages) AS {integer}), CAST(SUM(recipients) AS {integer})");
-    let mut sql = sums(&two, D::USAGE);
-    push_ids(&mut sql, ids);
+    let mut sql = sums(&two, usage);
     sql.push(" AND minute >= ").push_bind(minute_of(since)).push(" GROUP BY ratelimit_id");
-    for row in connection.fetch_all(sql.build()).await? {
+    for row in connection.fetch_all(sql).await? {
         if let Some(top) = tops.get_mut(&row.try_get(0)?) {
             (top.messages, top.recipients) = (row.try_get(1)?, row.try_get(2)?);
         }
     }
     let two = format!("COUNT(*), CAST(SUM(CASE WHEN blocked = 1 THEN 1 ELSE 0 END) AS {integer})");
     let mut sql = sums(&two, "messages");
-    push_ids(&mut sql, ids);
-    sql.push(" AND created_at >= ").push(open).push_bind(since).push(close).push(" GROUP BY ratelimit_id");
-    for row in connection.fetch_all(sql.build()).await? {
+    sql.push(" AND created_at >= ").push_time(since).push(" GROUP BY ratelimit_id");
+    for row in connection.fetch_all(sql).await? {
         if let Some(top) = tops.get_mut(&row.try_get(0)?) {
             (top.logged, top.blocked) = (row.try_get(1)?, row.try_get(2)?);
         }
     }
     let mut sql = sums("COUNT(*)", "networks");
-    push_ids(&mut sql, ids);
     sql.push(" AND last_seen >= ").push_bind(since).push(" GROUP BY ratelimit_id");
-    for row in connection.fetch_all(sql.build()).await? {
+    for row in connection.fetch_all(sql).await? {
         if let Some(top) = tops.get_mut(&row.try_get(0)?) {
             top.networks = row.try_get(1)?;
         }
     }
     Ok(())
-}
-
-/// Ends a list that was opened. The numbers are ours, and too many to be bound.
-fn push_ids<DB: Database>(sql: &mut QueryBuilder<DB>, ids: &[i64]) {
-    let mut list = sql.separated(", ");
-    for id in ids {
-        list.push(*id);
-    }
-    sql.push(")");
 }

@@ -1,10 +1,8 @@
 //! Who resets the counters, and when they were: of several hosts one a day.
 
-use sqlx::{ColumnIndex, Connection, Database, Decode, Encode, Executor, SqlSafeStr, Type};
-
-use super::backend::Backend;
-use super::dialect::{ConnectionOf, Dialect};
-use super::{Failure, meta};
+use super::failure::Failure;
+use super::handle::{Patience, Store};
+use super::meta;
 
 /// The time of the last reset of all counters, in `meta`.
 const LAST_RESET: &str = "last_reset";
@@ -14,28 +12,21 @@ const RESETTING: &str = "resetting";
 /// A process that has not moved on for so many seconds has died within its reset.
 const RESET_TIMEOUT: i64 = 120;
 
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
     /// Claims the reset for this process; false if somebody is at it, or reset at `unless` or later.
     pub async fn claim_reset(&mut self, now: i64, unless: Option<i64>) -> Result<bool, Failure> {
-        self.run(async |connection| {
-            let mut transaction = connection.begin_with(D::BEGIN.into_sql_str()).await?;
-            meta::lock::<D>(&mut transaction, RESETTING).await?;
+        self.transact(Patience::Long, async |script| {
+            let connection = script.connection().await?;
+            meta::lock(connection, RESETTING).await?;
             let mut times = [RESETTING, LAST_RESET].map(|name| (name, 0));
             for (name, time) in &mut times {
-                *time = meta::time::<D>(&mut transaction, name, now).await?.unwrap_or(0);
+                *time = meta::time(connection, name, now).await?.unwrap_or(0);
             }
             let [(_, moved), (_, reset)] = times;
             if unless.is_some_and(|unless| reset >= unless || moved > now.saturating_sub(RESET_TIMEOUT)) {
-                transaction.rollback().await?;
                 return Ok(false);
             }
-            meta::set::<D>(&mut transaction, RESETTING, &now.to_string()).await?;
-            transaction.commit().await?;
+            meta::set(connection, RESETTING, &now.to_string()).await?;
             Ok(true)
         })
         .await
@@ -57,8 +48,8 @@ where
     /// When the counters were last reset, or counting began here, in seconds since 1970.
     pub async fn last_reset(&mut self, now: i64) -> Result<Option<i64>, Failure> {
         self.run(async |connection| {
-            let reset = meta::time::<D>(connection, LAST_RESET, now).await?;
-            Ok(reset.max(meta::time::<D>(connection, meta::COUNTING_SINCE, now).await?))
+            let reset = meta::time(connection, LAST_RESET, now).await?;
+            Ok(reset.max(meta::time(connection, meta::COUNTING_SINCE, now).await?))
         })
         .await
     }

@@ -3,138 +3,129 @@
 //! A database in this process takes several in one call: a call is a change of threads there, which costs more than most
 //! statements. To a server each goes by itself.
 
-use sqlx::{ColumnIndex, Database, Decode, Executor, QueryBuilder, Row as _, Type};
-
-use super::dialect::{ConnectionOf, Dialect};
+use super::connection::{Connection, Row};
+use super::dialect::Dialect;
+use super::failure::Failure;
 use super::lock_timeout::LockTimeout;
+use super::sql::Sql;
+use super::sqlite;
 
-pub struct Script<'a, D: Dialect> {
-    connection: &'a mut ConnectionOf<D>,
+pub struct Script<'a> {
+    connection: &'a mut Connection,
     /// None for what may wait as long as the server lets it.
-    lock_timeout: Option<LockTimeout<'a, D>>,
-    waiting: QueryBuilder<D::Db>,
+    lock_timeout: Option<LockTimeout<'a>>,
+    waiting: Sql,
 }
 
-impl<'a, D: Dialect> Script<'a, D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-{
-    pub fn new(connection: &'a mut ConnectionOf<D>, lock_timeout: LockTimeout<'a, D>) -> Script<'a, D> {
-        Script { connection, lock_timeout: Some(lock_timeout), waiting: QueryBuilder::new("") }
+impl<'a> Script<'a> {
+    pub fn new(connection: &'a mut Connection, lock_timeout: Option<LockTimeout<'a>>) -> Script<'a> {
+        let waiting = connection.sql("");
+        Script { connection, lock_timeout, waiting }
     }
 
-    /// For statements that are in nobody's way.
-    pub fn patient(connection: &'a mut ConnectionOf<D>) -> Script<'a, D> {
-        Script { connection, lock_timeout: None, waiting: QueryBuilder::new("") }
+    /// How this database writes its statements.
+    pub fn dialect(&self) -> &'static Dialect {
+        self.connection.dialect()
     }
 
-    pub async fn begin(&mut self) -> Result<(), sqlx::Error> {
-        self.command(D::BEGIN).await
+    /// Begins a statement for this database.
+    pub fn sql(&self, text: impl Into<String>) -> Sql {
+        self.connection.sql(text)
+    }
+
+    /// Begins a transaction that is going to write.
+    pub async fn begin(&mut self) -> Result<(), Failure> {
+        self.command(self.dialect().begin).await
     }
 
     /// Commits, with all that waits before it.
-    pub async fn commit(&mut self) -> Result<(), sqlx::Error> {
+    pub async fn commit(&mut self) -> Result<(), Failure> {
         self.command("COMMIT").await?;
         self.send().await
     }
 
-    /// Rolls back. What waits is forgotten.
-    pub async fn roll_back(&mut self) -> Result<(), sqlx::Error> {
-        self.waiting.reset();
-        match self.connection.execute(sqlx::raw_sql("ROLLBACK")).await {
+    /// Rolls back after a failure, and returns the failure that this all comes to. What waits is forgotten.
+    pub async fn roll_back(&mut self, failure: Failure) -> Failure {
+        self.waiting = self.sql("");
+        match self.connection.command("ROLLBACK").await {
+            Ok(()) => failure,
             // SQLite has rolled back by itself where an error left it nothing else; to be told so again is an error.
-            Err(sqlx::Error::Database(_)) if D::IN_PROCESS => Ok(()),
-            rolled_back => rolled_back.map(drop),
+            Err(_) if self.dialect().in_process => failure,
+            // The connection is gone; what the database said before that still stands.
+            Err(error) if matches!(failure, Failure::Away(_)) => {
+                log::debug!("rolling back: {error}");
+                failure
+            }
+            Err(error) => Failure::Away(format!("{failure}, and then {error}")),
         }
     }
 
+    /// The connection, for statements of other kinds. What waits is sent before.
+    pub async fn connection(&mut self) -> Result<&mut Connection, Failure> {
+        self.send().await?;
+        Ok(self.connection)
+    }
+
     /// A statement whose rows nobody wants. It may wait for the next one.
-    pub async fn run(&mut self, write: impl FnOnce(&mut QueryBuilder<D::Db>)) -> Result<(), sqlx::Error> {
-        self.append(write);
-        if D::IN_PROCESS { Ok(()) } else { self.send().await }
+    pub async fn run(&mut self, sql: Sql) -> Result<(), Failure> {
+        self.waiting.append(sql);
+        if self.dialect().in_process { Ok(()) } else { self.send().await }
     }
 
     /// A statement, and its rows.
-    pub async fn rows(
-        &mut self,
-        write: impl FnOnce(&mut QueryBuilder<D::Db>),
-    ) -> Result<Vec<<D::Db as Database>::Row>, sqlx::Error> {
-        self.append(write);
-        let mut sql = std::mem::replace(&mut self.waiting, QueryBuilder::new(""));
-        self.connection.fetch_all(sql.build()).await
+    pub async fn rows(&mut self, sql: Sql) -> Result<Vec<Row>, Failure> {
+        self.waiting.append(sql);
+        let sql = self.take();
+        self.connection.fetch_all(sql).await
     }
 
     /// Sends what waits.
-    pub async fn send(&mut self) -> Result<(), sqlx::Error> {
-        let mut sql = std::mem::replace(&mut self.waiting, QueryBuilder::new(""));
-        if sql.sql().as_str().is_empty() {
+    pub async fn send(&mut self) -> Result<(), Failure> {
+        let sql = self.take();
+        if sql.is_empty() {
             return Ok(());
         }
         match &self.lock_timeout {
             Some(lock_timeout) => lock_timeout.execute(self.connection, sql).await,
-            None => self.connection.execute(sql.build()).await.map(drop),
+            None => self.connection.execute(sql).await.map(drop),
         }
     }
 
-    /// A statement without values. Servers take these in another way than those with values.
-    async fn command(&mut self, words: &'static str) -> Result<(), sqlx::Error> {
-        if D::IN_PROCESS {
-            self.append(|sql| {
-                sql.push(words);
-            });
-            return Ok(());
-        }
-        self.connection.execute(sqlx::raw_sql(words)).await.map(drop)
-    }
-
-    fn append(&mut self, write: impl FnOnce(&mut QueryBuilder<D::Db>)) {
-        if !self.waiting.sql().as_str().is_empty() {
-            self.waiting.push("; ");
-        }
-        write(&mut self.waiting);
-    }
-}
-
-impl<D: Dialect> Script<'_, D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
-    /// A SELECT of one text and some whole numbers, `rest` being all that follows the columns.
-    ///
-    /// From a database in this process the rows come packed in one: each row by itself would be a message between two
-    /// threads, and waking one up costs more than reading the row.
+    /// A SELECT of one text and some whole numbers, `rest` writing all that follows the columns.
     pub async fn read(
         &mut self,
         text: &str,
         numbers: &[&str],
-        rest: impl FnOnce(&mut QueryBuilder<D::Db>),
-    ) -> Result<Vec<(String, Vec<i64>)>, sqlx::Error> {
-        let columns: Vec<String> = numbers.iter().map(|number| format!("CAST({number} AS {})", D::INTEGER)).collect();
+        rest: impl FnOnce(&mut Sql),
+    ) -> Result<Vec<(String, Vec<i64>)>, Failure> {
+        let Dialect { integer, in_process, .. } = self.dialect();
+        let columns: Vec<String> = numbers.iter().map(|number| format!("CAST({number} AS {integer})")).collect();
         let columns = columns.join(", ");
-        if D::IN_PROCESS {
-            let write = |sql: &mut QueryBuilder<D::Db>| {
-                sql.push(format_args!("SELECT json_group_array(json_array({text}, json_array({columns}))) "));
-                rest(sql);
-            };
-            let packed: Option<String> = self.rows(write).await?.first().map(|row| row.try_get(0)).transpose()?;
-            return match packed {
-                Some(packed) => serde_json::from_str(&packed).map_err(|error| sqlx::Error::Decode(Box::new(error))),
-                None => Ok(Vec::new()),
-            };
+        let columns = if *in_process { sqlite::packed(text, &columns) } else { format!("{text}, {columns}") };
+        let mut sql = self.sql(format!("SELECT {columns} "));
+        rest(&mut sql);
+        let rows = self.rows(sql).await?;
+        if *in_process {
+            return rows.first().map_or(Ok(Vec::new()), |row| sqlite::unpacked(&row.try_get::<String>(0)?));
         }
-        let write = |sql: &mut QueryBuilder<D::Db>| {
-            sql.push(format_args!("SELECT {text}, {columns} "));
-            rest(sql);
-        };
-        let rows = self.rows(write).await?;
         rows.iter()
             .map(|row| {
                 let read = (1..=numbers.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>()?;
                 Ok((row.try_get(0)?, read))
             })
             .collect()
+    }
+
+    /// A statement without values. Servers take these in another way than those with values.
+    async fn command(&mut self, words: &'static str) -> Result<(), Failure> {
+        if self.dialect().in_process {
+            self.waiting.append(self.connection.sql(words));
+            return Ok(());
+        }
+        self.connection.command(words).await
+    }
+
+    fn take(&mut self) -> Sql {
+        std::mem::replace(&mut self.waiting, self.connection.sql(""))
     }
 }

@@ -1,16 +1,11 @@
 //! The transaction of a batch: counters up, rows and histories read, the judgement, what it writes, COMMIT. And, where it did
 //! not come about, who holds what it needs.
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, Type};
-
-use super::Failure;
-use super::backend::Backend;
 use super::charset::{Charset, narrow};
 use super::counters::{self, Row, Sum};
-use super::dialect::{ConnectionOf, Dialect, commit_failure, failure};
-use super::lock_timeout::LockTimeout;
+use super::failure::Failure;
+use super::handle::{Patience, Store};
 use super::messages::{self, AuditRow};
-use super::script::Script;
 use super::usage::{self, HistoryRows, SeenRow, Since, UsageRow};
 
 /// What a judgement writes.
@@ -33,114 +28,63 @@ pub trait Judge: Send {
     fn rule(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Ruled, Writes);
 }
 
-impl<D: Dialect> Backend<D>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+impl Store {
+    /// One transaction: adds `sums` (sorted by sender), reads the rows as they then stand, lets `judge` rule, writes what it
+    /// says, and commits.
+    ///
+    /// `now` is in seconds since 1970; `new_quota` goes into rows made here. Without a connection it connects first.
     pub async fn settle<J: Judge>(
         &mut self,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        judge: J,
+        mut judge: J,
     ) -> Result<J::Ruled, Failure> {
-        let mut connection = self.take_connection().await?;
+        let session = self.connect().await?;
         let narrowed: Vec<Sum>;
-        let sums = match self.session.keys {
+        let sums = match session.keys {
             Charset::Utf8mb4 => sums,
-            _ => {
-                narrowed = sums.iter().map(|sum| self.narrowed_sum(sum)).collect();
+            keys => {
+                narrowed = sums.iter().map(|sum| sum.narrowed(keys)).collect();
                 &narrowed
             }
         };
-        let result = self.transact(&mut connection, sums, new_quota, now, judge).await;
-        self.put_back(connection, &result);
-        result
-    }
-
-    async fn transact<J: Judge>(
-        &mut self,
-        connection: &mut ConnectionOf<D>,
-        sums: &[Sum],
-        new_quota: u32,
-        now: i64,
-        mut judge: J,
-    ) -> Result<J::Ruled, Failure> {
-        let lock_timeout = LockTimeout::<D> { options: &self.options, session: self.session.id };
-        let mut script = Script::<D>::new(connection, lock_timeout);
-        let written = async {
-            script.begin().await?;
-            let mark = counters::add(&mut script, sums, new_quota, now).await?;
-            let mut rows = counters::read(&mut script, sums).await?;
-            counters::inherit(&mut script, sums, &mut rows, mark).await?;
-            counters::mend_windows(&mut script, &mut rows, now).await?;
+        self.transact(Patience::Short, async |script| {
+            let mark = counters::add(script, sums, new_quota, now).await?;
+            let mut rows = counters::read(script, sums).await?;
+            counters::inherit(script, sums, &mut rows, mark).await?;
+            counters::mend_windows(script, &mut rows, now).await?;
             let history = match judge.history(&rows) {
-                Some(since) => usage::read(&mut script, since).await?,
+                Some(since) => usage::read(script, since).await?,
                 None => HistoryRows::default(),
             };
             let (ruled, writes) = judge.rule(&rows, history);
-            usage::add(&mut script, &writes.usage).await?;
-            usage::see(&mut script, &writes.seen).await?;
+            usage::add(script, &writes.usage).await?;
+            usage::see(script, &writes.seen).await?;
             if writes.audit.len() > 1 {
                 // Together they would be a new statement for every pair of sizes.
                 script.send().await?;
             }
-            messages::insert(&mut script, &writes.audit, now, self.session.texts).await?;
+            messages::insert(script, &writes.audit, now, session.texts).await?;
             Ok(ruled)
-        }
-        .await;
-        match written {
-            Ok(ruled) => {
-                self.committing = true;
-                let committed = script.commit().await;
-                self.committing = false;
-                match committed {
-                    Ok(()) => Ok(ruled),
-                    Err(error) if D::IN_PROCESS => Err(undone(&mut script, &error).await),
-                    Err(error) => Err(commit_failure::<D>(&error)),
-                }
-            }
-            Err(error) => Err(undone(&mut script, &error).await),
-        }
+        })
+        .await
     }
 
+    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting.
     pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
-        let mut connection = self.take_connection().await?;
+        let keys = self.connect().await?.keys;
         let senders: Vec<(&str, String)> =
-            senders.iter().map(|sender| (sender.as_str(), narrow(sender, self.session.keys).into_owned())).collect();
-        let result = counters::locked::<D>(&mut connection, &senders).await.map_err(|error| failure::<D>(&error));
-        self.put_back(connection, &result);
-        result
+            senders.iter().map(|sender| (sender.as_str(), narrow(sender, keys).into_owned())).collect();
+        self.run(async |connection| counters::locked(connection, &senders).await).await
     }
 
+    /// Looks whether somebody holds the whole table of counters: then the database is [`Failure::Away`].
     pub async fn table_is_free(&mut self) -> Result<(), Failure> {
-        let mut connection = self.take_connection().await?;
-        let result = match counters::is_table_locked::<D>(&mut connection).await {
-            Ok(false) => Ok(()),
-            Ok(true) => Err(Failure::Away("somebody has locked the table ratelimits".to_owned())),
-            Err(failure) => Err(failure),
-        };
-        self.put_back(connection, &result);
-        result
-    }
-}
-
-/// Rolls back after an error, and sorts it.
-pub(super) async fn undone<D: Dialect>(script: &mut Script<'_, D>, error: &sqlx::Error) -> Failure
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-{
-    let failure = failure::<D>(error);
-    match script.roll_back().await {
-        Ok(()) => failure,
-        // The connection is gone; what the database said before that still stands.
-        Err(error) if matches!(failure, Failure::Away(_)) => {
-            log::debug!("rolling back: {error}");
-            failure
-        }
-        Err(error) => Failure::Away(format!("{failure}, and then {error}")),
+        self.run(async |connection| match counters::is_table_locked(connection).await? {
+            false => Ok(()),
+            true => Err(Failure::Away("somebody has locked the table ratelimits".to_owned())),
+        })
+        .await
     }
 }

@@ -1,10 +1,9 @@
 //! What was let through per minute (`usage`), and where senders were seen (`networks`).
 
-use sqlx::{ColumnIndex, Database, Decode, Encode, Executor, QueryBuilder, Type};
-
-use super::dialect::{ConnectionOf, Dialect};
-use super::in_statements;
+use super::dialect::Dialect;
+use super::failure::Failure;
 use super::script::Script;
+use super::sql::{Sql, in_statements};
 
 /// Which histories are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,18 +46,13 @@ pub struct SeenRow {
 const MAX_NETWORKS: i64 = 10_000;
 
 /// Reads the histories that a judgement needs.
-pub async fn read<D: Dialect>(script: &mut Script<'_, D>, since: Since) -> Result<HistoryRows, sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Decode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Decode<'q, D::Db> + Type<D::Db>,
-    usize: ColumnIndex<<D::Db as Database>::Row>,
-{
+pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, Failure> {
+    let Dialect { usage, .. } = script.dialect();
     let mut read = HistoryRows::default();
     for slice in in_statements(&since.rows) {
-        let rest = |sql: &mut QueryBuilder<D::Db>| {
-            sql.push(format_args!("FROM {} WHERE minute >= ", D::USAGE)).push_bind(since.time.div_euclid(60));
-            push_rows(sql, slice);
+        let rest = |sql: &mut Sql| {
+            sql.push(format_args!("FROM {usage} WHERE minute >= ")).push_bind(since.time.div_euclid(60));
+            sql.push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
         };
         let numbers = ["ratelimit_id", "minute", "messages", "recipients", "bytes"];
         let rows = script.read("''", &numbers, rest).await?;
@@ -69,13 +63,12 @@ where
             _ => None,
         }));
         if since.networks {
-            let rest = |sql: &mut QueryBuilder<D::Db>| {
+            let rest = |sql: &mut Sql| {
                 sql.push(
                     "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
                      ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
                 );
-                sql.push_bind(since.time);
-                push_rows(sql, slice);
+                sql.push_bind(since.time).push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
                 sql.push(") AS latest WHERE place <= ").push(MAX_NETWORKS);
             };
             let rows = script.read("network", &["ratelimit_id", "last_seen"], rest).await?;
@@ -90,61 +83,36 @@ where
 }
 
 /// Adds to the minutes of each row.
-pub async fn add<D: Dialect>(script: &mut Script<'_, D>, rows: &[UsageRow]) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-{
+pub async fn add(script: &mut Script<'_>, rows: &[UsageRow]) -> Result<(), Failure> {
+    let dialect = script.dialect();
+    let table = dialect.usage;
+    let sums = ["messages", "recipients", "bytes"]
+        .map(|column| format!("{column} = {table}.{column} + {}", dialect.brought(column)));
     for slice in in_statements(rows) {
-        let table = D::USAGE;
-        let write = |sql: &mut QueryBuilder<D::Db>| {
-            sql.push(format_args!("INSERT INTO {table} (ratelimit_id, minute, messages, recipients, bytes) "));
-            sql.push_values(slice, |mut values, row| {
-                for number in [row.ratelimit_id, row.minute, row.messages, row.recipients, row.bytes] {
-                    values.push_bind(number);
-                }
-            });
-            sql.push(D::on_conflict("ratelimit_id, minute"));
-            let mut columns = sql.separated(", ");
-            for column in ["messages", "recipients", "bytes"] {
-                columns.push(format_args!("{column} = {table}.{column} + {}", D::brought(column)));
+        let mut sql = script.sql(format!("INSERT INTO {table} (ratelimit_id, minute, messages, recipients, bytes) "));
+        sql.push_rows(slice, |values, row| {
+            for number in [row.ratelimit_id, row.minute, row.messages, row.recipients, row.bytes] {
+                values.bind(number);
             }
-        };
-        script.run(write).await?;
+        });
+        sql.push(dialect.on_conflict("ratelimit_id, minute")).push(sums.join(", "));
+        script.run(sql).await?;
     }
     Ok(())
 }
 
 /// Notes where senders were seen. Nothing is ever seen earlier than it was before.
-pub async fn see<D: Dialect>(script: &mut Script<'_, D>, rows: &[SeenRow]) -> Result<(), sqlx::Error>
-where
-    for<'c> &'c mut ConnectionOf<D>: Executor<'c, Database = D::Db>,
-    for<'q> i64: Encode<'q, D::Db> + Type<D::Db>,
-    for<'q> String: Encode<'q, D::Db> + Type<D::Db>,
-{
+pub async fn see(script: &mut Script<'_>, rows: &[SeenRow]) -> Result<(), Failure> {
+    let dialect = script.dialect();
     for slice in in_statements(rows) {
-        let write = |sql: &mut QueryBuilder<D::Db>| {
-            sql.push("INSERT INTO networks (ratelimit_id, network, last_seen) ");
-            sql.push_values(slice, |mut values, row| {
-                values.push_bind(row.ratelimit_id).push_bind(row.network.clone()).push_bind(row.last_seen);
-            });
-            let brought = D::brought("last_seen");
-            sql.push(D::on_conflict("ratelimit_id, network"));
-            sql.push(format_args!("last_seen = {}(networks.last_seen, {brought})", D::GREATEST));
-        };
-        script.run(write).await?;
+        let mut sql = script.sql("INSERT INTO networks (ratelimit_id, network, last_seen) ");
+        sql.push_rows(slice, |values, row| {
+            values.bind(row.ratelimit_id).bind(&*row.network).bind(row.last_seen);
+        });
+        let (greatest, brought) = (dialect.greatest, dialect.brought("last_seen"));
+        sql.push(dialect.on_conflict("ratelimit_id, network"));
+        sql.push(format_args!("last_seen = {greatest}(networks.last_seen, {brought})"));
+        script.run(sql).await?;
     }
     Ok(())
-}
-
-fn push_rows<DB: Database>(sql: &mut QueryBuilder<DB>, rows: &[i64])
-where
-    for<'q> i64: Encode<'q, DB> + Type<DB>,
-{
-    sql.push(" AND ratelimit_id IN (");
-    let mut list = sql.separated(", ");
-    for row in rows {
-        list.push_bind(*row);
-    }
-    sql.push(")");
 }

@@ -1,0 +1,258 @@
+//! A connection to one of the three databases: the only place where their drivers are told apart.
+
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+
+use super::dialect::{Addition, Dialect, Session};
+use super::failure::Failure;
+use super::sql::{Sql, Value};
+use super::{mysql, postgres, sqlite};
+use crate::config;
+
+/// Runs the same expression on whichever variant of an enum this is.
+macro_rules! each {
+    ($of:ident, $value:expr, $inner:ident => $body:expr) => {
+        match $value {
+            $of::Sqlite($inner) => $body,
+            $of::Mysql($inner) => $body,
+            $of::Postgres($inner) => $body,
+        }
+    };
+}
+
+/// Runs a statement with its values by a method of `sqlx::query`.
+macro_rules! query {
+    ($connection:expr, $sql:expr, $method:ident) => {{
+        let mut query = sqlx::query(AssertSqlSafe($sql.text));
+        for value in $sql.values {
+            query = match value {
+                Value::Number(number) => query.bind(number),
+                Value::Text(text) => query.bind(text),
+            };
+        }
+        query.$method($connection).await?
+    }};
+}
+
+/// How to reach a database; made from the settings once.
+pub enum Options {
+    Sqlite(SqliteConnectOptions),
+    Mysql(MySqlConnectOptions),
+    Postgres(PgConnectOptions),
+}
+
+impl Options {
+    /// The settings' database; `reading` for a connection that only reads, and makes no file.
+    pub fn new(database: &config::Database, reading: bool) -> Options {
+        // The driver would log each statement that takes long, which is all of them while somebody else has the database.
+        match database.driver {
+            config::Driver::Sqlite => Options::Sqlite(sqlite::options(database, reading).disable_statement_logging()),
+            config::Driver::Mysql => Options::Mysql(mysql::options(database).disable_statement_logging()),
+            config::Driver::Postgres => {
+                Options::Postgres(postgres::options(database, reading).disable_statement_logging())
+            }
+        }
+    }
+
+    /// Where the database is, in words.
+    pub fn place(&self) -> String {
+        match self {
+            Options::Sqlite(options) => sqlite::place(options),
+            Options::Mysql(options) => mysql::place(options),
+            Options::Postgres(options) => postgres::place(options),
+        }
+    }
+
+    /// False if there is no database yet, and the first who writes makes it. A server speaks for itself.
+    pub fn exists(&self) -> bool {
+        match self {
+            Options::Sqlite(options) => sqlite::exists(options),
+            Options::Mysql(_) | Options::Postgres(_) => true,
+        }
+    }
+
+    /// The migrations of this database.
+    pub fn migrator(&self) -> &'static Migrator {
+        match self {
+            Options::Sqlite(_) => &sqlite::MIGRATOR,
+            Options::Mysql(_) => &mysql::MIGRATOR,
+            Options::Postgres(_) => &postgres::MIGRATOR,
+        }
+    }
+
+    /// Connects and sets the session up: time-outs, isolation, UTC, and that it only reads.
+    pub async fn connect(&self, reading: bool) -> Result<(Connection, Session), Failure> {
+        Ok(match self {
+            Options::Sqlite(options) => (Connection::Sqlite(options.connect().await?), Session::default()),
+            Options::Mysql(options) => {
+                let (connection, session) = mysql::connect(options, reading).await?;
+                (Connection::Mysql(connection), session)
+            }
+            Options::Postgres(options) => {
+                let (connection, session) = postgres::connect(options).await?;
+                (Connection::Postgres(connection), session)
+            }
+        })
+    }
+
+    /// Interrupts the statement that a session waits for. Only for a server that cannot be told its lock time-out itself.
+    pub async fn interrupt(&self, session: i64) -> Result<(), sqlx::Error> {
+        match self {
+            Options::Mysql(options) => mysql::interrupt(options, session).await,
+            Options::Sqlite(_) | Options::Postgres(_) => Ok(()),
+        }
+    }
+}
+
+/// A connection to a database.
+pub enum Connection {
+    Sqlite(SqliteConnection),
+    Mysql(MySqlConnection),
+    Postgres(PgConnection),
+}
+
+impl Connection {
+    /// How this database writes its statements.
+    pub fn dialect(&self) -> &'static Dialect {
+        match self {
+            Connection::Sqlite(_) => &sqlite::DIALECT,
+            Connection::Mysql(_) => &mysql::DIALECT,
+            Connection::Postgres(_) => &postgres::DIALECT,
+        }
+    }
+
+    /// Begins a statement for this database.
+    pub fn sql(&self, text: impl Into<String>) -> Sql {
+        Sql::new(self.dialect(), text)
+    }
+
+    /// Runs a statement, and returns how many rows it changed.
+    pub async fn execute(&mut self, sql: Sql) -> Result<u64, Failure> {
+        Ok(each!(Connection, self, connection => query!(connection, sql, execute).rows_affected()))
+    }
+
+    /// Runs words without values. Servers take these in another way than those with values.
+    pub async fn command(&mut self, words: impl Into<String>) -> Result<(), Failure> {
+        let raw = sqlx::raw_sql(AssertSqlSafe(words.into()));
+        each!(Connection, self, connection => { raw.execute(connection).await?; });
+        Ok(())
+    }
+
+    /// Every row that a statement finds.
+    pub async fn fetch_all(&mut self, sql: Sql) -> Result<Vec<Row>, Failure> {
+        Ok(match self {
+            Connection::Sqlite(connection) => query!(connection, sql, fetch_all).into_iter().map(Row::Sqlite).collect(),
+            Connection::Mysql(connection) => query!(connection, sql, fetch_all).into_iter().map(Row::Mysql).collect(),
+            Connection::Postgres(connection) => {
+                query!(connection, sql, fetch_all).into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The first row that a statement finds.
+    pub async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>, Failure> {
+        Ok(match self {
+            Connection::Sqlite(connection) => query!(connection, sql, fetch_optional).map(Row::Sqlite),
+            Connection::Mysql(connection) => query!(connection, sql, fetch_optional).map(Row::Mysql),
+            Connection::Postgres(connection) => query!(connection, sql, fetch_optional).map(Row::Postgres),
+        })
+    }
+
+    /// The row of a statement that always finds one.
+    pub async fn fetch_one(&mut self, sql: Sql) -> Result<Row, Failure> {
+        self.fetch_optional(sql).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    /// Whether somebody else holds the row of a key, or is making it in a transaction of its own. Asks without waiting.
+    pub async fn is_held(&mut self, key: &str) -> Result<bool, Failure> {
+        match self {
+            Connection::Sqlite(_) => Ok(false),
+            Connection::Mysql(connection) => mysql::is_held(connection, key).await,
+            Connection::Postgres(connection) => postgres::is_held(connection, key).await,
+        }
+    }
+
+    /// What tables that PolicydRateGuard made lack: migrations leave a table that is there as it is. Only reads.
+    pub async fn lacking(&mut self) -> Result<Vec<Addition>, Failure> {
+        match self {
+            Connection::Mysql(connection) => Ok(mysql::adopt::lacking(connection).await?),
+            Connection::Sqlite(_) | Connection::Postgres(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether `messages` can be searched by time without reading all of it.
+    pub async fn finds_messages_by_time(&mut self) -> Result<bool, Failure> {
+        match self {
+            Connection::Mysql(connection) => Ok(mysql::adopt::is_indexed(connection, "messages", "created_at").await?),
+            Connection::Sqlite(_) | Connection::Postgres(_) => Ok(true),
+        }
+    }
+
+    /// Waits until no other process changes the tables' structure, and keeps all others from it until
+    /// [`Connection::unlock`].
+    pub async fn lock(&mut self) -> Result<(), Failure> {
+        match self {
+            Connection::Sqlite(connection) => Migrate::lock(connection).await?,
+            Connection::Mysql(connection) => mysql::lock(connection).await?,
+            Connection::Postgres(connection) => Migrate::lock(connection).await?,
+        }
+        Ok(())
+    }
+
+    /// Lets others change the tables' structure.
+    pub async fn unlock(&mut self) -> Result<(), Failure> {
+        match self {
+            Connection::Sqlite(connection) => Migrate::unlock(connection).await?,
+            Connection::Mysql(connection) => mysql::unlock(connection).await?,
+            Connection::Postgres(connection) => Migrate::unlock(connection).await?,
+        }
+        Ok(())
+    }
+
+    /// What sqlx runs migrations by.
+    pub fn migrating(&mut self) -> &mut (dyn Migrate + Send) {
+        each!(Connection, self, connection => connection)
+    }
+
+    /// Ends the connection politely, whatever comes of it.
+    pub async fn close(self) {
+        if let Err(error) = each!(Connection, self, connection => connection.close().await) {
+            log::debug!("closing the database connection: {error}");
+        }
+    }
+}
+
+/// A row that a statement found.
+pub enum Row {
+    Sqlite(SqliteRow),
+    Mysql(MySqlRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    /// The value of a column, counted from 0.
+    pub fn try_get<T: Column>(&self, column: usize) -> Result<T, Failure> {
+        T::of(self, column)
+    }
+}
+
+/// What a column can be read as.
+pub trait Column: Sized {
+    fn of(row: &Row, column: usize) -> Result<Self, Failure>;
+}
+
+macro_rules! column {
+    ($type:ty) => {
+        impl Column for $type {
+            fn of(row: &Row, column: usize) -> Result<$type, Failure> {
+                Ok(each!(Row, row, row => row.try_get(column))?)
+            }
+        }
+    };
+}
+
+column!(i64);
+column!(String);

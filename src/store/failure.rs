@@ -1,0 +1,37 @@
+//! How work on the database can fail.
+
+/// Why a transaction did not come to a good end. What to do about it is the committer's business.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// Rolled back by the database for a reason that passes: deadlock, serialization, busy. Trying again is right.
+    #[error("the database asks to try again: {0}")]
+    Transient(String),
+    /// Rolled back because somebody holds a row that is needed.
+    #[error("a row is locked by somebody else: {0}")]
+    Locked(String),
+    /// Rolled back because the database refuses a value.
+    #[error("the database refuses a value: {0}")]
+    Refused(String),
+    /// The database cannot be reached or used; nothing was written.
+    #[error("the database cannot be used: {0}")]
+    Away(String),
+    /// The connection was lost while COMMIT was under way: written or not, nobody knows. Never to be tried again.
+    #[error("the connection was lost while committing: {0}")]
+    Unknown(String),
+}
+
+impl Failure {
+    /// Whether the database itself undid the work, and is there.
+    pub fn rolled_back(&self) -> bool {
+        matches!(self, Failure::Transient(_) | Failure::Locked(_) | Failure::Refused(_))
+    }
+
+    /// The same failure of a COMMIT. Only a deadlock, a failed certification or a refused value mean that nothing was
+    /// written; after anything else (a lost connection, a server that ends, an interrupted statement) nobody knows.
+    pub(super) fn of_commit(self) -> Failure {
+        match self {
+            certain @ (Failure::Transient(_) | Failure::Refused(_)) => certain,
+            Failure::Locked(words) | Failure::Away(words) | Failure::Unknown(words) => Failure::Unknown(words),
+        }
+    }
+}

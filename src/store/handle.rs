@@ -1,0 +1,141 @@
+//! The store: one connection to one database. What is done on it is in files of its own.
+
+use super::charset::narrow;
+use super::connection::{Connection, Options};
+use super::dialect::Session;
+use super::failure::Failure;
+use super::lock_timeout::LockTimeout;
+use super::script::Script;
+use crate::config;
+
+/// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
+/// task that asks one question at a time.
+pub struct Store {
+    pub(super) options: Options,
+    /// Whether it only reads.
+    reading: bool,
+    connection: Option<Connection>,
+    session: Session,
+    /// True while COMMIT is under way: nobody who gives up on the connection then can know its outcome.
+    committing: bool,
+}
+
+/// How long the statements of a transaction wait for rows that somebody else holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// [`super::dialect::LOCK_TIMEOUT`]: mail waits for it.
+    Short,
+    /// As long as the server lets it.
+    Long,
+}
+
+impl Store {
+    /// A store that is not connected yet.
+    pub fn new(database: &config::Database) -> Store {
+        Store::with(database, false)
+    }
+
+    /// One that only reads: makes no file and no table, and writes no row.
+    pub fn reading(database: &config::Database) -> Store {
+        Store::with(database, true)
+    }
+
+    fn with(database: &config::Database, reading: bool) -> Store {
+        let options = Options::new(database, reading);
+        Store { options, reading, connection: None, session: Session::default(), committing: false }
+    }
+
+    /// Where the database is, for messages.
+    pub fn place(&self) -> String {
+        self.options.place()
+    }
+
+    /// Drops the connection at once, in whatever state it is. True if a COMMIT was under way on it.
+    pub fn abandon(&mut self) -> bool {
+        self.connection = None;
+        std::mem::take(&mut self.committing)
+    }
+
+    /// Ends the connection politely.
+    pub async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+
+    /// Connects if there is no connection, and returns what is known of it.
+    pub(super) async fn connect(&mut self) -> Result<Session, Failure> {
+        if self.connection.is_none() {
+            let (connection, session) = self.options.connect(self.reading).await?;
+            self.connection = Some(connection);
+            self.session = session;
+        }
+        Ok(self.session)
+    }
+
+    /// A key as the table can hold it.
+    pub(super) async fn narrowed(&mut self, key: &str) -> Result<String, Failure> {
+        Ok(narrow(key, self.connect().await?.keys).into_owned())
+    }
+
+    /// The connection, taken out: a method that is cancelled or fails leaves none behind, and the next one connects anew.
+    pub(super) async fn take_connection(&mut self) -> Result<Connection, Failure> {
+        self.connect().await?;
+        self.connection.take().ok_or_else(|| Failure::Away("there is no connection".to_owned()))
+    }
+
+    /// Keeps a connection for the next time.
+    pub(super) fn put_back(&mut self, connection: Connection) {
+        self.connection = Some(connection);
+    }
+
+    /// Keeps a connection for the next time, unless `result` says that it is of no more use.
+    fn put_back_if_good<T>(&mut self, connection: Connection, result: &Result<T, Failure>) {
+        if !matches!(result, Err(Failure::Away(_) | Failure::Unknown(_))) {
+            self.put_back(connection);
+        }
+    }
+
+    /// Does something on the connection, and keeps the connection if it is still good.
+    pub(super) async fn run<T>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = work(&mut connection).await;
+        self.put_back_if_good(connection, &result);
+        result
+    }
+
+    /// Does something in one transaction: all of it, or nothing.
+    pub(super) async fn transact<T>(
+        &mut self,
+        patience: Patience,
+        work: impl AsyncFnOnce(&mut Script<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.take_connection().await?;
+        let session = self.session.id.filter(|_| patience == Patience::Short);
+        let lock_timeout = session.map(|session| LockTimeout { options: &self.options, session });
+        let mut script = Script::new(&mut connection, lock_timeout);
+        let written = async {
+            script.begin().await?;
+            work(&mut script).await
+        }
+        .await;
+        let result = match written {
+            Ok(done) => {
+                self.committing = true;
+                let committed = script.commit().await;
+                self.committing = false;
+                match committed {
+                    Ok(()) => Ok(done),
+                    Err(failure) if script.dialect().in_process => Err(script.roll_back(failure).await),
+                    Err(failure) => Err(failure.of_commit()),
+                }
+            }
+            Err(failure) => Err(script.roll_back(failure).await),
+        };
+        self.put_back_if_good(connection, &result);
+        result
+    }
+}
