@@ -1,10 +1,11 @@
-//! Log files: opened, unpacked where they are gzip'd, cut into lines of bounded length, and merged by the times of their
-//! lines, so that rotated files and those of several programs may be named in any order.
+//! Log files: opened, unpacked if they are gzip'd, cut into lines of bounded length, and merged by the times of their lines,
+//! so that rotated files and those of several programs may be named in any order, and several that hold the same lines.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,17 +13,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use flate2::bufread::MultiGzDecoder;
 use jiff::tz::TimeZone;
+use lru::LruCache;
 use memchr::memchr;
 
-use super::MAX_LINE;
-use super::line::{self, Line, Said};
+use super::line::{self, Cause, Line, Read as Understood, Said};
 use super::postfix::Told;
 use super::stamp::{Milliseconds, Stamps};
+use super::{MAX_LINE, bounded};
 use crate::policy::duration;
 
 /// The name that stands for standard input.
 pub const STDIN: &str = "-";
 const BUFFER: usize = 64 * 1024;
+/// The same text in two logs within this time is one line: one of them may be cut to the second, or written later.
+const SAME_LINE: Milliseconds = 2_000;
+/// The most texts that are compared with what other logs hold.
+const MAX_COMPARED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(50_000);
 
 /// What cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -84,13 +90,13 @@ pub fn open(path: &Path, now: i64) -> Result<Opened, ReadError> {
     opened.map_err(|source| ReadError::Open { path: path.to_owned(), source })
 }
 
-/// How far reading has come; shared with whoever shows it.
+/// How far reading has come; shared with the thread that shows it.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Bytes of the files as they are on the disk.
     pub bytes: AtomicU64,
     pub lines: AtomicU64,
-    /// Of all files together; none if one has no size.
+    /// Of all files together; None if one has no size.
     pub size: Option<u64>,
 }
 
@@ -108,10 +114,15 @@ pub struct Counts {
     pub decisions: u64,
     pub policyd: u64,
     pub other: u64,
-    /// Without a time that can be read.
+    /// Without a time that can be read, and not on mail.
     pub unknown: u64,
-    /// The first of these: its file and line.
-    pub first_unknown: Option<(String, u64)>,
+    /// The first of these.
+    pub first_unknown: Option<Place>,
+    /// On mail, as it seems, and not understood.
+    pub missed: u64,
+    pub first_missed: Option<Missed>,
+    /// In several logs; counted above once.
+    pub repeated: u64,
     /// Messages that clients began at Postfix, and those of them with a login.
     pub clients: u64,
     pub logins: u64,
@@ -119,10 +130,26 @@ pub struct Counts {
     pub left_out: u64,
 }
 
+/// A line's file and number, from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub file: String,
+    pub line: u64,
+}
+
+/// A line on mail that was not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    pub place: Place,
+    pub text: String,
+    pub cause: Cause,
+}
+
 /// All lines of some logs in the order of their times.
 pub struct Merged {
     logs: Vec<Log>,
     heads: BinaryHeap<Reverse<(Milliseconds, usize)>>,
+    compared: LruCache<u64, Compared>,
     pub counts: Counts,
     progress: Arc<Progress>,
 }
@@ -132,7 +159,8 @@ impl Merged {
     pub fn new(opened: Vec<Opened>, zone: &TimeZone, progress: Arc<Progress>) -> Result<Merged, ReadError> {
         let logs =
             opened.into_iter().map(|opened| Log::new(opened, zone, &progress)).collect::<Result<Vec<Log>, _>>()?;
-        let mut merged = Merged { logs, heads: BinaryHeap::new(), counts: Counts::default(), progress };
+        let (heads, compared) = (BinaryHeap::new(), LruCache::new(MAX_COMPARED));
+        let mut merged = Merged { logs, heads, compared, counts: Counts::default(), progress };
         for at in 0..merged.logs.len() {
             merged.advance(at)?;
         }
@@ -143,16 +171,30 @@ impl Merged {
         Ok(merged)
     }
 
-    /// The next line that tells something; none at the end of all logs.
+    /// The next line that tells something; None at the end of all logs.
     pub fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
         while let Some(Reverse((_, at))) = self.heads.pop() {
             let line = self.logs.get_mut(at).and_then(|log| log.head.take());
             self.advance(at)?;
-            if let Some(line) = line.filter(|line| self.counts.take(line)) {
+            if let Some(line) = line.filter(|line| !self.is_repeated(at, line) && self.counts.take(line)) {
                 return Ok(Some(line));
             }
         }
         Ok(None)
+    }
+
+    /// Whether another log had this line.
+    fn is_repeated(&mut self, log: usize, line: &Line) -> bool {
+        if self.logs.len() < 2 || matches!(line.said, Said::Other | Said::Postfix(Told::Nothing)) {
+            return false;
+        }
+        let seen = self.compared.get_or_insert_mut(line.fingerprint, || Compared::new(line.at));
+        if line.at.abs_diff(seen.at) > SAME_LINE.unsigned_abs() {
+            *seen = Compared::new(line.at);
+        }
+        let repeated = seen.is_repeated(log);
+        self.counts.repeated += u64::from(repeated);
+        repeated
     }
 
     /// Reads a log's next line with a time.
@@ -162,28 +204,74 @@ impl Merged {
             self.counts.lines += 1;
             self.progress.lines.store(self.counts.lines, Ordering::Relaxed);
             let text = String::from_utf8_lossy(&log.line);
-            if let Some(head) = line::read(&mut log.stamps, &text) {
-                self.heads.push(Reverse((head.at, at)));
-                log.head = Some(head);
-                break;
-            }
-            if !text.trim().is_empty() {
-                self.counts.unknown += 1;
-                self.counts.first_unknown.get_or_insert_with(|| (log.name.clone(), log.number));
+            let place = || Place { file: log.name.clone(), line: log.number };
+            match line::read(&mut log.stamps, &text) {
+                Understood::Line(head) => {
+                    self.heads.push(Reverse((head.at, at)));
+                    log.head = Some(head);
+                    break;
+                }
+                Understood::Missed(cause) => {
+                    self.counts.missed += 1;
+                    let first = || Missed { place: place(), text: bounded(&text), cause };
+                    self.counts.first_missed.get_or_insert_with(first);
+                }
+                Understood::NoTime if text.trim().is_empty() => {}
+                Understood::NoTime => {
+                    self.counts.unknown += 1;
+                    self.counts.first_unknown.get_or_insert_with(place);
+                }
             }
         }
         Ok(())
     }
 }
 
+/// How often a text stood in which log.
+#[derive(Debug)]
+struct Compared {
+    at: Milliseconds,
+    by_log: Vec<(usize, u32)>,
+    /// As often as it was passed on: the most that one log had.
+    passed_on: u32,
+}
+
+impl Compared {
+    fn new(at: Milliseconds) -> Compared {
+        Compared { at, by_log: Vec::new(), passed_on: 0 }
+    }
+
+    /// Counts one more of this log. What stands twice in one log was said twice.
+    fn is_repeated(&mut self, log: usize) -> bool {
+        let times = match self.by_log.iter_mut().find(|(known, _)| *known == log) {
+            Some((_, times)) => {
+                *times += 1;
+                *times
+            }
+            None => {
+                self.by_log.push((log, 1));
+                1
+            }
+        };
+        let repeated = times <= self.passed_on;
+        self.passed_on = self.passed_on.max(times);
+        repeated
+    }
+}
+
 impl Counts {
+    /// How many lines of a mail server's programs were understood.
+    pub fn understood(&self) -> u64 {
+        self.postfix + self.decisions + self.policyd
+    }
+
     /// Counts a line; false if it tells nothing of a message.
     fn take(&mut self, line: &Line) -> bool {
         self.left_out = self.left_out.saturating_add(line.left_out);
         match &line.said {
             Said::Postfix(told) => {
                 self.postfix += 1;
-                if let Told::Client { login, .. } = told {
+                if let Told::Client { login, .. } | Told::Filtered { login, .. } = told {
                     self.clients += 1;
                     self.logins += u64::from(!login.is_empty());
                 }
@@ -339,7 +427,37 @@ mod tests {
         let (ids, counts) = merged(&[late.into_bytes(), Vec::new(), early]).unwrap();
         assert_eq!(ids, ["4XyZ0001", "4XyZ0002", "4XyZ0003", "4XyZ0004", "4XyZ0005"]);
         assert_eq!((counts.lines, counts.postfix, counts.unknown), (7, 5, 1));
-        assert_eq!(counts.first_unknown.unwrap().1, 3);
+        assert_eq!(counts.first_unknown.unwrap().line, 3);
+    }
+
+    #[test]
+    fn a_line_in_several_logs_is_one_and_twice_in_one_log_is_two() {
+        let said = |at: &str, head: &str| format!("2026-11-21T{at}+00:00 {head} postfix/qmgr[1]: 4XyZ0001: removed\n");
+        let in_journal = r#"{"__REALTIME_TIMESTAMP":"1795248000900000","SYSLOG_IDENTIFIER":"postfix/qmgr","MESSAGE":"4XyZ0001: removed"}"#;
+        for (logs, lines) in [
+            (vec![said("08:00:00", "mx"), said("08:00:00.7", "mail.info")], 1),
+            (vec![said("08:00:00", "mx"), in_journal.to_owned(), said("08:00:01", "mx")], 1),
+            (vec![said("08:00:00", "mx").repeat(2), said("08:00:00", "mx")], 2),
+            (vec![said("08:00:00", "mx").repeat(2), said("08:00:00", "mx").repeat(3)], 3),
+            (vec![said("08:00:00", "mx"), said("08:00:03", "mx")], 2),
+            (vec![said("08:00:00", "mx").repeat(2)], 2),
+        ] {
+            let bytes: Vec<Vec<u8>> = logs.iter().map(|log| log.clone().into_bytes()).collect();
+            let (ids, counts) = merged(&bytes).unwrap();
+            assert_eq!(ids.len(), lines, "{logs:?}");
+            assert_eq!(counts.repeated + counts.postfix, counts.lines);
+        }
+    }
+
+    #[test]
+    fn the_first_line_on_mail_that_is_not_understood_is_kept() {
+        let text =
+            log(1, "07:00:00") + "Okt 21 08:00:00 mx postfix/qmgr[1]: 4XyZ0002: removed\n" + "no line of a log\n";
+        let (_, counts) = merged(&[text.into_bytes()]).unwrap();
+        assert_eq!((counts.postfix, counts.missed, counts.unknown), (1, 1, 1));
+        let Missed { place, text, cause } = counts.first_missed.unwrap();
+        assert_eq!((place.line, cause), (2, Cause::Language));
+        assert!(text.starts_with("Okt 21"));
     }
 
     #[test]

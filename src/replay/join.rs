@@ -2,12 +2,14 @@
 //!
 //! Postfix tells of a message on several lines that share its queue id; a policy daemon tells all on one. Where both did, the
 //! daemon's line counts: it says what was asked, and when. policyd names no queue id; its line is taken for the newest
-//! message of the same login and client of which no daemon has told.
+//! message of the same login and client of which no daemon has told. Behind a before-queue filter a message has no queue id
+//! until the filter hands it on; it is found by its client's address, the oldest first.
 //!
 //! What comes late is waited for: a message is given out `GRACE` after its time, and one that is not whole after
 //! `TIMEOUT`, with what is known of it. The log's time is what passes here.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hash;
 use std::num::NonZeroUsize;
 
 use lru::LruCache;
@@ -52,6 +54,8 @@ pub struct Joiner {
     ids: LruCache<String, Known>,
     clients: LruCache<Client, VecDeque<String>>,
     first_recipients: LruCache<Client, (Milliseconds, String)>,
+    /// What before-queue filters have, by the client's address.
+    filtered: LruCache<String, VecDeque<Filtered>>,
     /// The latest time of any line.
     latest: Milliseconds,
     lines: u64,
@@ -87,6 +91,14 @@ struct Known {
     removed: bool,
 }
 
+/// A message that a before-queue filter has.
+#[derive(Debug)]
+struct Filtered {
+    /// A name that is no queue id, until it is handed on.
+    id: String,
+    handed_on: bool,
+}
+
 impl Joiner {
     /// `wants_size` says whether it matters how large messages are, which only Postfix logs.
     pub fn new(wants_size: bool) -> Joiner {
@@ -95,6 +107,7 @@ impl Joiner {
             ids: LruCache::new(MAX_IDS),
             clients: LruCache::new(MAX_CLIENTS),
             first_recipients: LruCache::new(MAX_CLIENTS),
+            filtered: LruCache::new(MAX_CLIENTS),
             latest: Milliseconds::MIN,
             lines: 0,
             ended: false,
@@ -152,35 +165,45 @@ impl Joiner {
                     self.ids.put(id, Known { message, began: at, place: None, told: true, removed: false });
                     return;
                 }
-                let message = self.new_message(&id);
-                let clients = self.clients.get_or_insert_mut(client(&login, &address), VecDeque::new);
-                if clients.len() == MAX_OF_CLIENT {
-                    clients.pop_front();
-                }
-                clients.push_back(id.clone());
                 let asked = PastRequest {
                     queue_id: id.clone(),
-                    message: message.clone(),
                     login,
                     client_name: name,
                     client_address: address,
-                    recipients: Some(1),
                     ..PastRequest::default()
                 };
-                let place = self.put(at, Message { asked, sent: false, counted: false, whole: false });
-                self.ids.put(id, Known { message, began: at, place: Some(place), told: false, removed: false });
+                self.begin(id, asked, at);
             }
-            Told::Sent { id, from, to, refused } => {
-                if let Some((message, false)) = self.open(&id, at) {
-                    message.sent = true;
-                    message.whole |= refused;
-                    for (known, told) in [(&mut message.asked.from, from), (&mut message.asked.to, to)] {
-                        if !told.is_empty() {
-                            *known = told;
-                        }
-                    }
+            Told::Filtered { name, address, login } => {
+                if self.first_recipient(&login, &address, at).is_some() {
+                    return;
+                }
+                let id = self.new_message("NOQUEUE");
+                push_bounded(&mut self.filtered, address.clone(), Filtered { id: id.clone(), handed_on: false });
+                let asked = PastRequest { login, client_name: name, client_address: address, ..PastRequest::default() };
+                self.begin(id, asked, at);
+            }
+            Told::HandedOn { id, address } => {
+                let waiting = self.filtered.get_mut(&address);
+                let Some(filtered) = waiting.and_then(|all| all.iter_mut().find(|one| !one.handed_on)) else { return };
+                filtered.handed_on = true;
+                let name = std::mem::replace(&mut filtered.id, id.clone());
+                let Some(known) = self.ids.pop(&name) else { return };
+                if let Some(message) = known.place.and_then(|place| self.messages.get_mut(&place)) {
+                    message.asked.queue_id.clone_from(&id);
+                    push_bounded(&mut self.clients, client(&message.asked.login, &address), id.clone());
+                }
+                self.ids.put(id, known);
+            }
+            Told::Answered { address, from, to } => {
+                let Some(waiting) = self.filtered.get_mut(&address) else { return };
+                let answered = waiting.iter().position(|one| one.handed_on).unwrap_or(0);
+                // Of what was handed on the lines with its queue id tell.
+                if let Some(Filtered { id, handed_on: false }) = waiting.remove(answered) {
+                    self.sent(&id, from, to, true, at);
                 }
             }
+            Told::Sent { id, from, to, refused } => self.sent(&id, from, to, refused, at),
             Told::Active { id, from, size, recipients } => {
                 if let Some((message, told)) = self.open(&id, at) {
                     message.asked.size = size;
@@ -202,8 +225,33 @@ impl Joiner {
         }
     }
 
-    fn take_decided(&mut self, Decided { queue_id, mut asked }: Decided, at: Milliseconds) {
+    /// Begins a message of Postfix's under a queue id, or a name in its place.
+    fn begin(&mut self, id: String, asked: PastRequest, at: Milliseconds) {
+        let message = self.new_message(&id);
+        push_bounded(&mut self.clients, client(&asked.login, &asked.client_address), id.clone());
+        let asked = PastRequest { message: message.clone(), recipients: Some(1), ..asked };
+        let place = self.put(at, Message { asked, sent: false, counted: false, whole: false });
+        self.ids.put(id, Known { message, began: at, place: Some(place), told: false, removed: false });
+    }
+
+    fn sent(&mut self, id: &str, from: String, to: String, refused: bool, at: Milliseconds) {
+        if let Some((message, false)) = self.open(id, at) {
+            message.sent = true;
+            message.whole |= refused;
+            for (known, told) in [(&mut message.asked.from, from), (&mut message.asked.to, to)] {
+                if !told.is_empty() {
+                    *known = told;
+                }
+            }
+        }
+    }
+
+    fn take_decided(&mut self, Decided { mut queue_id, mut asked }: Decided, at: Milliseconds) {
         let at_rcpt = asked.recipients.is_none();
+        asked.queue_id.clone_from(&queue_id);
+        if queue_id.is_empty() && !at_rcpt {
+            queue_id = self.undecided(&asked.client_address).unwrap_or_default();
+        }
         if queue_id.is_empty() {
             if at_rcpt {
                 asked.message = self.new_message("NOQUEUE");
@@ -213,7 +261,6 @@ impl Joiner {
             self.put(at, Message::told(asked));
             return;
         }
-        asked.queue_id.clone_from(&queue_id);
         let mut whole = true;
         match self.ids.get_mut(&queue_id) {
             Some(known) => {
@@ -284,6 +331,12 @@ impl Joiner {
         self.messages.get_mut(&place).filter(|_| in_time).map(|message| (message, told))
     }
 
+    /// The oldest message of this client's that a before-queue filter has and no daemon has told of.
+    fn undecided(&mut self, address: &str) -> Option<String> {
+        let waiting = self.filtered.get(address)?;
+        waiting.iter().find(|one| self.ids.peek(&one.id).is_some_and(|known| !known.told)).map(|one| one.id.clone())
+    }
+
     /// The message whose first recipient this client was asked about a short while ago, before it had a queue id.
     fn first_recipient(&mut self, login: &str, address: &str, at: Milliseconds) -> Option<String> {
         let (asked_at, message) = self.first_recipients.pop(&(login.to_lowercase(), address.to_owned()))?;
@@ -303,6 +356,15 @@ impl Message {
     }
 }
 
+/// Puts something last into one of the queues, from which the first goes when it is full.
+fn push_bounded<K: Hash + Eq, V>(queues: &mut LruCache<K, VecDeque<V>>, key: K, value: V) {
+    let queue = queues.get_or_insert_mut(key, VecDeque::new);
+    if queue.len() == MAX_OF_CLIENT {
+        queue.pop_front();
+    }
+    queue.push_back(value);
+}
+
 fn client(login: &str, address: &str) -> Client {
     let (user, _) = login.split_once('@').unwrap_or((login, ""));
     (user.to_lowercase(), address.to_owned())
@@ -311,7 +373,7 @@ fn client(login: &str, address: &str) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::line;
+    use crate::replay::line::{self, Read};
     use crate::replay::stamp::Stamps;
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
@@ -321,7 +383,8 @@ mod tests {
         let mut joiner = Joiner::new(wants_size);
         let mut messages = Vec::new();
         for line in lines.lines() {
-            joiner.take(line::read(&mut stamps, line.trim_start()).unwrap());
+            let Read::Line(line) = line::read(&mut stamps, line.trim_start()) else { panic!("{line}") };
+            joiner.take(line);
             messages.extend(std::iter::from_fn(|| joiner.next_message()));
         }
         joiner.end();
@@ -406,6 +469,51 @@ mod tests {
         assert_eq!(gaps, Gaps { unfinished: 1, uncounted: 1 });
     }
 
+    /// As smtpd_proxy_filter makes Postfix log: two messages of one client at once, then one that is refused.
+    const FILTERED: &str = "\
+        Nov 21 08:00:00 mx postfix/smtpd[1]: NOQUEUE: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=alice
+        Nov 21 08:00:00 mx postfix/smtpd[2]: NOQUEUE: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=bob
+        Nov 21 08:00:01 mx postfix/smtpd[3]: 4Xy01: client=localhost[127.0.0.1], orig_client=x[192.0.2.7]
+        Nov 21 08:00:01 mx postfix/cleanup[4]: 4Xy01: message-id=<1@x>
+        Nov 21 08:00:01 mx postfix/smtpd[3]: 4Xy02: client=localhost[127.0.0.1], orig_client=x[192.0.2.7]
+        Nov 21 08:00:02 mx postfix/qmgr[5]: 4Xy01: from=<a@b>, size=500, nrcpt=3 (queue active)
+        Nov 21 08:00:02 mx postfix/smtpd[1]: NOQUEUE: proxy-accept: END-OF-MESSAGE from x[192.0.2.7]: 250 ok; from=<a@b>
+        Nov 21 08:00:02 mx postfix/qmgr[5]: 4Xy02: from=<a@b>, size=500, nrcpt=2 (queue active)
+        Nov 21 08:00:02 mx postfix/smtpd[2]: NOQUEUE: proxy-accept: END-OF-MESSAGE from x[192.0.2.7]: 250 ok; from=<a@b>
+        Nov 21 08:00:03 mx postfix/smtpd[1]: NOQUEUE: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=carol
+        Nov 21 08:00:04 mx postfix/smtpd[1]: NOQUEUE: reject: DATA from x[192.0.2.7]: 450 later; from=<a@b> proto=ESMTP
+        Nov 21 08:00:05 mx postfix/smtpd[3]: 4Xy03: client=localhost[127.0.0.1], orig_client=y[192.0.2.8]";
+
+    #[test]
+    fn what_goes_through_a_before_queue_filter_has_the_login_from_before_it() {
+        let expected = [told(at(0), "alice", 3), told(at(0), "bob", 2), told(at(3), "carol", 1)];
+        assert_eq!(joined(FILTERED), expected);
+        let (messages, gaps) = joined_with(FILTERED, true);
+        let sizes: Vec<u64> = messages.iter().map(|(_, asked)| asked.size).collect();
+        assert_eq!((sizes, gaps), (vec![500, 500, 0], Gaps { unfinished: 0, uncounted: 1 }));
+        // A filter that does not say whose mail it is.
+        let silent: Vec<&str> = FILTERED.lines().filter(|line| line.contains("NOQUEUE")).collect();
+        let (messages, gaps) = joined_with(&silent.join("\n"), false);
+        assert_eq!((messages.len(), gaps), (3, Gaps { unfinished: 0, uncounted: 3 }));
+    }
+
+    #[test]
+    fn a_daemon_s_line_on_a_filtered_message_counts_once() {
+        let daemon = "2026-11-21T08:00:01.700+00:00 INFO NOQUEUE: client=x[192.0.2.7], helo=h, sasl_method=PLAIN, \
+            sasl_username=alice, from=a@b, to=, recipient_count=6, curr_count=6/9, status=ACCEPTED";
+        let policyd = "Nov 21 08:00:01 mx policyd[9]: Updating db: alice/a@b/192.0.2.7/6/6";
+        for (line, place) in [(daemon, 2), (daemon, 4), (policyd, 2), (policyd, 4)] {
+            let mut lines: Vec<&str> = FILTERED.lines().collect();
+            lines.insert(place, line);
+            let (messages, _) = joined_with(&lines.join("\n"), true);
+            let mut all: Vec<_> =
+                messages.iter().map(|(_, asked)| (asked.login.as_str(), asked.recipients, asked.size)).collect();
+            all.sort();
+            let alice = ("alice", Some(6), 500);
+            assert_eq!(all, [alice, ("bob", Some(2), 500), ("carol", Some(1), 0)], "{line} {place}");
+        }
+    }
+
     #[test]
     fn recipients_asked_about_one_by_one_are_one_message() {
         let asked = |second: u32, id: &str, to: &str| {
@@ -448,7 +556,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_lines_make_messages_in_order_and_few_wait(
-            lines in prop::collection::vec((0i64..200_000, 0u8..6, 0u8..4, 1u32..5), 0..200),
+            lines in prop::collection::vec((0i64..200_000, 0u8..9, 0u8..4, 1u32..5), 0..200),
             wants_size: bool,
         ) {
             let mut joiner = Joiner::new(wants_size);
@@ -462,11 +570,14 @@ mod tests {
                     1 => Said::Postfix(Told::Sent { id, from: String::new(), to: String::new(), refused: recipients == 1 }),
                     2 => Said::Postfix(Told::Active { id, from: "a".into(), size: 1, recipients }),
                     3 => Said::Postfix(Told::Removed { id }),
-                    4 => Said::Decided(Decided { queue_id: id, asked: PastRequest { recipients: Some(recipients), ..PastRequest::default() } }),
+                    6 => Said::Postfix(Told::Filtered { name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
+                    7 => Said::Postfix(Told::HandedOn { id, address: "192.0.2.7".into() }),
+                    8 => Said::Postfix(Told::Answered { address: "192.0.2.7".into(), from: "a".into(), to: String::new() }),
+                    4 => Said::Decided(Decided { queue_id: if recipients == 4 { String::new() } else { id }, asked: PastRequest { client_address: "192.0.2.7".into(), recipients: Some(recipients), ..PastRequest::default() } }),
                     _ => Said::Policyd(PastRequest { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..PastRequest::default() }),
                 };
-                sent += u32::from(kind >= 4);
-                joiner.take(Line { at: now, said, left_out: 0 });
+                sent += u32::from(matches!(kind, 4 | 5));
+                joiner.take(Line { at: now, said, left_out: 0, fingerprint: 0 });
                 let mut last = 0;
                 while let Some((at, _)) = joiner.next_message() {
                     prop_assert!(last <= at && at * 1000 <= now);

@@ -1,9 +1,25 @@
 //! One line of a log: when it was written, by which program, and what it tells. Pure.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::decisions::{self, Decided};
+use super::head::{self, Rest, without_level};
 use super::postfix::{self, Told};
 use super::stamp::{Milliseconds, Stamps};
-use super::{PastRequest, policyd};
+use super::{PastRequest, json, policyd};
+
+/// The longest line that is looked at without being JSON, in bytes. The rest of a longer one is left out.
+const MAX_TEXT: usize = 8192;
+
+/// What a line is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    Line(Line),
+    /// It looks like a line on mail, and is not understood.
+    Missed(Cause),
+    /// It has no time and does not look like a line on mail.
+    NoTime,
+}
 
 /// A line that was understood, at least its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,9 +28,11 @@ pub struct Line {
     pub said: Said,
     /// How many refusals were left out of the log before it.
     pub left_out: u64,
+    /// Equal for equal texts, whatever stands before them.
+    pub fingerprint: u64,
 }
 
-/// What a line says, by who said it.
+/// What a line says, by the program that said it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     Postfix(Told),
@@ -24,56 +42,100 @@ pub enum Said {
     Other,
 }
 
-const LEVELS: [&str; 8] = ["ERROR", "WARN", "WARNING", "INFO", "DEBUG", "TRACE", "CRITICAL", "FATAL"];
-
-/// Reads a line without its newline; none if it does not begin with a time.
-pub fn read(stamps: &mut Stamps, line: &str) -> Option<Line> {
-    let line = line.trim_end();
-    let (at, rest) = stamps.read(line)?;
-    let (said, left_out) = match without_level(rest) {
-        // A log file of the daemon's own. Ours has a T between date and time, PolicydRateGuard's has none.
-        Some(text) => from_daemon(text, line.as_bytes().get(10) == Some(&b'T')),
-        None => {
-            let (_host, rest) = rest.split_once(' ').unwrap_or(("", rest));
-            match rest.split_once(": ") {
-                Some((program, text)) if !program.contains(' ') => from_program(without_id(program), text.trim_start()),
-                _ => (Said::Other, 0),
-            }
-        }
-    };
-    Some(Line { at, said, left_out })
+/// Why a line on mail is not understood, as the end of a sentence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    #[error("its month is not English; use `journalctl -o short-iso`, or run journalctl under LC_ALL=C")]
+    Language,
+    #[error("it begins with no time as `Nov 21 08:00:00` or `2026-11-21T08:00:00+01:00`")]
+    Time,
+    #[error("no program is named between its time and its text as syslog does, `postfix/smtpd[101]:`")]
+    Program,
+    #[error("its text has an unknown form")]
+    Text,
 }
 
-fn from_program(program: &str, text: &str) -> (Said, u64) {
-    match program.rsplit_once('/') {
-        // `postfix/smtpd`, `postfix-out/submission/smtpd`.
-        Some((syslog_name, program)) if syslog_name.starts_with("postfix") => {
-            (Said::Postfix(postfix::read(program, text)), 0)
-        }
-        _ if program == policyd::PROGRAM => (policyd::read(text).map_or(Said::Other, Said::Policyd), 0),
-        _ => match without_level(text) {
-            Some(text) => from_daemon(text, false),
-            None => from_daemon(text, true),
-        },
+/// Reads a line without its newline.
+pub fn read(stamps: &mut Stamps, line: &str) -> Read {
+    // An editor may put the one before the first line, a crash the other before any.
+    let line = line.trim_start_matches(['\u{feff}', '\0']).trim_end();
+    let json = if line.starts_with('{') { json::read(line) } else { None };
+    let timed = match &json {
+        Some((at, rest)) => Some((*at, head::rest("", bounded(rest)))),
+        None => head::split(bounded(line)).and_then(|(written, rest)| Some((stamps.read(written)?, rest))),
+    };
+    match timed {
+        Some((at, rest)) => said(rest, line).map_or_else(Read::Missed, |(said, left_out, text)| {
+            let mut hasher = DefaultHasher::new();
+            text.trim_end().hash(&mut hasher);
+            Read::Line(Line { at, said, left_out, fingerprint: hasher.finish() })
+        }),
+        None if is_on_mail(line) => Read::Missed(if has_foreign_month(line) { Cause::Language } else { Cause::Time }),
+        None => Read::NoTime,
     }
 }
 
-fn from_daemon(text: &str, ours: bool) -> (Said, u64) {
-    let left_out = if ours { decisions::left_out(text).unwrap_or(0) } else { 0 };
-    let is_decision = text.contains("client=") && text.contains(", curr_count=");
-    let decided = if is_decision { decisions::read(text, ours) } else { None };
-    (decided.map_or(Said::Other, Said::Decided), left_out)
+/// What is said, how many refusals were left out, and the text that says it.
+fn said<'a>(rest: Rest<'a>, line: &str) -> Result<(Said, u64, &'a str), Cause> {
+    if let Some((text, iso)) = rest.own_file
+        // Ours has a T between date and time, PolicydRateGuard's has none.
+        && let Some((said, left_out)) = from_daemon(text, iso)?
+    {
+        return Ok((said, left_out, text));
+    }
+    let (program, text) = rest.program.unwrap_or_default();
+    let (said, left_out) = match program.rsplit_once('/') {
+        // `postfix/smtpd`, `postfix-out/submission/smtpd`; syslog_name may be anything: `mx-out/smtpd`.
+        Some((syslog_name, program)) if syslog_name.starts_with("postfix") || postfix::is_looked_at(program) => {
+            (Said::Postfix(postfix::read(program, text).ok_or(Cause::Text)?), 0)
+        }
+        _ if program == policyd::PROGRAM => (policyd::read(text)?.map_or(Said::Other, Said::Policyd), 0),
+        _ => {
+            let told = match without_level(text) {
+                Some(text) => from_daemon(text, false),
+                None => from_daemon(text, true),
+            };
+            match told? {
+                Some(told) => told,
+                None if is_on_mail(line) => return Err(Cause::Program),
+                None => (Said::Other, 0),
+            }
+        }
+    };
+    Ok((said, left_out, text))
 }
 
-/// What follows the word for a level and a blank.
-fn without_level(text: &str) -> Option<&str> {
-    let (level, rest) = text.split_once(' ')?;
-    LEVELS.contains(&level).then(|| rest.trim_start())
+/// What a rate guard's text says of a decision or of what it left out, if anything.
+fn from_daemon(text: &str, ours: bool) -> Result<Option<(Said, u64)>, Cause> {
+    let left_out = if ours { decisions::left_out(text) } else { None };
+    if text.contains("client=") && text.contains(DECISION) {
+        let decided = decisions::read(text, ours).ok_or(Cause::Text)?;
+        return Ok(Some((Said::Decided(decided), left_out.unwrap_or(0))));
+    }
+    Ok(left_out.map(|left_out| (Said::Other, left_out)))
 }
 
-/// The program's name without `[4711]`.
-fn without_id(program: &str) -> &str {
-    program.split_once('[').map_or(program, |(name, _)| name)
+/// What is on no line but a decision.
+const DECISION: &str = ", curr_count=";
+/// What is on few lines but those that tell of a message on its way in.
+const ON_MAIL: [&str; 7] =
+    ["/smtpd[", "/cleanup[", "/qmgr[", ", sasl_username=", " (queue active)", "]: Updating db: ", DECISION];
+
+fn is_on_mail(line: &str) -> bool {
+    ON_MAIL.iter().any(|mark| line.contains(mark))
+}
+
+/// `Okt 21 08:00:00`, `11月 21 08:00:00`, `21 нояб. 08:00:00`: a day beside something else, and a time of day.
+fn has_foreign_month(line: &str) -> bool {
+    let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit() || b":.".contains(&byte));
+    let mut words = line.split_whitespace();
+    let (Some(one), Some(other), Some(clock)) = (words.next(), words.next(), words.next()) else { return false };
+    is_number(one) != is_number(other) && clock.len() >= "08:00:00".len() && is_number(clock)
+}
+
+/// As much of a line as is looked at.
+fn bounded(line: &str) -> &str {
+    line.get(..line.floor_char_boundary(MAX_TEXT)).unwrap_or(line)
 }
 
 #[cfg(test)]
@@ -85,8 +147,16 @@ mod tests {
     const DECISION: &str = "4Xy: client=x[192.0.2.7], helo=h, sasl_method=PLAIN, sasl_username=DOM\\\\al, from=a@b, \
         to=c@d, recipient_count=1, curr_count=1/9, status=ACCEPTED";
 
+    fn read(line: &str) -> Read {
+        super::read(&mut Stamps::new(TimeZone::UTC, 1_800_000_000), line)
+    }
+
     fn said(line: &str) -> Option<Said> {
-        read(&mut Stamps::new(TimeZone::UTC, 1_800_000_000), line).map(|line| line.said)
+        match read(line) {
+            Read::Line(line) => Some(line.said),
+            Read::Missed(cause) => panic!("{line}: {cause}"),
+            Read::NoTime => None,
+        }
     }
 
     fn login(line: &str) -> Option<String> {
@@ -125,13 +195,67 @@ mod tests {
         }
         assert_eq!(said("Traceback (most recent call last):"), None);
         let quiet = "Nov 21 08:00:00 mx policyd-rate-guard[17]: 3 more refusals of sender a were not logged";
-        assert_eq!(read(&mut Stamps::new(TimeZone::UTC, 0), quiet).unwrap().left_out, 3);
+        assert!(matches!(read(quiet), Read::Line(Line { left_out: 3, .. })));
+    }
+
+    #[test]
+    fn a_journal_s_entry_and_a_bom_are_no_hindrance() {
+        for line in [
+            r#"{"__REALTIME_TIMESTAMP":"1795262400000000","SYSLOG_IDENTIFIER":"mx-out/smtpd","MESSAGE":"connect from x[1.2.3.4]"}"#,
+            r#"{"log":"Nov 21 12:00:00 mx mx-out/smtpd[1]: connect from x[1.2.3.4]\n","time":"2026-11-21T12:00:00Z"}"#,
+            "\u{feff}Nov 21 12:00:00 mx mx-out/smtpd[1]: connect from x[1.2.3.4]\r",
+            "\0\0Nov 21 12:00:00 mx mx-out/smtpd[1]: connect from x[1.2.3.4]",
+        ] {
+            let Read::Line(line) = read(line) else { panic!("{line}") };
+            assert_eq!((line.at, line.said), (1_795_262_400_000, Said::Postfix(Told::Nothing)));
+        }
+    }
+
+    #[test]
+    fn the_same_text_has_the_same_fingerprint_behind_any_head() {
+        let print = |line: &str| match read(line) {
+            Read::Line(line) => line.fingerprint,
+            other => panic!("{line}: {other:?}"),
+        };
+        let one = print(&format!("Nov 21 08:00:00 mx policyd-rate-guard[17]: {DECISION}"));
+        assert_eq!(one, print(&format!("2026-11-21T08:00:00.123+01:00 INFO {DECISION}")));
+        assert_eq!(
+            one,
+            print(&format!("2026-11-21T07:00:00Z Nov 21 08:00:00 mail.info policyd-rate-guard: {DECISION}"))
+        );
+        assert_ne!(
+            one,
+            print(&format!("Nov 21 08:00:00 mx policyd-rate-guard[17]: {}", DECISION.replace("1/9", "2/9")))
+        );
+    }
+
+    #[test]
+    fn what_looks_like_mail_and_is_not_understood_has_a_cause() {
+        let begin = "4XyZ12abcd: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=alice";
+        let queued = "4XyZ12abcd: from=<a@b>, size=1, nrcpt=many (queue active)";
+        for (line, cause) in [
+            (format!("Okt 21 08:00:00 mx postfix/smtpd[1]: {begin}"), Cause::Language),
+            (format!("nov. 21 08:00:00 mx postfix/smtpd[1]: {begin}"), Cause::Language),
+            (format!("11月 21 08:00:00.123 mx postfix/smtpd[1]: {begin}"), Cause::Language),
+            (format!("21 нояб. 08:00:00 mx postfix/smtpd[1]: {begin}"), Cause::Language),
+            (format!("[1234.567] mx postfix/smtpd[1]: {begin}"), Cause::Time),
+            (format!("postfix/qmgr[1]: {queued}"), Cause::Time),
+            (format!(r#"{{"MESSAGE": "{begin}"}}"#), Cause::Time),
+            (format!("Nov 21 08:00:00 mx mail info notice kernel postfix/smtpd[1]: {begin}"), Cause::Program),
+            (format!("Nov 21 08:00:00 mx mail.info: postfix/smtpd[1]: {begin}"), Cause::Program),
+            (format!("Nov 21 08:00:00 mx postfix/smtpd[1]: {}", begin.replace("[192.0.2.7]", "")), Cause::Text),
+            (format!("Nov 21 08:00:00 mx postfix/qmgr[1]: {queued}"), Cause::Text),
+            ("Nov 21 08:00:00 mx policyd[1]: Updating db: a/b@c/192.0.2.1/many/50".to_owned(), Cause::Text),
+            (format!("2026-11-21T08:00:00+01:00 INFO {}", DECISION.replace("status=A", "state=A")), Cause::Text),
+        ] {
+            assert_eq!(read(&line), Read::Missed(cause), "{line}");
+        }
     }
 
     proptest! {
         #[test]
         fn any_line_is_understood_or_not(line in "(Nov 21 08:00:00 mx )?(postfix/(smtpd|qmgr)\\[1\\]: |policyd: |INFO |client=|, curr_count=|[A-Z0-9]{4,12}: |\\PC){0,12}") {
-            let _ = said(&line);
+            let _ = read(&line);
         }
     }
 }

@@ -1,17 +1,19 @@
-//! Past mail, run through the policy that decides live: what `replay` reads, and how a verdict comes of it.
+//! Past mail, run through the policy that decides live: what `replay` reads, and how a decision comes of it.
 //!
-//! [`files`] reads logs, unpacked and merged by their times; [`line`](mod@line) says what a line tells, with [`stamp`] for its time
-//! and a reader for each kind of log: [`postfix`], [`decisions`] (ours and PolicydRateGuard's) and [`policyd`]. [`join`]
-//! makes one message of the lines that tell of it, in the order of time. [`judge`] asks about each message as Postfix would
-//! have asked, of the same code that answers live, on an empty database in memory and at the log's own time. [`tally`] adds up
-//! what came of it.
+//! [`files`] reads logs, unpacked and merged by their times; [`line`](mod@line) reads one line, with [`head`] and [`json`]
+//! for what stands before its text, [`stamp`] for its time, and a reader for each kind of log: [`postfix`], [`decisions`] (ours
+//! and PolicydRateGuard's) and [`policyd`]. [`join`] makes one message of the lines that tell of it, in the order of time.
+//! [`judge`] asks about each message as Postfix would have asked, with the same code that answers live, on an empty database
+//! in memory and at the log's own time. [`tally`] adds up the decisions.
 //!
-//! All but `files` and `judge` is pure: no clock, no I/O. A log is a stranger's text: each line, the messages that are open
-//! at once and the senders told apart are bounded.
+//! All but `files` and `judge` is pure: no clock, no I/O. A log is foreign text: each line, the messages that are open at once
+//! and the senders told apart are bounded. No line on mail is passed over in silence: what is not understood is counted.
 
 pub mod decisions;
 pub mod files;
+pub mod head;
 pub mod join;
+pub mod json;
 pub mod judge;
 pub mod line;
 pub mod policyd;
@@ -19,8 +21,8 @@ pub mod postfix;
 pub mod stamp;
 pub mod tally;
 
-/// The longest line that is looked at, in bytes. The rest of a longer one is left out.
-pub const MAX_LINE: usize = 8192;
+/// The longest line that is read, in bytes. The rest of a longer one is left out. The journal's entries in JSON are long.
+pub const MAX_LINE: usize = 64 * 1024;
 /// The longest value kept, in characters, of what is only shown or looked up: that of a policy request.
 const MAX_SHOWN: usize = 512;
 

@@ -6,19 +6,24 @@
 //! Holding blacklisted user: login/from/address/recipients
 //! ```
 
+use super::line::Cause;
 use super::{PastRequest, bounded};
 use crate::protocol::request::MAX_RECIPIENTS;
 
 /// The name that its lines have in the log.
 pub const PROGRAM: &str = "policyd";
 
-/// Reads the line that each request leaves.
-pub fn read(text: &str) -> Option<PastRequest> {
-    let asked = if let Some(rest) = text.strip_prefix("Updating db: ") {
-        rest.rsplit_once('/')?.0
-    } else {
-        text.strip_prefix("skipping whitelisted user: ").or_else(|| text.strip_prefix("Holding blacklisted user: "))?
-    };
+/// Reads the line that each request leaves. None for another line.
+pub fn read(text: &str) -> Result<Option<PastRequest>, Cause> {
+    let prefixes = ["Updating db: ", "skipping whitelisted user: ", "Holding blacklisted user: "];
+    let Some(asked) = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) else { return Ok(None) };
+    let of_the_day =
+        if text.starts_with("Updating") { asked.rsplit_once('/').map(|(asked, _)| asked) } else { Some(asked) };
+    of_the_day.and_then(request).map(Some).ok_or(Cause::Text)
+}
+
+/// `login/from/address/recipients`
+fn request(asked: &str) -> Option<PastRequest> {
     // Only the envelope sender may hold a slash.
     let (asked, recipients) = asked.rsplit_once('/')?;
     let (asked, address) = asked.rsplit_once('/')?;
@@ -39,20 +44,21 @@ mod tests {
 
     #[test]
     fn reads_requests_and_not_what_it_says_beside_them() {
-        let asked = read("Updating db: anaxxx/anabelle/x@sub.example.fr/192.168.39.96/2/50").unwrap();
+        let asked = read("Updating db: anaxxx/anabelle/x@sub.example.fr/192.168.39.96/2/50").unwrap().unwrap();
         assert_eq!((asked.login.as_str(), asked.from.as_str()), ("anaxxx", "anabelle/x@sub.example.fr"));
         assert_eq!((asked.client_address.as_str(), asked.recipients), ("192.168.39.96", Some(2)));
-        assert!(read("skipping whitelisted user: boss/boss@example.fr/2001:db8::1/7").is_some());
-        assert!(read("Holding blacklisted user: x/x@example.fr/192.0.2.1/1").is_some());
+        assert!(read("skipping whitelisted user: boss/boss@example.fr/2001:db8::1/7").unwrap().is_some());
+        assert!(read("Holding blacklisted user: x/x@example.fr/192.0.2.1/1").unwrap().is_some());
         for line in [
             "0.77 started.",
             "DEFERRING overquota (1502>1500) for user phish2 using a@domain from ip [201.48.226.249]",
             "REJECTING overquota (3004>2x1500) for user phish2 using a@domain from ip [190.131.232.42]",
             "ERROR while UPDATING db: dial tcp 127.0.0.1:3306: connect: connection refused",
-            "Updating db: a/b/c",
-            "Updating db: a/b@c/192.0.2.1/many/50",
         ] {
-            assert_eq!(read(line), None, "{line}");
+            assert_eq!(read(line), Ok(None), "{line}");
+        }
+        for line in ["Updating db: a/b/c", "Updating db: a/b@c/192.0.2.1/many/50", "skipping whitelisted user: boss"] {
+            assert_eq!(read(line), Err(Cause::Text), "{line}");
         }
     }
 

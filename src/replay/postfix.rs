@@ -8,7 +8,15 @@
 //! qmgr     ID: removed
 //! ```
 //!
-//! Who was refused at RCPT (`NOQUEUE: reject: RCPT …`) was refused before a check at DATA asked anything.
+//! With a filter before the queue (smtpd_proxy_filter), which hands the message to a second smtpd:
+//!
+//! ```text
+//! smtpd    NOQUEUE: client=name[address], sasl_method=PLAIN, sasl_username=login
+//! smtpd    ID: client=localhost[127.0.0.1], orig_client=name[address]            the second, where the filter uses XFORWARD
+//! smtpd    NOQUEUE: proxy-accept|proxy-reject: END-OF-MESSAGE from name[address]: …
+//! ```
+//!
+//! A client refused at RCPT (`NOQUEUE: reject: RCPT …`) was refused before a check at DATA asked anything.
 
 use super::{between, bounded};
 use crate::protocol::request::MAX_RECIPIENTS;
@@ -25,66 +33,109 @@ pub enum Told {
     Active { id: String, from: String, size: u64, recipients: u32 },
     /// Its id may be used for another.
     Removed { id: String },
+    /// A client begins a message that goes through a before-queue filter, so that it has no id yet.
+    Filtered { name: String, address: String, login: String },
+    /// The filter hands on a message of this client's.
+    HandedOn { id: String, address: String },
+    /// The filter has answered, or the message was refused before it could.
+    Answered { address: String, from: String, to: String },
     /// Nothing of a message on its way in.
     Nothing,
 }
 
-/// Reads what one of Postfix's programs (`smtpd`, `qmgr`, …) says.
-pub fn read(program: &str, text: &str) -> Told {
-    told(program, text).unwrap_or(Told::Nothing)
+/// Whether this is one of the programs whose lines tell something.
+pub fn is_looked_at(program: &str) -> bool {
+    matches!(program, "smtpd" | "cleanup" | "qmgr" | "nqmgr")
 }
 
-fn told(program: &str, text: &str) -> Option<Told> {
-    if !matches!(program, "smtpd" | "cleanup" | "qmgr" | "nqmgr") {
-        return None;
-    }
-    let (id, rest) = text.split_once(": ")?;
-    let is_id = (5..=32).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if !is_id || id == "NOQUEUE" || id == "warning" || id == "fatal" || id == "error" || id == "panic" {
-        return None;
-    }
-    let id = id.to_owned();
-    match program {
-        "smtpd" => from_smtpd(id, rest),
-        "cleanup" => {
-            let sent = rest.starts_with("message-id=") || rest.starts_with("resent-message-id=") || is_verdict(rest);
-            // The recipient in such a line is one of perhaps several.
-            sent.then(|| Told::Sent { id, from: from(rest), to: String::new(), refused: is_refusal(rest) })
-        }
-        _ if rest == "removed" => Some(Told::Removed { id }),
-        _ => from_qmgr(id, rest),
-    }
-}
-
-fn from_smtpd(id: String, rest: &str) -> Option<Told> {
-    let Some(client) = rest.strip_prefix("client=") else {
-        let at_data = between(rest, ": ", " from ")
-            .is_some_and(|(stage, _)| matches!(stage, "DATA" | "BDAT" | "END-OF-MESSAGE") || stage == "DATA content");
-        let to = between(rest, " to=<", ">").map(|(to, _)| bounded(to)).unwrap_or_default();
-        return (at_data && is_verdict(rest)).then(|| Told::Sent {
-            id,
-            from: from(rest),
-            to,
-            refused: is_refusal(rest),
-        });
+/// Reads what one of Postfix's programs says. None if it tells of a message in a form that is not known.
+pub fn read(program: &str, text: &str) -> Option<Told> {
+    let Some((id, rest)) = text.split_once(": ").filter(|(id, _)| is_looked_at(program) && is_id(id)) else {
+        return Some(Told::Nothing);
     };
-    // What comes back from a content filter was asked about before it went there.
-    if client.contains(", orig_queue_id=") {
-        return None;
+    let unfiltered = id != "NOQUEUE";
+    match program {
+        "smtpd" if !unfiltered => filtered(rest),
+        "smtpd" => smtpd(id.to_owned(), rest),
+        "cleanup" if unfiltered => Some(cleanup(id.to_owned(), rest)),
+        "qmgr" | "nqmgr" if unfiltered => qmgr(id.to_owned(), rest),
+        _ => Some(Told::Nothing),
     }
+}
+
+fn is_id(word: &str) -> bool {
+    (5..=32).contains(&word.len())
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && !matches!(word, "warning" | "fatal" | "error" | "panic")
+}
+
+fn smtpd(id: String, rest: &str) -> Option<Told> {
+    let Some(client) = rest.strip_prefix("client=") else {
+        let told = Told::Sent { id, from: from(rest), to: to(rest), refused: is_refusal(rest) };
+        return Some(if is_at_data(rest) && is_verdict(rest) { told } else { Told::Nothing });
+    };
+    // What a filter behind the queue gives back was asked about before it went there.
+    if client.contains(", orig_queue_id=") {
+        return Some(Told::Nothing);
+    }
+    if let Some((_, original)) = client.split_once(", orig_client=") {
+        let (_, address) = host(original)?;
+        return Some(Told::HandedOn { id, address });
+    }
+    let (name, address, login) = self::client(client)?;
+    Some(Told::Client { id, name, address, login })
+}
+
+fn filtered(rest: &str) -> Option<Told> {
+    if let Some(client) = rest.strip_prefix("client=") {
+        let (name, address, login) = self::client(client)?;
+        return Some(Told::Filtered { name, address, login });
+    }
+    let answered = is_at_data(rest) && matches!(verdict(rest), "proxy-accept" | "proxy-reject" | "reject");
+    let client = between(rest, " from ", ": ").and_then(|(client, _)| host(client)).filter(|_| answered);
+    Some(client.map_or(Told::Nothing, |(_, address)| Told::Answered { address, from: from(rest), to: to(rest) }))
+}
+
+/// Name, address and login of `name[address], sasl_method=…, sasl_username=…`.
+fn client(client: &str) -> Option<(String, String, String)> {
     let (client, login) = client.split_once(", sasl_method=").map_or((client, ""), |(client, sasl)| {
         let login = sasl.split_once(", sasl_username=").map_or("", |(_, login)| login);
         (client, login.rsplit_once(", sasl_sender=").map_or(login, |(login, _)| login))
     });
-    let client = client.split_once(", ").map_or(client, |(client, _)| client);
-    let (name, address) = client.strip_suffix(']')?.rsplit_once('[')?;
-    Some(Told::Client { id, name: bounded(name), address: bounded(address), login: login.to_owned() })
+    let (name, address) = host(client)?;
+    Some((name, address, login.to_owned()))
+}
+
+/// Name and address of `name[address]`, `name[address]:port`, and what follows a comma.
+fn host(written: &str) -> Option<(String, String)> {
+    let written = written.split_once(", ").map_or(written, |(host, _)| host);
+    let (host, port) = written.rsplit_once(']')?;
+    let is_port = port.is_empty() || port.strip_prefix(':')?.bytes().all(|byte| byte.is_ascii_digit());
+    let (name, address) = host.rsplit_once('[').filter(|_| is_port)?;
+    Some((bounded(name), bounded(address)))
+}
+
+fn cleanup(id: String, rest: &str) -> Told {
+    let sent = rest.starts_with("message-id=") || rest.starts_with("resent-message-id=") || is_verdict(rest);
+    // The recipient in such a line is one of perhaps several.
+    let told = Told::Sent { id, from: from(rest), to: String::new(), refused: is_refusal(rest) };
+    if sent { told } else { Told::Nothing }
+}
+
+/// Whether a verdict of smtpd's is of a stage at which the recipients are known.
+fn is_at_data(rest: &str) -> bool {
+    between(rest, ": ", " from ")
+        .is_some_and(|(stage, _)| matches!(stage, "DATA" | "BDAT" | "END-OF-MESSAGE" | "DATA content"))
 }
 
 /// The envelope sender in a verdict. The text before it may be anybody's.
 fn from(rest: &str) -> String {
     let from = rest.rsplit_once("; from=<").and_then(|(_, rest)| rest.split_once('>'));
     from.map(|(from, _)| bounded(from)).unwrap_or_default()
+}
+
+fn to(rest: &str) -> String {
+    between(rest, " to=<", ">").map(|(to, _)| bounded(to)).unwrap_or_default()
 }
 
 /// `hold: …`, `milter-reject: …`, and what else is done with a message as a whole.
@@ -101,9 +152,14 @@ fn verdict(rest: &str) -> &str {
     word.strip_prefix("milter-").unwrap_or(word)
 }
 
-fn from_qmgr(id: String, rest: &str) -> Option<Told> {
-    let rest = rest.strip_prefix("from=<")?.strip_suffix(" (queue active)")?;
-    let (from, sizes) = rest.rsplit_once(">, size=")?;
+fn qmgr(id: String, rest: &str) -> Option<Told> {
+    if rest == "removed" {
+        return Some(Told::Removed { id });
+    }
+    let Some(active) = rest.strip_prefix("from=<").and_then(|rest| rest.strip_suffix(" (queue active)")) else {
+        return Some(Told::Nothing);
+    };
+    let (from, sizes) = active.rsplit_once(">, size=")?;
     let (size, recipients) = sizes.split_once(", nrcpt=")?;
     let recipients: u32 = recipients.parse().ok()?;
     Some(Told::Active {
@@ -118,6 +174,11 @@ fn from_qmgr(id: String, rest: &str) -> Option<Told> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// What a line tells whose form is known.
+    fn read(program: &str, text: &str) -> Told {
+        super::read(program, text).unwrap_or_else(|| panic!("{text}"))
+    }
 
     fn id() -> String {
         "4XyZ12abcd".to_owned()
@@ -135,6 +196,9 @@ mod tests {
         assert_eq!(read("smtpd", client), told("alice@example.com"));
         assert_eq!(read("smtpd", &format!("{client}, sasl_sender=x@y")), told("alice@example.com"));
         assert_eq!(read("smtpd", "4XyZ12abcd: client=unknown[2001:db8::7]"), told(""));
+        // smtpd_client_port_logging = yes
+        let with_port = client.replace("::7]", "::7]:51234");
+        assert_eq!(read("smtpd", &with_port), told("alice@example.com"));
         let active = "4XyZ12abcd: from=<alice@example.com>, size=1234, nrcpt=3 (queue active)";
         let known = Told::Active { id: id(), from: "alice@example.com".into(), size: 1234, recipients: 3 };
         assert_eq!(read("qmgr", active), known);
@@ -173,6 +237,42 @@ mod tests {
     }
 
     #[test]
+    fn a_before_queue_filter_is_followed_by_the_client_s_address() {
+        let (name, address) = ("x".to_owned(), "192.0.2.7".to_owned());
+        for port in ["", ":51234"] {
+            let begins = format!("NOQUEUE: client=x[192.0.2.7]{port}, sasl_method=PLAIN, sasl_username=alice");
+            let filtered = Told::Filtered { name: name.clone(), address: address.clone(), login: "alice".into() };
+            assert_eq!(read("smtpd", &begins), filtered);
+            let handed_on = format!("4XyZ12abcd: client=localhost[127.0.0.1]{port}, orig_client=x[192.0.2.7]{port}");
+            assert_eq!(read("smtpd", &handed_on), Told::HandedOn { id: id(), address: address.clone() });
+            for verdict in ["proxy-accept: END-OF-MESSAGE", "proxy-reject: END-OF-MESSAGE", "reject: DATA"] {
+                let answered =
+                    format!("NOQUEUE: {verdict} from x[192.0.2.7]{port}: 250 ok; from=<a@b> to=<c@d> proto=ESMTP");
+                let told = Told::Answered { address: address.clone(), from: "a@b".into(), to: "c@d".into() };
+                assert_eq!(read("smtpd", &answered), told);
+            }
+        }
+    }
+
+    #[test]
+    fn a_form_that_is_not_known_is_not_passed_over() {
+        for (program, text) in [
+            ("smtpd", "4XyZ12abcd: client=x"),
+            ("smtpd", "4XyZ12abcd: client=x[192.0.2.7] port 5, sasl_method=PLAIN, sasl_username=alice"),
+            ("smtpd", "4XyZ12abcd: client=x[127.0.0.1], orig_client=unknown"),
+            ("smtpd", "NOQUEUE: client=unknown"),
+            ("qmgr", "4XyZ12abcd: from=<a@b>, size=7 (queue active)"),
+            ("qmgr", "4XyZ12abcd: from=<a@b>, size=7, nrcpt=many (queue active)"),
+        ] {
+            assert_eq!(super::read(program, text), None, "{text}");
+        }
+        // What is known, and tells nothing of a message on its way in.
+        for text in ["from=<a@b>, status=expired, returned to sender", "skipped, still being delivered"] {
+            assert_eq!(read("qmgr", &format!("4XyZ12abcd: {text}")), Told::Nothing);
+        }
+    }
+
+    #[test]
     fn a_client_s_words_forge_nothing() {
         let forged = "4XyZ12abcd: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=mallory, sasl_username=boss";
         assert!(matches!(read("smtpd", forged), Told::Client { login, .. } if login == "mallory, sasl_username=boss"));
@@ -186,7 +286,7 @@ mod tests {
             program in "smtpd|qmgr|cleanup|\\PC{0,5}",
             text in "(4XyZ12abcd: )?(client=|from=<|>, size=|, nrcpt=|reject: DATA from |[\\[\\]<>,:0-9 ]|\\PC){0,30}",
         ) {
-            if let Told::Active { from, .. } = read(&program, &text) {
+            if let Some(Told::Active { from, .. }) = super::read(&program, &text) {
                 prop_assert!(from.chars().count() <= super::super::MAX_SHOWN);
             }
         }

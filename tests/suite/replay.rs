@@ -171,6 +171,7 @@ fn a_log_that_runs_over_new_year_has_the_right_years_and_can_be_cut() {
     assert_eq!((&report["first"], &report["last"]), (&"2025-12-30T07:00:00Z".into(), &"2026-01-02T07:00:00Z".into()));
     assert_eq!(sums(&report), [4, 3, 0, 1, 0], "the first of January is within the 24 hours of New Year's Eve");
     assert_eq!((&report["lines"]["unknown"], &report["lines"]["policyd"]), (&4.into(), &4.into()));
+    assert_eq!(report["lines"]["missed"], 0);
     assert!(report["hints"][0].as_str().unwrap().ends_with("mail.log, line 2."), "{report}");
     let part = text(&setup, &[&log], &["--json", "--since", "2026-01-01", "--until", "2026-01-02T08:00"]);
     let part: Value = serde_json::from_str(&part).unwrap();
@@ -248,6 +249,47 @@ fn what_cannot_be_replayed_is_said() {
     let incoming = "Nov 21 08:00:00 mx postfix/smtpd[1]: 4XvQ6t0PQzz9s: client=mx.example.org[198.51.100.1]\n\
                     Nov 21 08:00:00 mx postfix/qmgr[1]: 4XvQ6t0PQzz9s: from=<a@b>, size=1, nrcpt=1 (queue active)\n";
     says(incoming, "is this the log of the submission server?");
+}
+
+/// Postfix's lines on one message of three recipients, each behind `head`.
+fn message(head: &str, syslog_name: &str) -> String {
+    let lines = [
+        "submission/smtpd[1]: 4F9D195432C: client=x[192.0.2.7], sasl_method=PLAIN, sasl_username=alice@example.com",
+        "cleanup[2]: 4F9D195432C: message-id=<1@example.com>",
+        "qmgr[3]: 4F9D195432C: from=<alice@example.com>, size=1234, nrcpt=3 (queue active)",
+    ];
+    lines.map(|line| format!("{head}{syslog_name}/{line}\n")).concat()
+}
+
+#[test]
+fn what_was_not_understood_is_never_passed_over_with_status_0() {
+    let setup = setup();
+    let good = message("2026-11-21T08:00:00+01:00 mx ", "postfix");
+    let odd = "Okt 21 08:00:00 mx postfix/qmgr[3]: 4F9D195432D: from=<a@b>, size=1, nrcpt=1 (queue active)\n";
+    for (lines, odd_lines, status) in [(1, 1, 1), (40, 1, 0), (40, 2, 1), (1, 0, 0)] {
+        let log = write(&setup, "some.log", (good.repeat(lines) + &odd.repeat(odd_lines)).as_bytes(), WRITTEN);
+        let output = replay(&setup, &[&log], &["--json"]);
+        assert_eq!(output.status.code(), Some(status), "{odd_lines} of {lines}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!((&report["lines"]["missed"], &report["incomplete"]), (&odd_lines.into(), &(status == 1).into()));
+        let hints = report["hints"].to_string();
+        assert_eq!(
+            hints.contains("month is not English") && hints.contains("Okt 21 08:00:00"),
+            odd_lines > 0,
+            "{hints}"
+        );
+    }
+}
+
+#[test]
+fn logs_of_several_daemons_that_hold_the_same_lines_are_one() {
+    let setup = setup().setting("QUOTA", "3");
+    let syslog = write(&setup, "syslog", message("Nov 21 08:00:00 mx ", "mx-out").as_bytes(), WRITTEN);
+    let precise = write(&setup, "mail.log", message("2026-11-21T08:00:00.7+01:00 mx ", "mx-out").as_bytes(), WRITTEN);
+    let policyd = "Nov 21 08:00:01 mx policyd[1]: Updating db: bob/bob@example.com/192.0.2.8/3/3\n";
+    let [one, other] = ["1", "2"].map(|name| write(&setup, name, policyd.as_bytes(), WRITTEN));
+    let report = json(&setup, &[&syslog, &precise, &one, &other]);
+    assert_eq!((sums(&report), &report["lines"]["repeated"]), ([2, 2, 0, 0, 0], &4.into()));
 }
 
 /// A line of the daemon's without its time, and without what `replay` does not know or show.

@@ -57,7 +57,7 @@ pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     } else {
         print(&report.shown(super::table::Screen::of_process()))?;
     }
-    Ok(if report.is_empty() { Exit::Findings } else { Exit::Ok })
+    Ok(if report.is_whole() { Exit::Ok } else { Exit::Findings })
 }
 
 async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> Result<Report, Failed> {

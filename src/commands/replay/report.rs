@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::account::LimitBy;
 use crate::commands::table::{self, Align, Screen, Table};
 use crate::limiter::moment;
-use crate::replay::files::Counts;
+use crate::replay::files::{Counts, Missed, Place};
 use crate::replay::join::Gaps;
 use crate::replay::tally::{SenderTally, Sums, Tally};
 
@@ -16,6 +16,10 @@ const WIDTH: usize = 132;
 const MIN_WIDTH: usize = 16;
 /// The most limits shown in the text.
 const MAX_LIMITS: usize = 20;
+/// One line on mail that is not understood in so many that are is a small share: the figures are good enough.
+const MISSED_SHARE: u64 = 100;
+/// How much of a line is shown, in characters.
+const MAX_EXAMPLE: usize = 160;
 
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -36,6 +40,8 @@ pub struct Report {
     /// Messages of which the log does not say how many recipients they had; each counts as one.
     recipients_unknown: u64,
     pub hints: Vec<String>,
+    /// Whether too much was not understood for the figures to mean anything.
+    incomplete: bool,
     #[serde(skip)]
     zone: TimeZone,
     #[serde(skip)]
@@ -88,7 +94,12 @@ struct Lines {
     decisions: u64,
     policyd: u64,
     other: u64,
+    /// Without a time.
     unknown: u64,
+    /// On mail, and not understood.
+    missed: u64,
+    /// In several logs; above they count once.
+    repeated: u64,
 }
 
 impl Report {
@@ -127,15 +138,23 @@ impl Report {
                 policyd: counts.policyd,
                 other: counts.other,
                 unknown: counts.unknown,
+                missed: counts.missed,
+                repeated: counts.repeated,
             },
+            incomplete: counts.missed * MISSED_SHARE > counts.understood(),
             zone,
             span: tally.span,
         }
     }
 
-    /// Whether no message was found that anybody could be charged for.
-    pub fn is_empty(&self) -> bool {
+    /// Whether no message was found that an account could be charged for.
+    fn is_empty(&self) -> bool {
         self.totals.messages == 0
+    }
+
+    /// Whether there is a result, and not of a part of the mail only.
+    pub fn is_whole(&self) -> bool {
+        !self.is_empty() && !self.incomplete
     }
 
     /// For people: on a terminal as wide as that is.
@@ -150,10 +169,10 @@ impl Report {
             text.push('\n');
             text.push_str(&self.share());
         }
-        let Lines { read, postfix, decisions, policyd, other, unknown } = self.lines;
+        let Lines { read, postfix, decisions, policyd, other, unknown, missed, .. } = self.lines;
         text.push_str(&format!(
             "{read} lines read: {postfix} of Postfix, {decisions} decisions of a rate guard, {policyd} of policyd, \
-             {other} of others, {unknown} not understood.\n"
+             {other} of others, {unknown} without a time, {missed} not understood.\n"
         ));
         for hint in &self.hints {
             text.push_str(hint);
@@ -273,14 +292,17 @@ fn percent(part: u64, whole: u64) -> String {
 fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Vec<String> {
     let mut hints = Vec::new();
     let told = counts.decisions + counts.policyd;
-    if counts.lines == 0 {
+    if let Some(Missed { place, text, cause }) = &counts.first_missed {
+        hints.push(format!(
+            "Not understood, though they look like lines on mail: {} lines, so the figures are too low. The first is {}: {cause}.\n    {}",
+            counts.missed,
+            shown(place),
+            table::shortened(&table::clean(text), MAX_EXAMPLE)
+        ));
+    } else if counts.lines == 0 {
         hints.push("There is not one line.".to_owned());
     } else if counts.postfix == 0 && told == 0 {
-        hints.push(
-            "No line is Postfix's, policyd's or a rate guard's: is this the mail log? The times must stand at the \
-             beginning of the lines."
-                .to_owned(),
-        );
+        hints.push("No line is Postfix's, policyd's or a rate guard's: is this the mail log?".to_owned());
     } else if counts.clients > 0 && counts.logins == 0 && told == 0 && limit_by == [LimitBy::SaslUsername] {
         hints.push("No line of Postfix's names a sasl_username: is this the log of the submission server?".to_owned());
     } else if counts.clients == 0 && told == 0 {
@@ -288,18 +310,18 @@ fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Ve
             "Postfix began no message in these lines: is this the log of the host that clients talk to?".to_owned(),
         );
     } else if tally.totals.messages == 0 {
-        hints.push("No message is of these times, or anybody's who could be charged for it.".to_owned());
+        hints.push("No message is of these times, or of an account that could be charged for it.".to_owned());
     }
-    if let Some((file, line)) = &counts.first_unknown {
-        hints.push(format!(
-            "The first line that was not understood, for want of a time: {}, line {line}.",
-            table::clean(file)
-        ));
+    if let Some(place) = &counts.first_unknown {
+        hints.push(format!("The first line without a time: {}.", shown(place)));
+    }
+    if counts.repeated > 0 {
+        hints.push(format!("In several of the logs: {} lines, each of which counts once.", counts.repeated));
     }
     if gaps.uncounted > 0 {
         hints.push(format!(
-            "Held or refused at the time, or not sent on before the log ends: {} messages. Postfix does not say how many recipients \
-             these had, and each counts as one.",
+            "Held or refused at the time, in a before-queue filter, or not sent on before the log ends: {} messages. Postfix does not \
+             say how many recipients these had, and each counts as one.",
             gaps.uncounted
         ));
     }
@@ -311,12 +333,16 @@ fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Ve
     }
     if counts.left_out > 0 {
         hints.push(format!(
-            "Left out of the daemon's log, of blocked senders who went on: {} lines. They are not counted here unless Postfix's \
+            "Left out of the daemon's log, of blocked senders that went on: {} lines. They are not counted here unless Postfix's \
              lines tell of them.",
             counts.left_out
         ));
     }
     hints
+}
+
+fn shown(Place { file, line }: &Place) -> String {
+    format!("{}, line {line}", table::clean(file))
 }
 
 #[cfg(test)]
