@@ -1,6 +1,5 @@
 //! One set-up beside another: what a policy, full tables or telling people costs, as ratios of the same run.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +8,6 @@ use crate::report::{Comparison, median, microseconds};
 use crate::servers::{Helper, Server, plain};
 use crate::support::daemon::Setup;
 use crate::support::http::get;
-use crate::support::stream::free_port;
 use crate::tables;
 use crate::viewers::{self, Viewers};
 
@@ -137,12 +135,9 @@ pub fn history(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Res
 pub fn surge(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<[Comparison; 2]> {
     const SENDERS: usize = 10_000;
     let receiver = Helper::receiver()?;
-    let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let blocking = || plain(setup()).setting("QUOTA", "0");
-    let told = blocking()
-        .setting("WEBHOOK_ENABLED", "True")
-        .setting("WEBHOOK_URL", &receiver.url()?)
-        .setting("METRICS_LISTEN", &metrics.to_string());
+    let told = blocking().setting("WEBHOOK_ENABLED", "True").setting("WEBHOOK_URL", &receiver.url()?).with_metrics();
+    let metrics = told.metrics_address();
     let mut servers = [Server::daemon("nobody is told", blocking()), Server::daemon("a webhook is called", told)];
     let mut latencies = Vec::new();
     let mut memory = Vec::new();
@@ -178,11 +173,8 @@ pub fn surge(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Resul
 
 /// With `watch` and the page open, beside nobody looking.
 pub fn watched(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<Comparison> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let setup = plain(setup())
-        .setting("MESSAGE_LOG", "True")
-        .setting("METRICS_LISTEN", &address.to_string())
-        .setting("STATUS_TOKEN", viewers::TOKEN);
+    let setup = plain(setup()).with_metrics().setting("MESSAGE_LOG", "True").setting("STATUS_TOKEN", viewers::TOKEN);
+    let address = setup.metrics_address();
     let mut server = Server::daemon("a daemon with a page", setup);
     let traffic = Arc::new(Traffic::of(crate::load::SENDERS));
     let mut rates = Vec::new();

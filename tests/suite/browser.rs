@@ -1,6 +1,5 @@
 //! The page in a real browser: what people see, and what it must never do with a stranger's text.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,15 +10,14 @@ use crate::support::chromium::Chromium;
 use crate::support::client::{Client, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::examples;
-use crate::support::stream::free_port;
 use serde_json::json;
 
 const TOKEN: &str = "correct horse battery staple";
 
 fn start(setup: Setup) -> (Daemon, String) {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let setup = setup.setting("METRICS_LISTEN", &address.to_string());
-    (setup.start(), format!("http://{address}/"))
+    let daemon = setup.with_metrics().start();
+    let url = format!("http://{}/", daemon.setup().metrics_address());
+    (daemon, url)
 }
 
 /// A browser on the page, once that has heard of the daemon.

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::daemon::Setup;
-use crate::support::stream::free_port;
 use policyd_rate_guard::telemetry::metrics::DATABASE_AWAY;
 
 /// What is found of a set-up whose daemon does not run, with no Postfix.
@@ -46,14 +45,14 @@ fn a_cleanup_that_does_not_run_is_named_in_both_modes() {
 /// It may not be the daemon's own view: its unit has a sandbox, and who only reads is not stopped by a full disk.
 #[test]
 fn a_database_that_only_the_daemon_cannot_use_is_told_by_its_metrics() {
-    let daemon = Setup::sqlite().setting("METRICS_LISTEN", &format!("127.0.0.1:{}", free_port())).start();
+    let daemon = Setup::sqlite().with_metrics().start();
     assert!(!found(daemon.setup()).contains("not-counting"));
 
     let good = Setup::sqlite();
     assert!(good.run("migrate", &[]).status.success());
-    let listen = format!("127.0.0.1:{}", free_port());
     let nowhere = good.folder().join("missing/guard.db");
-    let daemon = Setup::sqlite().on_file(&nowhere).setting("METRICS_LISTEN", &listen).start_without_tables();
+    let daemon = Setup::sqlite().on_file(&nowhere).with_metrics().start_without_tables();
+    let listen = daemon.setup().metrics_address().to_string();
     let report = found(&good.setting("METRICS_LISTEN", &listen));
     assert!(report.contains("PROBLEM not-counting"), "{report}");
     assert!(report.contains("ReadWritePaths=") && report.contains("disk"), "{report}");

@@ -14,9 +14,10 @@ use crate::support::client::{ACCEPTED, BLOCKED, Client, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
 use crate::support::load::Load;
+use crate::support::port::Port;
 use crate::support::process;
 use crate::support::scratch::{Account, Scratch};
-use crate::support::stream::{Address, free_port};
+use crate::support::stream::Address;
 use crate::support::wait;
 
 const ALICE: &str = "alice@example.com";
@@ -214,7 +215,7 @@ mod reload {
         let mut client = daemon.connect();
         let elsewhere = daemon.setup().folder().join("elsewhere.db");
         daemon.change_setting("DB_DATABASE", &elsewhere.display().to_string());
-        daemon.change_setting("SOCKET", &format!("127.0.0.1,{}", free_port()));
+        daemon.change_setting("SOCKET", "127.0.0.1,1");
         daemon.change_setting("SOCKET_MODE", "0600");
         daemon.hup();
         daemon.await_log("DB_DATABASE, SOCKET, SOCKET_MODE: changed, and takes effect after a restart only");
@@ -270,7 +271,8 @@ mod sockets {
     #[test]
     fn tcp_over_ipv4_and_ipv6_and_unix_sockets_are_served_at_once() {
         let setup = Setup::sqlite();
-        let (port, second) = (free_port(), setup.folder().join("new/folder/policy"));
+        let held = Port::free();
+        let (port, second) = (held.number(), setup.folder().join("new/folder/policy"));
         let sockets = format!(
             "{} unix:{} inet:{} [::1],{port}",
             setup.unix_path().display(),
@@ -535,7 +537,7 @@ mod secrets {
         setup
             .setting("DB_DRIVER", "mysql")
             .setting("DB_HOST", "127.0.0.1")
-            .setting("DB_PORT", &free_port().to_string())
+            .setting("DB_PORT", "1")
             .setting("DB_USER", "guard")
             .setting("DB_PASSWORD", SECRET)
             .setting("WEBHOOK_SECRET", SECRET)

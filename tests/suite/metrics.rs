@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use crate::support::client::{Client, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::http::{self, get};
+use crate::support::port::Port;
 use crate::support::process::run;
-use crate::support::stream::{Address, free_port};
+use crate::support::stream::Address;
 use crate::support::wait;
 use policyd_rate_guard::http::MAX_CONNECTIONS;
 
@@ -27,8 +28,9 @@ fn start(setup: Setup) -> (Daemon, SocketAddr) {
 }
 
 fn start_by(start: fn(Setup) -> Daemon, setup: Setup) -> (Daemon, SocketAddr) {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    (start(setup.setting("METRICS_LISTEN", &address.to_string())), address)
+    let daemon = start(setup.with_metrics());
+    let address = daemon.setup().metrics_address();
+    (daemon, address)
 }
 
 fn scrape(address: SocketAddr) -> String {
@@ -213,9 +215,10 @@ fn a_crowd_that_says_nothing_keeps_no_health_check_waiting() {
 
 #[test]
 fn an_address_that_is_taken_is_named_and_tried_again_while_mail_goes_on() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let mut daemon = Setup::sqlite().setting("METRICS_LISTEN", &address.to_string()).start();
+    let setup = Setup::sqlite().with_metrics();
+    let address = setup.metrics_address();
+    let taken = std::net::TcpListener::bind(address).unwrap();
+    let mut daemon = setup.start();
     assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 1)), "DUNNO");
     daemon.await_log(&format!("METRICS_LISTEN: cannot listen on {address}: Address already in use"));
     drop(taken);
@@ -226,7 +229,8 @@ fn an_address_that_is_taken_is_named_and_tried_again_while_mail_goes_on() {
 
 #[test]
 fn a_name_is_listened_on_at_each_of_its_addresses() {
-    let port = free_port();
+    let held = Port::free();
+    let port = held.number();
     let mut daemon = Setup::sqlite().setting("METRICS_LISTEN", &format!("localhost:{port}")).start();
     let addresses: Vec<SocketAddr> = ("localhost", port).to_socket_addrs().unwrap().collect();
     for address in addresses {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,31 +15,26 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
 use crate::support::http::{Answer, Message, Receiver, get};
 use crate::support::mariadb::MariaDb;
+use crate::support::port::Port;
 use crate::support::postgres::Postgres;
 use crate::support::process::{Process, run};
-use crate::support::stream::free_port;
 use crate::support::wait;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// With a quota of 2 messages, a webhook at `path` of the receiver, and metrics.
 fn with_webhook(setup: Setup, receiver: &Receiver, path: &str) -> Setup {
-    with_metrics(setup)
+    setup
+        .with_metrics()
         .setting("QUOTA", "2")
         .setting("WEBHOOK_ENABLED", "True")
         .setting("WEBHOOK_URL", &receiver.url(path))
         .setting("WEBHOOK_SECRET", "c2VjcmV0IGtleSBvZiBtaW5l")
 }
 
-fn with_metrics(setup: Setup) -> Setup {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    setup.setting("METRICS_LISTEN", &address.to_string())
-}
-
 fn figure(daemon: &Daemon, name: &str, labels: &str) -> u64 {
-    let address: SocketAddr = daemon.setup().value("METRICS_LISTEN").expect("metrics").parse().unwrap();
     let wanted = format!("policyd_rate_guard_{name}{labels} ");
-    let scraped = get(address, "/metrics").body;
+    let scraped = get(daemon.setup().metrics_address(), "/metrics").body;
     let value = scraped.lines().find_map(|line| line.strip_prefix(&wanted));
     value.unwrap_or_else(|| panic!("no {wanted} in\n{scraped}")).parse().unwrap()
 }
@@ -425,7 +420,8 @@ server.serve_forever()";
 #[test]
 fn a_certificate_is_verified_and_an_authority_of_ones_own_can_be_added_and_renewed() {
     let folder = tempfile::tempdir().unwrap();
-    let port = free_port();
+    let held = Port::free();
+    let port = held.number();
     let _server = tls_server(folder.path(), port);
     let url = format!("https://localhost:{port}/hook");
     let unused = Receiver::start();
@@ -494,7 +490,8 @@ fn smtp_session(stream: &TcpStream, greeting: &str, kept: &Mutex<Vec<Mail>>) {
 #[test]
 fn the_admin_and_the_sender_get_a_mail_that_nothing_answers() {
     let (server, mails) = smtp_sink("220 sink");
-    let daemon = with_metrics(Setup::sqlite())
+    let daemon = Setup::sqlite()
+        .with_metrics()
         .setting("QUOTA", "2")
         .setting("NOTIFY_MAIL_TO", "postmaster@example.com")
         .setting("NOTIFY_SENDER", "True")
@@ -525,7 +522,8 @@ fn the_admin_and_the_sender_get_a_mail_that_nothing_answers() {
 #[test]
 fn a_stranger_who_writes_an_address_is_sent_no_mail() {
     let (server, mails) = smtp_sink("220 sink");
-    let mut daemon = with_metrics(Setup::sqlite())
+    let mut daemon = Setup::sqlite()
+        .with_metrics()
         .setting("QUOTA", "2")
         .setting("LIMIT_BY", "sasl_username,sender")
         .setting("NOTIFY_MAIL_FROM", "postmaster@example.com")
@@ -546,7 +544,8 @@ fn a_stranger_who_writes_an_address_is_sent_no_mail() {
 #[test]
 fn a_mail_server_that_refuses_is_not_asked_again() {
     let (server, _mails) = smtp_sink("554 go away");
-    let mut daemon = with_metrics(Setup::sqlite())
+    let mut daemon = Setup::sqlite()
+        .with_metrics()
         .setting("QUOTA", "2")
         .setting("NOTIFY_MAIL_TO", "postmaster@example.com")
         .setting("NOTIFY_MAIL_SERVER", &server.to_string())

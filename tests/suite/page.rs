@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,9 +13,10 @@ use crate::support::daemon::{Daemon, Setup};
 use crate::support::examples;
 use crate::support::http::{self, Message, ask_as};
 use crate::support::mariadb::MariaDb;
+use crate::support::port::Port;
 use crate::support::proxy::Proxy;
 use crate::support::server::Server;
-use crate::support::stream::{Address, free_port};
+use crate::support::stream::Address;
 use crate::support::wait;
 use flate2::read::GzDecoder;
 use jiff::tz::TimeZone;
@@ -31,17 +32,12 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// All that names senders.
 const PATHS: [&str; 3] = ["/api/status", "/api/sender/1", "/api/find?name=e"];
 
-fn with_page(setup: Setup) -> Setup {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    setup.setting("METRICS_LISTEN", &address.to_string())
-}
-
 fn start(setup: Setup) -> Daemon {
-    with_page(setup).setting("STATUS_TOKEN", TOKEN).start()
+    setup.with_metrics().setting("STATUS_TOKEN", TOKEN).start()
 }
 
 fn address(daemon: &Daemon) -> SocketAddr {
-    daemon.setup().value("METRICS_LISTEN").unwrap().parse().unwrap()
+    daemon.setup().metrics_address()
 }
 
 fn get(daemon: &Daemon, path: &str, headers: &str) -> Message {
@@ -150,7 +146,7 @@ fn names_take_the_token() {
 
 #[test]
 fn without_a_token_in_the_settings_there_are_no_names() {
-    let mut daemon = with_page(Setup::sqlite()).start();
+    let mut daemon = Setup::sqlite().with_metrics().start();
     daemon.connect().ask(&Request::data("alice@example.com", 1));
     for path in PATHS {
         for headers in ["", "Authorization: Bearer \r\n", "Authorization: Bearer None\r\n"] {
@@ -176,7 +172,8 @@ fn without_a_token_in_the_settings_there_are_no_names() {
 #[test]
 fn a_reload_that_shows_names_in_the_open_says_so() {
     // To the daemon it is a name; the resolver knows it for 0.0.0.0.
-    let listen = format!("0x0:{}", free_port());
+    let port = Port::free();
+    let listen = format!("0x0:{}", port.number());
     let mut daemon = Setup::sqlite().setting("METRICS_LISTEN", &listen).start();
     daemon.await_log("the page is on");
     assert!(!daemon.log().contains("cross the network"), "without a token there are no names");
@@ -556,7 +553,7 @@ fn a_mariadb_connection_is_open_only_while_somebody_looks() {
 
 #[test]
 fn without_a_database_the_counters_live() {
-    let setup = with_page(Setup::sqlite().setting("DB_DATABASE", "/nonexistent/folder/file.db"));
+    let setup = Setup::sqlite().setting("DB_DATABASE", "/nonexistent/folder/file.db").with_metrics();
     let daemon = setup.setting("STATUS_TOKEN", TOKEN).start_without_tables();
     daemon.connect().ask(&Request::data("alice@example.com", 1));
     let told = shown(&daemon, "/api/status");
@@ -572,7 +569,8 @@ fn without_a_database_the_counters_live() {
 
 #[test]
 fn a_database_in_memory_is_said_to_be_so() {
-    let daemon = with_page(Setup::sqlite().setting("DB_DATABASE", ":memory:")).setting("STATUS_TOKEN", TOKEN).start();
+    let daemon =
+        Setup::sqlite().setting("DB_DATABASE", ":memory:").with_metrics().setting("STATUS_TOKEN", TOKEN).start();
     assert!(shown(&daemon, "/api/status")["unavailable"].as_str().unwrap().contains(":memory:"));
 }
 
@@ -618,14 +616,14 @@ fn check_tells_what_a_token_needs() {
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
         )
     };
-    let (status, told) = check(with_page(Setup::sqlite()).setting("STATUS_TOKEN", "short"));
+    let (status, told) = check(Setup::sqlite().with_metrics().setting("STATUS_TOKEN", "short"));
     assert!(status == Some(0) && told.contains("short enough to be guessed") && !told.contains("\"short\""), "{told}");
-    let (_, told) = check(with_page(Setup::sqlite()).setting("STATUS_TOKEN", TOKEN));
+    let (_, told) = check(Setup::sqlite().with_metrics().setting("STATUS_TOKEN", TOKEN));
     assert!(!told.contains("STATUS_TOKEN: ") || !told.contains("warning"), "{told}");
     let (_, told) = check(Setup::sqlite().setting("STATUS_TOKEN", TOKEN));
     assert!(told.contains("has no effect without METRICS_LISTEN"), "{told}");
     let everywhere = Setup::sqlite().setting("METRICS_LISTEN", "0.0.0.0:9464").setting("STATUS_TOKEN", TOKEN);
     assert!(check(everywhere).1.contains("cross the network"));
-    let (status, told) = check(with_page(Setup::sqlite()).setting("STATUS_TOKEN", "schlüssel und noch mehr"));
+    let (status, told) = check(Setup::sqlite().with_metrics().setting("STATUS_TOKEN", "schlüssel und noch mehr"));
     assert!(status == Some(78) && told.contains("letters without accents") && !told.contains("schl"), "{told}");
 }

@@ -3,14 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::own_process;
 use crate::support::proxy::Proxy;
 use crate::support::server::Server;
-use crate::support::stream::{Address, free_port};
+use crate::support::stream::Address;
 use crate::support::terminal::Terminal;
 use crate::support::traffic::{Traffic, senders};
 use nix::sys::signal::Signal;
@@ -20,13 +19,12 @@ const BLOCKED: &str = "blocked@example.com";
 
 /// A daemon whose counters can be asked for, and which soon blocks one sender.
 fn started(setup: Setup) -> Daemon {
-    let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
     let setup = setup
         .setting("QUOTA", "100000")
         .setting("QUOTA_WINDOW", "24h")
         .setting("QUOTA_STEPS", "1x HOLD quota exceeded")
         .setting("LIMITS", "5000 recipients/5m DEFER slow down")
-        .setting("METRICS_LISTEN", &metrics.to_string());
+        .with_metrics();
     let daemon = setup.start();
     let output = daemon.setup().run("sender", &["set", BLOCKED, "--quota", "7"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

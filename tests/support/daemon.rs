@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,10 @@ use nix::sys::signal::Signal;
 
 use super::client::Client;
 use super::database::Database;
+use super::port::Port;
 use super::process::Process;
 use super::scratch::{Account, Scratch};
-use super::stream::{self, Address};
+use super::stream::Address;
 use super::wait;
 
 /// How long a start or an orderly end may take on a loaded machine.
@@ -28,7 +29,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Setup {
     scratch: Scratch,
     database: Database,
-    port: u16,
+    port: Port,
+    metrics: Option<Port>,
     program: PathBuf,
     settings: Vec<(String, String)>,
     environment: Vec<(OsString, OsString)>,
@@ -64,17 +66,17 @@ impl Setup {
     }
 
     fn new(scratch: Scratch, database: Database) -> Setup {
-        let port = stream::free_port();
         let setup = Setup {
             scratch,
             database,
-            port,
+            port: Port::free(),
+            metrics: None,
             program: env!("CARGO_BIN_EXE_policyd-rate-guard").into(),
             settings: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
         };
-        let sockets = format!("{} {},{}", setup.unix_path().display(), Ipv4Addr::LOCALHOST, port);
+        let sockets = format!("{} inet:{}", setup.unix_path().display(), setup.tcp_address());
         let setup = setup.setting("SOCKET", &sockets).setting("LOG_CONSOLE", "True");
         // Else a disk that is slow for a moment would turn a test of counting into one of the database's absence. It is the
         // longest that is below the timeout of Postfix.
@@ -142,7 +144,20 @@ impl Setup {
     }
 
     pub fn tcp_address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        self.port.address()
+    }
+
+    /// With metrics and the page, on a port of its own.
+    pub fn with_metrics(mut self) -> Setup {
+        let port = Port::free();
+        self.set("METRICS_LISTEN", &port.address().to_string());
+        self.metrics = Some(port);
+        self
+    }
+
+    /// Where [`Setup::with_metrics`] has it listen.
+    pub fn metrics_address(&self) -> SocketAddr {
+        self.metrics.as_ref().expect("a setup with metrics").address()
     }
 
     /// Starts the daemon on tables that are there, so that it counts from the first request on, however slow the machine is.

@@ -1,7 +1,7 @@
 //! A private MariaDB server from Debian's package, as durable as shipped.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::database::{Credentials, Database};
+use super::port::Port;
 use super::process::{self, Process, run};
 use super::scratch::{Account, Scratch, publish};
-use super::stream::free_port;
 
 /// A start after SIGKILL replays the log first.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -25,7 +25,7 @@ const PASSWORD: &str = "p$ss w#rd";
 pub struct MariaDb {
     // Before its folder, so that it ends first.
     process: Mutex<Option<Process>>,
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
     scratch: Scratch,
 }
@@ -49,7 +49,7 @@ impl MariaDb {
         run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template()).arg(scratch.join("data")));
         scratch.hand_over();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let server = MariaDb { process: Mutex::new(None), port: free_port(), arguments, scratch };
+        let server = MariaDb { process: Mutex::new(None), port: Port::free(), arguments, scratch };
         server.start_again();
         server.administer(&format!(
             "CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'; GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%'"
@@ -66,7 +66,7 @@ impl MariaDb {
         command.arg(format!("--datadir={}", self.scratch.join("data").display()));
         command.arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--pid-file={}", self.scratch.join("pid").display()));
-        command.args(["--bind-address=127.0.0.1", "--skip-name-resolve"]).arg(format!("--port={}", self.port));
+        command.args(["--bind-address=127.0.0.1", "--skip-name-resolve"]).arg(format!("--port={}", self.port.number()));
         // As in Debian's 50-server.cnf; all else is MariaDB's default, above all a commit that is on disk.
         command.args(["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"]);
         command.args(&self.arguments).current_dir(self.scratch.path());
@@ -118,7 +118,7 @@ impl MariaDb {
     }
 
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        self.port.address()
     }
 
     pub fn log(&self) -> String {

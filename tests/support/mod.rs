@@ -11,7 +11,8 @@
 //! - `http`      asking the daemon's status page, and a receiver of its webhook
 //! - `load`      many connections that ask at once
 //! - `mariadb`   a private MariaDB server
-//! - `own_process`  a process of its own for a test that changes its process for good
+//! - `own_process` a process of its own for a test that changes its process for good
+//! - `port`      a port that nobody else can take
 //! - `postgres`  a private PostgreSQL server
 //! - `proxy`     stands between daemon and database, and freezes, cuts or loses what passes
 //! - `process`   a child process that never outlives the test binary
@@ -38,6 +39,7 @@ pub mod http;
 pub mod load;
 pub mod mariadb;
 pub mod own_process;
+pub mod port;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

@@ -1,7 +1,7 @@
 //! A private PostgreSQL server from Debian's package, as durable as shipped.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 
 use super::database::{Credentials, Database};
+use super::port::Port;
 use super::process::{self, Process, run};
 use super::scratch::{Account, Scratch, publish};
-use super::stream::free_port;
 
 /// A start after SIGKILL replays the log first, and waits for the last of the old processes to go.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ const PASSWORD: &str = "p$ss w#rd";
 pub struct Postgres {
     // Before its folder, so that it ends first.
     process: Mutex<Option<Process>>,
-    port: u16,
+    port: Port,
     arguments: Vec<String>,
     scratch: Scratch,
 }
@@ -50,7 +50,7 @@ impl Postgres {
         run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template()).arg(scratch.join("data")));
         scratch.hand_over();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let server = Postgres { process: Mutex::new(None), port: free_port(), arguments, scratch };
+        let server = Postgres { process: Mutex::new(None), port: Port::free(), arguments, scratch };
         server.start_again();
         server.administer(&format!("CREATE ROLE {USER} LOGIN PASSWORD '{PASSWORD}'"));
         server
@@ -77,7 +77,7 @@ impl Postgres {
         let log = File::options().create(true).append(true).open(self.scratch.join("log")).expect("the log file");
         let mut command = program("postgres", self.scratch.owner());
         command.arg("-D").arg(self.scratch.join("data")).arg("-k").arg(self.scratch.path());
-        command.arg("-p").arg(self.port.to_string()).args(["-c", "listen_addresses=127.0.0.1"]);
+        command.arg("-p").arg(self.port.number().to_string()).args(["-c", "listen_addresses=127.0.0.1"]);
         command.args(&self.arguments).current_dir(self.scratch.path());
         command.stdout(log.try_clone().expect("the log file")).stderr(log);
         // SIGQUIT is PostgreSQL's immediate shutdown: at once, but without leaving shared memory behind.
@@ -94,7 +94,11 @@ impl Postgres {
         static DATABASES: AtomicU32 = AtomicU32::new(1);
         let name = format!("policyd_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
         self.administer(&format!("CREATE DATABASE {name} OWNER {USER} {words}"));
-        Database::postgres(self.folder(), self.port, Credentials { user: USER, password: PASSWORD, database: &name })
+        Database::postgres(
+            self.folder(),
+            self.port.number(),
+            Credentials { user: USER, password: PASSWORD, database: &name },
+        )
     }
 
     /// Runs one statement as the server's administrator.
@@ -113,11 +117,11 @@ impl Postgres {
     }
 
     pub fn socket(&self) -> PathBuf {
-        self.scratch.join(&format!(".s.PGSQL.{}", self.port))
+        self.scratch.join(&format!(".s.PGSQL.{}", self.port.number()))
     }
 
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        self.port.address()
     }
 
     pub fn log(&self) -> String {
@@ -126,7 +130,7 @@ impl Postgres {
 
     fn administrator(&self) -> Database {
         let credentials = Credentials { user: ADMINISTRATOR, password: "", database: "postgres" };
-        Database::postgres(self.folder(), self.port, credentials)
+        Database::postgres(self.folder(), self.port.number(), credentials)
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Process>> {

@@ -1,11 +1,9 @@
 //! One name for TCP and unix connections and for where they lead.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// Where somebody listens.
@@ -87,22 +85,4 @@ impl Write for Stream {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-/// A loopback port that nobody uses. It lies below the range from which the kernel takes ports for outgoing
-/// connections, so that a server which was killed finds it free again.
-pub fn free_port() -> u16 {
-    const FIRST: u32 = 15_000;
-    const COUNT: u32 = 15_000;
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    for _ in 0..COUNT {
-        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-        // Test binaries that run at the same time start at different places.
-        let port = FIRST + (process::id().wrapping_mul(97) + step) % COUNT;
-        let port = u16::try_from(port).expect("a port below 30,000");
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port on 127.0.0.1 between {FIRST} and {}", FIRST + COUNT);
 }
