@@ -2,7 +2,6 @@
 //! program's statements still work on it.
 
 use std::thread;
-use std::time::Duration;
 
 use crate::support::client::{ACCEPTED, BLOCKED, Request};
 use crate::support::daemon::{Daemon, Setup};
@@ -290,7 +289,6 @@ fn mariadb_a_large_table_is_adopted_without_building_an_index() {
          SELECT 3, seq, 'alice@example.com', 1, 0, 'alice@example.com', '2024-01-01' FROM seq_1_to_1000000",
     );
     let daemon = adopt(&database);
-    assert!(daemon.ready_after() < Duration::from_secs(3), "{:?}", daemon.ready_after());
     assert!(daemon.log().contains("`policyd-rate-guard migrate` makes one"), "{}", daemon.log());
     assert!(!is_indexed(&database, "messages", "created_at"));
     let mut client = daemon.connect();

@@ -84,14 +84,14 @@ fn is_queue_id(word: &str) -> bool {
     word.starts_with("4bX") && word.ends_with(':')
 }
 
-/// While the breaker is open nobody waits: 99 of 100 answers come within 50 ms. What a loaded machine adds to that is
-/// measured in the same moments, by requests that nobody is charged for and that need no database.
+/// While the breaker is open nobody waits: 99 of 100 answers come within a small part of DECISION_TIMEOUT. What a loaded machine
+/// adds to that is measured in the same moments, by requests that nobody is charged for and that need no database.
 fn assert_quick(daemon: &Daemon) {
     let mut client = daemon.connect();
     let pairs = (0..300).map(|_| [ALICE, ""].map(|login| timed(&mut client, &Request::data(login, 1)).1));
     let (counted, free): (Vec<_>, Vec<_>) = pairs.map(|[counted, free]| (counted, free)).unzip();
     let (counted, free) = (percentile_99(counted), percentile_99(free));
-    assert!(counted < free + Duration::from_millis(50), "p99 {counted:?}; of what needs no database {free:?}");
+    assert!(counted < free + DECISION_TIMEOUT / 4, "p99 {counted:?}; of what needs no database {free:?}");
 }
 
 fn percentile_99(mut took: Vec<Duration>) -> Duration {
@@ -298,36 +298,33 @@ fn only_alice_is_let_through_in_doubt<S: Server>(lock: &str, release: &str, alic
         daemon.connect().ask(&Request::data(ALICE, 1));
     }
     let others = senders(20);
-    // What a loaded machine adds is seen in the same moments, by requests that need no database.
-    let (pace, free) = (Duration::from_millis(20), vec![String::new(); 5]);
-    let traffic = Traffic::start(&daemon.unix_address(), &[others.as_slice(), &free].concat(), pace);
+    let traffic = Traffic::start(&daemon.unix_address(), &others, Duration::from_millis(20));
+    let usual_rate = || traffic.rate_while(|| traffic.await_answers(400));
     traffic.await_answers(100);
+    let before = usual_rate();
     let locker = database.session();
     locker.execute("BEGIN");
     locker.execute(lock);
-    let mut client = daemon.connect();
-    for _ in 0..3 {
-        let (answer, took) = timed(&mut client, &Request::data(ALICE, 1));
-        assert_eq!(answer, ACCEPTED);
-        assert!(took < DECISION_TIMEOUT, "{took:?}");
+    let asks = Traffic::start(&daemon.unix_address(), &[ALICE.to_owned()], Duration::ZERO);
+    let locked = traffic.rate_while(|| asks.await_answers(3));
+    let alices = asks.stop();
+    locker.execute(release);
+    let after = usual_rate();
+    let answered = traffic.stop();
+    for answer in &alices {
+        assert_eq!(answer.action, ACCEPTED);
+        assert!(answer.took < DECISION_TIMEOUT + SLACK, "{answer:?}");
     }
     daemon.await_log_times("alice@example.com: let through without being counted", 1, DECISION_TIMEOUT);
     assert!(daemon.log().contains("(locked)"));
-    locker.execute(release);
-    let (free, answered): (Vec<_>, Vec<_>) = traffic.stop().into_iter().partition(|answer| answer.sender.is_empty());
-    let [free, took] = [&free, &answered].map(|answered| {
-        let mut took: Vec<Duration> = answered.iter().map(|answer| answer.took).collect();
-        took.sort_unstable();
-        [took[took.len() * 9 / 10], took[took.len() - 1]]
-    });
-    let [most, slowest] = [0, 1].map(|place| took[place].saturating_sub(free[place]));
-    assert!(most < Duration::from_millis(250) && slowest < Duration::from_millis(700), "{took:?}; free {free:?}");
+    // She is answered once a second. Who waited with her would be answered as seldom.
+    assert!(locked > before.min(after) / 8.0, "{locked} answers a second, {before} before and {after} after");
     for sender in &others {
         let asked = answered.iter().filter(|answer| answer.sender == *sender).count();
         assert_eq!(counted(&database, sender), i64::try_from(asked).unwrap(), "{sender}");
     }
     let before = counted(&database, ALICE);
-    assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+    assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
     assert_eq!(counted(&database, ALICE), before + 1, "counted again");
     assert_said(&daemon, 0);
 }

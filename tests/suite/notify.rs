@@ -205,22 +205,18 @@ fn a_receiver_that_hangs_is_given_up_in_time_and_holds_up_nobody() {
         .map(|client| {
             let address = address.clone();
             thread::spawn(move || {
-                let mut took = Vec::new();
                 let mut connection = Client::connect(&address);
                 for number in 0..1000 {
-                    let began = Instant::now();
                     let action = connection.ask(&Request::data(&format!("s{client}.{number}@example.com"), 1));
                     assert!(action.starts_with("DEFER_IF_PERMIT"), "{action}");
-                    took.push(began.elapsed());
                 }
-                took
             })
         })
         .collect();
-    let mut took: Vec<Duration> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-    took.sort_unstable();
-    // There is something to tell about each of them. A single slow one is the machine's.
-    assert!(took[took.len() / 2] < Duration::from_millis(200), "half of the answers took {:?}", took[took.len() / 2]);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    // There is something to tell about each of the 10,000. Had answers waited for it, as many calls would have hung by now.
+    let calls = receiver.received().len();
+    assert!(calls < 1000, "{calls} calls");
     let grown = daemon.resident().saturating_sub(before);
     // 10,000 senders are in the committer's memory of messages, too.
     assert!(grown < 64 << 20, "{} MB more", grown >> 20);
@@ -293,25 +289,33 @@ fn the_end_leaves_nobody_untold_for_the_sake_of_the_database_on_postgres() {
         session.execute("LOCK TABLE notices");
         session
     };
-    // What took so long is followed by the longest rest.
-    let session = lock();
-    block(&mut daemon.connect(), "alice@example.com");
-    thread::sleep(Duration::from_secs(1));
-    session.execute("COMMIT");
-    receiver.await_requests(1);
-    block(&mut daemon.connect(), "bob@example.com");
-    let began = Instant::now();
-    assert!(daemon.term().success());
-    assert!(began.elapsed() < Duration::from_millis(1500), "the end took {:?}", began.elapsed());
-    assert_eq!(json(&receiver.await_requests(2)[1])["sender"], "bob@example.com");
+    // What took so long is followed by the longest rest, of two seconds. An end that is quicker has not waited for it; one that
+    // is slower may have had a busy machine.
+    let mut told = 0;
+    let mut ends_quickly = || {
+        let session = lock();
+        block(&mut daemon.connect(), &format!("alice{told}@example.com"));
+        thread::sleep(Duration::from_secs(1));
+        session.execute("COMMIT");
+        receiver.await_requests(told + 1);
+        let bob = format!("bob{told}@example.com");
+        block(&mut daemon.connect(), &bob);
+        let began = Instant::now();
+        assert!(daemon.term().success());
+        let took = began.elapsed();
+        assert_eq!(json(&receiver.await_requests(told + 2)[told + 1])["sender"], bob);
+        told += 2;
+        daemon.start_again();
+        took < Duration::from_millis(1500)
+    };
+    assert!((0..5).any(|_| ends_quickly()), "each end waited for the rest");
 
     // Nor does it wait for a database that does not answer.
-    daemon.start_again();
     let _session = lock();
     block(&mut daemon.connect(), "carol@example.com");
     block(&mut daemon.connect(), "dave@example.com");
     assert!(daemon.term().success());
-    receiver.await_requests(4);
+    receiver.await_requests(told + 2);
     assert!(!daemon.log().contains("before the end"), "{}", daemon.log());
 }
 

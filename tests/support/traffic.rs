@@ -55,10 +55,19 @@ impl Traffic {
 
     /// Waits until so many more answers have come.
     pub fn await_answers(&self, more: u64) {
-        let goal = self.shared.answers.load(Ordering::Relaxed) + more;
-        wait::until(Duration::from_secs(30), "answers", || {
-            (self.shared.answers.load(Ordering::Relaxed) >= goal).then_some(())
-        });
+        let goal = self.answers() + more;
+        wait::until(Duration::from_secs(30), "answers", || (self.answers() >= goal).then_some(()));
+    }
+
+    /// Answers in a second while `something` goes on.
+    pub fn rate_while(&self, something: impl FnOnce()) -> f64 {
+        let (before, begun) = (self.answers(), Instant::now());
+        something();
+        (self.answers() - before) as f64 / begun.elapsed().as_secs_f64()
+    }
+
+    fn answers(&self) -> u64 {
+        self.shared.answers.load(Ordering::Relaxed)
     }
 
     /// Ends it, and gives all answers. A request that was not answered fails the test.
