@@ -11,9 +11,9 @@ use crate::cli::{self, Recent};
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::day;
-use crate::limiter::retention;
+use crate::limiter::{retention, window};
 use crate::policy::duration;
-use crate::store::maintenance::{Aged, Chunk, Worked};
+use crate::store::maintenance::{Aged, Chunk, Outdated, Worked};
 use crate::store::{Failure, Store};
 use crate::system::clock;
 
@@ -27,7 +27,7 @@ struct Report {
     senders_reset: Option<u64>,
     messages_deleted: u64,
     idle_rows_deleted: u64,
-    /// Minutes of history, and networks.
+    /// Minutes of history, networks and notices.
     history_deleted: u64,
 }
 
@@ -89,21 +89,25 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
     }
     let retention = config.retention();
     if let Some(before) = retention.messages_before(now) {
-        let delete = async |store: &mut Store, after| store.chunk(Chunk::Messages { before }, after).await;
+        let delete = async |store: &mut Store, _| store.expire(Aged::Messages, Outdated::Before(before)).await;
         report.messages_deleted = in_chunks(store, "messages deleted", delete).await?;
+    }
+    let history = retention.history_before(now);
+    for (aged, before) in
+        [(Aged::Usage, history), (Aged::Networks, history), (Aged::Notices, retention::notices_before(now))]
+    {
+        for outdated in [Outdated::Before(before), Outdated::After(window::latest(now))] {
+            let delete = async |store: &mut Store, _| store.expire(aged, outdated).await;
+            report.history_deleted += in_chunks(store, "rows of history deleted", delete).await?;
+        }
     }
     let idle = Chunk::Idle { before: retention.idle_before(now) };
     let delete = async |store: &mut Store, after| store.chunk(idle, after).await;
     report.idle_rows_deleted = in_chunks(store, "idle rows deleted", delete).await?;
-    for aged in [Aged::Usage, Aged::Networks] {
-        let delete = async |store: &mut Store, _| store.expire(aged, retention.history_before(now)).await;
-        report.history_deleted += in_chunks(store, "rows of history deleted", delete).await?;
-    }
-    store.forget_notices(retention::notices_before(now)).await?;
     Ok(report)
 }
 
-/// Repeats a piece of work until nothing is left of it, and rests as long as it worked: whoever sends mail meanwhile finds
+/// Repeats a piece of work until nothing is left of it, and rests as long as it worked: mail that comes meanwhile finds
 /// the database free half of the time.
 async fn in_chunks(
     store: &mut Store,

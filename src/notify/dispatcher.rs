@@ -21,6 +21,7 @@ use super::{Notifier, Settings, period};
 use crate::config::{self, Config};
 use crate::limiter::retention;
 use crate::policy::quota::Window;
+use crate::store::maintenance::{Aged, Outdated};
 use crate::store::notices::{Claim, Claimed};
 use crate::store::{Failure, Store};
 use crate::system::clock;
@@ -204,8 +205,9 @@ impl Ledger {
             return;
         }
         self.forgotten = Some(Instant::now());
-        match tokio::time::timeout(TIMEOUT, store.forget_notices(retention::notices_before(clock::now()))).await {
-            Ok(Ok(())) => {}
+        let before = retention::notices_before(clock::now());
+        match tokio::time::timeout(TIMEOUT, store.expire(Aged::Notices, Outdated::Before(before))).await {
+            Ok(Ok(_)) => {}
             Ok(Err(failure)) => log::debug!("notices: {failure}"),
             Err(_) => {
                 store.abandon();

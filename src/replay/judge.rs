@@ -28,7 +28,7 @@ use crate::limiter::window::minute_of;
 use crate::policy::lists::Hit;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Request, Stage, without_controls};
-use crate::store::maintenance::{Aged, Chunk};
+use crate::store::maintenance::{Aged, Chunk, Outdated};
 use crate::store::migrate::MigrateError;
 use crate::store::senders::{Change, SenderRow};
 use crate::store::{Failure, Store};
@@ -236,7 +236,7 @@ impl Trial {
         }
         let before = self.retention.history_before(now);
         for aged in [Aged::Usage, Aged::Networks] {
-            while self.store.expire(aged, before).await?.is_some() {}
+            while self.store.expire(aged, Outdated::Before(before)).await?.is_some() {}
         }
         Ok(())
     }

@@ -152,6 +152,11 @@ impl Connection {
         })
     }
 
+    /// The numbers that a statement finds.
+    pub async fn fetch_ids(&mut self, sql: Sql) -> Result<Vec<i64>, Failure> {
+        self.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
+    }
+
     /// The first row that a statement finds.
     pub async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>, Failure> {
         Ok(match self {

@@ -36,6 +36,8 @@ pub struct Dialect {
     pub to_epoch: (&'static str, &'static str),
     /// Before a table's name in quotes: counts the tables of that name, 0 or 1.
     pub tables_named: &'static str,
+    /// Around FROM, WHERE and LIMIT of a subquery: the rows it finds, whatever their key. None where DELETE has a LIMIT itself.
+    pub rows_found: Option<(&'static str, &'static str)>,
     /// Around an INSERT that leaves a row as it is if it is there already.
     pub insert_absent: (&'static str, &'static str),
     /// Around the columns of a key: begins the part of an upsert that says what to do with a row that is there already.
@@ -58,6 +60,7 @@ pub const STANDARD: Dialect = Dialect {
     from_epoch: ("", ""),
     to_epoch: ("", ""),
     tables_named: "",
+    rows_found: None,
     insert_absent: ("INSERT", " ON CONFLICT DO NOTHING"),
     on_conflict: Some((" ON CONFLICT (", ") DO UPDATE SET ")),
     brought: ("excluded.", ""),
@@ -69,6 +72,16 @@ impl Dialect {
         match self.on_conflict {
             Some(around) => enclosed(around, key),
             None => " ON DUPLICATE KEY UPDATE ".to_owned(),
+        }
+    }
+
+    /// The words before and after a condition that delete the rows of a table which meet it, `most` at the most.
+    pub fn delete_some(&self, table: &str, most: i64) -> (String, String) {
+        match self.rows_found {
+            Some((open, close)) => {
+                (format!("DELETE FROM {table} WHERE {open} FROM {table} WHERE "), format!(" LIMIT {most}{close}"))
+            }
+            None => (format!("DELETE FROM {table} WHERE "), format!(" LIMIT {most}")),
         }
     }
 

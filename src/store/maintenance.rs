@@ -1,55 +1,68 @@
 //! What keeps the tables small and current: counters to 0, the purge by age. In chunks, so that mail goes on meanwhile.
 
+use super::connection::Connection;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::Store;
 use super::sql::Sql;
 use crate::limiter::window::minute_of;
 
-/// Rows changed or deleted by one statement: a few milliseconds' work, for which nobody waits long.
-const ROWS: i64 = 1000;
+/// The most rows that one statement changes or deletes, those of other tables that depend on them included: some
+/// milliseconds' work, for which nobody waits long.
+pub(super) const ROWS: i64 = 1000;
 
-/// A kind of work that is done in chunks.
+/// Work on the rows of `ratelimits`, which goes through them by their ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
     /// Counters to 0, and quotas that are not locked to their quota_reset.
     Reset,
-    /// Messages from before a time (seconds since 1970) are deleted.
-    Messages { before: i64 },
-    /// Rows of senders without a login that were last used before a time are deleted, unless their quota is locked.
+    /// Rows of senders without a login that were last used before a time (seconds since 1970) are deleted, unless their
+    /// quota is locked. History from after that time must not be theirs.
     Idle { before: i64 },
 }
 
-/// What is kept by its age alone.
+/// What is deleted by its age.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aged {
+    /// The audit log.
+    Messages,
     /// History, per minute.
     Usage,
     /// Networks, by when a sender was last seen there.
     Networks,
+    /// What was told, by the period.
+    Notices,
+}
+
+/// Which rows are deleted, by their time in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outdated {
+    Before(i64),
+    /// Written while a clock was wrong.
+    After(i64),
 }
 
 impl Aged {
     fn table(self, dialect: &Dialect) -> &'static str {
         match self {
+            Aged::Messages => "messages",
             Aged::Usage => dialect.usage,
             Aged::Networks => "networks",
+            Aged::Notices => "notices",
         }
     }
 
-    fn column(self) -> &'static str {
+    fn push_condition(self, sql: &mut Sql, outdated: Outdated) {
+        let (operator, time) = match outdated {
+            Outdated::Before(time) => ("<", time),
+            Outdated::After(time) => (">", time),
+        };
         match self {
-            Aged::Usage => "minute",
-            Aged::Networks => "last_seen",
-        }
-    }
-
-    /// A time, in seconds since 1970, in the column's unit.
-    fn units(self, time: i64) -> i64 {
-        match self {
-            Aged::Usage => minute_of(time),
-            Aged::Networks => time,
-        }
+            Aged::Messages => sql.push("created_at ").push(operator).push_time(time),
+            Aged::Usage => sql.push("minute ").push(operator).push_bind(minute_of(time)),
+            Aged::Networks => sql.push("last_seen ").push(operator).push_bind(time),
+            Aged::Notices => sql.push("period ").push(operator).push_bind(time),
+        };
     }
 }
 
@@ -62,13 +75,6 @@ pub struct Worked {
 }
 
 impl Chunk {
-    fn table(self) -> &'static str {
-        match self {
-            Chunk::Reset | Chunk::Idle { .. } => "ratelimits",
-            Chunk::Messages { .. } => "messages",
-        }
-    }
-
     fn verb(self) -> &'static str {
         match self {
             // A row's counters and quota in one statement, so that nobody sees one without the other. updated_at stays:
@@ -77,7 +83,6 @@ impl Chunk {
                 "UPDATE ratelimits SET msg_counter = 0, rcpt_counter = 0, \
                  quota = CASE WHEN quota_locked = 0 THEN quota_reset ELSE quota END, updated_at = updated_at"
             }
-            Chunk::Messages { .. } => "DELETE FROM messages",
             Chunk::Idle { .. } => "DELETE FROM ratelimits",
         }
     }
@@ -87,9 +92,6 @@ impl Chunk {
         match self {
             Chunk::Reset => {
                 sql.push("(msg_counter <> 0 OR rcpt_counter <> 0 OR (quota_locked = 0 AND quota <> quota_reset))");
-            }
-            Chunk::Messages { before } => {
-                sql.push("created_at < ").push_time(before);
             }
             Chunk::Idle { before } => {
                 // What somebody has locked is meant to last.
@@ -101,43 +103,101 @@ impl Chunk {
 }
 
 impl Store {
-    /// Does the next `ROWS` rows of a work, beyond the row `after`; none when nothing is left.
+    /// Does the next `ROWS` rows of a work, beyond the row `after`; None when nothing is left.
     pub async fn chunk(&mut self, chunk: Chunk, after: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
-            let mut sql = connection.sql(format!(
-                "SELECT CAST(id AS {}) FROM {} WHERE id > ",
-                connection.dialect().integer,
-                chunk.table()
-            ));
+            let Dialect { integer, .. } = connection.dialect();
+            let mut sql = connection.sql(format!("SELECT CAST(id AS {integer}) FROM ratelimits WHERE id > "));
             sql.push_bind(after).push(" AND ");
             chunk.push_condition(&mut sql);
             sql.push(" ORDER BY id LIMIT ").push(ROWS);
-            let rows = connection.fetch_all(sql).await?;
-            let Some(last) = rows.last() else { return Ok(None) };
-            let last: i64 = last.try_get(0)?;
+            let ids = connection.fetch_ids(sql).await?;
+            let Some(&last) = ids.last() else { return Ok(None) };
+            if let Chunk::Idle { before } = chunk
+                && empty(connection, &ids, before).await? >= ROWS.unsigned_abs()
+            {
+                return Ok(Some(Worked { rows: 0, last: after }));
+            }
             let mut sql = connection.sql(chunk.verb());
             sql.push(" WHERE id > ").push_bind(after).push(" AND id <= ").push_bind(last).push(" AND ");
             chunk.push_condition(&mut sql);
-            connection.execute(sql).await?;
-            Ok(Some(Worked { rows: rows.len() as u64, last }))
+            let rows = connection.execute(sql).await?;
+            Ok(Some(Worked { rows, last }))
         })
         .await
     }
 
-    /// Deletes the oldest of what is from before a time (seconds since 1970): `ROWS`, and what is of the same age as the
-    /// youngest of these. None when nothing is left.
-    pub async fn expire(&mut self, aged: Aged, before: i64) -> Result<Option<Worked>, Failure> {
+    /// Deletes the next rows that are outdated; None when nothing is left.
+    pub async fn expire(&mut self, aged: Aged, outdated: Outdated) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
-            let (table, column, before) = (aged.table(connection.dialect()), aged.column(), aged.units(before));
-            let mut sql = connection.sql(format!("SELECT {column} FROM {table} WHERE {column} < "));
-            sql.push_bind(before).push(format_args!(" ORDER BY {column} LIMIT 1 OFFSET {}", ROWS - 1));
-            let full = connection.fetch_optional(sql).await?;
-            let last = full.map(|row| row.try_get::<i64>(0)).transpose()?.unwrap_or(before.saturating_sub(1));
-            let mut sql = connection.sql(format!("DELETE FROM {table} WHERE {column} <= "));
-            sql.push_bind(last);
-            let deleted = connection.execute(sql).await?;
-            Ok((deleted > 0).then_some(Worked { rows: deleted, last }))
+            let dialect = connection.dialect();
+            let (before, after) = dialect.delete_some(aged.table(dialect), ROWS);
+            let mut sql = connection.sql(before);
+            aged.push_condition(&mut sql, outdated);
+            sql.push(after);
+            let rows = connection.execute(sql).await?;
+            Ok((rows > 0).then_some(Worked { rows, last: 0 }))
         })
         .await
     }
+
+    /// Deletes the next of a sender's history, and says how many rows; 0 when none is left.
+    pub async fn delete_history(&mut self, id: i64) -> Result<u64, Failure> {
+        self.run(async |connection| {
+            let mut deleted = 0;
+            for aged in [Aged::Usage, Aged::Networks] {
+                deleted += delete_of(connection, aged, &[id], None, left(deleted)).await?;
+            }
+            Ok(deleted)
+        })
+        .await
+    }
+}
+
+/// How many more rows a chunk may touch.
+fn left(touched: u64) -> i64 {
+    ROWS.saturating_sub_unsigned(touched).max(0)
+}
+
+/// Detaches or deletes what depends on rows that are to be deleted and is from before a time: their foreign keys would do it
+/// all at once. Says how many rows it touched; fewer than `ROWS` when none is left. What a sender that comes back
+/// meanwhile adds is from after that time, and stays.
+async fn empty(connection: &mut Connection, rows: &[i64], before: i64) -> Result<u64, Failure> {
+    let outdated = Outdated::Before(before);
+    let Dialect { integer, .. } = connection.dialect();
+    let mut sql = connection.sql(format!("SELECT CAST(id AS {integer}) FROM messages WHERE ratelimit_id IN "));
+    sql.push_ids(rows).push(" AND ");
+    Aged::Messages.push_condition(&mut sql, outdated);
+    sql.push(" LIMIT ").push(ROWS);
+    let messages = connection.fetch_ids(sql).await?;
+    let mut touched = messages.len() as u64;
+    if !messages.is_empty() {
+        let mut sql = connection.sql("UPDATE messages SET ratelimit_id = NULL WHERE id IN ");
+        sql.push_ids(&messages);
+        connection.execute(sql).await?;
+    }
+    for aged in [Aged::Usage, Aged::Networks, Aged::Notices] {
+        touched += delete_of(connection, aged, rows, Some(outdated), left(touched)).await?;
+    }
+    Ok(touched)
+}
+
+/// Deletes what some senders have in a table, `most` rows at the most, and says how many.
+async fn delete_of(
+    connection: &mut Connection,
+    aged: Aged,
+    senders: &[i64],
+    outdated: Option<Outdated>,
+    most: i64,
+) -> Result<u64, Failure> {
+    let dialect = connection.dialect();
+    let (before, after) = dialect.delete_some(aged.table(dialect), most);
+    let mut sql = connection.sql(before);
+    sql.push("ratelimit_id IN ").push_ids(senders);
+    if let Some(outdated) = outdated {
+        sql.push(" AND ");
+        aged.push_condition(&mut sql, outdated);
+    }
+    sql.push(after);
+    connection.execute(sql).await
 }

@@ -42,17 +42,6 @@ impl Store {
         })
         .await
     }
-
-    /// Forgets what was told in periods that began before a time, in seconds since 1970.
-    pub async fn forget_notices(&mut self, before: i64) -> Result<(), Failure> {
-        self.run(async |connection| {
-            let mut sql = connection.sql("DELETE FROM notices WHERE period < ");
-            sql.push_bind(before);
-            connection.execute(sql).await?;
-            Ok(())
-        })
-        .await
-    }
 }
 
 async fn claim_notice(connection: &mut Connection, claim: &Claim) -> Result<Claimed, Failure> {

@@ -17,6 +17,7 @@ pub const DIALECT: Dialect = Dialect {
     from_epoch: ("to_timestamp(", ")"),
     to_epoch: ("CAST(FLOOR(EXTRACT(EPOCH FROM ", ")) AS BIGINT)"),
     tables_named: "SELECT count(*) FROM pg_tables WHERE schemaname = ANY (current_schemas(false)) AND tablename = ",
+    rows_found: Some(("ctid = ANY (ARRAY (SELECT ctid", "))")),
     ..STANDARD
 };
 

@@ -6,15 +6,12 @@ use super::counters::COUNTER_MAX;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
-use super::maintenance::Worked;
+use super::maintenance::{ROWS, Worked};
 use super::script::Script;
 use super::sql::Sql;
 use super::usage::{self, UsageRow};
 use crate::account::domain_key;
 use crate::limiter::window::{CLOCKS_DIFFER, minute_of};
-
-/// Rows that one statement of a chunk changes or deletes.
-const ROWS: i64 = 1000;
 
 /// A sender's row, whole. Times are in seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,7 +193,7 @@ impl Store {
                 sql.push_bind(i64::from(of_domain.quota)).push(")");
             }
             sql.push(" ORDER BY id LIMIT ").push(ROWS);
-            let ids = ids(connection, sql).await?;
+            let ids = connection.fetch_ids(sql).await?;
             let Some(&last) = ids.last() else { return Ok(None) };
             let mut sql = connection.sql("UPDATE ratelimits SET quota = ");
             sql.push_bind(i64::from(of_domain.quota));
@@ -250,7 +247,7 @@ impl Store {
         self.run(async |connection| {
             let mut sql = connection.sql(format!("SELECT CAST(id AS {}) FROM messages", connection.dialect().integer));
             sql.push(" WHERE ratelimit_id = ").push_bind(id).push(" LIMIT ").push(ROWS);
-            let ids = ids(connection, sql).await?;
+            let ids = connection.fetch_ids(sql).await?;
             if !ids.is_empty() {
                 let verb = if delete { "DELETE FROM messages" } else { "UPDATE messages SET ratelimit_id = NULL" };
                 let mut sql = connection.sql(verb);
@@ -262,7 +259,7 @@ impl Store {
         .await
     }
 
-    /// Deletes a sender's row, and with it the history.
+    /// Deletes a sender's row, and with it what is left of the history.
     pub async fn delete_sender(&mut self, id: i64) -> Result<(), Failure> {
         self.run(async |connection| {
             let mut sql = connection.sql("DELETE FROM ratelimits WHERE id = ");
@@ -395,11 +392,6 @@ async fn move_minutes_back(connection: &mut Connection, id: i64, first: i64) -> 
     let mut script = Script::new(connection, None);
     usage::add(&mut script, &[sum]).await?;
     script.send().await
-}
-
-/// The numbers that a statement finds.
-async fn ids(connection: &mut Connection, sql: Sql) -> Result<Vec<i64>, Failure> {
-    connection.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// A text as LIKE takes it literally, with `!` as its escape.

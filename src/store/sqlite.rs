@@ -33,6 +33,7 @@ pub const DIALECT: Dialect = Dialect {
     from_epoch: ("datetime(", ", 'unixepoch')"),
     to_epoch: ("CAST(strftime('%s', ", ") AS BIGINT)"),
     tables_named: "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ",
+    rows_found: Some(("rowid IN (SELECT rowid", ")")),
     ..STANDARD
 };
 

@@ -4,6 +4,7 @@ use super::dialect::Dialect;
 use super::failure::Failure;
 use super::script::Script;
 use super::sql::{Sql, in_statements};
+use crate::limiter::window::CLOCKS_DIFFER;
 
 /// Which histories are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +102,7 @@ pub async fn add(script: &mut Script<'_>, rows: &[UsageRow]) -> Result<(), Failu
     Ok(())
 }
 
-/// Notes where senders were seen. Nothing is ever seen earlier than it was before.
+/// Notes where senders were seen. Nothing is ever seen earlier than it was before, unless a clock was wrong then.
 pub async fn see(script: &mut Script<'_>, rows: &[SeenRow]) -> Result<(), Failure> {
     let dialect = script.dialect();
     for slice in in_statements(rows) {
@@ -109,9 +110,12 @@ pub async fn see(script: &mut Script<'_>, rows: &[SeenRow]) -> Result<(), Failur
         sql.push_rows(slice, |values, row| {
             values.bind(row.ratelimit_id).bind(&*row.network).bind(row.last_seen);
         });
-        let (greatest, brought) = (dialect.greatest, dialect.brought("last_seen"));
+        let brought = dialect.brought("last_seen");
         sql.push(dialect.on_conflict("ratelimit_id, network"));
-        sql.push(format_args!("last_seen = {greatest}(networks.last_seen, {brought})"));
+        sql.push(format_args!(
+            "last_seen = CASE WHEN networks.last_seen BETWEEN {brought} AND {brought} + {CLOCKS_DIFFER} \
+             THEN networks.last_seen ELSE {brought} END"
+        ));
         script.run(sql).await?;
     }
     Ok(())

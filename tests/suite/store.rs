@@ -14,9 +14,10 @@ use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::quota::UNLIMITED;
 use policyd_rate_guard::store::counters::{Row, Sum};
 use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
-use policyd_rate_guard::store::maintenance::{Chunk, Worked};
+use policyd_rate_guard::store::maintenance::{Aged, Chunk, Outdated, Worked};
 use policyd_rate_guard::store::messages::AuditRow;
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
+use policyd_rate_guard::store::notices::Claim;
 use policyd_rate_guard::store::settle::{Judge, Writes};
 use policyd_rate_guard::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
 use policyd_rate_guard::store::{Failure, Store};
@@ -74,6 +75,10 @@ impl Place {
 
     fn is_sqlite(&self) -> bool {
         self.scratch.is_some()
+    }
+
+    fn is_mariadb(&self) -> bool {
+        self.config().driver == config::Driver::Mysql
     }
 
     /// A store whose tables may not be there yet.
@@ -135,6 +140,12 @@ impl Opened {
             after = last;
         }
         rows
+    }
+
+    /// Deletes what is outdated, and gives the rows of each chunk.
+    fn expired(&mut self, aged: Aged, outdated: Outdated) -> Vec<u64> {
+        let expire = || self.runtime.block_on(self.store.expire(aged, outdated)).unwrap();
+        std::iter::repeat_with(expire).map_while(|worked| Some(worked?.rows)).collect()
     }
 }
 
@@ -361,11 +372,81 @@ fn old_messages_and_idle_rows_are_deleted(place: &Place) {
     let young =
         Clerk { writes: Writes { audit: vec![audit_row(id, "alice")], ..Writes::default() }, ..Clerk::default() };
     store.judged_by(young, &[look("alice")], NOW + 100).unwrap();
-    assert_eq!(store.chunks(Chunk::Messages { before: NOW + 50 }), [1000, 200]);
+    assert_eq!(store.expired(Aged::Messages, Outdated::Before(NOW + 50)), [1000, 200]);
     assert_eq!(place.database.rows("messages"), 1);
     assert_eq!(store.chunks(Chunk::Idle { before: NOW + 50 }), [1]);
     let left = place.database.select(&["sender"], "FROM ratelimits ORDER BY sender");
     assert_eq!(left, [["[192.0.2.1]"], ["[192.0.2.2]"], ["alice"]], "used since, locked, and a login");
+}
+
+fn no_statement_of_a_purge_touches_more_than_its_share(place: &Place) {
+    let mut store = place.open();
+    let senders = ["<a@example.com>", "<b@example.com>", "<back@example.com>", "alice"].map(|sender| sum(sender, 1, 1));
+    let ids: Vec<i64> = store.settle(&senders).iter().map(|row| row.unwrap().id).collect();
+    let minute = NOW.div_euclid(60);
+    let mut writes = Writes::default();
+    for &id in &ids {
+        writes.audit.extend((0..1100).map(|_| audit_row(id, "x")));
+        let used = |ago| UsageRow { ratelimit_id: id, minute: minute - ago, messages: 1, recipients: 1, bytes: 0 };
+        writes.usage.extend((0..600).map(used));
+        let seen =
+            |n: i64| SeenRow { ratelimit_id: id, network: format!("10.{}.{}.0/24", n / 256, n % 256), last_seen: NOW };
+        writes.seen.extend((0..500).map(seen));
+    }
+    // In one second, and many in a minute.
+    store.judged_by(Clerk { writes, histories_since: None }, &senders, NOW).unwrap();
+    let used = UsageRow { ratelimit_id: ids[2], minute: minute + 10, messages: 1, recipients: 1, bytes: 0 };
+    let clerk = Clerk { writes: Writes { usage: vec![used], ..Writes::default() }, histories_since: None };
+    store.judged_by(clerk, &senders[2..3], NOW + 600).unwrap();
+
+    // 2,200 messages, 1,200 minutes and 1,000 networks of the two that are idle.
+    assert_eq!(store.chunks(Chunk::Idle { before: NOW + 300 }), [0, 0, 0, 0, 2]);
+    let left = place.database.select(&["sender"], "FROM ratelimits ORDER BY sender");
+    assert_eq!(left, [["<back@example.com>"], ["alice"]]);
+    assert_eq!(place.database.rows("messages"), 4400, "they stay in the audit log");
+    assert_eq!(place.database.number("SELECT COUNT(*) FROM messages WHERE ratelimit_id IS NULL"), 2200);
+    assert_eq!(store.expired(Aged::Usage, Outdated::Before(NOW + 300)), [1000, 200]);
+    assert_eq!(store.expired(Aged::Networks, Outdated::Before(NOW + 300)), [1000]);
+    let mut deleted = Vec::new();
+    while deleted.last() != Some(&0) {
+        deleted.push(store.runtime.block_on(store.store.delete_history(ids[2])).unwrap());
+    }
+    assert_eq!(deleted, [1, 0], "of one who is deleted while sending");
+}
+
+fn what_a_wrong_clock_wrote_is_deleted(place: &Place) {
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    let year = NOW + 31_536_000;
+    let (hour, minute) = (NOW + 3600, |time: i64| time.div_euclid(60));
+    let used = |time| UsageRow { ratelimit_id: id, minute: minute(time), messages: 1, recipients: 1, bytes: 0 };
+    let seen = |network: &str, last_seen| SeenRow { ratelimit_id: id, network: network.into(), last_seen };
+    let networks = ["10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24"];
+    let writes = Writes {
+        usage: vec![used(NOW), used(hour), used(year)],
+        seen: vec![seen(networks[0], NOW), seen(networks[1], hour), seen(networks[2], year)],
+        ..Writes::default()
+    };
+    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    for period in [NOW, hour, year] {
+        let claim = Claim { sender: "alice".into(), notice: "quota".into(), period };
+        store.runtime.block_on(store.store.claim_notices(&[claim])).unwrap();
+    }
+    // The network that the wrong clock saw is seen again: now is when it was last seen.
+    let writes = Writes { seen: networks.map(|network| seen(network, NOW + 9)).to_vec(), ..Writes::default() };
+    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    let last_seen = place.database.select(&["last_seen"], "FROM networks ORDER BY network");
+    assert_eq!(last_seen, [NOW + 9, hour, NOW + 9].map(|time| [time.to_string()]));
+
+    let far = seen("10.0.3.0/24", year);
+    let writes = Writes { seen: vec![far], ..Writes::default() };
+    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    for (aged, table) in [(Aged::Usage, "`usage`"), (Aged::Networks, "networks"), (Aged::Notices, "notices")] {
+        let rows = || place.database.rows(if place.is_mariadb() { table } else { table.trim_matches('`') });
+        let before = rows();
+        assert_eq!(store.expired(aged, Outdated::After(hour)), [1], "{table}");
+        assert_eq!(rows(), before - 1);
+    }
 }
 
 fn one_of_many_claims_the_reset(place: &Place) {
@@ -603,6 +684,8 @@ on_every_database! {
     several_writers_lose_nothing
     a_reset_goes_in_chunks_and_leaves_locked_quotas_and_times
     old_messages_and_idle_rows_are_deleted
+    no_statement_of_a_purge_touches_more_than_its_share
+    what_a_wrong_clock_wrote_is_deleted
     one_of_many_claims_the_reset
     a_reset_that_did_not_come_to_its_end_is_done_again
     migrations_run_once_also_when_several_start_together

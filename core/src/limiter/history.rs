@@ -2,12 +2,13 @@
 //! networks that it was seen from.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::decide::Increase;
-use super::window::{self, CLOCKS_DIFFER, MinuteSum, first_minute, minute_of};
+use super::window::{self, MinuteSum, minute_of};
 use crate::policy::limit::Measure;
 
 /// What was let through within one minute.
@@ -67,15 +68,17 @@ impl History {
 
     /// How much of a measure a window that ends now holds.
     pub fn used(&self, measure: Measure, window: Duration, now: i64) -> u64 {
-        let first = self.first(window, now);
+        let counting = self.counting(window, now);
         match measure {
             Measure::Networks => {
                 let from = self.from(now);
-                self.networks.values().filter(|&&seen| seen >= from && minute_of(seen) >= first).count() as u64
+                let held = |seen: i64| seen >= from && counting.contains(&minute_of(seen));
+                self.networks.values().filter(|&&seen| held(seen)).count() as u64
             }
             _ => {
-                let begin = self.minutes.partition_point(|minute| minute.minute < first);
-                let held = self.minutes.get(begin..).unwrap_or_default();
+                let begin = self.minutes.partition_point(|minute| minute.minute < *counting.start());
+                let end = self.minutes.partition_point(|minute| minute.minute <= *counting.end());
+                let held = self.minutes.get(begin..end).unwrap_or_default();
                 held.iter().fold(0, |sum, minute| sum.saturating_add(of(minute, measure)))
             }
         }
@@ -83,7 +86,7 @@ impl History {
 
     /// The first moment at which `amount` more is within what is allowed; none if it never is.
     pub fn free_at(&self, measure: Measure, window: Duration, allowed: u64, amount: u64, now: i64) -> Option<i64> {
-        let first = self.first(window, now);
+        let counting = self.counting(window, now);
         let mut sums: Vec<MinuteSum> = match measure {
             Measure::Networks => {
                 let from = self.from(now);
@@ -92,7 +95,7 @@ impl History {
             }
             _ => self.minutes.iter().map(|m| MinuteSum { minute: m.minute, sum: of(m, measure) }).collect(),
         };
-        sums.retain(|sum| sum.minute >= first);
+        sums.retain(|sum| counting.contains(&sum.minute));
         sums.sort_by_key(|sum| sum.minute);
         window::free_at(&sums, window, allowed, amount, now)
     }
@@ -114,14 +117,17 @@ impl History {
     /// Notes that a request came from this network now.
     pub fn see(&mut self, network: IpNet, now: i64) {
         let seen = self.networks.entry(network).or_insert(now);
-        *seen = now.max(*seen);
+        // A later time than any clock has now would keep this network out of every window until then.
+        if *seen < now || *seen > window::latest(now) {
+            *seen = now;
+        }
     }
 
-    /// Forgets what no window of this length holds any more.
+    /// Forgets what no window of this length holds.
     pub fn forget(&mut self, longest: Duration, now: i64) {
-        let first = first_minute(now, longest);
-        self.minutes.retain(|minute| minute.minute >= first);
-        self.networks.retain(|_, &mut seen| minute_of(seen) >= first);
+        let counting = window::minutes(now, longest);
+        self.minutes.retain(|minute| counting.contains(&minute.minute));
+        self.networks.retain(|_, &mut seen| counting.contains(&minute_of(seen)));
     }
 
     /// How much memory this takes, in entries.
@@ -129,13 +135,15 @@ impl History {
         self.minutes.len() + self.networks.len()
     }
 
-    fn first(&self, window: Duration, now: i64) -> i64 {
-        first_minute(now, window).max(minute_of(self.from(now)))
+    /// The minutes that count in a window that ends now.
+    fn counting(&self, window: Duration, now: i64) -> RangeInclusive<i64> {
+        let minutes = window::minutes(now, window);
+        minute_of(self.from(now)).max(*minutes.start())..=*minutes.end()
     }
 
-    /// A time far ahead is of a host whose clock was: nothing would count until then.
+    /// A time that no clock has now was written while one was wrong: nothing would count until then.
     fn from(&self, now: i64) -> i64 {
-        if self.from > now.saturating_add(CLOCKS_DIFFER) { 0 } else { self.from }
+        if self.from > window::latest(now) { 0 } else { self.from }
     }
 }
 

@@ -5,18 +5,20 @@
 //! W. What came in earlier in that first minute is held as well, which makes the window up to one minute longer than
 //! W.
 //!
-//! There is no last minute: what another host, or this one before its clock was set back, wrote into the future
-//! counts too. Refused mail is in no sum, so who keeps retrying is free again at the same moment as who waits.
+//! The last minute is the one that a host may have whose clock is [`CLOCKS_DIFFER`] ahead. What is later was written while
+//! a clock was wrong, and does not count. Refused mail is in no sum, so a client that keeps retrying is free again at the
+//! same moment as one that waits.
 //!
 //! Times are Unix time in seconds; rounding them down loses nothing.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::policy::duration::seconds;
 
 const MINUTE: i64 = 60;
 
-/// By how much the clocks of hosts may differ, in seconds. What is from further ahead was noted by one that was wrong.
+/// By how much the clocks of hosts may differ, in seconds. What is later than that was written while a clock was wrong.
 pub const CLOCKS_DIFFER: i64 = 3600;
 
 /// What came in within one minute.
@@ -33,9 +35,19 @@ pub fn minute_of(time: i64) -> i64 {
     time.div_euclid(MINUTE)
 }
 
-/// The first minute of a window that ends now; all from it on count.
+/// The first minute of a window that ends now.
 pub fn first_minute(now: i64, window: Duration) -> i64 {
     minute_of(now.saturating_sub(seconds(window)))
+}
+
+/// The latest time, in seconds since 1970, that a host may have now.
+pub fn latest(now: i64) -> i64 {
+    now.saturating_add(CLOCKS_DIFFER)
+}
+
+/// The minutes that count in a window that ends now.
+pub fn minutes(now: i64, window: Duration) -> RangeInclusive<i64> {
+    first_minute(now, window)..=minute_of(latest(now))
 }
 
 /// When a minute no longer counts in a window.
@@ -45,8 +57,8 @@ pub fn leaves_at(minute: i64, window: Duration) -> i64 {
 
 /// What counts now, of these sums.
 pub fn used(sums: &[MinuteSum], window: Duration, now: i64) -> u64 {
-    let first = first_minute(now, window);
-    sums.iter().filter(|sum| sum.minute >= first).fold(0, |total, sum| total.saturating_add(sum.sum))
+    let counting = minutes(now, window);
+    sums.iter().filter(|sum| counting.contains(&sum.minute)).fold(0, |total, sum| total.saturating_add(sum.sum))
 }
 
 /// The first moment, from now on, at which `amount` more is within what is allowed, if nothing else comes in. None if
@@ -57,8 +69,8 @@ pub fn free_at(sums: &[MinuteSum], window: Duration, allowed: u64, amount: u64, 
     if held <= room {
         return Some(now);
     }
-    let first = first_minute(now, window);
-    let leaving = sums.iter().filter(|sum| sum.minute >= first).find(|sum| {
+    let counting = minutes(now, window);
+    let leaving = sums.iter().filter(|sum| counting.contains(&sum.minute)).find(|sum| {
         held = held.saturating_sub(sum.sum);
         held <= room
     });
@@ -103,9 +115,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_wrong_clock_wrote_does_not_count() {
+        let last = minute_of(1300 + CLOCKS_DIFFER);
+        let sums = sums(&[(20, 1), (last, 2), (last + 1, 4), (525_600, 8)]);
+        assert_eq!(used(&sums, HOUR, 1300), 3);
+        assert_eq!(free_at(&sums, HOUR, 3, 1, 1300), Some(leaves_at(20, HOUR)));
+        assert_eq!(free_at(&sums, HOUR, 4, 1, 1300), Some(1300));
+    }
+
+    #[test]
     fn no_number_is_too_large() {
-        let sums = sums(&[(i64::MAX, u64::MAX), (i64::MAX, u64::MAX)]);
-        assert_eq!(used(&sums, Duration::MAX, i64::MIN), u64::MAX);
+        let end = minute_of(i64::MAX);
+        let sums = sums(&[(end, u64::MAX), (end, u64::MAX)]);
+        assert_eq!(used(&sums, Duration::MAX, i64::MAX), u64::MAX);
+        assert_eq!(used(&sums, Duration::MAX, i64::MIN), 0);
         assert_eq!(free_at(&sums, Duration::MAX, 1, 1, i64::MAX), Some(i64::MAX));
         assert_eq!(free_at(&[], HOUR, u64::MAX, u64::MAX, 0), Some(0));
     }

@@ -25,7 +25,7 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
         if !options.yes && !confirmed(&row.sender, options.messages)? {
             return Ok(Report { sender: row.sender, deleted: false, messages_deleted: 0 });
         }
-        // A few at a time, before the row goes: its foreign key would have to touch them all at once.
+        // A few at a time, before the row goes: its foreign keys would have to touch them all at once.
         let mut messages = 0;
         loop {
             let parted =
@@ -35,6 +35,7 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
             }
             messages += parted;
         }
+        while database::insist(store, async |store| store.delete_history(row.id).await).await? > 0 {}
         database::insist(store, async |store| store.delete_sender(row.id).await).await?;
         Ok(Report { sender: row.sender, deleted: true, messages_deleted: if options.messages { messages } else { 0 } })
     })?;
