@@ -11,7 +11,7 @@ use super::script::Script;
 use super::sql::Sql;
 use super::usage::{self, UsageRow};
 use crate::account::domain_key;
-use crate::limiter::window::{CLOCKS_DIFFER, minute_of};
+use crate::limiter::window::minute_of;
 
 /// A sender's row, whole. Times are in seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,26 +207,25 @@ impl Store {
         .await
     }
 
-    /// Frees a sender: its counters are 0 and its windows empty from now on, while history stays. Gives the row as it then
-    /// is, or none if there is none.
+    /// Frees a sender: its counters are 0 and its windows empty from now on, while history stays. Returns the row as it then
+    /// is, or None if there is no such row.
     ///
     /// What this minute holds already is moved to the one before, where windows that begin now do not look. The daemons
-    /// notice by `window_from`, which is never the same twice.
+    /// notice by `window_from`, which therefore must change: a second time within a second is [`Failure::Transient`].
     pub async fn free(&mut self, key: &str, now: i64) -> Result<Option<SenderRow>, Failure> {
         let key = self.narrowed(key).await?;
         self.transact(Patience::Long, async |script| {
             let connection = script.connection().await?;
             // First the row, whose lock every daemon takes before it adds to the others.
             let mut sql = connection.sql("UPDATE ratelimits SET msg_counter = 0, rcpt_counter = 0, ");
-            sql.push("updated_at = updated_at, window_from = CASE WHEN window_from BETWEEN ").push_bind(now);
-            sql.push(" AND ")
-                .push_bind(now.saturating_add(CLOCKS_DIFFER))
-                .push(" THEN window_from + 1 ELSE ")
-                .push_bind(now)
-                .push(format_args!(" END WHERE {} = ", connection.dialect().sender));
-            sql.push_bind(&*key);
-            connection.execute(sql).await?;
+            sql.push("updated_at = updated_at, window_from = ").push_bind(now);
+            sql.push(format_args!(" WHERE {} = ", connection.dialect().sender)).push_bind(&*key);
+            sql.push(" AND window_from <> ").push_bind(now);
+            let changed = connection.execute(sql).await?;
             let Some(row) = find(connection, &key).await? else { return Ok(None) };
+            if changed == 0 {
+                return Err(Failure::Transient("the sender was freed in this very second".to_owned()));
+            }
             move_minutes_back(connection, row.id, minute_of(row.window_from)).await?;
             let mut sql = connection.sql("UPDATE networks SET last_seen = ");
             sql.push_bind(row.window_from.saturating_sub(1)).push(" WHERE ratelimit_id = ").push_bind(row.id);

@@ -449,6 +449,22 @@ fn what_a_wrong_clock_wrote_is_deleted(place: &Place) {
     }
 }
 
+fn a_second_reset_in_one_second_has_to_wait(place: &Place) {
+    let mut store = place.open();
+    store.settle(&[sum("alice", 1, 1)]);
+    let mut free = |now| store.runtime.block_on(store.store.free("alice", now));
+    assert_eq!(free(NOW).unwrap().unwrap().window_from, NOW);
+    for _ in 0..3 {
+        let refused = free(NOW);
+        assert!(matches!(refused, Err(Failure::Transient(_))), "{refused:?}");
+    }
+    // By a host whose clock is behind, too: daemons notice since it changes, not since it grows.
+    for now in [NOW + 1, NOW - 100] {
+        assert_eq!(free(now).unwrap().unwrap().window_from, now);
+    }
+    assert_eq!(store.runtime.block_on(store.store.free("nobody", NOW)).unwrap(), None);
+}
+
 fn one_of_many_claims_the_reset(place: &Place) {
     let mut opened = place.open();
     let Opened { runtime, store } = &mut opened;
@@ -686,6 +702,7 @@ on_every_database! {
     old_messages_and_idle_rows_are_deleted
     no_statement_of_a_purge_touches_more_than_its_share
     what_a_wrong_clock_wrote_is_deleted
+    a_second_reset_in_one_second_has_to_wait
     one_of_many_claims_the_reset
     a_reset_that_did_not_come_to_its_end_is_done_again
     migrations_run_once_also_when_several_start_together

@@ -12,8 +12,7 @@ use crate::system::clock;
 pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
     let row = database::with_tables(sources, async |config, store| {
         let key = super::key(config, &options.name)?;
-        let now = clock::now();
-        let row = database::insist(store, async |store| store.free(&key, now).await).await?;
+        let row = database::insist(store, async |store| store.free(&key, clock::now()).await).await?;
         row.ok_or_else(|| super::no_such_sender(&key))
     })?;
     if options.output.json {
