@@ -1,6 +1,6 @@
 //! The counters of `ratelimits`: adding to them and reading them back, many senders in a statement.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::charset::{Charset, narrow};
@@ -96,6 +96,63 @@ pub async fn add(script: &mut Script<'_>, sums: &[Sum], new_quota: u32, now: i64
     Ok(mark)
 }
 
+/// Renames the rows that somebody has typed with capitals for senders (or their domains) that had no row: what was added to
+/// a new row goes to that one instead. For a database to which such a spelling is another key.
+pub async fn adopt_spellings(
+    script: &mut Script<'_>,
+    sums: &[Sum],
+    rows: &mut Vec<Option<Row>>,
+    mark: Mark,
+    now: i64,
+) -> Result<(), Failure> {
+    let Some(lowered) = script.dialect().lowered else { return Ok(()) };
+    // Nobody types the keys of senders without a login, which are the many new ones.
+    let new: Vec<(&Sum, Option<i64>)> = (sums.iter().zip(rows.iter()))
+        .filter(|(sum, row)| is_new(row, mark) && !sum.sender.starts_with(['<', '[']))
+        .map(|(sum, row)| (sum, row.map(|row| row.id)))
+        .collect();
+    let keys: BTreeSet<&str> =
+        new.iter().flat_map(|(sum, _)| [Some(sum.sender.as_str()), sum.domain.as_deref()]).flatten().collect();
+    let keys: Vec<&str> = keys.into_iter().collect();
+    let mut typed: BTreeMap<String, i64> = BTreeMap::new();
+    for slice in in_statements(&keys) {
+        let rest = |sql: &mut Sql| {
+            sql.push(format_args!("FROM ratelimits WHERE {lowered} IN ")).push_list(slice.iter().copied());
+            sql.push(format_args!(" AND sender <> {lowered} ORDER BY id DESC"));
+        };
+        let found = script.read(lowered, &["id"], rest).await?;
+        // The oldest of several is last.
+        typed.extend(found.into_iter().filter_map(|(key, id)| Some((key, *id.first()?))));
+    }
+    if typed.is_empty() {
+        return Ok(());
+    }
+    let moved = new.into_iter().filter(|(sum, _)| typed.contains_key(&sum.sender));
+    let (moved, made): (Vec<Sum>, Vec<Option<i64>>) = moved.map(|(sum, id)| (sum.clone(), id)).unzip();
+    let mut sql = script.sql("DELETE FROM ratelimits WHERE id IN ");
+    // No row has the number 0.
+    sql.push_ids(&made.into_iter().flatten().chain([0]).collect::<Vec<i64>>());
+    script.run(sql).await?;
+    for (key, id) in typed {
+        script.run(renaming(script.dialect(), id, &key)).await?;
+    }
+    add(script, &moved, 0, now).await?;
+    *rows = read(script, sums).await?;
+    Ok(())
+}
+
+/// The statement that gives a row another spelling of its sender.
+pub fn renaming(dialect: &'static Dialect, id: i64, key: &str) -> Sql {
+    let mut sql = Sql::new(dialect, "UPDATE ratelimits SET sender = ");
+    sql.push_bind(key).push(", updated_at = updated_at WHERE id = ").push_bind(id);
+    sql
+}
+
+/// Whether the transaction of this mark made the row, or there is none.
+fn is_new(row: &Option<Row>, mark: Mark) -> bool {
+    row.is_none_or(|row| row.window_from == mark.0)
+}
+
 /// Gives the rows that this transaction made the quota of their `@domain` row, where there is one. Who was only looked at
 /// and has no row stands where that row stands. Senders who have a row cost nothing here.
 pub async fn inherit(
@@ -104,8 +161,7 @@ pub async fn inherit(
     rows: &mut [Option<Row>],
     mark: Mark,
 ) -> Result<(), Failure> {
-    let is_new = |row: &Option<Row>| row.is_none_or(|row| row.window_from == mark.0);
-    let heirs = sums.iter().zip(rows).filter(|(_, row)| is_new(row));
+    let heirs = sums.iter().zip(rows).filter(|(_, row)| is_new(row, mark));
     let mut heirs: Vec<(&str, &mut Option<Row>)> =
         heirs.filter_map(|(sum, row)| Some((sum.domain.as_deref()?, row))).collect();
     if heirs.is_empty() {

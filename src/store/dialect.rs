@@ -28,6 +28,8 @@ pub struct Dialect {
     pub greatest: &'static str,
     /// What of `ratelimits` is compared with a key (and is unique).
     pub sender: &'static str,
+    /// The sender in lower case where `sender` may not be that. Finds a row typed with capitals, without an index.
+    pub lowered: Option<&'static str>,
     /// The table `usage`, whose name is a reserved word in one of them.
     pub usage: &'static str,
     /// Around a number of seconds since 1970 to make a column's point in time of it.
@@ -56,6 +58,7 @@ pub const STANDARD: Dialect = Dialect {
     least: "LEAST",
     greatest: "GREATEST",
     sender: "lower(sender)",
+    lowered: None,
     usage: "usage",
     from_epoch: ("", ""),
     to_epoch: ("", ""),
@@ -120,10 +123,12 @@ pub struct Session {
     pub keys: Charset,
     /// What the text columns of `messages` can hold.
     pub texts: Charset,
+    /// Whether `Alice` and `alice` are two keys to `ratelimits.sender`.
+    pub heeds_case: bool,
 }
 
 impl Default for Session {
     fn default() -> Session {
-        Session { id: None, keys: Charset::Utf8mb4, texts: Charset::Utf8mb4 }
+        Session { id: None, keys: Charset::Utf8mb4, texts: Charset::Utf8mb4, heeds_case: false }
     }
 }

@@ -75,7 +75,7 @@ pub async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Sessio
         "WIN1252" => Charset::Latin1,
         _ => Charset::Ascii,
     };
-    Ok((connection, Session { id: None, keys: holds, texts: holds }))
+    Ok((connection, Session { keys: holds, texts: holds, ..Session::default() }))
 }
 
 /// Whether somebody else holds the row of a key, or is making it in a transaction of its own. Asks without waiting.

@@ -2,7 +2,7 @@
 //! changes a row is one short transaction, what may concern many rows is done in chunks.
 
 use super::connection::{Connection, Row};
-use super::counters::COUNTER_MAX;
+use super::counters::{COUNTER_MAX, renaming};
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
@@ -136,6 +136,12 @@ impl Store {
             let connection = script.connection().await?;
             let dialect = connection.dialect();
             let before = find(connection, &key).await?;
+            if let Some(row) = &before
+                && dialect.lowered.is_some()
+                && row.sender.to_lowercase() == key
+            {
+                connection.execute(renaming(dialect, row.id, &key)).await?;
+            }
             let inherited = match (&before, domain_key(&key)) {
                 (None, Some(domain)) => find(connection, domain).await?,
                 _ => None,
@@ -181,9 +187,10 @@ impl Store {
         self.run(async |connection| {
             let Some(of_domain) = find(connection, &domain).await? else { return Ok(None) };
             let columns = if once { "quota <> " } else { "(quota_reset <> " };
-            let Dialect { integer, sender, .. } = connection.dialect();
-            let mut sql = connection
-                .sql(format!("SELECT CAST(id AS {integer}) FROM ratelimits WHERE quota_locked = 0 AND {sender} LIKE "));
+            let Dialect { integer, .. } = connection.dialect();
+            let mut sql = connection.sql(format!(
+                "SELECT CAST(id AS {integer}) FROM ratelimits WHERE quota_locked = 0 AND lower(sender) LIKE "
+            ));
             sql.push_bind(format!("%{}", escaped(&domain))).push(" ESCAPE '!' AND id > ").push_bind(after);
             sql.push(" AND id <> ").push_bind(of_domain.id).push(" AND ").push(columns);
             if once {
@@ -216,11 +223,11 @@ impl Store {
         let key = self.narrowed(key).await?;
         self.transact(Patience::Long, async |script| {
             let connection = script.connection().await?;
+            let Some(found) = find(connection, &key).await? else { return Ok(None) };
             // First the row, whose lock every daemon takes before it adds to the others.
             let mut sql = connection.sql("UPDATE ratelimits SET msg_counter = 0, rcpt_counter = 0, ");
             sql.push("updated_at = updated_at, window_from = ").push_bind(now);
-            sql.push(format_args!(" WHERE {} = ", connection.dialect().sender)).push_bind(&*key);
-            sql.push(" AND window_from <> ").push_bind(now);
+            sql.push(" WHERE id = ").push_bind(found.id).push(" AND window_from <> ").push_bind(now);
             let changed = connection.execute(sql).await?;
             let Some(row) = find(connection, &key).await? else { return Ok(None) };
             if changed == 0 {
@@ -270,12 +277,19 @@ impl Store {
     }
 }
 
-/// A sender's row, by a key that the table can hold.
+/// A sender's row, by a key that the table can hold; also one that somebody has typed with capitals.
 async fn find(connection: &mut Connection, key: &str) -> Result<Option<SenderRow>, Failure> {
     let mut sql = connection.sql("SELECT ");
     let dialect = connection.dialect();
     sql.push(columns(dialect)).push(format_args!(" FROM ratelimits WHERE {} = ", dialect.sender)).push_bind(key);
-    connection.fetch_optional(sql).await?.map(|row| sender_row(&row)).transpose()
+    let mut found = connection.fetch_optional(sql).await?;
+    if let (None, Some(lowered)) = (&found, dialect.lowered) {
+        let mut sql = connection.sql("SELECT ");
+        sql.push(columns(dialect)).push(format_args!(" FROM ratelimits WHERE {lowered} = ")).push_bind(key);
+        sql.push(" ORDER BY id LIMIT 1");
+        found = connection.fetch_optional(sql).await?;
+    }
+    found.map(|row| sender_row(&row)).transpose()
 }
 
 async fn list(connection: &mut Connection, listing: &Listing) -> Result<Vec<Listed>, Failure> {
@@ -307,7 +321,7 @@ async fn list(connection: &mut Connection, listing: &Listing) -> Result<Vec<List
         sql.push(" AND ratelimits.id IN ").push_ids(ids);
     }
     if let Some(filter) = &listing.filter {
-        sql.push(format_args!(" AND {key} LIKE ")).push_bind(format!("%{}%", escaped(&filter.to_lowercase())));
+        sql.push(" AND lower(sender) LIKE ").push_bind(format!("%{}%", escaped(&filter.to_lowercase())));
         sql.push(" ESCAPE '!'");
     }
     if let Some(since) = listing.blocked_since {

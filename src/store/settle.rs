@@ -52,6 +52,9 @@ impl Store {
         self.transact(Patience::Short, async |script| {
             let mark = counters::add(script, sums, new_quota, now).await?;
             let mut rows = counters::read(script, sums).await?;
+            if session.heeds_case {
+                counters::adopt_spellings(script, sums, &mut rows, mark, now).await?;
+            }
             counters::inherit(script, sums, &mut rows, mark).await?;
             counters::mend_windows(script, &mut rows, now).await?;
             let history = match judge.history(&rows) {

@@ -24,11 +24,14 @@ impl Store {
         now: i64,
         (name, progress): (&str, &str),
     ) -> Result<(), Failure> {
-        let keys = self.connect().await?.keys;
-        let sums: Vec<Sum> = taken.iter().map(|taken| taken.sum.narrowed(keys)).collect();
+        let session = self.connect().await?;
+        let sums: Vec<Sum> = taken.iter().map(|taken| taken.sum.narrowed(session.keys)).collect();
         self.transact(Patience::Short, async |script| {
             let mark = counters::add(script, &sums, new_quota, now).await?;
             let mut rows = counters::read(script, &sums).await?;
+            if session.heeds_case {
+                counters::adopt_spellings(script, &sums, &mut rows, mark, now).await?;
+            }
             counters::inherit(script, &sums, &mut rows, mark).await?;
             usage::add(script, &minutes(taken, &rows)).await?;
             script.run(meta::setting(script.dialect(), name, progress)).await

@@ -18,6 +18,7 @@ use policyd_rate_guard::store::maintenance::{Aged, Chunk, Outdated, Worked};
 use policyd_rate_guard::store::messages::AuditRow;
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
 use policyd_rate_guard::store::notices::Claim;
+use policyd_rate_guard::store::senders::{Change, SenderRow};
 use policyd_rate_guard::store::settle::{Judge, Writes};
 use policyd_rate_guard::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
 use policyd_rate_guard::store::{Failure, Store};
@@ -465,6 +466,39 @@ fn a_second_reset_in_one_second_has_to_wait(place: &Place) {
     assert_eq!(store.runtime.block_on(store.store.free("nobody", NOW)).unwrap(), None);
 }
 
+fn a_row_typed_with_capitals_is_the_senders(place: &Place) {
+    let mut store = place.open();
+    let insert = |sender: &str, quota: u32| {
+        place.database.execute(&format!(
+            "INSERT INTO ratelimits (sender, quota, quota_reset) VALUES ('{sender}', {quota}, {quota})"
+        ));
+    };
+    for (sender, quota) in
+        [("Alice@Example.com", 3), ("bob@EXAMPLE.com", 4), ("@Example.Org", 5), ("Carol", 6), ("Dan", 7)]
+    {
+        insert(sender, quota);
+    }
+    let of = |sender: &str| Sum { domain: sender.find('@').map(|at| sender[at..].to_owned()), ..sum(sender, 1, 2) };
+    let senders = ["alice@example.com", "bob@example.com", "dora@example.org", "new@example.net"].map(of);
+    for round in 1..=2 {
+        let rows: Vec<Row> = store.settle(&senders).into_iter().flatten().collect();
+        let seen: Vec<_> = rows.iter().map(|row| (row.quota, row.messages, row.recipients)).collect();
+        assert_eq!(seen, [3, 4, 5, 1000].map(|quota| (quota, round, 2 * round)));
+    }
+    let Opened { runtime, store } = &mut store;
+    let shown = |row: Option<SenderRow>| row.map(|row| (row.sender.to_lowercase(), row.quota));
+    assert_eq!(shown(runtime.block_on(store.sender("carol")).unwrap()), Some(("carol".into(), 6)));
+    assert_eq!(shown(runtime.block_on(store.free("carol", NOW)).unwrap()), Some(("carol".into(), 6)));
+    let change = Change { quota: Some(9), ..Change::default() };
+    let (before, after) = runtime.block_on(store.set("carol", change, 1000, NOW)).unwrap();
+    assert_eq!((shown(before), shown(after)), (Some(("carol".into(), 6)), Some(("carol".into(), 9))));
+    // Both spellings, which only a database to which they are two can hold.
+    let both =
+        place.database.session().try_execute("INSERT INTO ratelimits (sender, quota) VALUES ('ALICE@example.com', 8)");
+    assert_eq!(both.is_ok(), place.is_mariadb());
+    assert_eq!(place.database.number("SELECT COUNT(*) FROM ratelimits"), 7 + i64::from(place.is_mariadb()));
+}
+
 fn one_of_many_claims_the_reset(place: &Place) {
     let mut opened = place.open();
     let Opened { runtime, store } = &mut opened;
@@ -703,6 +737,7 @@ on_every_database! {
     no_statement_of_a_purge_touches_more_than_its_share
     what_a_wrong_clock_wrote_is_deleted
     a_second_reset_in_one_second_has_to_wait
+    a_row_typed_with_capitals_is_the_senders
     one_of_many_claims_the_reset
     a_reset_that_did_not_come_to_its_end_is_done_again
     migrations_run_once_also_when_several_start_together

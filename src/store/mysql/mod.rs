@@ -26,6 +26,8 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 pub const DIALECT: Dialect = Dialect {
     integer: "SIGNED",
     sender: "sender",
+    // The column may be one of bytes.
+    lowered: Some("LOWER(CONVERT(sender USING utf8mb4)) COLLATE utf8mb4_bin"),
     usage: "`usage`",
     from_epoch: ("FROM_UNIXTIME(", ")"),
     to_epoch: ("CAST(UNIX_TIMESTAMP(", ") AS SIGNED)"),
@@ -115,8 +117,9 @@ async fn only_read(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> 
 
 async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Error> {
     let id = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS SIGNED)").fetch_one(&mut *connection).await?;
-    let charsets: Vec<(String, String)> = sqlx::query_as(
-        "SELECT CAST(table_name AS CHAR), CAST(character_set_name AS CHAR) FROM information_schema.columns \
+    let columns: Vec<(String, String, String)> = sqlx::query_as(
+        "SELECT CAST(table_name AS CHAR), CAST(character_set_name AS CHAR), CAST(collation_name AS CHAR) \
+         FROM information_schema.columns \
          WHERE table_schema = DATABASE() AND character_set_name IS NOT NULL AND (table_name = 'messages' \
          OR table_name = 'ratelimits' AND column_name = 'sender')",
     )
@@ -124,10 +127,12 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
     .await?;
     // Of several the narrowest; a table that is not there yet will hold everything.
     let of = |table: &str| {
-        let named = charsets.iter().filter(|(name, _)| name == table).map(|(_, charset)| Charset::named(charset));
+        let named = columns.iter().filter(|(name, ..)| name == table).map(|(_, charset, _)| Charset::named(charset));
         named.max().unwrap_or(Charset::Utf8mb4)
     };
-    Ok(Session { id: Some(id), keys: of("ratelimits"), texts: of("messages") })
+    // As the table does that we make.
+    let heeds_case = !columns.iter().any(|(table, _, collation)| table == "ratelimits" && collation.contains("_ci"));
+    Ok(Session { id: Some(id), keys: of("ratelimits"), texts: of("messages"), heeds_case })
 }
 
 /// Interrupts the statement of a session: innodb_lock_wait_timeout counts in seconds, and one is too long for all the others
