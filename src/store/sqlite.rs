@@ -80,5 +80,5 @@ pub fn packed(text: &str, numbers: &str) -> String {
 
 /// The rows that [`packed`] made one of.
 pub fn unpacked(rows: &str) -> Result<Vec<(String, Vec<i64>)>, Failure> {
-    serde_json::from_str(rows).map_err(|error| Failure::Away(format!("reading what SQLite packed: {error}")))
+    serde_json::from_str(rows).map_err(|error| Failure::Refused(format!("reading what SQLite packed: {error}")))
 }

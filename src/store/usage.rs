@@ -83,17 +83,23 @@ pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, 
     Ok(read)
 }
 
+/// The greatest value that a minute's sums take: they stay there, as counters do. Two of them are still a whole number.
+const SUM_MAX: i64 = i64::MAX / 2;
+
 /// Adds to the minutes of each row.
 pub async fn add(script: &mut Script<'_>, rows: &[UsageRow]) -> Result<(), Failure> {
     let dialect = script.dialect();
     let table = dialect.usage;
-    let sums = ["messages", "recipients", "bytes"]
-        .map(|column| format!("{column} = {table}.{column} + {}", dialect.brought(column)));
+    let sums = ["messages", "recipients", "bytes"].map(|column| {
+        let (least, brought) = (dialect.least, dialect.brought(column));
+        format!("{column} = {least}({least}({table}.{column}, {SUM_MAX}) + {brought}, {SUM_MAX})")
+    });
     for slice in in_statements(rows) {
         let mut sql = script.sql(format!("INSERT INTO {table} (ratelimit_id, minute, messages, recipients, bytes) "));
         sql.push_rows(slice, |values, row| {
-            for number in [row.ratelimit_id, row.minute, row.messages, row.recipients, row.bytes] {
-                values.bind(number);
+            values.bind(row.ratelimit_id).bind(row.minute);
+            for number in [row.messages, row.recipients, row.bytes] {
+                values.bind(number.min(SUM_MAX));
             }
         });
         sql.push(dialect.on_conflict("ratelimit_id, minute")).push(sums.join(", "));

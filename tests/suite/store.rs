@@ -74,6 +74,10 @@ impl Place {
         Place { database: Postgres::shared().database(), scratch: None }
     }
 
+    fn driver(&self) -> String {
+        self.database.settings().into_iter().find(|(name, _)| name == "DB_DRIVER").unwrap().1
+    }
+
     fn is_sqlite(&self) -> bool {
         self.scratch.is_some()
     }
@@ -207,6 +211,53 @@ fn counters_stay_at_their_end(place: &Place) {
     }
     let end = i64::from(u32::MAX);
     assert_eq!(place.points("alice"), (end, end, end, end));
+}
+
+fn sums_of_bytes_stay_at_their_end(place: &Place) {
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    let row = UsageRow { ratelimit_id: id, minute: 29_833_333, messages: 1, recipients: 1, bytes: i64::MAX };
+    for _ in 0..3 {
+        let writes = Writes { usage: vec![row], ..Writes::default() };
+        store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+        let usage = if place.driver() == "mysql" { "`usage`" } else { "usage" };
+        let bytes = place.database.number(&format!("SELECT bytes FROM {usage}"));
+        assert_eq!(bytes, i64::MAX / 2);
+    }
+}
+
+fn a_trigger_of_somebody_elses_refuses_its_statement_alone(place: &Place) {
+    let mut store = place.open();
+    for event in ["INSERT", "UPDATE"] {
+        let of = format!("TRIGGER refuse_{event} BEFORE {event} ON ratelimits FOR EACH ROW");
+        place.database.execute(&match place.driver().as_str() {
+            "sqlite" => {
+                format!("CREATE {of} WHEN NEW.sender = 'evil' BEGIN SELECT RAISE(ABORT, 'suspended'); END")
+            }
+            "postgres" => format!(
+                "CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF NEW.sender = 'evil' THEN RAISE EXCEPTION 'suspended'; END IF; RETURN NEW; END $$; \
+                 CREATE {of} EXECUTE FUNCTION refuse()"
+            ),
+            _ => format!(
+                "CREATE {of} IF NEW.sender = 'evil' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'suspended'; END IF"
+            ),
+        });
+    }
+    let refused = store.try_settle(&[sum("bob", 1, 1), sum("evil", 1, 1)], vec![]);
+    assert!(matches!(&refused, Err(Failure::Refused(words)) if words.contains("suspended")), "{refused:?}");
+    assert_eq!(place.database.rows("ratelimits"), 0);
+    assert!(store.settle(&[sum("bob", 1, 1)])[0].is_some(), "the connection is still good");
+}
+
+fn a_check_of_somebody_elses_refuses_its_statement_alone(place: &Place) {
+    if place.is_sqlite() {
+        return; // It adds no CHECK to a table that is there.
+    }
+    let mut store = place.open();
+    place.database.execute("ALTER TABLE ratelimits ADD CONSTRAINT not_evil CHECK (sender <> 'evil')");
+    let refused = store.try_settle(&[sum("evil", 1, 1)], vec![]);
+    assert!(matches!(refused, Err(Failure::Refused(_))), "{refused:?}");
 }
 
 fn looking_changes_nothing(place: &Place) {
@@ -725,6 +776,9 @@ on_every_database! {
     a_first_mail_makes_a_row_with_the_default_quota
     sums_are_added_and_rows_read_in_the_order_of_the_sums
     counters_stay_at_their_end
+    sums_of_bytes_stay_at_their_end
+    a_trigger_of_somebody_elses_refuses_its_statement_alone
+    a_check_of_somebody_elses_refuses_its_statement_alone
     looking_changes_nothing
     a_quota_changed_by_sql_is_read_with_the_next_sum
     audit_rows_are_written_with_their_sums_and_cut_to_their_columns

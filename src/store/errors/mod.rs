@@ -18,7 +18,10 @@ impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Failure {
         match error {
             sqlx::Error::Database(error) => of_database(&*error),
-            sqlx::Error::Encode(error) => Failure::Refused(error.to_string()),
+            // A value that cannot be bound, or a column that holds what it must not.
+            sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => {
+                Failure::Refused(describe(&error))
+            }
             other => Failure::Away(describe(&other)),
         }
     }
