@@ -4,9 +4,9 @@
 //!
 //! Postfix writes a policy request to a socket. [`server::listener`] has accepted the connection and [`server::connection`]
 //! feeds its bytes to [`protocol::request`]. [`server::answer`] decides at once what needs no counting; everything else
-//! becomes a charge in [`commit::queue`]. The one [`commit::committer`] takes all charges that wait, asks [`commit::repeats`]
-//! what is new about each, has the [`store`] add the sums and read the rows in one transaction, in which [`limiter::decide`]
-//! rules each request in the order of arrival. After the commit the verdicts go back to the connections,
+//! becomes a charge in [`commit::queue`]. The one [`commit::committer`] takes all charges that wait, and carries out what
+//! [`commit::rounds`] says: it has the [`store`] add the sums of what is new and read the rows in one transaction, in which
+//! [`limiter::decide`] decides each request in the order of arrival. After the commit the verdicts go back to the connections,
 //! [`protocol::reply`] writes them, and [`telemetry`] logs them.
 //!
 //! # The modules

@@ -109,3 +109,11 @@ fn the_wall_clock_is_read_in_one_place() {
     let elsewhere: Vec<_> = found.iter().filter(|line| !line.starts_with("src/system/clock.rs")).collect();
     assert!(elsewhere.is_empty(), "ask system::clock, or better be given the time:\n{elsewhere:#?}");
 }
+
+#[test]
+fn what_the_committer_does_next_needs_no_runtime_and_no_clock() {
+    let pure = ["batch", "breaker", "charge", "deduplication", "histories", "locks", "memory", "rounds"];
+    let files: Vec<String> = pure.iter().map(|file| format!("src/commit/{file}.rs")).collect();
+    let found = lines_with(&files, &["tokio", "async ", "await", "Instant", "clock::", "Store,", "store::Store"]);
+    assert!(found.is_empty(), "the committer's task does that:\n{}", found.join("\n"));
+}

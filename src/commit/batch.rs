@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::charge::Charge;
+use super::deduplication::{Asked, New};
 use super::histories::{self, Histories, Kept, Needed, Reach, Version};
-use super::queue::Charge;
-use super::repeats::{Asked, New};
 use crate::account;
 use crate::account::network;
 use crate::limiter::decide::{Decision, Facts, Increase, Policy, Standing, decide};
@@ -19,32 +19,32 @@ use crate::limiter::window::minute_of;
 use crate::policy::duration;
 use crate::store::counters::{Row, Sum};
 use crate::store::messages::AuditRow;
-use crate::store::settle::{Judge, Writes};
+use crate::store::settle::{Decider, Writes};
 use crate::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
 
 /// A charge of which is known what is new about it.
 #[derive(Debug)]
-pub struct Due {
-    pub charge: Charge,
+pub struct Due<R> {
+    pub charge: Charge<R>,
     pub asked: Asked,
     pub new: New,
 }
 
-impl Due {
+impl<R> Due<R> {
     fn counts(&self) -> bool {
         !self.charge.request.dry_run
     }
 
-    /// What a decision needs of it.
+    /// What a decision at `now`, in Unix seconds, needs of it.
     pub fn facts(&self, policy: &Policy, now: i64) -> Facts<'_> {
         let New { increase, outstanding, recipients_of_message } = self.new;
         Facts {
-            sender: &self.charge.sender,
+            sender: &self.charge.account,
             increase,
             outstanding,
             recipients_of_message,
             network: if policy.counts_networks() { self.network(policy) } else { None },
-            now,
+            now: self.charge.decided_at.unwrap_or(now),
         }
     }
 
@@ -56,10 +56,10 @@ impl Due {
 }
 
 /// One sum per sender, sorted: every daemon takes its locks in the same order, so no two wait for each other.
-pub fn sums(batch: &[Due]) -> Vec<Sum> {
+pub fn sums<R>(batch: &[Due<R>]) -> Vec<Sum> {
     let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
     for due in batch {
-        let sender = due.charge.sender.as_str();
+        let sender = due.charge.account.as_str();
         let sum = sums.entry(sender).or_insert_with(|| Sum {
             sender: sender.to_owned(),
             domain: account::domain_key(sender).map(str::to_owned),
@@ -76,15 +76,14 @@ pub fn sums(batch: &[Due]) -> Vec<Sum> {
     sums.into_values().collect()
 }
 
-/// Rules the charges of a batch by the rows as they stand after all sums were added.
-pub struct Ruler<'a> {
-    pub batch: &'a [Due],
-    pub sums: &'a [Sum],
-    pub terms: &'a Terms,
+/// Decides the charges of a batch by the rows as they stand after all sums were added.
+pub struct BatchDecider<'a, R> {
+    batch: &'a [Due<R>],
+    sums: &'a [Sum],
+    terms: &'a Terms,
     /// Unix seconds.
-    pub now: i64,
-    times: &'a [i64],
-    pub histories: &'a mut Histories,
+    now: i64,
+    histories: &'a mut Histories,
     standings: HashMap<i64, Walked>,
 }
 
@@ -108,31 +107,28 @@ struct Increase64 {
 }
 
 /// The outcome of a batch.
-pub struct Ruled {
+#[derive(Debug)]
+pub struct Decided {
     pub verdicts: Vec<Verdict>,
     /// The histories as they are once the transaction is committed, to be kept then.
     pub histories: Vec<(i64, Kept)>,
 }
 
-impl<'a> Ruler<'a> {
+impl<'a, R> BatchDecider<'a, R> {
+    /// `sums` are those of the batch. `now` is in Unix seconds; no charge is decided at an earlier time or in another minute.
     pub fn new(
-        batch: &'a [Due],
+        batch: &'a [Due<R>],
         sums: &'a [Sum],
         terms: &'a Terms,
         now: i64,
         histories: &'a mut Histories,
-    ) -> Ruler<'a> {
-        Ruler { batch, sums, terms, now, times: &[], histories, standings: HashMap::new() }
-    }
-
-    /// With the time of each charge, where they are not all of `now`: not before it, and in its minute.
-    pub fn at(self, times: &'a [i64]) -> Ruler<'a> {
-        Ruler { times, ..self }
+    ) -> BatchDecider<'a, R> {
+        BatchDecider { batch, sums, terms, now, histories, standings: HashMap::new() }
     }
 }
 
-impl Judge for Ruler<'_> {
-    type Ruled = Ruled;
+impl<R: Sync> Decider for BatchDecider<'_, R> {
+    type Decided = Decided;
 
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let mut added: HashMap<i64, (u64, u64)> = HashMap::new();
@@ -182,7 +178,7 @@ impl Judge for Ruler<'_> {
         })
     }
 
-    fn rule(mut self, rows: &[Option<Row>], read: HistoryRows) -> (Ruled, Writes) {
+    fn decide(mut self, rows: &[Option<Row>], read: HistoryRows) -> (Decided, Writes) {
         self.take_in(rows, read);
         let policy = &self.terms.policy;
         let row_of: HashMap<&str, i64> =
@@ -190,18 +186,18 @@ impl Judge for Ruler<'_> {
         let mut writes = Writes::default();
         let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
         let mut verdicts = Vec::with_capacity(self.batch.len());
-        for (at, due) in self.batch.iter().enumerate() {
-            let facts = due.facts(policy, self.times.get(at).copied().unwrap_or(self.now));
-            let id = row_of.get(due.charge.sender.as_str()).copied();
+        for due in self.batch {
+            let facts = due.facts(policy, self.now);
+            let id = row_of.get(due.charge.account.as_str()).copied();
             let walked = id.and_then(|id| Some((id, self.standings.get_mut(&id)?)));
             let (true, Some((id, walked))) = (due.counts(), walked) else {
                 let known = id.and_then(|id| self.standings.get(&id)).map(|walked| walked.standing.clone());
                 let mut standing = known.unwrap_or_else(|| Standing::new(policy.new_quota));
-                verdicts.push(Verdict::Looked(Arc::new(decide(policy, &mut standing, &facts))));
+                verdicts.push(Verdict::DryRun(Arc::new(decide(policy, &mut standing, &facts))));
                 continue;
             };
-            let ruling = decide(policy, &mut walked.standing, &facts);
-            if ruling.let_through {
+            let decision = decide(policy, &mut walked.standing, &facts);
+            if decision.let_through {
                 let Increase { messages, recipients, bytes } = due.new.outstanding;
                 walked.through.messages += i64::from(messages);
                 walked.through.recipients += i64::from(recipients);
@@ -210,10 +206,10 @@ impl Judge for Ruler<'_> {
             if let Some(network) = facts.network {
                 seen.insert((id, network.to_string()), facts.now);
             }
-            if self.terms.message_log && (due.new.outstanding.is_mail() || ruling.blocked) {
-                writes.audit.push(audit_row(due, id, &ruling));
+            if self.terms.message_log && (due.new.outstanding.is_mail() || decision.blocked) {
+                writes.audit.push(audit_row(due, id, &decision));
             }
-            verdicts.push(Verdict::Counted(Arc::new(ruling)));
+            verdicts.push(Verdict::Counted(Arc::new(decision)));
         }
         writes.seen = seen
             .into_iter()
@@ -233,12 +229,12 @@ impl Judge for Ruler<'_> {
             }
         }
         writes.usage.sort_by_key(|row| row.ratelimit_id);
-        (Ruled { verdicts, histories }, writes)
+        (Decided { verdicts, histories }, writes)
     }
 }
 
-impl Ruler<'_> {
-    /// Gives each row the history that was read for it.
+impl<R> BatchDecider<'_, R> {
+    /// Takes over the histories that were read.
     fn take_in(&mut self, rows: &[Option<Row>], read: HistoryRows) {
         let from: HashMap<i64, i64> = rows.iter().flatten().map(|row| (row.id, row.window_from)).collect();
         for (id, history) in histories::from_rows(read, &from) {
@@ -254,25 +250,30 @@ impl Ruler<'_> {
             return HashSet::new();
         }
         let of_bytes = self.batch.iter().filter(|due| due.new.outstanding.bytes > 0);
-        let senders: HashSet<&str> = of_bytes.map(|due| due.charge.sender.as_str()).collect();
+        let senders: HashSet<&str> = of_bytes.map(|due| due.charge.account.as_str()).collect();
         let summed = self.sums.iter().zip(rows).filter(|(sum, _)| senders.contains(sum.sender.as_str()));
         summed.filter_map(|(_, row)| Some(row.as_ref()?.id)).collect()
     }
 }
 
-fn audit_row(due: &Due, ratelimit_id: i64, ruling: &Decision) -> AuditRow {
+fn audit_row<R>(due: &Due<R>, ratelimit_id: i64, decision: &Decision) -> AuditRow {
     let request = &due.charge.request;
     AuditRow {
         ratelimit_id,
         queue_id: request.queue_id.clone(),
-        sender: due.charge.sender.clone(),
+        sender: due.charge.account.clone(),
         recipients: due.new.outstanding.recipients,
-        blocked: ruling.blocked,
+        blocked: decision.blocked,
         from: request.sender.clone(),
         to: request.recipient.clone(),
         client_address: request.client_address.clone(),
         client_name: request.client_name.clone(),
-        action: ruling.action.word(),
-        reason: ruling.reason.as_ref().map(ToString::to_string).or_else(|| ruling.would.clone()).unwrap_or_default(),
+        action: decision.action.word(),
+        reason: decision
+            .reason
+            .as_ref()
+            .map(ToString::to_string)
+            .or_else(|| decision.would.clone())
+            .unwrap_or_default(),
     }
 }

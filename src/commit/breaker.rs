@@ -1,158 +1,91 @@
-//! The breaker: while the database is away nobody waits for it. A task of its own tries to get it back.
+//! The breaker: whether the database is used, or each request is decided from memory since the database is away. Pure.
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
-use tokio::time::Instant;
-
-use crate::limiter::retention;
-use crate::store::backfill::Filled;
-use crate::store::migrate::MigrateError;
-use crate::store::{Failure, Store};
-use crate::system::clock;
-
 /// Between two attempts to reach the database.
 pub const PAUSE: Duration = Duration::from_millis(500);
-/// Before the first attempt, at the most: see [`Return`].
+/// The longest pause before the first attempt: see [`Breaker::open`].
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// How long the database must have settled charges until what was counted without it is forgotten.
+/// How long the database must have settled charges until what was counted in memory is forgotten.
 const PROVEN_AFTER: Duration = Duration::from_secs(60);
-/// For one attempt: connect, look at the tables, write.
-const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// For filling in the history of an adopted database.
-const FILL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A database that came back, and what it has done since. One that takes the attempt's small write and then no transaction
-/// (a full table, a right that is missing, a locked table) would come and go twice a second.
-#[derive(Debug)]
-pub struct Return {
-    at: Instant,
-    settled: bool,
-    /// Before the attempt that found it.
-    pause: Duration,
+/// Times are since the start of the committer.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    open: Option<Outage>,
+    /// None unless the database was away less than [`PROVEN_AFTER`] ago.
+    back: Option<Return>,
 }
 
-impl Return {
-    /// Notes that charges were settled. True once that has gone well for long enough.
-    pub fn settles(&mut self) -> bool {
-        self.settled = true;
-        self.at.elapsed() >= PROVEN_AFTER
-    }
-
-    /// How long to wait before the next attempt, now that it is away again.
-    pub fn next_pause(&self) -> Duration {
-        if self.settled { PAUSE } else { (self.pause * 2).min(MAX_PAUSE) }
-    }
+/// One time that the database is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    since: Duration,
+    /// Before the first attempt to get the database back.
+    pub pause: Duration,
+    /// Requests decided from memory meanwhile.
+    pub decided: u64,
 }
 
-/// The attempts to get the database back.
-pub struct Open {
-    since: Instant,
-    /// Requests answered meanwhile.
-    pub answered: u64,
-    pause: Duration,
-    probe: JoinHandle<Store>,
-}
-
-impl Open {
-    /// Starts trying after a `pause`. `reason`, why the database is away, has been told already. `window` is the longest
-    /// that decisions look at.
-    pub fn new(store: Store, reason: &str, window: Duration, pause: Duration) -> Open {
-        Open {
-            since: Instant::now(),
-            answered: 0,
-            pause,
-            probe: tokio::spawn(get_back(store, reason.to_owned(), window, pause)),
-        }
+impl Outage {
+    pub fn lasted(self, now: Duration) -> Duration {
+        now.saturating_sub(self.since)
     }
 
-    /// Whether the database was back in between and settled nothing.
-    pub fn is_relapse(&self) -> bool {
+    /// Whether the database was back just before and settled nothing.
+    pub fn is_relapse(self) -> bool {
         self.pause > PAUSE
     }
-
-    /// For how long the database has been away.
-    pub fn lasted(&self) -> Duration {
-        self.since.elapsed()
-    }
-
-    /// What there is to know of a database that is back now.
-    pub fn ended(&self) -> Return {
-        Return { at: Instant::now(), settled: false, pause: self.pause }
-    }
-
-    /// Waits until the database takes writes again. Cancel-safe.
-    ///
-    /// # Errors
-    /// The attempts ended by themselves, which only a bug in them can bring about.
-    pub async fn database_is_back(&mut self) -> Result<Store, tokio::task::JoinError> {
-        (&mut self.probe).await
-    }
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.probe.abort();
-    }
+/// A database that came back.
+#[derive(Debug, Clone, Copy)]
+struct Return {
+    at: Duration,
+    settled: bool,
+    /// Before the attempt that succeeded.
+    pause: Duration,
 }
 
-async fn get_back(mut store: Store, mut told: String, window: Duration, mut pause: Duration) -> Store {
-    loop {
-        tokio::time::sleep(pause).await;
-        pause = PAUSE;
-        let error = match tokio::time::timeout(TIMEOUT, try_once(&mut store)).await {
-            Ok(Ok(())) => {
-                fill_usage(&mut store, window).await;
-                return store;
-            }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+impl Breaker {
+    /// The outage, if the database is away.
+    pub fn outage(&self) -> Option<Outage> {
+        self.open
+    }
+
+    /// The database is away. A database that takes the small write of an attempt and then no transaction (a full table, a
+    /// missing right, a locked table) would come and go twice a second, so each time the pause is doubled.
+    pub fn open(&mut self, now: Duration) -> Outage {
+        let pause = match self.back.take() {
+            Some(back) if !back.settled => (back.pause * 2).min(MAX_PAUSE),
+            _ => PAUSE,
         };
-        store.abandon();
-        // Once per reason: an outage of hours is not worth a line per second.
-        if error != told {
-            log::error!("{}: {error}. Trying again until it works", store.place());
-            told = error;
+        *self.open.insert(Outage { since: now, pause, decided: 0 })
+    }
+
+    /// Notes that this many requests were decided from memory.
+    pub fn decided(&mut self, requests: usize) {
+        if let Some(outage) = &mut self.open {
+            outage.decided = outage.decided.saturating_add(requests as u64);
         }
     }
-}
 
-/// Connects, brings the tables up to date and proves that they take writes.
-pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
-    // It connects, and tries again where SQLite's journal is just being set up by another process.
-    for step in store.migrate(false).await? {
-        log::info!("{}: {step} is done", store.place());
+    /// The database is back. Returns the outage that is over.
+    pub fn close(&mut self, now: Duration) -> Option<Outage> {
+        let outage = self.open.take()?;
+        self.back = Some(Return { at: now, settled: false, pause: outage.pause });
+        Some(outage)
     }
-    store.heartbeat(clock::now()).await?;
-    Ok(())
-}
 
-/// Fills the history of an adopted database from its messages, once, as far back as windows look. Whatever comes of it, the
-/// daemon goes on: a window that begins at zero is laxer, and no mail is lost by it.
-pub async fn fill_usage(store: &mut Store, window: Duration) {
-    let later = "`policyd-rate-guard migrate` fills the history of sliding windows from the messages; until then it begins \
-                 with this start";
-    let now = clock::now();
-    match tokio::time::timeout(FILL_TIMEOUT, store.fill_usage(retention::filled_since(now, window), now, false)).await {
-        Ok(Ok(Filled::Now(minutes))) => {
-            log::info!("{}: history of {minutes} minutes of senders filled in", store.place())
+    /// Notes that charges were settled. True once, when that has gone well for long enough after an outage.
+    pub fn settles(&mut self, now: Duration) -> bool {
+        let Some(back) = &mut self.back else { return false };
+        back.settled = true;
+        let proven = now.saturating_sub(back.at) >= PROVEN_AFTER;
+        if proven {
+            self.back = None;
         }
-        Ok(Ok(Filled::Already)) => {}
-        Ok(Ok(Filled::Later)) => log::warn!("{}: there are many messages: {later}", store.place()),
-        Ok(Err(error)) => log::warn!("{}: {error}: {later}", store.place()),
-        Err(_) => {
-            store.abandon();
-            log::warn!("{}: no end within {} s: {later}", store.place(), FILL_TIMEOUT.as_secs());
-        }
-    }
-}
-
-/// Whether an error at start is one that waiting does not mend.
-pub fn is_final(error: &MigrateError) -> bool {
-    match error {
-        MigrateError::Newer(..) | MigrateError::Changed(_) => true,
-        MigrateError::Database(failure) | MigrateError::Step { failure, .. } => matches!(failure, Failure::Refused(_)),
+        proven
     }
 }
 
@@ -160,20 +93,24 @@ pub fn is_final(error: &MigrateError) -> bool {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_database_that_comes_and_settles_nothing_is_asked_less_and_less_often() {
-        let back = |pause| Return { at: Instant::now(), settled: false, pause };
-        let mut pause = PAUSE;
+    #[test]
+    fn a_database_that_comes_and_settles_nothing_is_asked_less_and_less_often() {
+        let mut breaker = Breaker::default();
+        let mut now = Duration::ZERO;
+        let mut pauses = Vec::new();
         for _ in 0..10 {
-            let longer = back(pause).next_pause();
-            assert!(longer > pause || longer == MAX_PAUSE);
-            pause = longer;
+            pauses.push(breaker.open(now).pause);
+            now += MAX_PAUSE;
+            breaker.close(now);
         }
-        assert_eq!(pause, MAX_PAUSE);
-        let mut settling = back(pause);
-        assert!(!settling.settles(), "not proven yet");
-        assert_eq!(settling.next_pause(), PAUSE);
-        tokio::time::advance(PROVEN_AFTER).await;
-        assert!(settling.settles());
+        assert!(
+            pauses.is_sorted() && pauses.first() == Some(&PAUSE) && pauses.last() == Some(&MAX_PAUSE),
+            "{pauses:?}"
+        );
+        assert!(!breaker.settles(now), "not proven yet");
+        assert_eq!(breaker.open(now).pause, PAUSE);
+        breaker.close(now);
+        breaker.settles(now);
+        assert!(breaker.settles(now + PROVEN_AFTER) && !breaker.settles(now + PROVEN_AFTER));
     }
 }

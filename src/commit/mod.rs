@@ -1,15 +1,20 @@
 //! From a charge to a committed verdict: group commit.
 //!
-//! Connections put a [`queue::Charge`] into the bounded queue and wait. One task, the [`committer`], takes all that waits,
+//! Connections put a [`charge::Charge`] into the bounded [`queue`] and wait. One task, the [`committer`], takes all that waits,
 //! settles it in one transaction of the store, and only then answers. So a lone request costs one commit, and load makes its
-//! own batches. [`repeats`] keeps a message that is asked about twice from being charged twice; [`breaker`] and [`standin`]
-//! answer while the database is away.
+//! own batches. What is to be done next is decided by [`rounds`], a state machine without a clock, a channel or a database; the
+//! committer carries it out.
+//!
+//! Each file uses only those before it.
 
 pub mod batch;
 pub mod breaker;
+pub mod charge;
 pub mod committer;
+pub mod deduplication;
 pub mod histories;
 pub mod locks;
+pub mod memory;
+pub mod probe;
 pub mod queue;
-pub mod repeats;
-pub mod standin;
+pub mod rounds;

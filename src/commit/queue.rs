@@ -5,75 +5,57 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::charge::Charge;
 use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::protocol::request::Request;
 
-/// One request that must be counted, and where its verdict goes.
-#[derive(Debug)]
-pub struct Charge {
-    /// The key of its sender's row.
-    pub sender: String,
-    pub request: Arc<Request>,
-    pub arrived: Instant,
-    /// When its connection stops waiting.
-    pub deadline: Instant,
-    reply: oneshot::Sender<Verdict>,
-}
-
-impl Charge {
-    /// A charge, and where its verdict comes.
-    pub fn new(
-        sender: String,
-        request: Arc<Request>,
-        arrived: Instant,
-        deadline: Instant,
-    ) -> (Charge, oneshot::Receiver<Verdict>) {
-        let (reply, verdict) = oneshot::channel();
-        (Charge { sender, request, arrived, deadline, reply }, verdict)
-    }
-
-    /// Whether it still waits for a row that somebody else holds: for half of its time, since another daemon's commit may be
-    /// slow, and never so long that the answer is late.
-    pub fn may_wait_for_a_row(&self) -> bool {
-        self.arrived.elapsed() < self.deadline.saturating_duration_since(self.arrived) / 2
-    }
-
-    /// Answers. Whether anybody still waits does not matter: what was counted stays counted.
-    pub fn answer(self, verdict: Verdict) {
-        let _ = self.reply.send(verdict);
-    }
-}
+/// Where the answer to a charge goes.
+pub type Reply = oneshot::Sender<Verdict>;
 
 /// The connections' end of the queue.
 #[derive(Debug, Clone)]
 pub struct Queue {
-    charges: mpsc::Sender<Charge>,
+    charges: mpsc::Sender<Charge<Reply>>,
+    start: Instant,
+}
+
+/// The committer's end of the queue.
+#[derive(Debug)]
+pub struct Waiting {
+    pub charges: mpsc::Receiver<Charge<Reply>>,
+    /// The times of charges are since then.
+    pub start: Instant,
 }
 
 /// A queue for `capacity` charges: as many as there may be connections, since each has one request in flight.
-pub fn queue(capacity: usize) -> (Queue, mpsc::Receiver<Charge>) {
-    let (charges, waiting) = mpsc::channel(capacity);
-    (Queue { charges }, waiting)
+pub fn queue(capacity: usize) -> (Queue, Waiting) {
+    let (sender, receiver) = mpsc::channel(capacity);
+    let start = Instant::now();
+    (Queue { charges: sender, start }, Waiting { charges: receiver, start })
 }
 
 impl Queue {
     /// Puts a charge into the queue and waits for its verdict, at the most until `deadline`.
-    pub async fn charge(
-        &self,
-        sender: String,
-        request: Arc<Request>,
-        arrived: Instant,
-        deadline: Instant,
-    ) -> Result<Verdict, FailOpen> {
-        let (charge, verdict) = Charge::new(sender, request, arrived, deadline);
-        self.charges.try_send(charge).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => FailOpen::QueueFull,
-            mpsc::error::TrySendError::Closed(_) => FailOpen::Stopping,
-        })?;
+    pub async fn charge(&self, account: String, request: Arc<Request>, arrived: Instant, deadline: Instant) -> Verdict {
+        let (reply, verdict) = oneshot::channel();
+        let since_start = |time: Instant| time.saturating_duration_since(self.start);
+        let charge = Charge {
+            account,
+            request,
+            arrived: since_start(arrived),
+            deadline: since_start(deadline),
+            decided_at: None,
+            reply,
+        };
+        match self.charges.try_send(charge) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Verdict::InDoubt(FailOpen::QueueFull),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Verdict::InDoubt(FailOpen::Stopping),
+        }
         match tokio::time::timeout_at(deadline, verdict).await {
-            Ok(Ok(verdict)) => Ok(verdict),
-            Ok(Err(_)) => Err(FailOpen::Stopping),
-            Err(_) => Err(FailOpen::Deadline),
+            Ok(Ok(verdict)) => verdict,
+            Ok(Err(_)) => Verdict::InDoubt(FailOpen::Stopping),
+            Err(_) => Verdict::InDoubt(FailOpen::Deadline),
         }
     }
 
@@ -105,10 +87,10 @@ mod tests {
             queue.charge("a".into(), request(), now, now + Duration::from_secs(2))
         };
         let late = ask().await;
-        assert_eq!(late, Err(FailOpen::Deadline));
+        assert_eq!(late, Verdict::InDoubt(FailOpen::Deadline));
         assert_eq!(queue.depth(), 1, "it is counted all the same when its turn comes");
-        assert_eq!(ask().await, Err(FailOpen::QueueFull));
+        assert_eq!(ask().await, Verdict::InDoubt(FailOpen::QueueFull));
         drop(waiting);
-        assert_eq!(ask().await, Err(FailOpen::Stopping));
+        assert_eq!(ask().await, Verdict::InDoubt(FailOpen::Stopping));
     }
 }

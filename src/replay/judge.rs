@@ -1,29 +1,25 @@
-//! Asks about past messages, one after the other, of the very code that decides live: `commit::repeats` says what of a
-//! message is new, `commit::batch` rules it, the real `store` counts it. Only the clock is the log's, and the database an
-//! empty one in memory.
+//! Asks about past messages, one after the other, of the code that decides live: `commit::rounds` says what is to be settled,
+//! `commit::batch` decides it, the real `store` counts it. Only the clock is the log's, and the database is an empty one in
+//! memory.
 //!
 //! The committer makes batches of what waits; here it is what came in within a minute, each at its own time. Once a day, at
 //! the moment at which the packaged timer runs `cleanup`, counters are reset and history that is too old is deleted.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::PastRequest;
 use crate::account::Attributes;
-use crate::commit::batch::{self, Due, Ruler};
+use crate::commit::charge::Charge;
 use crate::commit::histories::Histories;
-use crate::commit::queue::Charge;
-use crate::commit::repeats::{Key, News, Repeats};
+use crate::commit::rounds::{Answered, MAX_BATCH, Next, Now, Rounds};
 use crate::config::{Database, Driver, IN_MEMORY, Tls};
 use crate::limiter::day;
 use crate::limiter::decide::{Decision, Increase};
 use crate::limiter::retention::Retention;
 use crate::limiter::terms::{Known, Terms};
-use crate::limiter::verdict::Verdict;
 use crate::limiter::window::minute_of;
 use crate::policy::lists::Hit;
 use crate::protocol::reply::Action;
@@ -33,9 +29,6 @@ use crate::store::migrate::MigrateError;
 use crate::store::senders::{Change, SenderRow};
 use crate::store::{Failure, Store};
 use crate::system::clock;
-
-/// The most messages settled in one transaction, as the committer has it.
-const MAX_BATCH: usize = 1024;
 
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,16 +41,16 @@ pub struct Judged {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    Ruled {
+    Decided {
         sender: String,
         /// What was let through, or what was refused that was not asked for before.
         mail: Increase,
-        ruling: Arc<Decision>,
+        decision: Arc<Decision>,
     },
     /// Asked about before, and nothing is new about it.
     Again {
         sender: String,
-        ruling: Arc<Decision>,
+        decision: Arc<Decision>,
     },
     Listed(Hit, Action),
     /// Nobody is charged for it: it has no login.
@@ -66,23 +59,20 @@ pub enum Outcome {
 
 /// A policy on trial.
 pub struct Trial {
-    terms: Terms,
+    terms: Arc<Terms>,
     retention: Retention,
     store: Store,
-    repeats: Repeats,
-    histories: Histories,
-    /// In the order of arrival; those without an outcome wait for that of the next in `due`.
+    /// The answer to a charge goes to a place in `asked`.
+    rounds: Rounds<usize>,
+    /// In the order of arrival; those without an outcome wait to be settled.
     asked: Vec<(i64, PastRequest, Option<Outcome>)>,
-    due: Vec<Due>,
-    times: Vec<i64>,
-    in_batch: HashSet<Key>,
+    /// When the first came that is to be settled.
+    first: Option<i64>,
     judged: Vec<Judged>,
     /// The log's time, which never goes back.
     now: i64,
     began: Option<i64>,
     next_cleanup: i64,
-    /// Requests carry the times of their arrival and their deadline, which matter to nobody here.
-    instant: Instant,
 }
 
 impl Trial {
@@ -102,21 +92,18 @@ impl Trial {
         store.migrate(true).await?;
         // Nobody would ever read the audit rows.
         terms.message_log = false;
+        let terms = Arc::new(terms);
         Ok(Trial {
-            terms,
+            terms: terms.clone(),
             retention,
             store,
-            repeats: Repeats::default(),
-            histories: Histories::of_private_database(),
+            rounds: Rounds::new(terms, Histories::of_private_database()),
             asked: Vec::new(),
-            due: Vec::new(),
-            times: Vec::new(),
-            in_batch: HashSet::new(),
+            first: None,
             judged: Vec::new(),
             now: i64::MIN,
             began: None,
             next_cleanup: i64::MIN,
-            instant: Instant::now(),
         })
     }
 
@@ -127,7 +114,7 @@ impl Trial {
         self.store.set(&row.sender, change, self.terms.policy.new_quota, clock::now()).await.map(|_| ())
     }
 
-    /// Asks about a message. What came of it is among what a later [`Trial::judged`] gives.
+    /// Asks about a message. What came of it is among what a later [`Trial::judged`] returns.
     pub async fn ask(&mut self, at: i64, asked: PastRequest) -> Result<(), Failure> {
         self.pass_time(at).await?;
         let request = request(&asked);
@@ -142,10 +129,27 @@ impl Trial {
         let outcome = match self.terms.know(&attributes, local_time) {
             Known::Listed(hit, action) => Some(Outcome::Listed(hit, action)),
             Known::Nobody => Some(Outcome::Nobody),
-            Known::Charged(account) => self.charge(account.key, request).await?,
+            Known::Charged(account) => {
+                self.charge(account.key, request);
+                None
+            }
         };
         self.asked.push((now, asked, outcome));
         if self.asked.len() >= MAX_BATCH { self.settle().await } else { Ok(()) }
+    }
+
+    fn charge(&mut self, account: String, request: Request) {
+        self.first.get_or_insert(self.now);
+        let arrived = self.elapsed(self.now);
+        let (request, reply) = (Arc::new(request), self.asked.len());
+        // The database in memory keeps nobody waiting.
+        let deadline = arrived + Duration::from_secs(1);
+        self.rounds.take(Charge { account, request, arrived, deadline, decided_at: Some(self.now), reply });
+    }
+
+    /// The time since the first charge.
+    fn elapsed(&mut self, at: i64) -> Duration {
+        Duration::from_secs(at.abs_diff(*self.began.get_or_insert(at)))
     }
 
     /// Settles what still waits.
@@ -158,61 +162,35 @@ impl Trial {
         std::mem::take(&mut self.judged)
     }
 
-    /// The outcome, if it is known already.
-    async fn charge(&mut self, sender: String, request: Request) -> Result<Option<Outcome>, Failure> {
-        let (charge, _verdict) = Charge::new(sender, Arc::new(request), self.instant, self.instant);
-        let asked = self.repeats.asked(&charge.sender, &charge.request);
-        if asked.key.is_some_and(|key| self.in_batch.contains(&key)) {
-            self.settle().await?;
-        }
-        Ok(match self.repeats.news(&asked) {
-            News::Nothing(verdict) => {
-                let sender = charge.sender.clone();
-                ruling(verdict).map(|ruling| Outcome::Again { sender, ruling }).or(Some(Outcome::Nobody))
-            }
-            News::Some(new) => {
-                self.in_batch.extend(asked.key);
-                self.times.push(self.now);
-                self.due.push(Due { charge, asked, new });
-                None
-            }
-        })
-    }
-
     async fn settle(&mut self) -> Result<(), Failure> {
-        let mut ruled = Vec::new();
-        if let Some(&first) = self.times.first() {
-            let sums = batch::sums(&self.due);
-            let ruler = Ruler::new(&self.due, &sums, &self.terms, first, &mut self.histories).at(&self.times);
-            let settled = self.store.settle(&sums, self.terms.policy.new_quota, first, ruler).await?;
-            for (id, kept) in settled.histories {
-                self.histories.keep(id, kept);
-            }
-            let began = *self.began.get_or_insert(first);
-            for ((due, verdict), at) in self.due.drain(..).zip(settled.verdicts).zip(self.times.drain(..)) {
-                let since = Duration::from_secs(at.abs_diff(began));
-                self.repeats.remember(&due.asked, &verdict, since);
-                let sender = due.charge.sender;
-                ruled.extend(ruling(verdict).map(|ruling| {
-                    let mail = if ruling.let_through { due.new.outstanding } else { due.new.increase };
-                    Outcome::Ruled { sender, mail, ruling }
-                }));
-            }
-            self.in_batch.clear();
-        }
-        let mut ruled = ruled.into_iter();
-        for (at, asked, outcome) in self.asked.drain(..) {
-            if let Some(outcome) = outcome.or_else(|| ruled.next()) {
-                self.judged.push(Judged { at, asked, outcome });
+        if let Some(unix) = self.first.take() {
+            let now = Now { elapsed: self.elapsed(self.now), unix };
+            loop {
+                match self.rounds.next(now) {
+                    Next::Answer(answered) => {
+                        if let Some((.., outcome)) = self.asked.get_mut(answered.charge.reply) {
+                            *outcome = Some(outcome_of(answered));
+                        }
+                    }
+                    Next::Settle(transaction) => {
+                        let (sums, quota) = (transaction.sums, transaction.new_quota);
+                        let decided = self.store.settle(sums, quota, unix, transaction.decider).await?;
+                        self.rounds.settled(Ok(decided), now);
+                    }
+                    _ => break,
+                }
             }
         }
+        let judged =
+            self.asked.drain(..).filter_map(|(at, asked, outcome)| Some(Judged { at, asked, outcome: outcome? }));
+        self.judged.extend(judged);
         Ok(())
     }
 
     /// Goes on to a time of the log, and does on the way what is done once a minute and once a day.
     async fn pass_time(&mut self, at: i64) -> Result<(), Failure> {
         let at = at.max(self.now);
-        if self.times.first().is_some_and(|first| minute_of(*first) != minute_of(at)) {
+        if self.first.is_some_and(|first| minute_of(first) != minute_of(at)) {
             self.settle().await?;
         }
         if at >= self.next_cleanup {
@@ -242,10 +220,15 @@ impl Trial {
     }
 }
 
-fn ruling(verdict: Verdict) -> Option<Arc<Decision>> {
-    match verdict {
-        Verdict::Counted(ruling) | Verdict::Looked(ruling) | Verdict::Remembered(ruling) => Some(ruling),
-        Verdict::FailOpen(..) => None,
+fn outcome_of(answered: Answered<usize>) -> Outcome {
+    let sender = answered.charge.account;
+    match (answered.verdict.decision().cloned(), answered.new) {
+        (Some(decision), Some(new)) => {
+            let mail = if decision.let_through { new.outstanding } else { new.increase };
+            Outcome::Decided { sender, mail, decision }
+        }
+        (Some(decision), None) => Outcome::Again { sender, decision },
+        (None, _) => Outcome::Nobody,
     }
 }
 
@@ -341,7 +324,7 @@ mod tests {
     /// Which of these messages are held or refused.
     fn blocked(settings: &[(&str, &str)], asked: &[(i64, PastRequest)]) -> Vec<bool> {
         let judged = judged(settings, asked, true);
-        let blocked = |one: &Judged| matches!(&one.outcome, Outcome::Ruled { ruling, .. } if ruling.blocked);
+        let blocked = |one: &Judged| matches!(&one.outcome, Outcome::Decided { decision, .. } if decision.blocked);
         judged.iter().map(blocked).collect()
     }
 

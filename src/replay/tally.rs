@@ -93,10 +93,10 @@ impl Tally {
                 let recipients = judged.asked.recipients.unwrap_or(1).max(1);
                 self.count(judged.at, sender, (1, recipients), action, &hit.to_string(), false);
             }
-            Outcome::Ruled { sender, mail, ruling } => {
+            Outcome::Decided { sender, mail, decision } => {
                 let counted = (mail.messages, mail.recipients);
-                let limit = ruling.reason.as_ref().map_or("", |reason| reason.limit.as_str());
-                self.count(judged.at, sender, counted, &ruling.action, limit, ruling.would.is_some());
+                let limit = decision.reason.as_ref().map_or("", |reason| reason.limit.as_str());
+                self.count(judged.at, sender, counted, &decision.action, limit, decision.would.is_some());
             }
         }
     }

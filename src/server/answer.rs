@@ -82,7 +82,7 @@ impl Answerer {
             Ok(request) => Arc::<Request>::from(request),
             Err(nonsense) => {
                 warn_limited("nonsense", format_args!("a policy request makes no sense: {nonsense}"));
-                return self.in_doubt(FailOpen::Nonsense, &terms.policy.on_error);
+                return self.in_doubt(FailOpen::Nonsense, &terms);
             }
         };
         if let Stage::Other(name) = &request.stage {
@@ -101,32 +101,22 @@ impl Answerer {
             Known::Charged(account) => account,
         };
         let deadline = arrived + terms.decision_timeout;
-        match self.queue.charge(account.key.clone(), request.clone(), arrived, deadline).await {
-            Ok(verdict) => {
-                let from_memory = matches!(verdict, Verdict::Remembered(_));
-                match verdict {
-                    Verdict::Counted(ruling) | Verdict::Remembered(ruling) => {
-                        if from_memory {
-                            self.metrics.judged_from_memory();
-                        }
-                        let outcome = if ruling.blocked { Outcome::Blocked } else { Outcome::Accepted };
-                        let action = ruling.action.clone();
-                        let what = Recorded::Ruled { sender: account.key, ruling, from_memory };
-                        let record = Some(Record { request, what });
-                        (outcome, Answer { action, record })
-                    }
-                    Verdict::Looked(ruling) => {
-                        (Outcome::NotCounted, Answer { action: ruling.action.clone(), record: None })
-                    }
-                    Verdict::FailOpen(reason, action) => {
-                        say_in_doubt(reason, &account.key, &action);
-                        self.in_doubt(reason, &action)
-                    }
+        let verdict = self.queue.charge(account.key.clone(), request.clone(), arrived, deadline).await;
+        let from_memory = matches!(verdict, Verdict::FromMemory(_));
+        match verdict {
+            Verdict::Counted(ruling) | Verdict::FromMemory(ruling) => {
+                if from_memory {
+                    self.metrics.judged_from_memory();
                 }
+                let outcome = if ruling.blocked { Outcome::Blocked } else { Outcome::Accepted };
+                let action = ruling.action.clone();
+                let what = Recorded::Ruled { sender: account.key, ruling, from_memory };
+                (outcome, Answer { action, record: Some(Record { request, what }) })
             }
-            Err(reason) => {
+            Verdict::DryRun(ruling) => (Outcome::NotCounted, Answer { action: ruling.action.clone(), record: None }),
+            Verdict::InDoubt(reason) => {
                 say_in_doubt(reason, &account.key, &terms.policy.on_error);
-                self.in_doubt(reason, &terms.policy.on_error)
+                self.in_doubt(reason, &terms)
             }
         }
     }
@@ -141,9 +131,10 @@ impl Answerer {
         (Outcome::NotCounted, Answer { action: Action::DUNNO, record: None })
     }
 
-    fn in_doubt(&self, reason: FailOpen, action: &Action) -> (Outcome, Answer) {
+    /// The only place where ACTION_ON_ERROR is answered.
+    fn in_doubt(&self, reason: FailOpen, terms: &Terms) -> (Outcome, Answer) {
         self.metrics.fail_open(reason);
-        (Outcome::InDoubt, Answer { action: action.clone(), record: None })
+        (Outcome::InDoubt, Answer { action: terms.policy.on_error.clone(), record: None })
     }
 
     /// Most reports of "it limits nothing" are a check at the wrong stage. Said once per stage.

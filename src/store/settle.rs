@@ -1,4 +1,4 @@
-//! The transaction of a batch: counters up, rows and histories read, the judgement, what it writes, COMMIT. And, where it did
+//! The transaction of a batch: counters up, rows and histories read, the decisions, what they write, COMMIT. And, where it did
 //! not come about, who holds what it needs.
 
 use super::charset::{Charset, narrow};
@@ -8,7 +8,7 @@ use super::handle::{Patience, Store};
 use super::messages::{self, AuditRow};
 use super::usage::{self, HistoryRows, SeenRow, Since, UsageRow};
 
-/// What a judgement writes.
+/// What decisions write.
 #[derive(Debug, Default)]
 pub struct Writes {
     pub audit: Vec<AuditRow>,
@@ -16,30 +16,30 @@ pub struct Writes {
     pub seen: Vec<SeenRow>,
 }
 
-/// Judges the requests of a transaction between its reads and its writes. Pure: the store gives it all it knows.
-pub trait Judge: Send {
-    type Ruled: Send;
+/// Decides the requests of a transaction between its reads and its writes. Pure: the store hands in all that it knows.
+pub trait Decider: Send {
+    type Decided: Send;
 
     /// Sees the rows as they stand after the sums were added, in the order of the sums (none for a sender that was only
     /// looked at and has no row), and says which histories it needs.
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since>;
 
-    /// Judges, and says what is to be written.
-    fn rule(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Ruled, Writes);
+    /// Decides, and says what is to be written.
+    fn decide(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Decided, Writes);
 }
 
 impl Store {
-    /// One transaction: adds `sums` (sorted by sender), reads the rows as they then stand, lets `judge` rule, writes what it
+    /// One transaction: adds `sums` (sorted by sender), reads the rows as they then stand, lets `decider` decide, writes what it
     /// says, and commits.
     ///
     /// `now` is in seconds since 1970; `new_quota` goes into rows made here. Without a connection it connects first.
-    pub async fn settle<J: Judge>(
+    pub async fn settle<D: Decider>(
         &mut self,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        mut judge: J,
-    ) -> Result<J::Ruled, Failure> {
+        mut decider: D,
+    ) -> Result<D::Decided, Failure> {
         let session = self.connect().await?;
         let narrowed: Vec<Sum>;
         let sums = match session.keys {
@@ -57,11 +57,11 @@ impl Store {
             }
             counters::inherit(script, sums, &mut rows, mark).await?;
             counters::mend_windows(script, &mut rows, now).await?;
-            let history = match judge.history(&rows) {
+            let history = match decider.history(&rows) {
                 Some(since) => usage::read(script, since).await?,
                 None => HistoryRows::default(),
             };
-            let (ruled, writes) = judge.rule(&rows, history);
+            let (decided, writes) = decider.decide(&rows, history);
             usage::add(script, &writes.usage).await?;
             usage::see(script, &writes.seen).await?;
             if writes.audit.len() > 1 {
@@ -69,7 +69,7 @@ impl Store {
                 script.send().await?;
             }
             messages::insert(script, &writes.audit, now, session.texts).await?;
-            Ok(ruled)
+            Ok(decided)
         })
         .await
     }

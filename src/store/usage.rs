@@ -46,7 +46,7 @@ pub struct SeenRow {
 /// The most networks read of one sender: whoever has more is over any sensible limit.
 const MAX_NETWORKS: i64 = 10_000;
 
-/// Reads the histories that a judgement needs.
+/// Reads the histories that decisions need.
 pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, Failure> {
     let Dialect { usage, .. } = script.dialect();
     let mut read = HistoryRows::default();

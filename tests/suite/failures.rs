@@ -159,7 +159,7 @@ mod reasons {
                 FailOpen::CommitUnknown => ("database_failures", "an_unknown_outcome_of_commit_is_never_tried_again"),
                 FailOpen::Stopping => ("failures", "queue_full_is_answered_at_once_and_stopping_too"),
             };
-            let text = fs::read_to_string(format!("{}/tests/{file}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
+            let text = fs::read_to_string(format!("{}/tests/suite/{file}.rs", env!("CARGO_MANIFEST_DIR"))).unwrap();
             let body = text.split(&format!("fn {test}")).nth(1).and_then(|rest| rest.split("\n}").next());
             assert!(body.is_some_and(|body| body.contains(reason.name())), "{file}: {test} names {}", reason.name());
         }

@@ -19,7 +19,7 @@ use policyd_rate_guard::store::messages::AuditRow;
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
 use policyd_rate_guard::store::notices::Claim;
 use policyd_rate_guard::store::senders::{Change, SenderRow};
-use policyd_rate_guard::store::settle::{Judge, Writes};
+use policyd_rate_guard::store::settle::{Decider, Writes};
 use policyd_rate_guard::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
 use policyd_rate_guard::store::{Failure, Store};
 use tokio::runtime::{Builder, Runtime};
@@ -47,15 +47,15 @@ struct Clerk {
     writes: Writes,
 }
 
-impl Judge for Clerk {
-    type Ruled = (Vec<Option<Row>>, HistoryRows);
+impl Decider for Clerk {
+    type Decided = (Vec<Option<Row>>, HistoryRows);
 
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let time = self.histories_since?;
         Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, networks: true })
     }
 
-    fn rule(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Ruled, Writes) {
+    fn decide(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Decided, Writes) {
         ((rows.to_vec(), history), self.writes)
     }
 }

@@ -1,53 +1,47 @@
-//! How a charge was answered, and why it was answered without a decision.
+//! How a charge was answered.
 
 use std::sync::Arc;
 
 use super::decide::Decision;
 use crate::protocol::reply::{Action, Strictness};
 
-/// The answer to a charge. Its decision is shared: the connection shows it, and what was asked before is answered by it again.
+/// The answer to a charge. Its decision is shared: the connection shows it, and deduplication keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Counted in the database, and ruled by it.
+    /// Counted in the database, and decided by it.
     Counted(Arc<Decision>),
-    /// Ruled by the database, but not counted: a dry run.
-    Looked(Arc<Decision>),
-    /// The database is away: ruled by the daemon's own memory.
-    Remembered(Arc<Decision>),
-    /// Nothing could be said in time; Postfix is told ACTION_ON_ERROR.
-    FailOpen(FailOpen, Action),
+    /// Decided by the database, and not counted.
+    DryRun(Arc<Decision>),
+    /// Decided from the daemon's own memory, since the database is away.
+    FromMemory(Arc<Decision>),
+    /// Nothing could be said in time: Postfix is told ACTION_ON_ERROR.
+    InDoubt(FailOpen),
 }
 
 impl Verdict {
-    pub fn action(&self) -> &Action {
+    /// The decision, unless it is in doubt.
+    pub fn decision(&self) -> Option<&Arc<Decision>> {
         match self {
-            Verdict::Counted(decision) | Verdict::Looked(decision) | Verdict::Remembered(decision) => &decision.action,
-            Verdict::FailOpen(_, action) => action,
+            Verdict::Counted(decision) | Verdict::DryRun(decision) | Verdict::FromMemory(decision) => Some(decision),
+            Verdict::InDoubt(_) => None,
         }
     }
 
     /// Whether it is the quota that was exceeded, and not only one that warns.
     pub fn is_over_quota(&self) -> bool {
-        match self {
-            Verdict::Counted(decision) | Verdict::Looked(decision) | Verdict::Remembered(decision) => {
-                decision.reason.as_ref().is_some_and(|reason| reason.is_quota)
-            }
-            Verdict::FailOpen(..) => false,
-        }
+        self.decision().and_then(|decision| decision.reason.as_ref()).is_some_and(|reason| reason.is_quota)
     }
 
-    /// Whether the mail goes on with it.
-    pub fn lets_through(&self) -> bool {
-        match self {
-            Verdict::Counted(decision) | Verdict::Looked(decision) | Verdict::Remembered(decision) => {
-                decision.let_through
-            }
-            Verdict::FailOpen(_, action) => action.strictness() <= Strictness::Hold,
+    /// Whether the mail goes on with it, where ACTION_ON_ERROR is `on_error`.
+    pub fn lets_through(&self, on_error: &Action) -> bool {
+        match self.decision() {
+            Some(decision) => decision.let_through,
+            None => on_error.strictness() <= Strictness::Hold,
         }
     }
 }
 
-/// Why a request was answered with ACTION_ON_ERROR.
+/// Why a request is answered with ACTION_ON_ERROR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum FailOpen {
     #[error("the request makes no sense")]

@@ -194,8 +194,8 @@ fn each(judged: &Judged, zone: &TimeZone) -> String {
     };
     match &judged.outcome {
         Outcome::Nobody => String::new(),
-        Outcome::Ruled { ruling, .. } | Outcome::Again { ruling, .. } => {
-            line(&decision.ruled(ruling, &ruling.action.word(), false))
+        Outcome::Decided { decision: decided, .. } | Outcome::Again { decision: decided, .. } => {
+            line(&decision.ruled(decided, &decided.action.word(), false))
         }
         Outcome::Listed(hit, action) => line(&decision.listed(hit.list, &action.word(), &hit.to_string())),
     }

@@ -51,7 +51,7 @@ struct AtRcpt {
 
 /// What is known about the messages of the last hour.
 #[derive(Debug, Default)]
-pub struct Repeats {
+pub struct Deduplication {
     messages: HashMap<Key, Message>,
     /// Keys by the time of their entry; a message asked about again stands here again.
     order: VecDeque<(Duration, Key)>,
@@ -100,7 +100,7 @@ pub struct New {
     pub recipients_of_message: u32,
 }
 
-impl Repeats {
+impl Deduplication {
     pub fn asked(&self, sender: &str, request: &Request) -> Asked {
         let [first, second] = &self.hasher;
         let named = (sender, &request.instance);
@@ -141,14 +141,13 @@ impl Repeats {
         }
     }
 
-    /// Remembers that the request was charged, and its answer.
-    pub fn remember(&mut self, asked: &Asked, verdict: &Verdict, now: Duration) {
+    /// Remembers that the request was charged, its answer, and whether the mail goes on with that.
+    pub fn remember(&mut self, asked: &Asked, verdict: &Verdict, passes: bool, now: Duration) {
         let Some(key) = asked.key else { return };
         self.forget(now);
         let message = self.messages.entry(key).or_default();
         let (would_be_asked, would_pass) = (message.would_be_asked(asked), message.would_pass(asked));
         message.asked = message.asked.max(would_be_asked);
-        let passes = verdict.lets_through();
         if passes {
             message.through = message.through.max(would_pass);
         }
@@ -282,13 +281,17 @@ mod tests {
         }
     }
 
+    fn remember(deduplication: &mut Deduplication, asked: &Asked, verdict: &Verdict) {
+        deduplication.remember(asked, verdict, verdict.lets_through(&Action::DUNNO), Duration::ZERO);
+    }
+
     /// Charges a request, lets it through and returns what was new about it.
-    fn charge(repeats: &mut Repeats, sender: &str, request: &Request, now: u64) -> (u32, u32) {
-        let asked = repeats.asked(sender, request);
-        match repeats.news(&asked) {
+    fn charge(deduplication: &mut Deduplication, sender: &str, request: &Request, now: u64) -> (u32, u32) {
+        let asked = deduplication.asked(sender, request);
+        match deduplication.news(&asked) {
             News::Some(New { increase, outstanding, .. }) => {
                 assert_eq!(increase, outstanding, "nothing was refused");
-                repeats.remember(&asked, &verdict("HOLD x"), Duration::from_secs(now));
+                deduplication.remember(&asked, &verdict("HOLD x"), true, Duration::from_secs(now));
                 (increase.messages, increase.recipients)
             }
             News::Nothing(_) => (0, 0),
@@ -297,46 +300,49 @@ mod tests {
 
     /// Charges a request of alice's and answers it so. Tells how many messages and recipients were counted, how many were
     /// judged, and how many recipients the message would have; or the answer that it had before.
-    fn ask(repeats: &mut Repeats, request: &Request, answer: &str) -> String {
-        let asked = repeats.asked("alice", request);
-        match repeats.news(&asked) {
+    fn ask(deduplication: &mut Deduplication, request: &Request, answer: &str) -> String {
+        let asked = deduplication.asked("alice", request);
+        match deduplication.news(&asked) {
             News::Some(New { increase: counted, outstanding: judged, recipients_of_message }) => {
-                repeats.remember(&asked, &verdict(answer), Duration::ZERO);
+                remember(deduplication, &asked, &verdict(answer));
                 let sums = [counted, judged].map(|sum| format!("{} and {}", sum.messages, sum.recipients));
                 format!("{}, judged {}, of {recipients_of_message}", sums[0], sums[1])
             }
-            News::Nothing(verdict) => verdict.action().to_string(),
+            News::Nothing(verdict) => verdict.decision().unwrap().action.to_string(),
         }
     }
 
     #[test]
     fn what_was_refused_is_counted_once_and_judged_again() {
-        let mut repeats = Repeats::default();
+        let mut deduplication = Deduplication::default();
         let data = |count| request("DATA", "", count, "i");
-        assert_eq!(ask(&mut repeats, &data(999), "DEFER full"), "1 and 999, judged 1 and 999, of 999");
-        assert_eq!(ask(&mut repeats, &data(999), ""), "DEFER full", "a retry");
-        assert_eq!(ask(&mut repeats, &data(1000), "DEFER full"), "0 and 1, judged 1 and 1000, of 1000");
-        assert_eq!(ask(&mut repeats, &data(1001), "HOLD"), "0 and 1, judged 1 and 1001, of 1001");
-        assert_eq!(ask(&mut repeats, &data(1001), ""), "HOLD");
+        assert_eq!(ask(&mut deduplication, &data(999), "DEFER full"), "1 and 999, judged 1 and 999, of 999");
+        assert_eq!(ask(&mut deduplication, &data(999), ""), "DEFER full", "a retry");
+        assert_eq!(ask(&mut deduplication, &data(1000), "DEFER full"), "0 and 1, judged 1 and 1000, of 1000");
+        assert_eq!(ask(&mut deduplication, &data(1001), "HOLD"), "0 and 1, judged 1 and 1001, of 1001");
+        assert_eq!(ask(&mut deduplication, &data(1001), ""), "HOLD");
     }
 
     #[test]
     fn what_the_quota_refused_is_counted_anew_when_more_is_asked_for() {
-        let mut repeats = Repeats::default();
+        let mut deduplication = Deduplication::default();
         let data = |count| request("DATA", "", count, "i");
         let refused = Verdict::Counted(Arc::new(Decision {
             reason: Some(Reason { limit: "1x quota 10".into(), used: 11, is_quota: true }),
             ..ruling("DEFER full")
         }));
-        let asked = repeats.asked("alice", &data(999));
-        repeats.remember(&asked, &refused, Duration::ZERO);
-        assert_eq!(repeats.news(&asked), News::Nothing(refused.clone()), "a retry");
-        assert_eq!(ask(&mut repeats, &data(1000), "DUNNO"), "1 and 1000, judged 1 and 1000, of 1000");
-        assert_eq!(ask(&mut repeats, &data(1001), "DUNNO"), "0 and 1, judged 0 and 1, of 1001");
+        let asked = deduplication.asked("alice", &data(999));
+        remember(&mut deduplication, &asked, &refused);
+        assert_eq!(deduplication.news(&asked), News::Nothing(refused.clone()), "a retry");
+        assert_eq!(ask(&mut deduplication, &data(1000), "DUNNO"), "1 and 1000, judged 1 and 1000, of 1000");
+        assert_eq!(ask(&mut deduplication, &data(1001), "DUNNO"), "0 and 1, judged 0 and 1, of 1001");
         // Postfix lets it pass all the same, as with warn_if_reject, and its content is new.
-        let content = repeats.asked("alice", &request("END-OF-MESSAGE", "", 999, "j\nsize=4000"));
-        repeats.remember(&repeats.asked("alice", &request("DATA", "", 999, "j")), &refused, Duration::ZERO);
-        let News::Some(New { increase, outstanding, .. }) = repeats.news(&content) else { panic!("nothing is new") };
+        let content = deduplication.asked("alice", &request("END-OF-MESSAGE", "", 999, "j\nsize=4000"));
+        let asked = deduplication.asked("alice", &request("DATA", "", 999, "j"));
+        remember(&mut deduplication, &asked, &refused);
+        let News::Some(New { increase, outstanding, .. }) = deduplication.news(&content) else {
+            panic!("nothing is new")
+        };
         assert_eq!(increase, Increase { messages: 0, recipients: 0, bytes: 4000 });
         assert_eq!(outstanding, Increase { messages: 1, recipients: 999, bytes: 4000 });
     }
@@ -344,12 +350,14 @@ mod tests {
     #[test]
     fn what_was_answered_in_doubt_went_through_or_not_as_it_was_answered() {
         for (answer, outstanding) in [("DUNNO", 1), ("HOLD", 1), ("DEFER try again", 1000)] {
-            let mut repeats = Repeats::default();
-            let asked = repeats.asked("alice", &request("DATA", "", 999, "i"));
-            let in_doubt = Verdict::FailOpen(FailOpen::CommitUnknown, Action::parse(answer).unwrap());
-            repeats.remember(&asked, &in_doubt, Duration::ZERO);
-            assert_eq!(repeats.news(&asked), News::Nothing(in_doubt), "it may have been counted");
-            let News::Some(new) = repeats.news(&repeats.asked("alice", &request("DATA", "", 1000, "i"))) else {
+            let mut deduplication = Deduplication::default();
+            let asked = deduplication.asked("alice", &request("DATA", "", 999, "i"));
+            let in_doubt = Verdict::InDoubt(FailOpen::CommitUnknown);
+            let passes = in_doubt.lets_through(&Action::parse(answer).unwrap());
+            deduplication.remember(&asked, &in_doubt, passes, Duration::ZERO);
+            assert_eq!(deduplication.news(&asked), News::Nothing(in_doubt), "it may have been counted");
+            let News::Some(new) = deduplication.news(&deduplication.asked("alice", &request("DATA", "", 1000, "i")))
+            else {
                 panic!("a recipient is new");
             };
             assert_eq!((new.increase.recipients, new.outstanding.recipients), (1, outstanding), "{answer}");
@@ -358,83 +366,91 @@ mod tests {
 
     #[test]
     fn who_is_refused_at_rcpt_is_no_recipient() {
-        let mut repeats = Repeats::default();
+        let mut deduplication = Deduplication::default();
         let rcpt = |name| request("RCPT", name, 0, "i");
-        assert_eq!(ask(&mut repeats, &rcpt("a@x"), "REJECT"), "1 and 1, judged 1 and 1, of 1");
+        assert_eq!(ask(&mut deduplication, &rcpt("a@x"), "REJECT"), "1 and 1, judged 1 and 1, of 1");
         assert_eq!(
-            ask(&mut repeats, &rcpt("b@x"), "DUNNO"),
+            ask(&mut deduplication, &rcpt("b@x"), "DUNNO"),
             "0 and 1, judged 1 and 1, of 1",
             "the message is judged again"
         );
-        assert_eq!(ask(&mut repeats, &rcpt("c@x"), "DUNNO"), "0 and 1, judged 0 and 1, of 2");
-        assert_eq!(ask(&mut repeats, &rcpt("d@x"), "DEFER"), "0 and 1, judged 0 and 1, of 3");
-        assert_eq!(ask(&mut repeats, &rcpt("D@x"), ""), "DEFER");
-        assert_eq!(ask(&mut repeats, &rcpt("C@x"), ""), "DUNNO");
-        assert_eq!(ask(&mut repeats, &request("DATA", "", 2, "i"), ""), "DUNNO", "both were let through");
+        assert_eq!(ask(&mut deduplication, &rcpt("c@x"), "DUNNO"), "0 and 1, judged 0 and 1, of 2");
+        assert_eq!(ask(&mut deduplication, &rcpt("d@x"), "DEFER"), "0 and 1, judged 0 and 1, of 3");
+        assert_eq!(ask(&mut deduplication, &rcpt("D@x"), ""), "DEFER");
+        assert_eq!(ask(&mut deduplication, &rcpt("C@x"), ""), "DUNNO");
+        assert_eq!(ask(&mut deduplication, &request("DATA", "", 2, "i"), ""), "DUNNO", "both were let through");
     }
 
     #[test]
     fn a_retry_gets_the_same_answer_and_is_not_charged() {
-        let mut repeats = Repeats::default();
+        let mut deduplication = Deduplication::default();
         let data = request("DATA", "", 3, "1.2.3");
-        let asked = repeats.asked("alice", &data);
-        repeats.remember(&asked, &verdict("HOLD once"), Duration::ZERO);
-        assert_eq!(repeats.news(&repeats.asked("alice", &data)), News::Nothing(verdict("HOLD once")));
+        let asked = deduplication.asked("alice", &data);
+        remember(&mut deduplication, &asked, &verdict("HOLD once"));
+        assert_eq!(deduplication.news(&deduplication.asked("alice", &data)), News::Nothing(verdict("HOLD once")));
         let eom = request("END-OF-MESSAGE", "", 3, "1.2.3");
-        assert!(matches!(repeats.news(&repeats.asked("alice", &eom)), News::Nothing(_)));
-        assert!(matches!(repeats.news(&repeats.asked("bob", &data)), News::Some(_)), "another sender");
+        assert!(matches!(deduplication.news(&deduplication.asked("alice", &eom)), News::Nothing(_)));
+        assert!(matches!(deduplication.news(&deduplication.asked("bob", &data)), News::Some(_)), "another sender");
     }
 
     #[test]
     fn recipients_add_up_to_what_data_says() {
-        let mut repeats = Repeats::default();
-        assert_eq!(charge(&mut repeats, "alice", &request("RCPT", "a@x", 0, "i"), 0), (1, 1));
-        assert_eq!(charge(&mut repeats, "alice", &request("RCPT", "b@x", 0, "i"), 0), (0, 1));
-        assert_eq!(charge(&mut repeats, "alice", &request("RCPT", "A@x", 0, "i"), 0), (0, 0), "the same again");
-        assert_eq!(charge(&mut repeats, "alice", &request("DATA", "", 5, "i"), 0), (0, 3));
-        assert_eq!(charge(&mut repeats, "alice", &request("DATA", "", 4, "i"), 0), (0, 0), "never less");
-        assert_eq!(charge(&mut repeats, "alice", &request("RCPT", "c@x", 0, "i"), 0), (0, 0), "DATA had it counted");
+        let mut deduplication = Deduplication::default();
+        assert_eq!(charge(&mut deduplication, "alice", &request("RCPT", "a@x", 0, "i"), 0), (1, 1));
+        assert_eq!(charge(&mut deduplication, "alice", &request("RCPT", "b@x", 0, "i"), 0), (0, 1));
+        assert_eq!(charge(&mut deduplication, "alice", &request("RCPT", "A@x", 0, "i"), 0), (0, 0), "the same again");
+        assert_eq!(charge(&mut deduplication, "alice", &request("DATA", "", 5, "i"), 0), (0, 3));
+        assert_eq!(charge(&mut deduplication, "alice", &request("DATA", "", 4, "i"), 0), (0, 0), "never less");
+        assert_eq!(
+            charge(&mut deduplication, "alice", &request("RCPT", "c@x", 0, "i"), 0),
+            (0, 0),
+            "DATA had it counted"
+        );
     }
 
     #[test]
     fn data_counts_at_least_one_recipient_and_no_instance_is_no_repeat() {
-        let mut repeats = Repeats::default();
+        let mut deduplication = Deduplication::default();
         for _ in 0..2 {
-            assert_eq!(charge(&mut repeats, "alice", &request("DATA", "", 0, ""), 0), (1, 1));
+            assert_eq!(charge(&mut deduplication, "alice", &request("DATA", "", 0, ""), 0), (1, 1));
         }
-        assert!(repeats.is_empty());
+        assert!(deduplication.is_empty());
     }
 
     #[test]
     fn a_message_is_forgotten_an_hour_after_its_last_request() {
-        let mut repeats = Repeats::default();
-        charge(&mut repeats, "alice", &request("DATA", "", 1, "old"), 0);
-        charge(&mut repeats, "alice", &request("DATA", "", 2, "old"), 3000);
-        charge(&mut repeats, "alice", &request("DATA", "", 1, "x"), 3601);
-        assert_eq!(charge(&mut repeats, "alice", &request("DATA", "", 2, "old"), 3601), (0, 0), "asked about at 3000");
-        charge(&mut repeats, "alice", &request("DATA", "", 1, "y"), 6601);
-        assert_eq!(charge(&mut repeats, "alice", &request("DATA", "", 2, "old"), 6601), (1, 2));
+        let mut deduplication = Deduplication::default();
+        charge(&mut deduplication, "alice", &request("DATA", "", 1, "old"), 0);
+        charge(&mut deduplication, "alice", &request("DATA", "", 2, "old"), 3000);
+        charge(&mut deduplication, "alice", &request("DATA", "", 1, "x"), 3601);
+        assert_eq!(
+            charge(&mut deduplication, "alice", &request("DATA", "", 2, "old"), 3601),
+            (0, 0),
+            "asked about at 3000"
+        );
+        charge(&mut deduplication, "alice", &request("DATA", "", 1, "y"), 6601);
+        assert_eq!(charge(&mut deduplication, "alice", &request("DATA", "", 2, "old"), 6601), (1, 2));
     }
 
     #[test]
     fn memory_is_bounded() {
-        let mut repeats = Repeats::default();
+        let mut deduplication = Deduplication::default();
         for number in 0..MAX_MESSAGES + 50 {
-            charge(&mut repeats, "alice", &request("DATA", "", 1, &number.to_string()), 0);
+            charge(&mut deduplication, "alice", &request("DATA", "", 1, &number.to_string()), 0);
         }
-        assert_eq!(repeats.len(), MAX_MESSAGES);
+        assert_eq!(deduplication.len(), MAX_MESSAGES);
         for number in 0..1100 * MAX_RECIPIENTS {
             let message = (number / MAX_RECIPIENTS).to_string();
-            charge(&mut repeats, "bob", &request("RCPT", &format!("{number}@x"), 0, &message), 0);
+            charge(&mut deduplication, "bob", &request("RCPT", &format!("{number}@x"), 0, &message), 0);
         }
         let told = |message: &Message| message.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
-        assert_eq!(repeats.told, repeats.messages.values().map(told).sum::<usize>());
-        assert!(repeats.told <= MAX_TOLD, "{}", repeats.told);
+        assert_eq!(deduplication.told, deduplication.messages.values().map(told).sum::<usize>());
+        assert!(deduplication.told <= MAX_TOLD, "{}", deduplication.told);
         for number in 0..MAX_RECIPIENTS + 50 {
-            charge(&mut repeats, "alice", &request("RCPT", &format!("{number}@x"), 0, "long"), 0);
+            charge(&mut deduplication, "alice", &request("RCPT", &format!("{number}@x"), 0, "long"), 0);
         }
-        let asked = repeats.asked("alice", &request("RCPT", "0@x", 0, "long"));
-        let message = &repeats.messages[&asked.key.unwrap()];
+        let asked = deduplication.asked("alice", &request("RCPT", "0@x", 0, "long"));
+        let message = &deduplication.messages[&asked.key.unwrap()];
         assert_eq!(
             (message.at_rcpt.as_ref().unwrap().told.len(), message.asked.recipients),
             (MAX_RECIPIENTS, MAX_RECIPIENTS as u32 + 50)

@@ -16,19 +16,19 @@ pub const MAX_SENDERS: usize = 100_000;
 
 /// The counters of one outage, or of several close together.
 #[derive(Debug, Default)]
-pub struct StandIn {
+pub struct MemoryFallback {
     senders: HashMap<String, Standing>,
     /// Until when they are kept, in Unix seconds; none before the first.
     until: Option<i64>,
 }
 
-impl StandIn {
-    /// Rules by counters alone: histories are in the database.
-    pub fn rule(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Decision {
+impl MemoryFallback {
+    /// Decides by counters alone: histories are in the database.
+    pub fn decide(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Decision {
         let sender = facts.sender;
         let until = self.until(policy, facts.now);
         let mut looked = self.senders.get(sender).cloned().unwrap_or_else(|| Standing::new(policy.new_quota));
-        let ruling = decide(&policy.without_history(until), &mut looked, facts);
+        let decision = decide(&policy.without_history(until), &mut looked, facts);
         looked.history = History::default();
         if !dry_run {
             if let Some(standing) = self.senders.get_mut(sender) {
@@ -37,7 +37,7 @@ impl StandIn {
                 self.senders.insert(sender.to_owned(), looked);
             }
         }
-        ruling
+        decision
     }
 
     /// Until when counters are kept; begins them anew where that time has come.
@@ -84,25 +84,25 @@ mod tests {
         }
     }
 
-    fn ask(standin: &mut StandIn, policy: &Policy, sender: &str, now: i64, dry_run: bool) -> Decision {
+    fn ask(memory: &mut MemoryFallback, policy: &Policy, sender: &str, now: i64, dry_run: bool) -> Decision {
         let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
         let outstanding = increase;
         let facts = Facts { sender, increase, outstanding, recipients_of_message: 1, network: None, now };
-        standin.rule(policy, &facts, dry_run)
+        memory.decide(policy, &facts, dry_run)
     }
 
     #[test]
     fn one_more_quota_and_no_more() {
         let policy = policy(Window::Sliding(Duration::from_secs(3600)));
-        let mut standin = StandIn::default();
-        let mut blocked = |sender: &str, dry_run| ask(&mut standin, &policy, sender, NOON, dry_run).blocked;
+        let mut memory = MemoryFallback::default();
+        let mut blocked = |sender: &str, dry_run| ask(&mut memory, &policy, sender, NOON, dry_run).blocked;
         assert!(!blocked("alice", true));
         assert_eq!([(); 4].map(|()| blocked("alice", false)), [false, false, true, true]);
         assert!(!blocked("bob", false));
         for number in 0..MAX_SENDERS {
             blocked(&number.to_string(), false);
         }
-        assert_eq!(standin.senders.len(), MAX_SENDERS);
+        assert_eq!(memory.senders.len(), MAX_SENDERS);
     }
 
     #[test]
@@ -113,8 +113,8 @@ mod tests {
             (Window::Reset, NOON + 12 * 3600 - 1, NOON + 12 * 3600 + 10, "over 2 in day, free 2027-01-16 00:00 +00:00"),
         ] {
             let policy = policy(window);
-            let mut standin = StandIn::default();
-            let mut ask = |now| ask(&mut standin, &policy, "alice", now, false);
+            let mut memory = MemoryFallback::default();
+            let mut ask = |now| ask(&mut memory, &policy, "alice", now, false);
             assert_eq!([(); 3].map(|()| ask(NOON).blocked), [false, false, true]);
             let refused = ask(in_time);
             assert_eq!((refused.blocked, refused.action.text()), (true, said));

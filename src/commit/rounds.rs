@@ -1,0 +1,488 @@
+//! What the committer does next, as a state machine: it is fed charges and results, and says what is to be done. It knows no
+//! channel, no database and no clock.
+//!
+//! A round takes all charges that wait. It answers what was asked before, settles the rest in one transaction, and tries again
+//! or splits what fails, until each charge is answered or parked for a later round.
+//!
+//! Invariants: a verdict that depends on counts is answered only after COMMIT; what may have been committed is never tried
+//! again; one account's trouble is answered for that account alone; while the database is away nobody waits for it; the
+//! requests of one account are decided in the order of their arrival.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::{self, BatchDecider, Decided, Due};
+use super::breaker::{Breaker, Outage};
+use super::charge::Charge;
+use super::deduplication::{Deduplication, New, News};
+use super::histories::Histories;
+use super::locks::Locks;
+use super::memory::MemoryFallback;
+use crate::limiter::terms::Terms;
+use crate::limiter::verdict::{FailOpen, Verdict};
+use crate::store::Failure;
+use crate::store::counters::Sum;
+use crate::telemetry::decision::escaped;
+
+/// The most charges settled in one transaction.
+pub const MAX_BATCH: usize = 1024;
+/// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
+const UNSEEN_LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+/// The least time that the database gets for an answer. Charges that are late already get it too: they must be counted.
+pub const MIN_TRANSACTION_TIME: Duration = Duration::from_millis(500);
+/// The most time that it gets, however patient Postfix is: a database that takes longer is away.
+pub const MAX_TRANSACTION_TIME: Duration = Duration::from_secs(10);
+/// What must be left of a request's time when a transaction is given up, so that the answer still comes in time.
+const MARGIN: Duration = Duration::from_millis(100);
+/// How often a part is tried at once when the database asks to try again. What fails every time is split, until the account
+/// whose row cannot be written in peace is found.
+const TRIES_AT_ONCE: u32 = 3;
+/// Before parked charges and what the database asks to try again are tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// A look at rows that somebody else holds is in the way of all others: the next one comes after so many times its length …
+const LOOK_REST: u32 = 9;
+/// … and at the latest after this.
+const MAX_LOOK_PAUSE: Duration = Duration::from_millis(100);
+
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Since the start of the committer.
+    pub elapsed: Duration,
+    /// In Unix seconds.
+    pub unix: i64,
+}
+
+/// What is to be done next.
+pub enum Next<'a, R> {
+    /// Send this answer.
+    Answer(Answered<R>),
+    /// Settle this, and report it by [`Rounds::settled`].
+    Settle(Transaction<'a, R>),
+    /// Ask whose rows somebody else holds, and report it by [`Rounds::held`].
+    FindHeld { accounts: Vec<String>, limit: Duration },
+    /// The database is away: get it back, from `Outage::pause` on, and report that by [`Rounds::database_is_back`].
+    OpenBreaker { reason: String, outage: Outage },
+    /// Wait until this time.
+    Pause(Duration),
+    /// The round is over: wait for charges, until this time if there is one.
+    Receive(Option<Duration>),
+}
+
+/// An answer to a charge.
+#[derive(Debug)]
+pub struct Answered<R> {
+    pub charge: Charge<R>,
+    pub verdict: Verdict,
+    /// What was new about it; None for a repeat.
+    pub new: Option<New>,
+}
+
+/// Charges that are settled in one transaction.
+pub struct Transaction<'a, R> {
+    pub sums: &'a [Sum],
+    pub decider: BatchDecider<'a, R>,
+    /// For rows that it makes.
+    pub new_quota: u32,
+    /// How many charges it has.
+    pub charges: usize,
+    /// How long the database may take.
+    pub limit: Duration,
+}
+
+/// The state between two steps. `R` is where the answer to a charge goes.
+pub struct Rounds<R> {
+    terms: Arc<Terms>,
+    /// The most time that the database gets for one answer.
+    longest: Duration,
+    breaker: Breaker,
+    memory: MemoryFallback,
+    deduplication: Deduplication,
+    histories: Histories,
+    locks: Locks,
+    /// Not looked at yet.
+    waiting: VecDeque<Charge<R>>,
+    /// Put off until `parked_until`: somebody holds their rows, or the database keeps asking to try again.
+    parked: Vec<Charge<R>>,
+    parked_until: Duration,
+    /// What is left of this round. Both halves of what is split are tried before a quarter is, so that a row that is held
+    /// unseen can be told from a table.
+    steps: VecDeque<Step<R>>,
+    /// What was handed out last, if its result is still to come.
+    settling: Option<Attempt<R>>,
+    finding: Option<Search<R>>,
+    opened: Option<(String, Outage)>,
+    answered: VecDeque<Answered<R>>,
+}
+
+enum Step<R> {
+    Settle(Attempt<R>),
+    FindHeld(Search<R>),
+}
+
+/// Charges to be settled together.
+struct Attempt<R> {
+    part: Vec<Due<R>>,
+    sums: Vec<Sum>,
+    /// How often it was tried.
+    tried: u32,
+    /// A connection that turns out to be dead is replaced once, since a server closes idle ones.
+    may_reconnect: bool,
+    not_before: Duration,
+    began: Duration,
+    limit: Duration,
+}
+
+impl<R> Attempt<R> {
+    fn new(part: Vec<Due<R>>) -> Attempt<R> {
+        let sums = batch::sums(&part);
+        let zero = Duration::ZERO;
+        Attempt { part, sums, tried: 0, may_reconnect: true, not_before: zero, began: zero, limit: zero }
+    }
+}
+
+/// Charges whose rows somebody else may hold.
+struct Search<R> {
+    part: Vec<Due<R>>,
+    /// What the database said of the lock; None to see whether rows that were held still are.
+    lock: Option<String>,
+    began: Duration,
+}
+
+impl<R> Rounds<R> {
+    pub fn new(terms: Arc<Terms>, histories: Histories) -> Rounds<R> {
+        Rounds {
+            terms,
+            longest: MAX_TRANSACTION_TIME,
+            breaker: Breaker::default(),
+            memory: MemoryFallback::default(),
+            deduplication: Deduplication::default(),
+            histories,
+            locks: Locks::default(),
+            waiting: VecDeque::new(),
+            parked: Vec::new(),
+            parked_until: Duration::ZERO,
+            steps: VecDeque::new(),
+            settling: None,
+            finding: None,
+            opened: None,
+            answered: VecDeque::new(),
+        }
+    }
+
+    /// Gives the database no more time than this for one answer.
+    pub fn limit_transactions(&mut self, longest: Duration) {
+        self.longest = self.longest.min(longest);
+    }
+
+    /// From now on these terms hold.
+    pub fn reload(&mut self, terms: Arc<Terms>) {
+        self.terms = terms;
+    }
+
+    /// Puts a charge into the next round.
+    pub fn take(&mut self, charge: Charge<R>) {
+        self.waiting.push_back(charge);
+    }
+
+    /// Says what is to be done next. What it says to settle or to ask must be reported before this is called again.
+    pub fn next(&mut self, now: Now) -> Next<'_, R> {
+        loop {
+            if let Some(answered) = self.answered.pop_front() {
+                return Next::Answer(answered);
+            }
+            if let Some((reason, outage)) = self.opened.take() {
+                return Next::OpenBreaker { reason, outage };
+            }
+            match self.steps.pop_front() {
+                Some(Step::Settle(attempt)) if self.breaker.outage().is_some() => {
+                    self.decide_from_memory(attempt.part, now);
+                }
+                Some(Step::Settle(attempt)) if now.elapsed < attempt.not_before => {
+                    let until = attempt.not_before;
+                    self.steps.push_front(Step::Settle(attempt));
+                    return Next::Pause(until);
+                }
+                Some(Step::Settle(mut attempt)) => {
+                    attempt.began = now.elapsed;
+                    attempt.limit = self.time_left(&attempt.part, now.elapsed);
+                    let Attempt { part, sums, limit, .. } = self.settling.insert(attempt);
+                    return Next::Settle(Transaction {
+                        sums,
+                        decider: BatchDecider::new(part, sums, &self.terms, now.unix, &mut self.histories),
+                        new_quota: self.terms.policy.new_quota,
+                        charges: part.len(),
+                        limit: *limit,
+                    });
+                }
+                Some(Step::FindHeld(mut search)) => {
+                    search.began = now.elapsed;
+                    let limit = self.time_left(&search.part, now.elapsed);
+                    let accounts = batch::sums(&search.part).into_iter().map(|sum| sum.sender).collect();
+                    self.finding = Some(search);
+                    return Next::FindHeld { accounts, limit };
+                }
+                None if !self.waiting.is_empty() || self.must_unpark(now.elapsed) => self.begin(now.elapsed),
+                None => return Next::Receive((!self.parked.is_empty()).then(|| self.unparks_at())),
+            }
+        }
+    }
+
+    /// What came of a transaction.
+    pub fn settled(&mut self, result: Result<Decided, Failure>, now: Now) {
+        let Some(mut attempt) = self.settling.take() else { return };
+        attempt.tried += 1;
+        let elapsed = now.elapsed;
+        let in_time = attempt.part.iter().all(|due| due.charge.is_in_time(elapsed));
+        let timed_out = elapsed.saturating_sub(attempt.began) >= attempt.limit;
+        let contended = attempt.part.iter().any(|due| self.locks.is_contended(&due.charge.account));
+        let tries = if contended { 1 } else { TRIES_AT_ONCE };
+        match result {
+            Ok(Decided { verdicts, histories }) => {
+                histories.into_iter().for_each(|(id, kept)| self.histories.keep(id, kept));
+                self.locks.settled(attempt.sums.iter().map(|sum| sum.sender.as_str()));
+                if self.breaker.settles(elapsed) {
+                    self.memory = MemoryFallback::default();
+                }
+                self.answer_all(attempt.part, verdicts, elapsed);
+            }
+            Err(Failure::Transient(_)) if in_time && attempt.tried < tries => {
+                attempt.not_before = elapsed + RETRY_PAUSE;
+                self.steps.push_front(Step::Settle(attempt));
+            }
+            Err(Failure::Away(_)) if in_time && attempt.may_reconnect && !timed_out => {
+                attempt.may_reconnect = false;
+                self.steps.push_front(Step::Settle(attempt));
+            }
+            Err(Failure::Refused(reason)) if attempt.part.len() == 1 => {
+                warn(&attempt.part, &format!("the database refuses a value: {reason}"));
+                self.fail_open(attempt.part, FailOpen::Refused);
+            }
+            Err(Failure::Refused(_)) => self.split(attempt.part),
+            Err(Failure::Locked(reason)) => {
+                let search = Search { part: attempt.part, lock: Some(reason), began: elapsed };
+                self.steps.push_front(Step::FindHeld(search));
+            }
+            Err(Failure::Transient(_)) if attempt.sums.len() > 1 => self.split(attempt.part),
+            Err(Failure::Transient(reason)) => {
+                attempt.sums.iter().for_each(|sum| self.locks.contended(&sum.sender));
+                self.put_off(attempt.part, FailOpen::Contended, &reason, now, |charge| charge.is_in_time(elapsed));
+            }
+            Err(Failure::Away(reason)) => self.open_breaker(reason, attempt.part, elapsed),
+            Err(Failure::Unknown(reason)) => {
+                let in_doubt = Verdict::InDoubt(FailOpen::CommitUnknown);
+                let passes = in_doubt.lets_through(&self.terms.policy.on_error);
+                for due in &attempt.part {
+                    self.deduplication.remember(&due.asked, &in_doubt, passes, elapsed);
+                }
+                self.fail_open(attempt.part, FailOpen::CommitUnknown);
+                self.open_breaker(reason, Vec::new(), elapsed);
+            }
+        }
+    }
+
+    /// Whose rows somebody else holds. [`Failure::Away`] says that it is the whole table.
+    pub fn held(&mut self, result: Result<Vec<String>, Failure>, now: Now) {
+        let Some(Search { part, lock, began }) = self.finding.take() else { return };
+        let elapsed = now.elapsed;
+        let asked = part.iter().map(|due| due.charge.account.as_str());
+        let Some(reason) = lock else {
+            // Where the look fails nobody counts as held: what is wrong with the database shows when the rest is settled.
+            self.locks.found(asked, result.unwrap_or_default());
+            let pause = (elapsed.saturating_sub(began) * LOOK_REST).clamp(RETRY_PAUSE, MAX_LOOK_PAUSE);
+            let (held, free): (Vec<_>, Vec<_>) =
+                part.into_iter().partition(|due| self.locks.is_held(&due.charge.account));
+            self.put_off_held(held, elapsed);
+            self.parked_until = elapsed + pause;
+            self.settle_later(free);
+            return;
+        };
+        match result {
+            Err(Failure::Away(reason)) => return self.open_breaker(reason, part, elapsed),
+            Ok(held) if !held.is_empty() => {
+                self.locks.found(asked, held);
+                let (held, rest) = part.into_iter().partition(|due| self.locks.is_held(&due.charge.account));
+                self.put_off_held(held, elapsed);
+                return self.settle_later(rest);
+            }
+            _ => self.locks.found_nobody(),
+        }
+        let alone = batch::sums(&part).len() <= 1;
+        let urgent = part.iter().any(|due| elapsed >= due.charge.waits_for_a_row_until());
+        if self.locks.is_table_locked() && (alone || urgent) {
+            self.open_breaker(reason, part, elapsed);
+        } else if alone {
+            // The lock is gone, or it is one that cannot be seen. Others must not wait for it again and again.
+            self.put_off(part, FailOpen::Locked, &reason, now, |charge| {
+                elapsed.saturating_sub(charge.arrived) < UNSEEN_LOCK_TIMEOUT
+            });
+        } else {
+            self.split(part);
+        }
+    }
+
+    /// The database cannot be used, for this reason.
+    pub fn database_is_away(&mut self, reason: String, now: Duration) {
+        self.open_breaker(reason, Vec::new(), now);
+    }
+
+    /// The database takes transactions again. Returns the outage that is over.
+    pub fn database_is_back(&mut self, now: Duration) -> Option<Outage> {
+        self.breaker.close(now)
+    }
+
+    /// Begins a round with all charges that wait.
+    fn begin(&mut self, now: Duration) {
+        let waiting = self.waiting.len().min(MAX_BATCH);
+        let unparked = if self.must_unpark(now) { std::mem::take(&mut self.parked) } else { Vec::new() };
+        let charges: Vec<Charge<R>> = unparked.into_iter().chain(self.waiting.drain(..waiting)).collect();
+        let mut together = self.due(charges);
+        let held: Vec<Due<R>> = together.extract_if(.., |due| self.locks.is_held(&due.charge.account)).collect();
+        // After all others, who must not wait for them.
+        let apart = together.extract_if(.., |due| self.locks.is_contended(&due.charge.account)).collect();
+        self.settle_later(together);
+        self.settle_later(apart);
+        if now < self.parked_until {
+            self.put_off_held(held, now);
+        } else if !held.is_empty() {
+            self.steps.push_back(Step::FindHeld(Search { part: held, lock: None, began: now }));
+        }
+    }
+
+    /// What is new about each charge. Answers repeats at once. What is asked twice in one round goes into the next, and with
+    /// it what else its account asks.
+    fn due(&mut self, charges: Vec<Charge<R>>) -> Vec<Due<R>> {
+        let mut in_round = HashSet::new();
+        let mut in_next = HashSet::new();
+        let mut put_off = Vec::new();
+        let mut batch = Vec::with_capacity(charges.len());
+        for charge in charges {
+            let asked = self.deduplication.asked(&charge.account, &charge.request);
+            if in_next.contains(&charge.account) || asked.key.is_some_and(|key| in_round.contains(&key)) {
+                in_next.insert(charge.account.clone());
+                put_off.push(charge);
+                continue;
+            }
+            match self.deduplication.news(&asked) {
+                News::Nothing(verdict) => self.answered.push_back(Answered { charge, verdict, new: None }),
+                News::Some(new) => {
+                    in_round.extend(asked.key);
+                    batch.push(Due { charge, asked, new });
+                }
+            }
+        }
+        put_off.into_iter().rev().for_each(|charge| self.waiting.push_front(charge));
+        batch
+    }
+
+    fn settle_later(&mut self, part: Vec<Due<R>>) {
+        if !part.is_empty() {
+            self.steps.push_back(Step::Settle(Attempt::new(part)));
+        }
+    }
+
+    fn split(&mut self, mut part: Vec<Due<R>>) {
+        let second = part.split_off(part.len() / 2);
+        self.settle_later(part);
+        self.settle_later(second);
+    }
+
+    fn park(&mut self, charge: Charge<R>, now: Duration) {
+        if self.parked.is_empty() {
+            self.parked_until = self.parked_until.max(now + RETRY_PAUSE);
+        }
+        self.parked.push(charge);
+    }
+
+    /// When parked charges are tried again: at the latest when one of them must wait for its row no longer.
+    fn unparks_at(&self) -> Duration {
+        let held = self.parked.iter().filter(|charge| self.locks.is_held(&charge.account));
+        let first = held.map(Charge::waits_for_a_row_until).min();
+        first.map_or(self.parked_until, |first| first.min(self.parked_until))
+    }
+
+    fn must_unpark(&self, now: Duration) -> bool {
+        !self.parked.is_empty() && now >= self.unparks_at()
+    }
+
+    /// Parks the charges of accounts whose rows somebody else holds; those that have waited long enough fail open.
+    fn put_off_held(&mut self, held: Vec<Due<R>>, now: Duration) {
+        let (wait, over): (Vec<_>, Vec<_>) = held.into_iter().partition(|due| now < due.charge.waits_for_a_row_until());
+        wait.into_iter().for_each(|due| self.park(due.charge, now));
+        self.fail_open(over, FailOpen::Locked);
+    }
+
+    /// Parks the charges that may be tried again; the others fail open.
+    fn put_off(
+        &mut self,
+        part: Vec<Due<R>>,
+        failing: FailOpen,
+        reason: &str,
+        now: Now,
+        again: impl Fn(&Charge<R>) -> bool,
+    ) {
+        let (again, over): (Vec<_>, Vec<_>) = part.into_iter().partition(|due| again(&due.charge));
+        again.into_iter().for_each(|due| self.park(due.charge, now.elapsed));
+        if !over.is_empty() {
+            warn(&over, &format!("giving up: {reason}"));
+        }
+        self.fail_open(over, failing);
+    }
+
+    /// How long the database may take for an answer: nobody in this round must be late for it.
+    fn time_left(&self, part: &[Due<R>], now: Duration) -> Duration {
+        let later = self.steps.iter().flat_map(|step| match step {
+            Step::Settle(Attempt { part, .. }) | Step::FindHeld(Search { part, .. }) => part,
+        });
+        let due = part.iter().chain(later).map(|due| &due.charge);
+        let urgent = due.chain(&self.parked).map(|charge| charge.deadline).min().unwrap_or(now);
+        let left = urgent.saturating_sub(now).saturating_sub(MARGIN);
+        left.max(MIN_TRANSACTION_TIME).min(self.longest)
+    }
+
+    fn open_breaker(&mut self, reason: String, part: Vec<Due<R>>, now: Duration) {
+        self.locks.forget();
+        self.opened = Some((reason, self.breaker.open(now)));
+        if !part.is_empty() {
+            self.steps.push_front(Step::Settle(Attempt::new(part)));
+        }
+    }
+
+    fn decide_from_memory(&mut self, part: Vec<Due<R>>, now: Now) {
+        self.breaker.decided(part.len());
+        let policy = &self.terms.policy;
+        let decided = part.iter().map(|due| {
+            let facts = due.facts(policy, now.unix);
+            Verdict::FromMemory(Arc::new(self.memory.decide(policy, &facts, due.charge.request.dry_run)))
+        });
+        let verdicts = decided.collect();
+        self.answer_all(part, verdicts, now.elapsed);
+    }
+
+    fn answer_all(&mut self, part: Vec<Due<R>>, verdicts: Vec<Verdict>, now: Duration) {
+        for (Due { charge, asked, new }, verdict) in part.into_iter().zip(verdicts) {
+            if !charge.request.dry_run {
+                let passes = verdict.lets_through(&self.terms.policy.on_error);
+                self.deduplication.remember(&asked, &verdict, passes, now);
+            }
+            self.answered.push_back(Answered { charge, verdict, new: Some(new) });
+        }
+    }
+
+    fn fail_open(&mut self, part: Vec<Due<R>>, reason: FailOpen) {
+        let verdict = Verdict::InDoubt(reason);
+        let answers =
+            part.into_iter().map(|due| Answered { charge: due.charge, verdict: verdict.clone(), new: Some(due.new) });
+        self.answered.extend(answers);
+    }
+}
+
+/// Logs what keeps one account's charges from being counted.
+fn warn<R>(part: &[Due<R>], reason: &str) {
+    let account = part.first().map_or("", |due| due.charge.account.as_str());
+    log::warn!("{}: {reason}", escaped(account));
+}
+
+#[cfg(test)]
+mod tests;

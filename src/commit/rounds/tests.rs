@@ -1,0 +1,401 @@
+//! The rounds against a database that is a script: rows in memory, and everything that goes wrong with a real one.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::super::breaker;
+use super::*;
+use crate::config::{self, Sources};
+use crate::policy::lists::Lists;
+use crate::protocol::reply::Action;
+use crate::protocol::request::{Event as Parsed, Parser, Request};
+use crate::store::counters::Row;
+use crate::store::settle::Decider;
+use crate::store::usage::HistoryRows;
+use jiff::tz::TimeZone;
+
+const DECISION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a statement waits for a lock, as in the store.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(150);
+const ACCOUNTS: [&str; 4] = ["alice", "bob", "carol", "dave"];
+const ALICE: &str = ACCOUNTS[0];
+
+/// What is wrong with the database.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Trouble {
+    /// It does not answer; the connection is lost at once, or nothing comes any more.
+    Away { silent: bool },
+    /// The whole table is locked, and nobody who looks can see it.
+    TableLocked,
+    /// The account's value is refused.
+    Refused(&'static str),
+    /// The account's row is held by somebody.
+    Held(&'static str),
+    /// The database keeps asking to try again.
+    Contended(&'static str),
+    /// The reply to one COMMIT is lost.
+    CommitLost { written: bool },
+}
+
+#[derive(Default)]
+struct Database {
+    rows: BTreeMap<String, Row>,
+    trouble: Vec<Trouble>,
+    takes: Duration,
+    /// The messages of each account that were written and not answered, and how many charges were in a lost COMMIT.
+    unknown: HashMap<String, u32>,
+    lost: usize,
+}
+
+impl Database {
+    fn settle(&mut self, transaction: Transaction<'_, usize>, now: &mut Duration) -> Result<Decided, Failure> {
+        let Transaction { sums, mut decider, new_quota, charges, limit } = transaction;
+        let said = || "scripted".to_owned();
+        let has = |account: &str| sums.iter().any(|sum| sum.sender == account);
+        let began = *now;
+        *now += self.takes;
+        for trouble in &self.trouble {
+            match *trouble {
+                Trouble::Away { silent } => {
+                    if silent {
+                        *now = began + limit;
+                    }
+                    return Err(Failure::Away(said()));
+                }
+                Trouble::TableLocked => {
+                    *now += LOCK_TIMEOUT;
+                    return Err(Failure::Locked(said()));
+                }
+                Trouble::Held(account) if has(account) => {
+                    *now += LOCK_TIMEOUT;
+                    return Err(Failure::Locked(said()));
+                }
+                Trouble::Refused(account) if has(account) => return Err(Failure::Refused(said())),
+                Trouble::Contended(account) if has(account) => return Err(Failure::Transient(said())),
+                _ => {}
+            }
+        }
+        let mut rows = self.rows.clone();
+        let mut read = Vec::new();
+        for sum in sums {
+            let (id, quota) = (rows.len() as i64 + 1, new_quota);
+            let row = rows.entry(sum.sender.clone()).or_insert(Row {
+                id,
+                quota,
+                messages: 0,
+                recipients: 0,
+                total_messages: 0,
+                total_recipients: 0,
+                window_from: 0,
+            });
+            row.messages += sum.messages;
+            row.recipients += sum.recipients;
+            row.total_messages += sum.messages;
+            row.total_recipients += sum.recipients;
+            read.push(Some(*row));
+        }
+        decider.history(&read);
+        let (decided, _) = decider.decide(&read, HistoryRows::default());
+        let lost = self.trouble.iter().position(|trouble| matches!(trouble, Trouble::CommitLost { .. }));
+        if let Some(Trouble::CommitLost { written }) = lost.map(|place| self.trouble.remove(place)) {
+            self.lost += charges;
+            if written {
+                self.rows = rows;
+                for sum in sums {
+                    *self.unknown.entry(sum.sender.clone()).or_default() += sum.messages;
+                }
+            }
+            return Err(Failure::Unknown(said()));
+        }
+        self.rows = rows;
+        Ok(decided)
+    }
+
+    fn held(&self, accounts: &[String]) -> Result<Vec<String>, Failure> {
+        let mut held = Vec::new();
+        for trouble in &self.trouble {
+            match trouble {
+                Trouble::Away { .. } => return Err(Failure::Away("scripted".to_owned())),
+                Trouble::Held(account) if accounts.iter().any(|asked| asked == account) => {
+                    held.push((*account).to_owned());
+                }
+                _ => {}
+            }
+        }
+        Ok(held)
+    }
+
+    /// Whether an attempt to get it back succeeds: that needs none of the senders' rows.
+    fn is_back(&self) -> bool {
+        !self.trouble.iter().any(|trouble| matches!(trouble, Trouble::Away { .. }))
+    }
+}
+
+/// What happens, and when.
+#[derive(Debug, Clone)]
+enum Event {
+    Ask { account: &'static str, message: u32 },
+    Trouble(Vec<Trouble>),
+}
+
+#[derive(Debug)]
+struct Told {
+    account: String,
+    message: String,
+    asked: Duration,
+    answered: Duration,
+    verdict: Verdict,
+    new: u32,
+}
+
+/// What came of it.
+struct Outcome {
+    database: Database,
+    told: Vec<Told>,
+    asked: usize,
+    outages: Vec<Outage>,
+}
+
+fn request(message: u32) -> Arc<Request> {
+    let text = format!("protocol_state=DATA\nrecipient_count=1\ninstance={message}\n\n");
+    match Parser::default().feed(text.as_bytes()).1 {
+        Some(Parsed::Request(Ok(request))) => Arc::from(request),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn terms(quota: &str) -> Arc<Terms> {
+    let config = config::load(&Sources::new(None, [("QUOTA", quota)], false)).unwrap().config;
+    Arc::new(config.terms(Lists::default(), TimeZone::UTC))
+}
+
+/// Plays the committer, by a clock of its own.
+fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Outcome {
+    events.sort_by_key(|(at, _)| *at);
+    let mut events = events.into_iter().peekable();
+    let mut rounds = Rounds::new(terms(quota), Histories::default());
+    let mut database = Database { takes, ..Database::default() };
+    let (mut told, mut asked, mut outages) = (Vec::new(), 0, Vec::new());
+    let mut elapsed = Duration::ZERO;
+    let mut probe = None;
+    loop {
+        while let Some((at, event)) = events.next_if(|(at, _)| *at <= elapsed) {
+            match event {
+                Event::Trouble(trouble) => database.trouble = trouble,
+                Event::Ask { account, message } => {
+                    rounds.take(Charge {
+                        account: account.to_owned(),
+                        request: request(message),
+                        arrived: at,
+                        deadline: at + DECISION_TIMEOUT,
+                        decided_at: None,
+                        reply: asked,
+                    });
+                    asked += 1;
+                }
+            }
+        }
+        let now = |elapsed: Duration| Now { elapsed, unix: 1_800_000_000 + elapsed.as_secs() as i64 };
+        match rounds.next(now(elapsed)) {
+            Next::Answer(Answered { charge, verdict, new }) => told.push(Told {
+                account: charge.account,
+                message: charge.request.instance.clone(),
+                asked: charge.arrived,
+                answered: elapsed,
+                verdict,
+                new: new.map_or(0, |new| new.increase.messages),
+            }),
+            Next::Settle(transaction) => {
+                let settled = database.settle(transaction, &mut elapsed);
+                rounds.settled(settled, now(elapsed));
+            }
+            Next::FindHeld { accounts, .. } => {
+                elapsed += takes;
+                rounds.held(database.held(&accounts), now(elapsed));
+            }
+            Next::OpenBreaker { outage, .. } => {
+                probe = Some(elapsed + outage.pause);
+                outages.push(outage);
+            }
+            Next::Pause(until) => elapsed = elapsed.max(until),
+            Next::Receive(until) => {
+                if let Some(at) = probe.filter(|at| *at <= elapsed) {
+                    probe = if database.is_back() {
+                        rounds.database_is_back(elapsed);
+                        None
+                    } else {
+                        Some(at + breaker::PAUSE)
+                    };
+                    continue;
+                }
+                let next = [until, events.peek().map(|(at, _)| *at)].into_iter().flatten().min();
+                let Some(next) = next else { break };
+                elapsed = elapsed.max(probe.map_or(next, |probe| next.min(probe)));
+            }
+        }
+    }
+    Outcome { database, told, asked, outages }
+}
+
+impl Outcome {
+    /// What holds whatever happens.
+    fn check(&self) {
+        assert_eq!(self.told.len(), self.asked, "each is answered once");
+        for told in &self.told {
+            assert!(told.answered <= told.asked + DECISION_TIMEOUT, "late: {told:?}");
+        }
+        let unknown = |told: &&Told| told.verdict == Verdict::InDoubt(FailOpen::CommitUnknown) && told.new > 0;
+        assert_eq!(self.told.iter().filter(unknown).count(), self.database.lost, "never tried again");
+        for account in ACCOUNTS {
+            let counted = |told: &&Told| told.account == account && matches!(told.verdict, Verdict::Counted(_));
+            let counted: u32 = self.told.iter().filter(counted).map(|told| told.new).sum();
+            let unknown = self.database.unknown.get(account).copied().unwrap_or(0);
+            let row = self.database.rows.get(account).map_or(0, |row| row.total_messages);
+            assert_eq!(row, counted + unknown, "{account}: what is answered as counted is, and once");
+        }
+    }
+
+    /// How many of an account's charges were let through.
+    fn passed(&self, account: &str) -> usize {
+        let passed = |told: &&Told| told.account == account && told.verdict.lets_through(&Action::DUNNO);
+        self.told.iter().filter(passed).count()
+    }
+
+    fn reasons(&self, account: &str) -> HashSet<Option<FailOpen>> {
+        let of = self.told.iter().filter(|told| told.account == account);
+        of.map(|told| match told.verdict {
+            Verdict::InDoubt(reason) => Some(reason),
+            _ => None,
+        })
+        .collect()
+    }
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Mail of all accounts every so many milliseconds, each a message of its own.
+fn traffic(milliseconds: std::ops::Range<u64>, every: usize) -> Vec<(Duration, Event)> {
+    let ask = |(number, at): (usize, u64)| {
+        let ask = move |account| (ms(at), Event::Ask { account, message: number as u32 });
+        ACCOUNTS.map(ask)
+    };
+    milliseconds.step_by(every).enumerate().flat_map(ask).collect()
+}
+
+fn trouble(at: u64, trouble: &[Trouble]) -> (Duration, Event) {
+    (ms(at), Event::Trouble(trouble.to_vec()))
+}
+
+#[test]
+fn a_database_that_dies_ten_times_under_load_loses_and_doubles_nothing() {
+    let mut events = traffic(0..40_000, 50);
+    for time in 0..10 {
+        let died = if time % 3 == 0 {
+            vec![Trouble::CommitLost { written: time % 2 == 0 }, Trouble::Away { silent: false }]
+        } else {
+            vec![Trouble::Away { silent: time % 3 == 1 }]
+        };
+        // The reply to a COMMIT that was under way is lost, then there is no server.
+        events.push(trouble(time * 4000 + 300, &died[..1]));
+        events.push(trouble(time * 4000 + 360, &died[died.len() - 1..]));
+        events.push(trouble(time * 4000 + 2500, &[]));
+    }
+    let outcome = play("unlimited", ms(1), events);
+    outcome.check();
+    assert_eq!(outcome.outages.len(), 10, "{:?}", outcome.outages);
+    assert!(outcome.outages.iter().all(|outage| !outage.is_relapse()));
+    let counted = outcome.told.iter().filter(|told| matches!(told.verdict, Verdict::Counted(_))).count();
+    // Of each 4 s it is away for 2.2 s, and found again up to half a second later.
+    assert!(counted * 3 > outcome.asked, "{counted} of {}", outcome.asked);
+}
+
+#[test]
+fn an_unknown_outcome_of_commit_is_never_tried_again_nor_charged_to_a_retry() {
+    for written in [true, false] {
+        let ask = |at, message| (ms(at), Event::Ask { account: ALICE, message });
+        let events =
+            vec![trouble(0, &[Trouble::CommitLost { written }]), ask(0, 1), ask(100, 1), ask(1500, 1), ask(1600, 2)];
+        let outcome = play("10", ms(1), events);
+        outcome.check();
+        let verdicts: Vec<bool> = outcome.told.iter().map(|told| told.verdict.decision().is_some()).collect();
+        assert_eq!(
+            verdicts,
+            [false, false, false, true],
+            "the first message stays in doubt, also when it is asked again"
+        );
+        assert_eq!(outcome.database.rows[ALICE].total_messages, 1 + u32::from(written));
+    }
+}
+
+#[test]
+fn while_a_table_is_locked_mail_is_limited_from_memory_although_attempts_succeed() {
+    const QUOTA: usize = 5;
+    let mut events = traffic(0..60_000, 100);
+    events.push(trouble(0, &[Trouble::TableLocked]));
+    events.push(trouble(50_000, &[]));
+    let outcome = play("5", ms(1), events);
+    outcome.check();
+    assert!(outcome.outages.iter().skip(1).all(|outage| outage.is_relapse()) && outcome.outages.len() < 12);
+    for account in ACCOUNTS {
+        // Those that find out that it is the table are let through in doubt; the database has counted nobody.
+        let passed = outcome.passed(account);
+        assert!((QUOTA..=2 * QUOTA + 3).contains(&passed), "{account}: {passed}");
+    }
+}
+
+#[test]
+fn the_requests_of_one_account_are_decided_in_their_order() {
+    let ask = |message| (ms(0), Event::Ask { account: ALICE, message });
+    // The second asks about the same message in the same round; what follows it waits for it.
+    let outcome = play("2", ms(1), vec![ask(1), ask(1), ask(2), ask(3), ask(3)]);
+    outcome.check();
+    let mut told: Vec<&Told> = outcome.told.iter().collect();
+    told.sort_by_key(|told| told.message.clone());
+    let blocked: Vec<bool> = told.iter().map(|told| !told.verdict.lets_through(&Action::DUNNO)).collect();
+    assert_eq!(blocked, [false, false, false, true, true]);
+}
+
+fn one_accounts_trouble() -> impl Strategy<Value = Trouble> {
+    prop_oneof![Just(Trouble::Refused(ALICE)), Just(Trouble::Held(ALICE)), Just(Trouble::Contended(ALICE))]
+}
+
+fn any_trouble() -> impl Strategy<Value = Trouble> {
+    prop_oneof![
+        3 => one_accounts_trouble(),
+        1 => any::<bool>().prop_map(|silent| Trouble::Away { silent }),
+        1 => Just(Trouble::TableLocked),
+        1 => any::<bool>().prop_map(|written| Trouble::CommitLost { written }),
+        1 => Just(Trouble::Held(ACCOUNTS[1])),
+    ]
+}
+
+fn events(trouble: impl Strategy<Value = Trouble>) -> impl Strategy<Value = Vec<(Duration, Event)>> {
+    let ask =
+        (prop::sample::select(&ACCOUNTS[..]), 0..40u32).prop_map(|(account, message)| Event::Ask { account, message });
+    let trouble = prop::collection::vec(trouble, 0..3).prop_map(Event::Trouble);
+    let event = prop_oneof![8 => ask, 1 => trouble];
+    prop::collection::vec((0..6000u64, event).prop_map(|(at, event)| (ms(at), event)), 1..100)
+}
+
+proptest! {
+    #[test]
+    fn whatever_goes_wrong_each_charge_is_answered_once_in_time_and_counted_once(
+        takes in 0..20u64,
+        events in events(any_trouble()),
+    ) {
+        play("20", ms(takes), events).check();
+    }
+
+    #[test]
+    fn one_accounts_trouble_stays_that_accounts(takes in 0..20u64, events in events(one_accounts_trouble())) {
+        let outcome = play("unlimited", ms(takes), events);
+        outcome.check();
+        prop_assert!(outcome.outages.is_empty());
+        for account in &ACCOUNTS[1..] {
+            prop_assert!(outcome.reasons(account).into_iter().all(|reason| reason.is_none()), "{}", account);
+        }
+    }
+}
