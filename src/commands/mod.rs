@@ -15,6 +15,7 @@ mod replay;
 mod sender;
 mod serve;
 mod table;
+mod text;
 mod top;
 pub mod watch;
 

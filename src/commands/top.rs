@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::table::{self, Align, Screen, Table, aligned};
+use super::table::{Screen, bar, clean, sparkline, table};
+use super::text::{left, width};
 use super::{database, print, print_json};
 use crate::cli;
 use crate::cli::TopBy;
@@ -125,25 +126,12 @@ fn share_blocked(top: &Top) -> String {
 }
 
 fn plain(shown: &Shown) -> String {
-    let mut table = Table::new(&[
-        ("SENDER", Align::Left),
-        ("RECIPIENTS", Align::Right),
-        ("MESSAGES", Align::Right),
-        ("BLOCKED", Align::Right),
-        ("SHARE", Align::Right),
-        ("NETWORKS", Align::Right),
-    ]);
-    for top in &shown.tops {
-        table.row(vec![
-            table::clean(&top.sender),
-            top.recipients.to_string(),
-            top.messages.to_string(),
-            top.blocked.to_string(),
-            share_blocked(top),
-            top.networks.to_string(),
-        ]);
-    }
-    table.show()
+    let rows = shown.tops.iter().map(|top| {
+        let [recipients, messages, blocked, networks] =
+            [top.recipients, top.messages, top.blocked, top.networks].map(|number| number.to_string());
+        [clean(&top.sender), recipients, messages, blocked, share_blocked(top), networks]
+    });
+    table(["SENDER", ">RECIPIENTS", ">MESSAGES", ">BLOCKED", ">SHARE", ">NETWORKS"], rows)
 }
 
 /// A column of numbers: its heading, and what stands in it.
@@ -173,27 +161,27 @@ fn drawn(shown: &Shown, screen: Screen) -> String {
     let columns = columns(shown.by, wide);
     let fixed = columns.len() * (NUMBER + 2) + 2 + cells;
     let room = screen.width.saturating_sub(fixed + 2);
-    let longest = shown.tops.iter().map(|top| top.sender.chars().count()).max().unwrap_or(0).max("SENDER".len());
+    let longest = shown.tops.iter().map(|top| width(&top.sender)).max().unwrap_or(0).max("SENDER".len());
     let name = longest.min((room * 3 / 5).max(16)).min(room.max(1));
-    let bar = room.saturating_sub(name);
+    let rest = room.saturating_sub(name);
     let most = shown.tops.iter().map(|top| ranked(top, shown.by)).max().unwrap_or(0);
-    let mut text = aligned("SENDER", Align::Left, name);
+    let mut text = left("SENDER", name, screen.unicode);
     for (heading, _) in &columns {
         text.push_str(&format!("  {heading:>NUMBER$}"));
     }
-    text.push_str(&format!("  {}\n", aligned("IN TIME", Align::Left, cells).trim_end()));
+    text.push_str("  IN TIME\n");
     for top in &shown.tops {
-        let mut line = aligned(&table::shortened(&table::clean(&top.sender), name), Align::Left, name);
+        let mut line = left(&clean(&top.sender), name, screen.unicode);
         for (_, number) in &columns {
             line.push_str(&format!("  {:>NUMBER$}", number(top)));
         }
         let spark = shown.parts.get(&top.id).cloned().unwrap_or_else(|| vec![0; PARTS]);
         let spark: Vec<u64> = spark.chunks(PARTS / cells).map(|parts| parts.iter().sum()).collect();
         line.push_str("  ");
-        line.push_str(&table::sparkline(&spark, screen));
-        if bar > 0 {
+        line.push_str(&sparkline(&spark, screen.unicode));
+        if rest > 0 {
             line.push_str("  ");
-            line.push_str(&table::bar(ranked(top, shown.by), most, bar, screen));
+            line.push_str(&bar(ranked(top, shown.by), most, rest, screen.unicode));
         }
         text.push_str(line.trim_end());
         text.push('\n');
@@ -272,8 +260,8 @@ mod tests {
     #[test]
     fn a_line_is_never_wider_than_the_screen() {
         for width in [40, 60, 80, 109, 110, 132, 200] {
-            for blocks in [false, true] {
-                let text = drawn(&shown(6), Screen { width, blocks });
+            for unicode in [false, true] {
+                let text = drawn(&shown(6), Screen { width, unicode });
                 assert_eq!(text.lines().count(), 7);
                 let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
                 assert!(widest <= width.max(50), "{widest} of {width}:\n{text}");
@@ -287,7 +275,7 @@ mod tests {
     #[test]
     fn the_number_that_is_ranked_by_is_seen_on_every_screen() {
         let numbers = |by: TopBy, width: usize| {
-            let text = drawn(&Shown { by, ..shown(1) }, Screen { width, blocks: false });
+            let text = drawn(&Shown { by, ..shown(1) }, Screen { width, unicode: false });
             let words = |line: Option<&str>| line.unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>();
             let (heads, line) = (words(text.lines().next()), words(text.lines().nth(1)));
             heads.into_iter().zip(line).skip(1).map(|(head, number)| format!("{head} {number}")).collect::<Vec<_>>()

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -31,7 +32,7 @@ use ratatui::style::Color;
 const NOW: i64 = 1_800_014_407;
 const PLAIN: Look = Look { colour: false, unicode: true };
 
-fn policy() -> Policy {
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let settings = [
         ("QUOTA", "1000"),
         ("QUOTA_WINDOW", "24h"),
@@ -45,7 +46,7 @@ fn policy() -> Policy {
     let empty = tempfile::NamedTempFile::new().unwrap();
     let loaded = config::load(&Sources::new(Some(empty.path().to_owned()), settings, false)).unwrap();
     loaded.config.terms(Lists::default(), TimeZone::UTC).policy
-}
+});
 
 fn senders() -> Vec<Sender> {
     let names = [
@@ -123,7 +124,7 @@ fn figures() -> Figures {
     let senders = senders();
     let snapshot = Snapshot {
         at: NOW - 1,
-        policy: PolicyShown::new(&policy()),
+        policy: PolicyShown::new(&POLICY),
         totals: Totals { at: NOW - 40, known: 14, active: 12, messages: 9_876, recipients: 18_761 },
         complete: true,
         blocked_now: senders.iter().filter(|sender| sender.next.is_some()).count(),
@@ -162,7 +163,6 @@ fn figures() -> Figures {
 }
 
 fn about() -> About {
-    let policy = policy();
     let mut history = History::default();
     for minute in 0..60 {
         history.add(Increase { messages: 5, recipients: 18, bytes: 0 }, NOW - 3600 + minute * 60);
@@ -198,7 +198,7 @@ fn about() -> About {
             updated_at: NOW - 61,
         },
         listed: None,
-        explained: explain(&policy, &standing, NOW),
+        explained: explain(&POLICY, &standing, NOW),
         hours: (0..24).map(hour).collect(),
         blocked: blocked.collect(),
     }
@@ -206,9 +206,8 @@ fn about() -> About {
 
 fn drawn(figures: &Figures, state: &State, look: Look, (width, height): (u16, u16)) -> (Buffer, Seen) {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-    let policy = policy();
     let mut seen = Seen::default();
-    let view = View { figures, state, policy: &policy, now: NOW, interval: Duration::from_secs(2), look };
+    let view = View { figures, state, policy: &POLICY, now: NOW, interval: Duration::from_secs(2), look };
     terminal.draw(|frame| seen = draw(frame, &view)).unwrap();
     (terminal.backend().buffer().clone(), seen)
 }

@@ -103,7 +103,7 @@ fn a_screen_of_80_by_24_shows_what_happens_under_load_and_heeds_keys() {
     assert!(line(&screen, "sender0").unwrap().contains("▏"), "a small share is seen:\n{screen}");
     assert!(screen.contains("database   answers in "), "{screen}");
     assert!(screen.contains("1 blocked now") && screen.contains("64 of 64"), "{screen}");
-    let (_, refusals) = screen.split_once("Held or refused of late").unwrap();
+    let (_, refusals) = screen.split_once("Recently held or refused").unwrap();
     assert!(refusals.contains(" HOLD    blocked@example.com ") && refusals.contains("x 1x quota 7: "), "{screen}");
 
     terminal.text("S");
@@ -135,7 +135,7 @@ fn a_screen_of_80_by_24_shows_what_happens_under_load_and_heeds_keys() {
     assert!(screen.contains("hour by hour ── at most ") && screen.contains('█'), "{screen}");
     terminal.key("End");
     terminal.wait_for("his last messages", |screen| {
-        screen.contains("── Held or refused of late ──") && screen.contains(" HOLD         1 ")
+        screen.contains("── Recently held or refused ──") && screen.contains(" HOLD         1 ")
     });
     terminal.text("?");
     terminal.wait_for("the help", |screen| screen.contains("── Keys ──") && screen.contains("quit"));

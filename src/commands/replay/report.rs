@@ -4,7 +4,8 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use crate::account::LimitBy;
-use crate::commands::table::{self, Align, Screen, Table};
+use crate::commands::table::{Screen, clean, table};
+use crate::commands::text::{shortened, width};
 use crate::limiter::moment;
 use crate::replay::files::{Counts, Missed, Place};
 use crate::replay::join::Gaps;
@@ -181,55 +182,37 @@ impl Report {
         text
     }
 
-    fn senders(&self, width: usize) -> String {
+    fn senders(&self, cells: usize) -> String {
         // The columns of numbers and the time, with their gaps.
         const FIXED: usize = 78;
         let limits = self.top.iter().filter_map(|sender| sender.first_refused.as_ref());
-        let longest_limit = limits.map(|refused| refused.shown().chars().count()).max().unwrap_or(0).max("LIMIT".len());
-        let longest =
-            self.top.iter().map(|sender| sender.sender.chars().count()).max().unwrap_or(0).max("SENDER".len());
-        let room = width.saturating_sub(FIXED).max(2 * MIN_WIDTH);
+        let longest_limit = limits.map(|refused| width(&refused.shown())).max().unwrap_or(0).max("LIMIT".len());
+        let longest = self.top.iter().map(|sender| width(&sender.sender)).max().unwrap_or(0).max("SENDER".len());
+        let room = cells.saturating_sub(FIXED).max(2 * MIN_WIDTH);
         // What the one does not need is the other's.
         let name = longest.min((room / 2).max(room.saturating_sub(longest_limit)));
         let limit = room.saturating_sub(name);
-        let mut table = Table::new(&[
-            ("SENDER", Align::Left),
-            ("MESSAGES", Align::Right),
-            ("RECIPIENTS", Align::Right),
-            ("PASSED", Align::Right),
-            ("HELD", Align::Right),
-            ("DEFERRED", Align::Right),
-            ("REJECTED", Align::Right),
-            ("FIRST", Align::Left),
-            ("LIMIT", Align::Left),
-        ]);
-        for sender in &self.top {
+        let row = |sender: &Sender| {
             let Figures { messages, recipients, passed, held, deferred, rejected, .. } = sender.figures;
-            let mut cells = vec![table::shortened(&table::clean(&sender.sender), name)];
-            cells.extend([messages, recipients, passed, held, deferred, rejected].map(|number| number.to_string()));
-            cells.extend(match &sender.first_refused {
-                None => [String::new(), String::new()],
-                Some(first) => {
-                    [moment::local(first.time, &self.zone), table::shortened(&table::clean(&first.shown()), limit)]
-                }
-            });
-            table.row(cells);
-        }
-        table.show()
+            let [messages, recipients, passed, held, deferred, rejected] =
+                [messages, recipients, passed, held, deferred, rejected].map(|number| number.to_string());
+            let sender_name = shortened(&clean(&sender.sender), name, true);
+            let first = sender.first_refused.as_ref();
+            let time = first.map_or_else(String::new, |first| moment::local(first.time, &self.zone));
+            let limit = first.map_or_else(String::new, |first| shortened(&clean(&first.shown()), limit, true));
+            [sender_name, messages, recipients, passed, held, deferred, rejected, time, limit]
+        };
+        let headings =
+            ["SENDER", ">MESSAGES", ">RECIPIENTS", ">PASSED", ">HELD", ">DEFERRED", ">REJECTED", "FIRST", "LIMIT"];
+        table(headings, self.top.iter().map(row))
     }
 
     fn by_limit(&self) -> String {
-        let mut table = Table::new(&[
-            ("MESSAGES", Align::Right),
-            ("SENDERS", Align::Right),
-            ("ACTION", Align::Left),
-            ("LIMIT", Align::Left),
-        ]);
-        for limit in self.limits.iter().take(MAX_LIMITS) {
-            let name = table::shortened(&table::clean(&limit.limit), 80);
-            table.row(vec![limit.messages.to_string(), limit.senders.to_string(), limit.action.clone(), name]);
-        }
-        table.show()
+        let rows = self.limits.iter().take(MAX_LIMITS).map(|limit| {
+            let name = shortened(&clean(&limit.limit), 80, true);
+            [limit.messages.to_string(), limit.senders.to_string(), limit.action.clone(), name]
+        });
+        table([">MESSAGES", ">SENDERS", "ACTION", "LIMIT"], rows)
     }
 
     fn share(&self) -> String {
@@ -297,7 +280,7 @@ fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Ve
             "Not understood, though they look like lines on mail: {} lines, so the figures are too low. The first is {}: {cause}.\n    {}",
             counts.missed,
             shown(place),
-            table::shortened(&table::clean(text), MAX_EXAMPLE)
+            shortened(&clean(text), MAX_EXAMPLE, true)
         ));
     } else if counts.lines == 0 {
         hints.push("There is not one line.".to_owned());
@@ -342,7 +325,7 @@ fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Ve
 }
 
 fn shown(Place { file, line }: &Place) -> String {
-    format!("{}, line {line}", table::clean(file))
+    format!("{}, line {line}", clean(file))
 }
 
 #[cfg(test)]

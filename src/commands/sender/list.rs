@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::cli::SenderOrder;
-use crate::commands::table::{self, Align, Table};
+use crate::commands::table::{clean, table};
 use crate::commands::{database, print, print_json};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
@@ -97,16 +97,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         return Ok(Exit::Ok);
     }
     let zone = TimeZone::system();
-    let mut table = Table::new(&[
-        ("SENDER", Align::Left),
-        ("USED", Align::Right),
-        ("QUOTA", Align::Right),
-        ("", Align::Right),
-        ("LAST SENT", Align::Left),
-        ("STATE", Align::Left),
-    ]);
-    for (line, row) in &lines {
-        let is_domain = row.sender.starts_with('@');
+    let rows = lines.iter().map(|(line, row)| {
         let share = match row.quota {
             0 | UNLIMITED => String::new(),
             quota => format!("{}%", line.used.saturating_mul(100) / u64::from(quota)),
@@ -121,15 +112,12 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         state.extend(row.locked.then_some("locked"));
         let once = row.quota != row.quota_reset && !row.locked;
         state.extend(once.then_some("this period only"));
-        table.row(vec![
-            table::clean(&row.sender),
-            if is_domain { String::new() } else { line.used.to_string() },
-            quota::written(row.quota),
-            if is_domain { String::new() } else { share },
-            if is_domain { String::new() } else { moment::local(row.updated_at, &zone) },
-            state.join(", "),
-        ]);
-    }
-    print(&table.show())?;
+        let (name, quota, state) = (clean(&row.sender), quota::written(row.quota), state.join(", "));
+        if row.sender.starts_with('@') {
+            return [name, String::new(), quota, String::new(), String::new(), state];
+        }
+        [name, line.used.to_string(), quota, share, moment::local(row.updated_at, &zone), state]
+    });
+    print(&table(["SENDER", ">USED", ">QUOTA", ">", "LAST SENT", "STATE"], rows))?;
     Ok(Exit::Ok)
 }

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use crate::cli;
-use crate::commands::table::{self, Align, Screen, Table};
+use crate::commands::table::{self, Screen, clean, table};
 use crate::commands::{database, print, print_json};
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
@@ -14,6 +14,7 @@ use crate::limiter::terms::Terms;
 use crate::status::about::{self, About, Report};
 use crate::status::words;
 use crate::store::Store;
+use crate::store::report::Part;
 use crate::store::senders::SenderRow;
 use crate::system::clock;
 
@@ -45,43 +46,36 @@ async fn row(config: &Config, terms: &Terms, store: &mut Store, name: &str) -> R
 fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
     let About { row, explained, hours, blocked, .. } = shown;
     let zone = &policy.zone;
-    let mut text = format!("{}\n", table::clean(&row.sender));
+    let mut text = format!("{}\n", clean(&row.sender));
     for (name, value) in words::facts(shown, policy) {
-        text.push_str(&format!("  {name:<10} {}\n", table::clean(&value)));
+        text.push_str(&format!("  {name:<10} {}\n", clean(&value)));
     }
     if row.sender.starts_with('@') {
         return text;
     }
-    let mut limits = Table::new(&[
-        ("LIMIT", Align::Left),
-        ("PER", Align::Left),
-        ("USED", Align::Right),
-        ("ALLOWED", Align::Right),
-        ("BEYOND IT", Align::Left),
-        ("FREE AGAIN", Align::Left),
-    ]);
-    for one in explained {
-        limits.row(vec![
+    let limits = explained.iter().map(|one| {
+        [
             one.limit.clone(),
             one.per.clone(),
             if one.per == "message" { String::new() } else { one.used.to_string() },
             one.allowed.map_or_else(|| "unlimited".to_owned(), |allowed| allowed.to_string()),
-            one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), |action| table::clean(&action.to_string())),
+            one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), |action| clean(&action.to_string())),
             match (one.exceeded, one.free_at) {
                 (false, _) => String::new(),
                 (true, Some(at)) => moment::with_offset(at, zone).unwrap_or_default(),
                 (true, None) => "never".to_owned(),
             },
-        ]);
-    }
-    text.push_str(&format!("\n{}\nRecipients let through, hour by hour\n", limits.show()));
-    let most = hours.iter().map(|(_, part)| part.recipients).max().unwrap_or(0);
-    let positive = |number: i64| u64::try_from(number).unwrap_or(0);
+        ]
+    });
+    let limits = table(["LIMIT", "PER", ">USED", ">ALLOWED", "BEYOND IT", "FREE AGAIN"], limits);
+    text.push_str(&format!("\n{limits}\nRecipients let through, hour by hour\n"));
+    let recipients = |part: &Part| part.recipients.max(0).cast_unsigned();
+    let most = hours.iter().map(|(_, part)| recipients(part)).max().unwrap_or(0);
     for (at, part) in hours {
         let clock = Timestamp::from_second(*at).map(|at| at.to_zoned(zone.clone()).strftime("%H:%M").to_string());
         let bar = screen.map(|screen| {
             let width = screen.width.saturating_sub(20).clamp(10, 100);
-            table::bar(positive(part.recipients), positive(most), width, screen)
+            table::bar(recipients(part), most, width, screen.unicode)
         });
         let line = format!("  {}  {:>9}  {}", clock.unwrap_or_default(), part.recipients, bar.unwrap_or_default());
         text.push_str(&format!("{}\n", line.trim_end()));
@@ -89,27 +83,14 @@ fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> S
     if !logs {
         text.push_str("\nMESSAGE_LOG is off: what was blocked is in the log alone.\n");
     } else if blocked.is_empty() {
-        text.push_str("\nNothing was held or refused of late.\n");
+        text.push_str("\nNothing was recently held or refused.\n");
     } else {
-        let mut last = Table::new(&[
-            ("BLOCKED AT", Align::Left),
-            ("QUEUE ID", Align::Left),
-            ("RCPTS", Align::Right),
-            ("ACTION", Align::Left),
-            ("CLIENT", Align::Left),
-            ("WHY", Align::Left),
-        ]);
-        for one in blocked {
-            last.row(vec![
-                moment::local(one.at, zone),
-                table::clean(&one.queue_id),
-                one.recipients.to_string(),
-                table::clean(&one.action),
-                table::clean(&one.client_address),
-                table::clean(&one.reason),
-            ]);
-        }
-        text.push_str(&format!("\n{}", last.show()));
+        let last = blocked.iter().map(|one| {
+            let [id, action, client, reason] =
+                [&one.queue_id, &one.action, &one.client_address, &one.reason].map(|text| clean(text));
+            [moment::local(one.at, zone), id, one.recipients.to_string(), action, client, reason]
+        });
+        text.push_str(&format!("\n{}", table(["BLOCKED AT", "QUEUE ID", ">RCPTS", "ACTION", "CLIENT", "WHY"], last)));
     }
     text
 }

@@ -84,7 +84,7 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     lookers.extend(asked.map(|address| tokio::spawn(daemon::ask(address, interval, sender))));
     let style = Style {
         colour: Style::wants_colour(options.no_color, |name| std::env::var(name).ok()),
-        unicode: table::Screen::of_process().is_some_and(|screen| screen.blocks),
+        unicode: table::Screen::of_process().is_some_and(|screen| screen.unicode),
     };
     let app = App { figures, state: State::default(), seen: Seen::default(), policy, interval, style, wanted };
     app.run(terminal, inputs, reports, signalled, lookers).await

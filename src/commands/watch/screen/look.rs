@@ -2,6 +2,10 @@
 //! lengths say already; nothing is told by it alone.
 
 use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+
+use crate::commands::table;
+use crate::commands::text::{number_in, safe, shortened, width};
 
 /// What the terminal shows, and what its user wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +30,22 @@ pub enum Tone {
     Bad,
 }
 
+impl Tone {
+    /// How bad it is to have used so many thousandths.
+    pub fn of_share(share: u64) -> Tone {
+        match share {
+            0..800 => Tone::Good,
+            800..1000 => Tone::Warning,
+            _ => Tone::Bad,
+        }
+    }
+
+    /// How bad it is to be told so.
+    pub fn of_action(action: &str) -> Tone {
+        if action == "HOLD" { Tone::Warning } else { Tone::Bad }
+    }
+}
+
 impl Look {
     /// Colours unless the environment or the command line says otherwise: <https://no-color.org>, <https://bixense.com/clicolors>.
     pub fn wants_colour(refused: bool, environment: impl Fn(&str) -> Option<String>) -> bool {
@@ -47,6 +67,38 @@ impl Look {
         }
     }
 
+    /// A text that is ours or harmless, in at most so many cells.
+    pub fn text(self, tone: Tone, text: &str, cells: usize) -> Line<'static> {
+        Line::from(Span::styled(shortened(text, cells, self.unicode), self.style(tone)))
+    }
+
+    /// A text from the network or the database.
+    pub fn foreign(self, text: &str, cells: usize) -> Line<'static> {
+        self.text(Tone::Plain, &safe(text, self.unicode), cells)
+    }
+
+    pub fn number(self, number: i64, cells: usize) -> Line<'static> {
+        self.text(Tone::Plain, &number_in(number.max(0).cast_unsigned(), cells), cells)
+    }
+
+    /// What is allowed; None for no limit.
+    pub fn limit(self, allowed: Option<u64>, cells: usize) -> Line<'static> {
+        let shown = allowed.map_or_else(|| "unlimited".to_owned(), |allowed| number_in(allowed, cells));
+        self.text(Tone::Plain, &shown, cells)
+    }
+
+    /// Thousandths, in percent.
+    pub fn share(self, share: u64, cells: usize) -> Line<'static> {
+        self.text(Tone::of_share(share), &format!("{}%", (share / 10).min(9999)), cells)
+    }
+
+    /// A bar of `value`, dotted up to `most`. ratatui's gauges show neither where a bar would end nor a small value.
+    pub fn bar(self, tone: Tone, value: u64, most: u64, cells: usize) -> Line<'static> {
+        let bar = table::bar(value, most, cells, self.unicode);
+        let rest = (if self.unicode { "·" } else { "." }).repeat(cells.saturating_sub(width(&bar)));
+        Line::from(vec![Span::styled(bar, self.style(tone)), Span::raw(rest)])
+    }
+
     /// The line that is chosen; it has a mark as well.
     pub fn chosen(self) -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
@@ -57,9 +109,9 @@ impl Look {
         if self.unicode { "─" } else { "-" }
     }
 
-    /// Of the line that is chosen.
+    /// Before the line that is chosen.
     pub fn mark(self) -> &'static str {
-        if self.unicode { "▸" } else { ">" }
+        if self.unicode { "▸ " } else { "> " }
     }
 }
 

@@ -5,4 +5,3 @@ pub mod draw;
 pub mod figures;
 pub mod look;
 pub mod state;
-pub mod text;

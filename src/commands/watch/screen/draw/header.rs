@@ -6,10 +6,10 @@ use ratatui::text::Line;
 
 use super::super::figures::{Contact, Own};
 use super::super::look::Tone;
-use super::super::text::{self, number, rate, safe};
 use super::row::Row;
-use super::{View, clock, screen};
-use crate::commands::table;
+use super::{View, clock};
+use crate::commands::table::sparkline;
+use crate::commands::text::{self, number, rate, safe};
 use crate::commands::watch::database::REST;
 use crate::policy::duration;
 
@@ -79,7 +79,7 @@ fn pace(view: &View<'_>, width: usize) -> Row {
             if room >= 10 {
                 let mut past: Vec<u64> = view.figures.paces.past().rev().take(room).collect();
                 past.reverse();
-                row.part_at_end(Tone::Good, &table::sparkline(&past, screen(view.look, room)));
+                row.part_at_end(Tone::Good, &sparkline(&past, view.look.unicode));
             }
         }
     }

@@ -1,29 +1,31 @@
 //! The drawing: what is known, as it is chosen, in the room that there is. What does not fit is left out from the least
 //! important on; what came from outside goes through [`text::safe`].
 
+mod columns;
 mod header;
 mod help;
 mod refusals;
 mod row;
 mod sender;
 mod senders;
+mod sheet;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ratatui::Frame;
-use ratatui::layout::Rect;
+use ratatui::layout::{Constraint, Layout};
 use ratatui::text::Line;
-use ratatui::widgets::Paragraph;
+use ratatui::widgets::{Paragraph, Wrap};
 
 use super::figures::Figures;
 use super::look::{Look, Tone};
 use super::state::{Page, Seen, State};
-use super::text;
-use crate::commands::table::Screen;
+use crate::commands::text::{self, safe};
 use crate::limiter::decide::Policy;
 use row::Row;
+use sheet::Sheet;
 
 /// Below this nothing sensible can be shown.
 const MIN_SIZE: (u16, u16) = (36, 6);
@@ -41,64 +43,73 @@ pub struct View<'a> {
     pub look: Look,
 }
 
-/// Draws the screen, and says how much there was to see.
+impl View<'_> {
+    /// A recent time: of the day, or the date if it is longer ago.
+    fn lately(&self, at: i64, cells: usize) -> Line<'static> {
+        let form = if self.now.saturating_sub(at) < 24 * 3600 { "%H:%M:%S" } else { "%m-%d" };
+        self.look.text(Tone::Plain, &format(at, &self.policy.zone, form), cells)
+    }
+
+    /// What Postfix is told, in short.
+    fn action(&self, action: &str, cells: usize) -> Line<'static> {
+        self.look.text(Tone::of_action(action), &safe(short_action(action), self.look.unicode), cells)
+    }
+}
+
+/// Draws the screen, and returns how much there was to see.
 pub fn draw(frame: &mut Frame<'_>, view: &View<'_>) -> Seen {
-    let area = frame.area();
-    let (width, height) = (usize::from(area.width), usize::from(area.height));
-    if area.width < MIN_SIZE.0 || area.height < MIN_SIZE.1 {
+    let (width, height) = (frame.area().width, frame.area().height);
+    if width < MIN_SIZE.0 || height < MIN_SIZE.1 {
         let text = format!("{width}x{height} is too small; {}x{} at least", MIN_SIZE.0, MIN_SIZE.1);
-        frame.render_widget(Paragraph::new(text).wrap(ratatui::widgets::Wrap { trim: true }), area);
+        frame.render_widget(Paragraph::new(text).wrap(Wrap { trim: true }), frame.area());
         return Seen::default();
     }
-    let (lines, footer, seen) = if view.state.help {
-        (help::lines(view, width, height - 1), "any key: back", Seen::default())
-    } else {
-        match &view.state.page {
-            Page::Senders => {
-                let header = header::lines(view, width, (height / 4).min(6));
-                let room = height - 1 - header.len();
-                let (list, seen) = list(view, width, room);
-                (
-                    header.into_iter().chain(list).collect(),
-                    "? help  s sort  b blocked  / filter  Enter open  q quit",
-                    seen,
-                )
-            }
-            Page::Sender { name, from } => {
-                let header = header::lines(view, width, if height < 20 { 1 } else { 3 });
-                let room = height - 1 - header.len();
-                let body = sender::lines(view, name, width, room);
-                let seen = Seen { rows: room, lines: body.len() };
-                let from = (*from).min(seen.lines.saturating_sub(room));
-                let body = body.into_iter().skip(from).take(room);
-                (header.into_iter().chain(body).collect(), "Esc back  arrows scroll  ? help  q quit", seen)
-            }
+    let mut body = Sheet::new(width);
+    let (lines, mut from) = (usize::from(height), 0);
+    let (header, keys, seen) = match &view.state.page {
+        _ if view.state.help => {
+            help::draw(&mut body, view);
+            (Vec::new(), "any key: back", Seen::default())
+        }
+        Page::Senders => {
+            let header = header::lines(view, width.into(), (lines / 4).min(6));
+            let seen = list(&mut body, view, lines - 1 - header.len());
+            (header, "? help  s sort  b blocked  / filter  Enter open  q quit", seen)
+        }
+        Page::Sender { name, from: wanted } => {
+            let header = header::lines(view, width.into(), if lines < 20 { 1 } else { 3 });
+            let rows = lines - 1 - header.len();
+            sender::draw(&mut body, view, name, rows);
+            from = (*wanted).min(body.height().saturating_sub(rows));
+            (header, "Esc back  arrows scroll  ? help  q quit", Seen { rows, lines: body.height() })
         }
     };
-    frame.render_widget(Paragraph::new(lines), area);
-    let last = Rect { y: area.bottom() - 1, height: 1, ..area };
-    frame.render_widget(foot(view, footer, width, seen), last);
+    let header_height = Constraint::Length(u16::try_from(header.len()).unwrap_or(0));
+    let [top, middle, last] =
+        Layout::vertical([header_height, Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
+    frame.render_widget(Paragraph::new(header), top);
+    body.show(frame, middle, from);
+    frame.render_widget(foot(view, keys, width.into(), seen), last);
     seen
 }
 
-/// Senders, and below them what was refused of late if there is room for both.
-fn list(view: &View<'_>, width: usize, room: usize) -> (Vec<Line<'static>>, Seen) {
+/// Senders, and below them what was recently refused if there is room for both.
+fn list(body: &mut Sheet, view: &View<'_>, lines: usize) -> Seen {
     let below = match &view.figures.snapshot {
-        _ if room < 12 => 0,
-        None => 0,
-        Some(snapshot) => {
+        Some(snapshot) if lines >= 12 => {
             // A third, or what senders leave; with a title.
             let senders = view.state.shown(&snapshot.senders).len() + 2;
-            let share = (room * 3 / 10).max(room.saturating_sub(senders));
+            let share = (lines * 3 / 10).max(lines.saturating_sub(senders));
             share.min(snapshot.refused.last.len().max(1) + 1)
         }
+        _ => 0,
     };
-    let (mut lines, seen) = senders::lines(view, width, room - below);
-    lines.resize(room - below, Line::default());
+    let seen = senders::draw(body, view, lines - below);
+    body.extend((lines - below).saturating_sub(body.height()));
     if below > 0 {
-        lines.extend(refusals::lines(view, width, below));
+        refusals::draw(body, view, below);
     }
-    (lines, seen)
+    seen
 }
 
 fn foot(view: &View<'_>, keys: &str, width: usize, seen: Seen) -> Line<'static> {
@@ -122,9 +133,9 @@ fn foot(view: &View<'_>, keys: &str, width: usize, seen: Seen) -> Line<'static> 
     row.line()
 }
 
-/// A line that begins a part of the screen: its name, and what else there is to say about it.
-fn title(look: Look, width: usize, parts: &[(Tone, String)]) -> Line<'static> {
-    let mut row = Row::new(look, width);
+/// Adds a line that begins a part of the page: its name, and what else there is to say about it.
+fn title(sheet: &mut Sheet, look: Look, parts: &[(Tone, String)]) {
+    let mut row = Row::new(look, sheet.width());
     let rule = look.rule();
     row.add(Tone::Faint, &rule.repeat(2));
     for (tone, part) in parts {
@@ -137,12 +148,7 @@ fn title(look: Look, width: usize, parts: &[(Tone, String)]) -> Line<'static> {
         row.add(Tone::Faint, &rule.repeat(2));
     }
     row.add(Tone::Faint, &rule.repeat(row.room()));
-    row.line()
-}
-
-/// The terminal as bars know it.
-fn screen(look: Look, width: usize) -> Screen {
-    Screen { width, blocks: look.unicode }
+    sheet.lines(vec![row.line()]);
 }
 
 /// The time of day, in the server's zone.
@@ -150,27 +156,12 @@ fn clock(at: i64, zone: &TimeZone) -> String {
     format(at, zone, "%H:%M:%S")
 }
 
-/// A time of late: of the day, or a date where it is longer ago.
-fn lately(at: i64, now: i64, zone: &TimeZone) -> String {
-    format(at, zone, if now.saturating_sub(at) < 24 * 3600 { "%H:%M:%S" } else { "%m-%d" })
-}
-
 fn format(at: i64, zone: &TimeZone, form: &str) -> String {
     let local = Timestamp::from_second(at).map(|at| at.to_zoned(zone.clone()));
     local.map_or_else(|_| "?".to_owned(), |at| at.strftime(form).to_string())
 }
 
-/// How bad it is to have used so many thousandths.
-fn tone_of_share(share: u64) -> Tone {
-    match share {
-        0..800 => Tone::Good,
-        800..1000 => Tone::Warning,
-        _ => Tone::Bad,
-    }
-}
-
-/// How bad it is to be told so; and the word, short.
-fn told(action: &str) -> (Tone, &str) {
-    let tone = if action == "HOLD" { Tone::Warning } else { Tone::Bad };
-    (tone, action.strip_suffix("_IF_PERMIT").unwrap_or(action))
+/// An action in the room of a column.
+fn short_action(action: &str) -> &str {
+    action.strip_suffix("_IF_PERMIT").unwrap_or(action)
 }

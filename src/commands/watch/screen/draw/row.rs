@@ -3,9 +3,7 @@
 use ratatui::text::{Line, Span};
 
 use super::super::look::{Look, Tone};
-use super::super::text;
-use super::screen;
-use crate::commands::table;
+use crate::commands::text;
 
 /// Between two parts.
 const GAP: &str = "  ";
@@ -47,27 +45,6 @@ impl Row {
             self.add(Tone::Plain, &" ".repeat(self.room - width));
             self.add(tone, text);
         }
-    }
-
-    /// A column of exactly so many cells, and a blank before it.
-    pub fn column(&mut self, tone: Tone, text: &str, cells: usize) {
-        self.add(Tone::Plain, " ");
-        self.add(tone, &text::left(text, cells, self.look.unicode));
-    }
-
-    /// The same, with the text at its right.
-    pub fn column_right(&mut self, tone: Tone, text: &str, cells: usize) {
-        self.add(Tone::Plain, " ");
-        self.add(tone, &text::right(text, cells, self.look.unicode));
-    }
-
-    /// A column with a bar: so many of so many.
-    pub fn bar(&mut self, tone: Tone, value: u64, most: u64, cells: usize) {
-        let bar = table::bar(value, most, cells, screen(self.look, cells));
-        let rest = cells.saturating_sub(text::width(&bar));
-        self.add(Tone::Plain, " ");
-        self.add(tone, &bar);
-        self.add(Tone::Plain, &(if self.look.unicode { "·" } else { "." }).repeat(rest));
     }
 
     pub fn line(self) -> Line<'static> {

@@ -1,193 +1,171 @@
 //! One sender: what `sender show` tells, as a page.
 
+use ratatui::symbols::bar::{NINE_LEVELS, Set};
 use ratatui::text::Line;
+use ratatui::widgets::{Bar, BarChart, BarGroup};
 
 use super::super::figures::Contact;
 use super::super::look::Tone;
-use super::super::text::{self, number, number_in, safe};
+use super::columns::Columns;
 use super::row::Row;
-use super::{View, format, lately, title, told, tone_of_share};
+use super::sheet::Sheet;
+use super::{View, format, refusals, title};
+use crate::commands::text::{self, number, number_in, safe};
 use crate::limiter::explain::Explained;
 use crate::limiter::moment;
 use crate::status::about::About;
 use crate::status::words;
 use crate::store::report::Logged;
 
-const NUMBER: usize = 9;
 const SHARE: usize = 5;
-const ACTION: usize = 7;
-const NAMES: usize = 10;
-const RECIPIENTS: usize = 6;
-/// The least that hours are drawn in.
-const CHART: usize = 5;
+/// The least and the most lines that the hours are drawn in.
+const CHART: (usize, usize) = (5, 12);
+/// From this width on there is room for bars.
+const WITH_BARS: usize = 70;
+/// From this width on there is room for queue ids and clients.
+const WITH_CLIENT: usize = 60;
+/// Without Unicode a cell is full or empty.
+const ASCII: Set<'static> = Set {
+    full: "#",
+    seven_eighths: "#",
+    three_quarters: "#",
+    five_eighths: "#",
+    half: "#",
+    three_eighths: " ",
+    one_quarter: " ",
+    one_eighth: " ",
+    empty: " ",
+};
 
-/// All of it; there may be more than fits.
-pub fn lines(view: &View<'_>, name: &str, width: usize, room: usize) -> Vec<Line<'static>> {
-    let shown = safe(name, view.look.unicode);
-    let mut lines = vec![title(view.look, width, &[(Tone::Strong, shown)])];
+/// Draws all of it; there may be more than fits into `lines`.
+pub fn draw(sheet: &mut Sheet, view: &View<'_>, name: &str, lines: usize) {
+    let look = view.look;
+    title(sheet, look, &[(Tone::Strong, safe(name, look.unicode))]);
     let asked = view.figures.about.as_ref().filter(|asked| asked.name == name);
     let Some(about) = asked.and_then(|asked| asked.about.as_ref()) else {
-        lines.push(Line::from(match (&view.figures.database, asked) {
+        return sheet.lines(vec![Line::from(match (&view.figures.database, asked) {
             (_, Some(_)) => " There is no such sender any more.",
             (Contact::Away { .. }, None) => " The database does not answer.",
             _ => " Asking the database.",
-        }));
-        return lines;
+        })]);
     };
-    for (name, value) in words::facts(about, view.policy) {
-        let mut row = Row::new(view.look, width);
-        row.add(Tone::Plain, " ");
-        row.column(Tone::Faint, name, NAMES);
-        let is_blocked = name == "next mail" && !about.next(view.policy).delivers();
-        let tone = if is_blocked { Tone::Bad } else { Tone::Plain };
-        row.column(tone, &safe(&value, view.look.unicode), row.room().saturating_sub(1));
-        lines.push(row.line());
-    }
+    facts(sheet, view, about);
     if about.explained.is_empty() {
-        return lines;
+        return;
     }
-    lines.extend(limits(view, about, width));
+    limits(sheet, view, about);
     // What is left when everything else has its place, in the first screen at least.
-    let others = lines.len() + 3 + 1 + about.blocked.len().clamp(1, 4);
-    let height = room.saturating_sub(others).clamp(CHART, 12);
-    lines.extend(hours(view, about, width, height));
-    lines.extend(blocked(view, about, width));
-    lines
+    let others = sheet.height() + 3 + about.blocked.len().clamp(1, 4);
+    hours(sheet, view, about, lines.saturating_sub(others).clamp(CHART.0, CHART.1));
+    blocked(sheet, view, about);
 }
 
-fn limits(view: &View<'_>, about: &About, width: usize) -> Vec<Line<'static>> {
-    let wide = width >= 70;
+fn facts(sheet: &mut Sheet, view: &View<'_>, about: &About) {
+    let look = view.look;
+    let is_blocked = !about.next(view.policy).delivers();
+    let mut columns: Columns<'_, (&str, String)> = Columns::new(look, sheet.width());
+    columns.left("", 10, |(name, _), cells| look.text(Tone::Faint, name, cells));
+    columns.left("", columns.room(), |(name, value), cells| {
+        let tone = if *name == "next mail" && is_blocked { Tone::Bad } else { Tone::Plain };
+        look.text(tone, &safe(value, look.unicode), cells)
+    });
+    let facts = words::facts(about, view.policy);
+    sheet.add(facts.len(), columns.table(&facts));
+}
+
+fn limits(sheet: &mut Sheet, view: &View<'_>, about: &About) {
+    let (look, width) = (view.look, sheet.width());
+    let is_wide = width >= WITH_BARS;
     let longest = about.explained.iter().map(|one| text::width(&one.limit)).max().unwrap_or(0);
-    let name = longest.clamp(5, (width / 3).max(14));
-    let mut lines = Vec::new();
-    let mut head = Row::new(view.look, width);
-    head.add(Tone::Plain, " ");
-    head.column(Tone::Faint, "LIMIT", name);
-    for heading in ["USED", "ALLOWED"] {
-        head.column_right(Tone::Faint, heading, NUMBER);
+    let mut columns: Columns<'_, Explained> = Columns::new(look, width);
+    let number = if is_wide { 9 } else { 7 };
+    let action = if is_wide { (width / 5).clamp(16, 40) } else { 7 };
+    let name = longest.clamp(5, (width / 3).max(14)).min(columns.room().saturating_sub(2 * (number + 1) + action + 1));
+    columns.left("LIMIT", name, |one, cells| look.foreign(&one.limit, cells));
+    columns.right("USED", number, |one, cells| match one.per.as_str() {
+        "message" => Line::default(),
+        _ => look.text(Tone::Plain, &number_in(one.used, cells), cells),
+    });
+    columns.right("ALLOWED", number, |one, cells| look.limit(one.allowed, cells));
+    if is_wide {
+        let bar = columns.room().saturating_sub(1 + SHARE + 1 + action).min(60);
+        columns.left("", bar, |one, cells| match share(one) {
+            Some((share, allowed)) => look.bar(Tone::of_share(share), one.used, allowed, cells),
+            None => Line::default(),
+        });
+        columns.right("", SHARE, |one, cells| {
+            share(one).map_or_else(Line::default, |(share, _)| look.share(share, cells))
+        });
     }
-    let action = if wide { (width / 5).clamp(16, 40) } else { ACTION };
-    let bar = width.saturating_sub(2 + name + 2 * (1 + NUMBER) + 1 + SHARE + 1 + action + 2);
-    let bar = if wide { bar.min(60) } else { 0 };
-    if wide {
-        head.column(Tone::Faint, "", bar);
-        head.column_right(Tone::Faint, "", SHARE);
-    }
-    head.column(Tone::Faint, "BEYOND IT", action);
-    lines.push(head.line());
-    for one in &about.explained {
-        let mut row = Row::new(view.look, width);
-        row.add(Tone::Plain, " ");
-        row.column(Tone::Plain, &safe(&one.limit, view.look.unicode), name);
-        let used = if one.per == "message" { String::new() } else { number_in(one.used, NUMBER) };
-        row.column_right(Tone::Plain, &used, NUMBER);
-        row.column_right(
-            Tone::Plain,
-            &one.allowed.map_or_else(|| "unlimited".to_owned(), |allowed| number_in(allowed, NUMBER)),
-            NUMBER,
-        );
-        if wide {
-            share(&mut row, one, bar);
-        }
+    columns.left("BEYOND IT", action, |one, cells| {
         let beyond = one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), ToString::to_string);
+        let beyond = if is_wide { beyond.as_str() } else { beyond.split(' ').next().unwrap_or_default() };
         let tone = if one.exceeded { Tone::Bad } else { Tone::Plain };
-        let beyond = if wide { beyond } else { beyond.split(' ').next().unwrap_or_default().to_owned() };
-        row.column(tone, &safe(told(&beyond).1, view.look.unicode), action);
-        lines.push(row.line());
-        if one.exceeded && one.action.is_some() {
-            let free = one.free_at.and_then(|at| moment::with_offset(at, &view.policy.zone));
-            let mut row = Row::new(view.look, width);
-            row.add(Tone::Plain, "    ");
-            row.add(Tone::Bad, &format!("exceeded; free again {}", free.as_deref().unwrap_or("never")));
-            lines.push(row.line());
-        }
+        look.text(tone, &safe(super::short_action(beyond), look.unicode), cells)
+    });
+    sheet.add(about.explained.len() + 1, columns.table(&about.explained).header(columns.headings()));
+    for one in about.explained.iter().filter(|one| one.exceeded && one.action.is_some()) {
+        let free = one.free_at.and_then(|at| moment::with_offset(at, &view.policy.zone));
+        let limit = safe(&one.limit, look.unicode);
+        let text = format!("  {limit} is exceeded; free again {}", free.as_deref().unwrap_or("never"));
+        sheet.lines(vec![look.text(Tone::Bad, &text, width)]);
     }
-    lines
 }
 
-/// How much of a limit is used, as a bar and in numbers.
-fn share(row: &mut Row, one: &Explained, cells: usize) {
-    match one.allowed.filter(|_| one.per != "message") {
-        None => {
-            row.column(Tone::Plain, "", cells);
-            row.column(Tone::Plain, "", SHARE);
-        }
-        Some(allowed) => {
-            let share = match allowed {
-                0 => 1000,
-                allowed => one.used.saturating_mul(1000) / allowed,
-            };
-            row.bar(tone_of_share(share), one.used, allowed, cells);
-            row.column_right(tone_of_share(share), &format!("{}%", (share / 10).min(9999)), SHARE);
-        }
-    }
+/// How much of a limit is used, in thousandths, and what it allows; None if it is unlimited or about single messages.
+fn share(one: &Explained) -> Option<(u64, u64)> {
+    let allowed = one.allowed.filter(|_| one.per != "message")?;
+    Some((one.used.saturating_mul(1000).checked_div(allowed).unwrap_or(1000), allowed))
 }
 
 /// The last day, hour by hour, as a chart of so many lines.
-fn hours(view: &View<'_>, about: &About, width: usize, height: usize) -> Vec<Line<'static>> {
-    let positive = |number: i64| u64::try_from(number).unwrap_or(0);
-    let values: Vec<u64> = about.hours.iter().map(|(_, part)| positive(part.recipients)).collect();
+fn hours(sheet: &mut Sheet, view: &View<'_>, about: &About, height: usize) {
+    let look = view.look;
+    let values: Vec<u64> = about.hours.iter().map(|(_, part)| part.recipients.max(0).cast_unsigned()).collect();
     let most = values.iter().copied().max().unwrap_or(0);
     let name = "Recipients let through, hour by hour".to_owned();
-    let mut lines =
-        vec![title(view.look, width, &[(Tone::Strong, name), (Tone::Plain, format!("at most {}", number(most)))])];
-    let cell = (width.saturating_sub(2) / values.len().max(1)).clamp(1, 7);
-    // A gap between two bars, where there is room for one.
-    let bar = if cell > 1 { cell - 1 } else { 1 };
-    let steps: [&str; 9] = if view.look.unicode {
-        [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"]
-    } else {
-        [" ", " ", " ", " ", "#", "#", "#", "#", "#"]
-    };
-    for level in (0..height).rev() {
-        let mut row = Row::new(view.look, width);
-        row.add(Tone::Plain, "  ");
-        let mut text = String::new();
-        for &value in &values {
-            // In eighths of a line; what is not nothing is seen.
-            let eighths = u128::from(value) * (height as u128) * 8;
-            let eighths = usize::try_from(eighths.div_ceil(u128::from(most.max(1)))).unwrap_or(0);
-            let least = if view.look.unicode || value == 0 { eighths } else { eighths.max(4) };
-            let step = steps.get(least.saturating_sub(level * 8).min(8)).copied().unwrap_or(" ");
-            text.push_str(&step.repeat(bar));
-            text.push_str(&" ".repeat(cell - bar));
-        }
-        row.add(Tone::Good, &text);
-        lines.push(row.line());
-    }
-    let mut axis = Row::new(view.look, width);
+    title(sheet, look, &[(Tone::Strong, name), (Tone::Plain, format!("at most {}", number(most)))]);
+    let cell = (sheet.width().saturating_sub(2) / values.len().max(1)).clamp(1, 7);
+    // Any value but 0 is seen: at least as the lowest bar that can be drawn.
+    let lowest = most.saturating_mul(if look.unicode { 1 } else { 4 }).div_ceil(height as u64 * 8);
+    let bar = |&value: &u64| Bar::new(if value == 0 { 0 } else { value.max(lowest) }).text_value("");
+    let chart = BarChart::default()
+        .data(BarGroup::new(values.iter().map(bar).collect::<Vec<_>>()))
+        .max(most.max(1))
+        // A gap between two bars, if there is room for one.
+        .bar_width(if cell > 1 { cell as u16 - 1 } else { 1 })
+        .bar_gap(u16::from(cell > 1))
+        .bar_set(if look.unicode { NINE_LEVELS } else { ASCII })
+        .bar_style(look.style(Tone::Good));
+    let (mut area, buffer) = sheet.extend(height);
+    area.x += 2;
+    area.width = area.width.saturating_sub(2);
+    ratatui::widgets::Widget::render(chart, area, buffer);
+    let mut axis = Row::new(look, sheet.width());
     axis.add(Tone::Plain, "  ");
     let every = if cell >= 3 { 1 } else { 4 };
     for hours in about.hours.chunks(every) {
         let hour = hours.first().map(|(at, _)| format(*at, &view.policy.zone, "%H")).unwrap_or_default();
-        axis.add(Tone::Faint, &text::left(&hour, cell * every, view.look.unicode));
+        axis.add(Tone::Faint, &text::left(&hour, cell * every, look.unicode));
     }
-    lines.push(axis.line());
-    lines
+    sheet.lines(vec![axis.line()]);
 }
 
-fn blocked(view: &View<'_>, about: &About, width: usize) -> Vec<Line<'static>> {
-    let mut lines = vec![title(view.look, width, &[(Tone::Strong, "Held or refused of late".to_owned())])];
+fn blocked(sheet: &mut Sheet, view: &View<'_>, about: &About) {
+    let (look, width) = (view.look, sheet.width());
+    title(sheet, look, &[(Tone::Strong, "Recently held or refused".to_owned())]);
     if about.blocked.is_empty() {
         let known = view.figures.snapshot.as_ref().is_none_or(|snapshot| snapshot.refused.known);
-        lines.push(Line::from(if known { " Nothing." } else { " Not known: MESSAGE_LOG is off." }));
+        return sheet.lines(vec![Line::from(refusals::nothing(known))]);
     }
-    lines.extend(about.blocked.iter().map(|one| blocked_line(view, one, width)));
-    lines
-}
-
-fn blocked_line(view: &View<'_>, one: &Logged, width: usize) -> Line<'static> {
-    let unicode = view.look.unicode;
-    let mut row = Row::new(view.look, width);
-    row.add(Tone::Plain, " ");
-    row.column(Tone::Plain, &lately(one.at, view.now, &view.policy.zone), 8);
-    let (tone, action) = told(&one.action);
-    row.column(tone, &safe(action, unicode), ACTION);
-    row.column_right(Tone::Plain, &number_in(u64::try_from(one.recipients).unwrap_or(0), RECIPIENTS), RECIPIENTS);
-    if width >= 60 {
-        row.column(Tone::Plain, &safe(&one.queue_id, unicode), 12);
-        row.column(Tone::Plain, &safe(&one.client_address, unicode), 16);
+    let mut columns: Columns<'_, Logged> = Columns::new(look, width);
+    columns.left("", 8, |one, cells| view.lately(one.at, cells));
+    columns.left("", 7, |one, cells| view.action(&one.action, cells));
+    columns.right("", 6, |one, cells| look.number(one.recipients, cells));
+    if width >= WITH_CLIENT {
+        columns.left("", 12, |one, cells| look.foreign(&one.queue_id, cells));
+        columns.left("", 16, |one, cells| look.foreign(&one.client_address, cells));
     }
-    row.column(Tone::Plain, &safe(&one.reason, unicode), row.room().saturating_sub(1));
-    row.line()
+    columns.left("", columns.room(), |one, cells| look.foreign(&one.reason, cells));
+    sheet.add(about.blocked.len(), columns.table(&about.blocked));
 }

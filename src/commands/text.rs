@@ -1,4 +1,4 @@
-//! Text in cells: what came from outside is made harmless, and everything gets exactly the room that it has.
+//! Text in the cells of a terminal: what came from outside is made harmless, and everything gets exactly its room.
 
 use ratatui::text::Span;
 
