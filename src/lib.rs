@@ -26,6 +26,7 @@
 //! - [`telemetry`]: the log and the figures.
 //! - [`http`]: figures, health and the page, over METRICS_LISTEN.
 //! - [`status`]: senders and the daemon at a glance, for the page and the live screen.
+//! - [`slots`]: how many connections are served at once, and which one goes when there are too many.
 //! - [`system`]: the kernel and systemd. Nothing is `unsafe`, here or elsewhere: what needs it is done by crates.
 
 pub mod cli;
@@ -38,6 +39,7 @@ pub mod http;
 pub mod notify;
 pub mod replay;
 pub mod server;
+pub mod slots;
 pub mod status;
 pub mod store;
 pub mod system;

@@ -19,6 +19,7 @@ use crate::notify::dispatcher::Notifications;
 use crate::server::answer::Answerer;
 use crate::server::listener::Network;
 use crate::server::signals::{Signals, Wish};
+use crate::slots::Slots;
 use crate::status::quotas;
 use crate::system::privileges::{self, Identity};
 use crate::system::signals::{self, Held};
@@ -75,8 +76,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     let page = config.status.listen.as_ref().map_or(0, |_| http::MAX_CONNECTIONS as u64);
     let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MAX_CONNECTIONS);
-    // Each socket holds a place for the connection that comes next, so that no idle one takes it from the others.
-    let connections = usize::try_from(connections).unwrap_or(1024).saturating_add(bound.len());
+    let connections = usize::try_from(connections).unwrap_or(1024);
     let served = runtime.block_on(serve(&sources, config, bound, held, &logging, &manager, connections));
     // What still runs had its time; a hung database must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
@@ -127,9 +127,10 @@ async fn serve(
         Notifications::start(&config, metrics.clone()).map_err(|error| no_thread("notifications", &error))?;
     let (token, token_now) = watch::channel(config.status.token.clone());
     let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), metrics, notifier));
-    let network = Network::new(answerer.clone(), connections);
+    let slots = Slots::new(connections);
+    let network = Network::new(answerer.clone(), slots.clone());
     if let Some(listen) = &config.status.listen {
-        let tried = show_status(listen, &config, &answerer, network.ending.stop.clone(), terms_now, token_now)?;
+        let tried = show_status(listen, &config, &answerer, slots, network.ending.stop.clone(), terms_now, token_now)?;
         let _ = tokio::time::timeout(PAGE_TIMEOUT, tried).await;
     }
     let names: Vec<String> = bound.iter().map(ToString::to_string).collect();
@@ -183,6 +184,7 @@ fn show_status(
     listen: &Endpoint,
     config: &Config,
     answerer: &Arc<Answerer>,
+    slots: Arc<Slots>,
     stopping: CancellationToken,
     terms: watch::Receiver<Arc<Terms>>,
     token: watch::Receiver<Option<Secret>>,
@@ -197,6 +199,11 @@ fn show_status(
         "log_lines_lost",
         "Log lines that came faster than they could be written",
         logging::lost_lines,
+    );
+    metrics.counter_from(
+        "connections_displaced",
+        "Idle connections closed because others needed their slots",
+        move || slots.displaced(),
     );
     let name = listen.name().map(str::to_owned);
     Site::new(metrics, stopping, name, config.database.clone(), terms, token)

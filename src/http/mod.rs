@@ -1,12 +1,11 @@
 //! The HTTP listener of METRICS_LISTEN: `/metrics` for Prometheus, `/healthz` for load balancers, and the page for people.
 //!
-//! `listener` opens it; `connection` accepts and bounds, since whoever can connect may ask; `room` has the places; `page` is
-//! what browsers get.
+//! `listener` opens it; `connection` accepts and bounds, since everybody who reaches the address may ask; `page` is what
+//! browsers get.
 
 mod connection;
 mod listener;
 mod page;
-mod room;
 
 use std::io;
 use std::sync::Arc;

@@ -1,7 +1,6 @@
-//! One connection from Postfix: request after request, for as long as Postfix wants it. Never closed from here while it is
-//! idle, since Postfix would wait a second before it asked again.
+//! One connection from Postfix: request after request, for as long as Postfix wants it. An idle one is closed only if another
+//! needs its slot, since Postfix then waits a second before it asks again.
 
-use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::Answerer;
 use super::stream::Stream;
 use crate::protocol::request::{Event, Parser};
+use crate::slots::Slot;
 use crate::telemetry::limited::warn_limited;
 
 /// A request that has begun must end within this time. Postfix writes one at once.
@@ -33,16 +33,19 @@ pub enum End {
     Unread,
     /// An error of the connection.
     Lost,
+    /// Another connection needed its slot.
+    Displaced,
     /// The daemon is stopping and nothing more was asked.
     Stopping,
 }
 
-/// Converses until the client closes, misbehaves, or `stop` comes and all that was asked is answered.
-pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &CancellationToken) -> End {
+/// Converses until the client closes, misbehaves or loses its slot, or `stop` comes and all that was asked is answered.
+pub async fn converse(mut stream: Stream, slot: &Slot, answerer: &Answerer, stop: &CancellationToken) -> End {
     let _connected = answerer.metrics.connection();
     let mut parser = Parser::default();
     let mut begun = Instant::now();
     let mut stopped = pin!(stop.cancelled());
+    let mut displaced = pin!(slot.displaced());
     let mut stopping = false;
     let mut looked = false;
     loop {
@@ -53,9 +56,10 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
             }
         };
         let read = tokio::select! {
-            // What a stopping daemon finds unread was asked of it: it is answered before the end.
+            // What is there unread was asked before the stop, or before the slot was lost: it is answered before the end.
             biased;
             read = stream.read_chunk() => read,
+            () = &mut displaced => return End::Displaced,
             () = timeout => {
                 warn_limited("endless", "a policy request was begun and not ended; the connection is closed");
                 return End::Endless;
@@ -87,18 +91,30 @@ pub async fn converse(mut stream: Stream, answerer: &Answerer, stop: &Cancellati
                     return End::Endless;
                 }
                 Some(Event::Request(request)) => {
+                    let busy = slot.answers();
                     let answer = answerer.answer(request).await;
+                    // A client that does not take its reply keeps no slot for it.
+                    drop(busy);
                     let mut wire = Vec::with_capacity(128);
                     answer.action.write(&mut wire);
-                    let sent = within(WRITE_TIMEOUT, stream.write_all(&wire)).await;
+                    let sent = tokio::select! {
+                        biased;
+                        sent = tokio::time::timeout(WRITE_TIMEOUT, stream.write_all(&wire)) => match sent {
+                            Ok(Ok(())) => None,
+                            Ok(Err(_)) => Some(End::Lost),
+                            Err(_) => Some(End::Unread),
+                        },
+                        () = &mut displaced => Some(End::Displaced),
+                    };
                     answerer.follow_up(answer);
-                    match sent {
-                        Some(Ok(())) => {}
-                        Some(Err(_)) => return End::Lost,
-                        None => return End::Unread,
+                    if let Some(end) = sent {
+                        return end;
                     }
                 }
             }
+        }
+        if slot.is_displaced() {
+            return End::Displaced;
         }
     }
 }
@@ -111,8 +127,4 @@ async fn last_look(looked: bool) {
         true => tokio::task::yield_now().await,
         false => tokio::time::sleep(LAST_LOOK).await,
     }
-}
-
-async fn within<T>(timeout: Duration, future: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(timeout, future).await.ok()
 }

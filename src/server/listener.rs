@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Answerer;
 use super::connection::{End, converse};
 use super::stream::Stream;
+use crate::slots::{Peer, Slots};
 use crate::system::sockets::{self, AcceptError};
 use crate::telemetry::limited::warn_limited;
 
@@ -33,24 +33,21 @@ pub struct Ending {
     pub cut: CancellationToken,
 }
 
-/// The network side: who accepts, who converses, and the places that there are for connections.
+/// The network side: the tasks that accept, those of the connections, and the slots of all sockets together.
 #[derive(Clone)]
 pub struct Network {
     answerer: Arc<Answerer>,
-    places: Arc<Semaphore>,
-    size: usize,
+    slots: Arc<Slots>,
     acceptors: TaskTracker,
     connections: TaskTracker,
     pub ending: Ending,
 }
 
 impl Network {
-    /// With places for so many connections, over all sockets.
-    pub fn new(answerer: Arc<Answerer>, size: usize) -> Network {
+    pub fn new(answerer: Arc<Answerer>, slots: Arc<Slots>) -> Network {
         Network {
             answerer,
-            places: Arc::new(Semaphore::new(size)),
-            size,
+            slots,
             acceptors: TaskTracker::new(),
             connections: TaskTracker::new(),
             ending: Ending::default(),
@@ -89,21 +86,6 @@ impl Network {
             }
         }
     }
-
-    /// Waits for a place.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            return Some(place);
-        }
-        warn_limited(
-            "connections",
-            format_args!(
-                "all {} connections are in use, and whoever comes now waits; raise the limit on open files (LimitNOFILE=)",
-                self.size
-            ),
-        );
-        self.places.clone().acquire_owned().await.ok()
-    }
 }
 
 /// A socket that the runtime watches.
@@ -125,20 +107,19 @@ impl Acceptor {
     /// Accepts until it is to stop; at that point it takes what waits in the backlog, so that nobody who connected goes
     /// unanswered.
     ///
-    /// Each connection is a task of its own: a panic there harms no other. Where there is no place for one more, clients
-    /// wait in the backlog.
+    /// Each connection is a task of its own: a panic there harms no other. While all connections are busy, clients wait in
+    /// the backlog.
     async fn accept(self, network: Network) {
         let ending = &network.ending;
         loop {
-            let Some(Some(place)) = ending.cut.run_until_cancelled(network.place()).await else { return };
             let accepted = tokio::select! {
                 biased;
                 () = ending.cut.cancelled() => return,
                 accepted = self.next() => accepted,
                 () = ending.stop.cancelled() => return,
             };
-            let stream = match accepted {
-                Ok(stream) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     let pause = match sockets::accept_error(&error) {
                         AcceptError::Continue => continue,
@@ -149,26 +130,40 @@ impl Acceptor {
                     continue;
                 }
             };
+            if network.slots.is_full() {
+                warn_limited(
+                    "connections",
+                    format_args!(
+                        "{}; for each new one the one that was idle longest is closed. If they are all Postfix's, raise the \
+                         limit on open files (LimitNOFILE=); else keep others from the socket",
+                        network.slots
+                    ),
+                );
+            }
+            let Some(slot) = ending.cut.run_until_cancelled(network.slots.enter(peer)).await else { return };
             let (answerer, ending) = (network.answerer.clone(), ending.clone());
             network.connections.spawn(async move {
-                match ending.cut.run_until_cancelled(converse(stream, &answerer, &ending.stop)).await {
+                match ending.cut.run_until_cancelled(converse(stream, &slot, &answerer, &ending.stop)).await {
                     Some(End::Closed) => {}
                     Some(end) => log::debug!("a connection ended: {end:?}"),
                     None => log::debug!("a connection was cut off"),
                 }
-                drop(place);
             });
         }
     }
 
-    async fn next(&self) -> io::Result<Stream> {
+    async fn next(&self) -> io::Result<(Stream, Peer)> {
         match &self.listener {
             Listener::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 sockets::configure_accepted(&stream)?;
-                Ok(Stream::Tcp(stream))
+                Ok((Stream::Tcp(stream), address.ip().into()))
             }
-            Listener::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Listener::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred().ok().map(|credentials| credentials.uid());
+                Ok((Stream::Unix(stream), Peer::User(user)))
+            }
         }
     }
 }

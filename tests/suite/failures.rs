@@ -316,6 +316,7 @@ mod panics {
     use policyd_rate_guard::commit::queue::queue;
     use policyd_rate_guard::server::answer::Answerer;
     use policyd_rate_guard::server::listener::Network;
+    use policyd_rate_guard::slots::Slots;
     use policyd_rate_guard::system::sockets;
     use policyd_rate_guard::telemetry::DECISION;
     use tokio::sync::watch;
@@ -359,7 +360,7 @@ mod panics {
                 committer.run().await
             });
             let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, Notifier::silent(Arc::default())));
-            let network = Network::new(answerer.clone(), 8);
+            let network = Network::new(answerer.clone(), Slots::new(8));
             bound.into_iter().for_each(|bound| network.listen(bound.listener, bound.name).unwrap());
             (answerer, network, committing)
         });

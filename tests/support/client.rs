@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -137,6 +137,14 @@ pub struct Client {
 impl Client {
     pub fn tcp(address: SocketAddr) -> Client {
         Client::connect(&Address::Tcp(address))
+    }
+
+    /// Over TCP, from an address of this host.
+    pub fn tcp_from(from: IpAddr, address: SocketAddr) -> Client {
+        let stream =
+            Stream::connect_from(from, address).unwrap_or_else(|error| panic!("from {from} to {address}: {error}"));
+        stream.set_timeouts(REPLY_LIMIT).expect("time-outs");
+        Client { stream, received: Vec::new() }
     }
 
     pub fn unix(path: &Path) -> Client {

@@ -1,10 +1,12 @@
 //! One name for TCP and unix connections and for where they lead.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// Where somebody listens.
 #[derive(Debug, Clone)]
@@ -29,6 +31,15 @@ impl Stream {
             }
             Address::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
         }
+    }
+
+    /// Over TCP, from an address of this host.
+    pub fn connect_from(from: IpAddr, address: SocketAddr) -> io::Result<Stream> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((from, 0)).into())?;
+        socket.connect(&address.into())?;
+        socket.set_tcp_nodelay(true)?;
+        Ok(Stream::Tcp(socket.into()))
     }
 
     pub fn try_clone(&self) -> io::Result<Stream> {
