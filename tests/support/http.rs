@@ -89,12 +89,16 @@ pub fn ask(address: SocketAddr, method: &str, path: &str, headers: &str) -> Mess
 
 /// Sends one request under a name of the server's.
 pub fn ask_as(host: &str, address: SocketAddr, method: &str, path: &str, headers: &str) -> Message {
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT).expect("a connection");
-    stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-    stream
-        .write_all(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n").as_bytes())
-        .expect("sending a request");
-    Message::read(&stream, method != "HEAD").expect("a response")
+    try_ask_as(host, address, method, path, headers).expect("a response")
+}
+
+/// As [`ask_as`], where the server may close the connection instead.
+pub fn try_ask_as(host: &str, address: SocketAddr, method: &str, path: &str, headers: &str) -> io::Result<Message> {
+    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+    stream.write_all(request.as_bytes())?;
+    Message::read(&stream, method != "HEAD")
 }
 
 pub fn get(address: SocketAddr, path: &str) -> Message {

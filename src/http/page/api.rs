@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::lookout::{Lookout, Question, Seen};
-use super::token::{Admission, Doorkeeper};
+use super::token::{Admission, TokenAuth};
 use crate::http::{Reply, reply};
 use crate::status::Daemon;
 use crate::system::clock;
@@ -22,7 +22,7 @@ const MAX_NAME: usize = 255;
 #[derive(Debug)]
 pub struct Api {
     pub metrics: Arc<Metrics>,
-    pub door: Doorkeeper,
+    pub auth: TokenAuth,
     pub lookout: Lookout,
 }
 
@@ -50,7 +50,7 @@ impl Api {
             return Some(self.daemon());
         }
         let question = question(path, request.uri())?;
-        Some(match self.door.admit(request.headers()).await {
+        Some(match self.auth.admit(request.headers()).await {
             Admission::Welcome => self.seen(question, request).await,
             refused => refusal(refused),
         })
@@ -58,7 +58,7 @@ impl Api {
 
     fn daemon(&self) -> Reply {
         let daemon = Daemon::read(&self.metrics.prometheus_text());
-        json(StatusCode::OK, &Now { at: milliseconds(), token: self.door.has_token(), daemon })
+        json(StatusCode::OK, &Now { at: milliseconds(), token: self.auth.has_token(), daemon })
     }
 
     async fn seen<B>(&self, question: Question, request: &Request<B>) -> Reply {
@@ -117,11 +117,23 @@ fn refusal(why: Admission) -> Reply {
             "STATUS_TOKEN is not set, so no names are shown; set it in the settings and reload the daemon",
         ),
         Admission::Wrong => (StatusCode::UNAUTHORIZED, "wrong_token", "this is not the STATUS_TOKEN of the settings"),
+        Admission::TooManyWrong => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "wrong_token",
+            "this is not the STATUS_TOKEN of the settings, like too many others at this time",
+        ),
         _ => (StatusCode::UNAUTHORIZED, "token_missing", "names take `Authorization: Bearer` and the STATUS_TOKEN"),
     };
     let mut response = json(status, &Refusal { error, message });
-    if status == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"senders\""));
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            let challenge = HeaderValue::from_static("Bearer realm=\"senders\"");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        StatusCode::TOO_MANY_REQUESTS => {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        _ => {}
     }
     response
 }

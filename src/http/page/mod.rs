@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use self::api::Api;
 use self::lookout::Lookout;
-use self::token::Doorkeeper;
+use self::token::TokenAuth;
 use super::{Reply, TEXT, reply};
 use crate::config::{self, Secret};
 use crate::limiter::terms::Terms;
@@ -46,12 +46,12 @@ impl Page {
         token: watch::Receiver<Option<Secret>>,
     ) -> io::Result<Page> {
         let lookout = Lookout::start(database, terms)?;
-        Ok(Page { own_name, api: Api { metrics, door: Doorkeeper::new(token), lookout } })
+        Ok(Page { own_name, api: Api { metrics, auth: TokenAuth::new(token), lookout } })
     }
 
     /// STATUS_TOKEN, with which names are shown.
     pub fn token(&self) -> watch::Receiver<Option<Secret>> {
-        self.api.door.token()
+        self.api.auth.token()
     }
 
     /// Whatever this is, a browser is told to be strict with it.

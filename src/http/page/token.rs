@@ -1,7 +1,9 @@
-//! Who may see names: whoever shows STATUS_TOKEN.
+//! Token authentication: STATUS_TOKEN admits to all that names a sender.
 //!
-//! A token is compared in a time that does not tell how much of it was right. After a wrong one everybody waits in turn, in
-//! the order of arrival: guessing is slow from however many connections, and nobody is locked out by another's guesses.
+//! A token is compared at once, in a time that does not tell how much of it was right, so guesses of others never delay the
+//! right one. The answer to a wrong one waits, which makes guessing slow for whoever waits for it. Only so many wait at once;
+//! the rest is refused without a wait, and its connection closed, so that guesses do not use up the slots. What keeps out
+//! somebody who does not wait is the length of the token: see `config/check/status.rs`.
 
 use std::time::Duration;
 
@@ -9,23 +11,22 @@ use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use tokio::sync::{Mutex, watch};
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::Secret;
 use crate::telemetry::limited::warn_limited;
 
-/// After a wrong token, until the next one is looked at. Short enough that whoever has the right one is still there when
-/// all other connections guess.
-const TURN: Duration = Duration::from_millis(100);
+/// How long the answer to a wrong token waits.
+const DELAY: Duration = Duration::from_secs(1);
+/// The most of them that wait: a quarter of the connections there are.
+const MAX_WAITING: usize = 16;
 
-/// Keeps the door to all that names a sender.
 #[derive(Debug)]
-pub struct Doorkeeper {
+pub struct TokenAuth {
     /// STATUS_TOKEN as it is now.
     token: watch::Receiver<Option<Secret>>,
-    /// When the next token is looked at. The lock is fair: whoever waits keeps the place.
-    next: Mutex<Option<Instant>>,
+    /// One permit for each wrong token whose answer waits.
+    waiting: Semaphore,
 }
 
 /// Whether names may be shown.
@@ -37,39 +38,37 @@ pub enum Admission {
     /// None was shown.
     Missing,
     Wrong,
+    /// Wrong, while too many others are.
+    TooManyWrong,
 }
 
-impl Doorkeeper {
-    pub fn new(token: watch::Receiver<Option<Secret>>) -> Doorkeeper {
-        Doorkeeper { token, next: Mutex::new(None) }
+impl TokenAuth {
+    pub fn new(token: watch::Receiver<Option<Secret>>) -> TokenAuth {
+        TokenAuth { token, waiting: Semaphore::new(MAX_WAITING) }
     }
 
-    /// STATUS_TOKEN, for whoever has to know when it changes.
+    /// STATUS_TOKEN, for the listener, which warns when it changes.
     pub fn token(&self) -> watch::Receiver<Option<Secret>> {
         self.token.clone()
     }
 
-    /// Whether it is set.
+    /// True if STATUS_TOKEN is set.
     pub fn has_token(&self) -> bool {
         self.token.borrow().is_some()
     }
 
-    /// Looks at what a request shows.
+    /// Compares the token in a request's headers. Returns at once but for a wrong one.
     pub async fn admit(&self, headers: &HeaderMap) -> Admission {
         if !self.has_token() {
             return Admission::NoToken;
         }
         let Some(shown) = shown(headers) else { return Admission::Missing };
-        let mut next = self.next.lock().await;
-        if let Some(turn) = *next {
-            tokio::time::sleep_until(turn).await;
-        }
-        let is_right = self.token.borrow().as_ref().is_some_and(|token| same(shown, token.reveal().as_bytes()));
-        *next = (!is_right).then(|| Instant::now() + TURN);
-        if is_right {
+        if self.token.borrow().as_ref().is_some_and(|token| same(shown, token.reveal().as_bytes())) {
             return Admission::Welcome;
         }
         warn_limited("a wrong STATUS_TOKEN", "METRICS_LISTEN: somebody showed a wrong STATUS_TOKEN, and saw no names");
+        let Ok(_permit) = self.waiting.try_acquire() else { return Admission::TooManyWrong };
+        tokio::time::sleep(DELAY).await;
         Admission::Wrong
     }
 }
@@ -89,6 +88,8 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     fn headers(authorization: &str) -> HeaderMap {
@@ -97,54 +98,54 @@ mod tests {
         headers
     }
 
-    fn doorkeeper(token: Option<&str>) -> Doorkeeper {
+    fn auth(token: Option<&str>) -> TokenAuth {
         // The channel's value stays when its sender has gone.
-        Doorkeeper::new(watch::channel(token.map(|token| Secret::new(token.to_owned()))).1)
+        TokenAuth::new(watch::channel(token.map(|token| Secret::new(token.to_owned()))).1)
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_the_token_itself_is_welcome() {
-        let door = doorkeeper(Some("correct horse"));
-        assert_eq!(door.admit(&headers("Bearer correct horse")).await, Admission::Welcome);
-        assert_eq!(door.admit(&headers("bearer correct horse")).await, Admission::Welcome);
-        assert_eq!(door.admit(&HeaderMap::new()).await, Admission::Missing);
+        let auth = auth(Some("correct horse"));
+        assert_eq!(auth.admit(&headers("Bearer correct horse")).await, Admission::Welcome);
+        assert_eq!(auth.admit(&headers("bearer correct horse")).await, Admission::Welcome);
+        assert_eq!(auth.admit(&HeaderMap::new()).await, Admission::Missing);
         for other in ["Basic correct horse", "correct horse", "Bearer", ""] {
-            assert_eq!(door.admit(&headers(other)).await, Admission::Missing, "{other}");
+            assert_eq!(auth.admit(&headers(other)).await, Admission::Missing, "{other}");
         }
         for wrong in
             ["Bearer ", "Bearer correct", "Bearer correct horse2", "Bearer Correct horse", "Bearer  correct horse"]
         {
-            assert_eq!(door.admit(&headers(wrong)).await, Admission::Wrong, "{wrong}");
+            assert_eq!(auth.admit(&headers(wrong)).await, Admission::Wrong, "{wrong}");
         }
     }
 
     #[tokio::test]
-    async fn without_a_token_nobody_is() {
+    async fn without_a_token_nobody_is_welcome() {
         for shown in ["Bearer ", "Bearer x", "Bearer None"] {
-            assert_eq!(doorkeeper(None).admit(&headers(shown)).await, Admission::NoToken);
+            assert_eq!(auth(None).admit(&headers(shown)).await, Admission::NoToken);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn guesses_wait_their_turn_and_lock_nobody_out() {
-        let door = std::sync::Arc::new(doorkeeper(Some("right")));
-        let begun = Instant::now();
-        assert_eq!(door.admit(&headers("Bearer right")).await, Admission::Welcome);
-        assert_eq!(begun.elapsed(), Duration::ZERO, "nobody guessed");
-        let guesses: Vec<_> = (0..10)
+    async fn guesses_never_delay_the_right_token_and_only_so_many_wait() {
+        let auth = std::sync::Arc::new(auth(Some("right")));
+        let began = Instant::now();
+        let guesses: Vec<_> = (0..100)
             .map(|_| {
-                let door = door.clone();
-                tokio::spawn(async move { door.admit(&headers("Bearer wrong")).await })
+                let auth = auth.clone();
+                tokio::spawn(async move { (auth.admit(&headers("Bearer wrong")).await, began.elapsed()) })
             })
             .collect();
         tokio::task::yield_now().await;
-        assert_eq!(door.admit(&headers("Bearer right")).await, Admission::Welcome);
-        assert!(begun.elapsed() >= 10 * TURN && begun.elapsed() < 11 * TURN, "{:?}", begun.elapsed());
+        assert_eq!(auth.admit(&headers("Bearer right")).await, Admission::Welcome);
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        let mut answers = Vec::new();
         for guess in guesses {
-            assert_eq!(guess.await.unwrap(), Admission::Wrong);
+            answers.push(guess.await.unwrap());
         }
-        let free = Instant::now();
-        assert_eq!(door.admit(&headers("Bearer right")).await, Admission::Welcome);
-        assert_eq!(free.elapsed(), Duration::ZERO, "a right one ends the waiting");
+        answers.sort_by_key(|(_, after)| *after);
+        let (refused, waited) = answers.split_at(100 - MAX_WAITING);
+        assert!(refused.iter().all(|answer| *answer == (Admission::TooManyWrong, Duration::ZERO)), "{refused:?}");
+        assert!(waited.iter().all(|(answer, after)| *answer == Admission::Wrong && *after >= DELAY), "{waited:?}");
     }
 }
