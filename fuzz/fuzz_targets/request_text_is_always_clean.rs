@@ -12,8 +12,9 @@ fuzz_target!(|bytes: &[u8]| {
         rest = &rest[taken..];
         let Some(Event::Request(Ok(request))) = event else { continue };
         assert!(request.recipient_count <= MAX_RECIPIENTS);
+        let id = request.queue_id.as_ref();
+        assert!(id.is_none_or(|id| id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric())));
         for text in [
-            &request.queue_id,
             &request.instance,
             &request.client_address,
             &request.client_name,

@@ -260,7 +260,7 @@ fn audit_row<R>(due: &Due<R>, ratelimit_id: i64, decision: &Decision) -> AuditRo
     let request = &due.charge.request;
     AuditRow {
         ratelimit_id,
-        queue_id: request.queue_id.clone(),
+        queue_id: request.queue_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         sender: due.charge.account.clone(),
         recipients: due.new.outstanding.recipients,
         blocked: decision.blocked,

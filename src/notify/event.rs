@@ -100,7 +100,7 @@ impl Event {
                 at,
                 sender: sender.to_owned(),
                 logged_in: !request.sasl_username.is_empty(),
-                queue_id: cut(&request.queue_id),
+                queue_id: request.queue_id.as_ref().map(ToString::to_string).unwrap_or_default(),
                 client_address: cut(&request.client_address),
                 client_name: cut(&request.client_name),
                 from: cut(&request.sender),

@@ -22,6 +22,7 @@ use crate::limiter::retention::Retention;
 use crate::limiter::terms::{Known, Terms};
 use crate::limiter::window::minute_of;
 use crate::policy::lists::Hit;
+use crate::protocol::queue_id::QueueId;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Request, Stage, without_controls};
 use crate::store::maintenance::{Aged, Chunk, Outdated};
@@ -241,7 +242,7 @@ fn request(asked: &PastRequest) -> Request {
             Some(_) if asked.size > 0 => Stage::EndOfMessage,
             Some(_) => Stage::Data,
         },
-        queue_id: clean(&asked.queue_id),
+        queue_id: QueueId::parse(&asked.queue_id),
         instance: asked.message.clone(),
         client_address: clean(&asked.client_address),
         client_name: clean(&asked.client_name),

@@ -14,6 +14,7 @@ use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::notify::Notifier;
 use crate::notify::event::Event;
 use crate::policy::lists::Hit;
+use crate::protocol::queue_id::QueueId;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::system::clock;
@@ -174,7 +175,7 @@ impl Answer {
     fn log(self) {
         let Some(Record { request, what }) = self.record else { return };
         let decision = DecisionLine {
-            queue_id: &request.queue_id,
+            queue_id: request.queue_id.as_ref().map_or("", QueueId::as_str),
             client_name: &request.client_name,
             client_address: &request.client_address,
             helo_name: &request.helo_name,

@@ -77,12 +77,12 @@ mod query {
     fn any_attribute_may_be_given_and_wins() {
         let daemon = Setup::sqlite().start();
         let attributes =
-            ["sasl_username=bob=x@example.com", "sender=<>", "queue_id=4XyZ", "client_name=mx.example.net"];
+            ["sasl_username=bob=x@example.com", "sender=<>", "queue_id=4F9D1A", "client_name=mx.example.net"];
         let arguments: Vec<&str> = attributes.iter().flat_map(|attribute| ["--attribute", attribute]).collect();
         prints(daemon.setup(), "query", &[&ALICES[..], &arguments].concat());
         let messages = daemon.database().messages("bob=x@example.com");
         assert_eq!(messages.len(), 1);
-        assert_eq!((messages[0].msgid.as_str(), messages[0].client_name.as_str()), ("4XyZ", "mx.example.net"));
+        assert_eq!((messages[0].msgid.as_str(), messages[0].client_name.as_str()), ("4F9D1A", "mx.example.net"));
         assert_eq!(daemon.database().counters(ALICE), None);
         let said = fails(daemon.setup(), "query", &["--attribute", "no-equals-sign"], USAGE);
         assert!(said.contains("NAME=VALUE"), "{said}");

@@ -219,14 +219,14 @@ fn each_message_has_an_audit_row_with_what_postfix_told() {
     let daemon = Setup::sqlite().setting("QUOTA", "3").start();
     let mut client = daemon.connect();
     let told = |request: Request| {
-        request.queue_id("4XyZ12abcd").client_name("mail.example.net").client_address("2001:db8::25")
+        request.queue_id("4XyZ12bcdfzGH").client_name("mail.example.net").client_address("2001:db8::25")
     };
     client.ask(&told(Request::data("Alice@Example.com", 1).sender("o'hara=x@example.org")));
     client.ask(&told(Request::data(ALICE, 3).sender("")));
     let messages = daemon.database().messages(ALICE);
     let [accepted, blocked] = &messages[..] else { panic!("{messages:?}") };
     for message in [accepted, blocked] {
-        assert_eq!((message.msgid.as_str(), message.sender.as_str()), ("4XyZ12abcd", ALICE));
+        assert_eq!((message.msgid.as_str(), message.sender.as_str()), ("4XyZ12bcdfzGH", ALICE));
         assert_eq!(
             (message.client_name.as_str(), message.client_address.as_str()),
             ("mail.example.net", "2001:db8::25")

@@ -25,7 +25,7 @@ fn a_decision_is_one_line_in_policyd_rate_guards_form() {
     let mut client = daemon.connect();
     let told = |recipients| {
         Request::data("Alice@Example.com", recipients)
-            .queue_id("4XyZ12abcd")
+            .queue_id("4XyZ12bcdfzGH")
             .client_name("unknown")
             .client_address("2001:db8::7")
             .helo_name("[192.0.2.7]")
@@ -41,11 +41,11 @@ fn a_decision_is_one_line_in_policyd_rate_guards_form() {
         lines_with(&daemon, "status="),
         [
             format!(
-                "INFO 4XyZ12abcd: {start}, sasl_method=PLAIN, {login}, from=bounce+a=b@example.com, to=bob@example.org, \
+                "INFO 4XyZ12bcdfzGH: {start}, sasl_method=PLAIN, {login}, from=bounce+a=b@example.com, to=bob@example.org, \
                  recipient_count=1, curr_count=1/3, status=ACCEPTED"
             ),
             format!(
-                "WARN 4XyZ12abcd: {start}, sasl_method=PLAIN, {login}, from=bounce+a=b@example.com, to=, \
+                "WARN 4XyZ12bcdfzGH: {start}, sasl_method=PLAIN, {login}, from=bounce+a=b@example.com, to=, \
                  recipient_count=3, curr_count=4/3, status=BLOCKED (QUOTA_LIMIT_REACHED)"
             ),
             format!(

@@ -78,7 +78,7 @@ fn a_receiver_of_policyd_rate_guards_webhook_is_told_once() {
             .queue_id(queue_id)
             .client_name("ho st/..")
     };
-    for queue_id in ["4A", "4B", "4C", "4D", "4E"] {
+    for queue_id in ["4F9D1A", "4F9D1B", "4F9D1C", "4F9D1D", "4F9D1E"] {
         client.ask(&request(queue_id));
     }
     block(&mut client, "bob@example.com");
@@ -103,7 +103,7 @@ fn a_receiver_of_policyd_rate_guards_webhook_is_told_once() {
     ];
     expected.sort_unstable();
     assert_eq!(keys, expected);
-    assert_eq!((body["msgid"].as_str(), body["sender"].as_str()), (Some("4C"), Some("alice+x@example.com")));
+    assert_eq!((body["msgid"].as_str(), body["sender"].as_str()), (Some("4F9D1C"), Some("alice+x@example.com")));
     assert_eq!(
         (body["quota"].as_u64(), body["quota_reset"].as_u64(), body["used"].as_u64()),
         (Some(2), Some(2), Some(3))

@@ -339,7 +339,7 @@ fn send(client: &mut Client, mail: &Mail) {
         let ask = |to: u32, id: &str| {
             place(Request::rcpt(&login, &format!("{to}@example.org"))).queue_id(id).instance(&instance)
         };
-        let id = format!("4bR{}", instance.chars().filter(char::is_ascii_digit).collect::<String>());
+        let id = format!("4B{}", instance.chars().filter(char::is_ascii_digit).collect::<String>());
         let first = client.ask(&ask(0, ""));
         if first.starts_with("DUNNO") || first.starts_with("HOLD") || first.starts_with("WARN") {
             for to in 1..mail.recipients {

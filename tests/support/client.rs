@@ -85,7 +85,7 @@ impl Request {
             .sender(login)
             .recipient(recipient)
             .recipient_count(recipients)
-            .queue_id(format_args!("4bX{message:06X}z"))
+            .queue_id(format_args!("4bX{message:07}zGH"))
             .instance(format_args!("{:x}.6560a1b2.{message:x}.0", process::id()))
             .sasl_username(login)
     }

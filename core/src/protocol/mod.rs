@@ -1,4 +1,5 @@
 //! Pure bytes ↔ types: no clock, no socket, no SQL.
 
+pub mod queue_id;
 pub mod reply;
 pub mod request;

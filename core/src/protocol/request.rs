@@ -5,6 +5,8 @@
 
 use memchr::memchr;
 
+use super::queue_id::QueueId;
+
 /// The longest line that is kept, in bytes without its newline. What comes after on the same line is left out, so that
 /// nobody escapes a limit by a long HELO: the request counts with its cut value.
 pub const MAX_LINE: usize = 8192;
@@ -34,7 +36,8 @@ pub enum Stage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     pub stage: Stage,
-    pub queue_id: String,
+    /// None before Postfix has a queue file, and if the client wrote something else.
+    pub queue_id: Option<QueueId>,
     /// Equal for all requests about one message; empty before Postfix 2.1's first MAIL FROM.
     pub instance: String,
     pub client_address: String,
@@ -229,7 +232,7 @@ impl Draft {
                 "END-OF-MESSAGE" => Stage::EndOfMessage,
                 _ => Stage::Other(self.protocol_state.chars().take(32).collect()),
             },
-            queue_id: self.queue_id,
+            queue_id: QueueId::parse(&self.queue_id),
             instance: self.instance,
             client_address: self.client_address,
             client_name: self.client_name,
@@ -308,6 +311,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(request.stage, Stage::Data);
+        assert_eq!(request.queue_id, QueueId::parse("4F9D195432C"));
         assert_eq!(request.sender, "bounce+a=b@example.com");
         assert_eq!(request.sasl_username, "jürgen@example.com");
         assert_eq!((request.recipient_count, request.recipient.as_str()), (3, ""));

@@ -10,6 +10,7 @@ use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::moment;
 use crate::policy::duration;
+use crate::protocol::queue_id::QueueId;
 use crate::system::clock;
 
 /// Queue ids that are printed at once.
@@ -18,7 +19,7 @@ const DAY: u64 = 24 * 3600;
 
 /// What there was to be found.
 struct Held {
-    ids: Vec<String>,
+    ids: Vec<QueueId>,
     since: i64,
     /// When the first of all that the audit log knows was held.
     first: Option<i64>,
@@ -41,11 +42,10 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
     Ok(Exit::Ok)
 }
 
-/// What Postfix takes for a queue id, each once, and nothing else: the list is piped into a command of root's.
-fn for_postsuper(ids: Vec<String>) -> Vec<String> {
+/// Each queue id once, and nothing else: the list is piped into a command of root's, and rows may be older than this program.
+fn for_postsuper(ids: Vec<String>) -> Vec<QueueId> {
     let mut seen = HashSet::new();
-    let is_one = |id: &String| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    ids.into_iter().filter(|id| is_one(id) && seen.insert(id.clone())).collect()
+    ids.iter().filter_map(|id| QueueId::parse(id)).filter(|id| seen.insert(id.clone())).collect()
 }
 
 /// An empty list would pass for one without held mail, whatever the reason.
@@ -79,7 +79,8 @@ mod tests {
 
     fn told_of(ids: usize, first: Option<i64>, since: Duration, message_log: bool) -> String {
         let audit = Audit { message_log, message_retention: 30, usage_retention: 7 };
-        let held = Held { ids: vec!["4b1".to_owned(); ids], since: NOON - since.as_secs() as i64, first };
+        let held =
+            Held { ids: vec![QueueId::parse("4F9D1A").unwrap(); ids], since: NOON - since.as_secs() as i64, first };
         told(&held, since, &audit, &TimeZone::UTC)
     }
 
@@ -96,7 +97,9 @@ mod tests {
 
     #[test]
     fn only_queue_ids_reach_a_command_of_roots() {
-        let ids = ["4bX", "ALL; rm", "", "4bx", "4bX", "-r"].map(str::to_owned).to_vec();
-        assert_eq!(for_postsuper(ids), ["4bX", "4bx"], "a queue id may differ in case alone");
+        let (one, other) = ("4g6Yxn0WN4z9vD", "4g6yxn0WN4z9vD");
+        let ids = [one, "ALL", "deferred", "4F9D1A; rm", "", other, one, "-r"].map(str::to_owned).to_vec();
+        let ids: Vec<String> = for_postsuper(ids).iter().map(ToString::to_string).collect();
+        assert_eq!(ids, [one, other], "a queue id may differ in case alone");
     }
 }
