@@ -17,7 +17,7 @@ use crate::cli;
 use crate::config::{Sources, settings};
 use crate::exit::{Exit, Failed};
 use events::Summary;
-use files::Planned;
+use files::{Place, Planned};
 use merge::Change;
 use policyd::Policyd;
 
@@ -58,7 +58,7 @@ pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Fail
         applied: options.apply,
         files: planned
             .iter()
-            .map(|file| FileReport { path: file.path.clone(), changes: file.changes.clone() })
+            .map(|file| FileReport { path: file.place.path.clone(), changes: file.changes.clone() })
             .collect(),
         events: None,
         notes: policyd.notes,
@@ -74,9 +74,10 @@ pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Fail
         show(&report, options)?;
         return Ok(Exit::Ok);
     }
+    let group = planned.first().and_then(|settings| files::readers(&settings.place));
     // The lists first: the settings name them.
     for file in planned.iter().rev().filter(|file| !file.changes.is_empty()) {
-        file.write()?;
+        file.write(group)?;
     }
     if let Some(place) = place {
         report.events = Some(database::with_tables(
@@ -103,7 +104,8 @@ struct Plan {
 }
 
 fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Failed) -> Result<Plan, Failed> {
-    let existing = files::read(into)?;
+    let settings_file = Place::new(into.to_owned())?;
+    let existing = settings_file.read()?;
     let in_ours = |error: String| Failed::new(Exit::Config, format_args!("{}: {error}", into.display()));
     let known = merge::values(&existing).map_err(in_ours)?;
     let mut settings = policyd.settings().map_err(data_error)?;
@@ -124,7 +126,7 @@ fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Faile
         if !known.contains_key(name) {
             settings.push((name, path.display().to_string()));
         }
-        lists.push(Planned::list(path, &lines, into)?);
+        lists.push(Planned::list(Place::new(path)?, &lines)?);
     }
     let merged = merge::merge(&existing, &settings).map_err(in_ours)?;
     let changes = merged.changes.iter().map(|change| {
@@ -135,8 +137,7 @@ fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Faile
             Some(old) => format!("{}={} (was {})", change.name, shown(&change.new), shown(old)),
         }
     });
-    let file =
-        Planned { path: into.to_owned(), text: merged.text, changes: changes.collect(), settings: into.to_owned() };
+    let file = Planned { place: settings_file, text: merged.text, changes: changes.collect(), is_settings: true };
     // The package has started the daemon, on the settings of before.
     let restart = |change: &Change| settings::find(&change.name).is_none_or(|setting| !setting.reload);
     let files: Vec<Planned> = std::iter::once(file).chain(lists).collect();

@@ -1,4 +1,5 @@
-//! Opens the directory of a unix socket, so that root never works in a directory that somebody else has chosen.
+//! Opens the directory of a unix socket, or of a file that root writes, so that root never works in a directory that somebody
+//! else has chosen.
 //!
 //! USER owns the directory that this program makes, and may own others on the way: with a symbolic link planted there,
 //! a plain path would let root bind, change owners and remove files anywhere. So root goes down the path one descriptor
@@ -34,7 +35,7 @@ pub(super) const LOCK_LIMIT: Duration = LOCK_PAUSE.saturating_mul(LOCK_ATTEMPTS)
 
 /// An open directory.
 #[derive(Debug)]
-pub(super) struct Directory {
+pub struct Directory {
     descriptor: OwnedFd,
     /// Nobody but root, or else this process's own user, can make its path lead elsewhere.
     steady: bool,
@@ -45,7 +46,15 @@ impl Directory {
     ///
     /// As root, a directory made here is given to `owner`; an existing one stays as it is.
     pub(super) fn open(path: &Path, owner: Option<&Identity>) -> Result<Directory, Error> {
-        if is_root() { walk(path, owner) } else { open_plainly(path) }
+        if is_root() { walk(path, Missing::Made(owner)) } else { open_plainly(path, true) }
+    }
+
+    /// Opens `path`, which is absolute and must be there.
+    ///
+    /// # Errors
+    /// It is not there; or root would follow a link that another user could have made.
+    pub fn existing(path: &Path) -> Result<Directory, Error> {
+        if is_root() { walk(path, Missing::Refused) } else { open_plainly(path, false) }
     }
 
     pub(super) fn descriptor(&self) -> &OwnedFd {
@@ -53,7 +62,7 @@ impl Directory {
     }
 
     /// A path for an entry that leads into this very directory, whatever its real path now leads to.
-    pub(super) fn pinned(&self, name: &OsStr) -> PathBuf {
+    pub fn pinned(&self, name: &OsStr) -> PathBuf {
         proc_path(&self.descriptor).join(name)
     }
 
@@ -104,11 +113,11 @@ pub(super) fn give(descriptor: impl AsFd, owner: &Identity) -> nix::Result<()> {
 }
 
 /// Without root's rights there is nothing to be tricked into: the kernel's own permission checks are enough.
-fn open_plainly(path: &Path) -> Result<Directory, Error> {
+fn open_plainly(path: &Path, make: bool) -> Result<Directory, Error> {
     let failed = |source: Errno| Error::Directory { path: path.to_owned(), source: source.into() };
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let descriptor = match open(path, flags, Mode::empty()) {
-        Err(Errno::ENOENT) => {
+        Err(Errno::ENOENT) if make => {
             let made = fs::create_dir(path).and_then(|()| fs::set_permissions(path, new_directory_permissions()));
             made.map_err(|source| Error::Directory { path: path.to_owned(), source })?;
             open(path, flags, Mode::empty())
@@ -118,7 +127,15 @@ fn open_plainly(path: &Path) -> Result<Directory, Error> {
     Ok(Directory { descriptor: descriptor.map_err(failed)?, steady: true })
 }
 
-fn walk(path: &Path, owner: Option<&Identity>) -> Result<Directory, Error> {
+/// What is to be done about a missing last directory.
+#[derive(Debug, Clone, Copy)]
+enum Missing<'a> {
+    Refused,
+    /// Made, and given to this user, if to any.
+    Made(Option<&'a Identity>),
+}
+
+fn walk(path: &Path, missing: Missing<'_>) -> Result<Directory, Error> {
     let mut steps = Steps::default();
     steps.push(path);
     let mut links = 0;
@@ -131,8 +148,10 @@ fn walk(path: &Path, owner: Option<&Identity>) -> Result<Directory, Error> {
         let around = fstat(&here.descriptor).map_err(failed)?;
         let entry = match here.entry(&name).map_err(failed)? {
             Some(entry) => entry,
-            None if steps.is_done() => make(&here, &name, &at, owner)?,
-            None => return Err(failed(Errno::ENOENT)),
+            None => match missing {
+                Missing::Made(owner) if steps.is_done() => make(&here, &name, &at, owner)?,
+                _ => return Err(failed(Errno::ENOENT)),
+            },
         };
         let stat = fstat(&entry).map_err(failed)?;
         match kind(&stat) {

@@ -3,7 +3,7 @@
 //! `directory` and `unix` are careful because this runs as root: see there. `accepted` is for the life after the start.
 
 mod accepted;
-mod directory;
+pub mod directory;
 mod inherited;
 mod tcp;
 mod unix;
@@ -43,11 +43,11 @@ pub enum Error {
     NotASocket { path: PathBuf, kind: &'static str },
     #[error("cannot replace the socket {path}, which may be in use: {source}")]
     Dead { path: PathBuf, source: io::Error },
-    #[error("cannot open the directory {path} for the unix socket: {source}; create it, or change SOCKET")]
+    #[error("cannot open the directory {path}: {source}; create it, or name another")]
     Directory { path: PathBuf, source: io::Error },
     #[error(
         "root does not follow the symbolic link {path}, which another user could have put there; \
-         write the directory it leads to into SOCKET, or start as USER"
+         name the directory that it leads to, or start as USER"
     )]
     PlantedLink { path: PathBuf },
     #[error("somebody replaced {path} while it was being set up; look who may write its directory, then start again")]
