@@ -62,12 +62,12 @@ pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
             None
         }
     };
-    let postfix = read_postfix(options.postconf.as_deref(), &mut findings);
+    let instances = read_postfix(options.postconf.as_deref(), &mut findings);
     predecessor(&mut findings);
     if let Some(config) = &config {
         // What follows is seen as the daemon and Postfix see it: as USER, not as root.
         match privileges::become_user(&config.sockets) {
-            Ok(_) => look_at(config, postfix.as_ref(), &mut findings)?,
+            Ok(_) => look_at(config, &instances, &mut findings)?,
             Err(error) => findings.push(setting(Severity::Problem, error.to_string())),
         }
     }
@@ -89,7 +89,7 @@ pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
     Ok(if ok { Exit::Ok } else { Exit::Findings })
 }
 
-fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Finding>) -> Result<(), Failed> {
+fn look_at(config: &Config, instances: &[Postfix], findings: &mut Vec<Finding>) -> Result<(), Failed> {
     if let Err(error) = config::load_lists(config) {
         findings.extend(error.findings.iter().map(|found| setting(Severity::Problem, found.to_string())));
     }
@@ -102,25 +102,26 @@ fn look_at(config: &Config, postfix: Option<&Postfix>, findings: &mut Vec<Findin
     };
     let own: Vec<ListenAddress> = told.iter().chain(&handed).cloned().collect();
     let mut asked_by_postfix = Vec::new();
-    if let Some(postfix) = postfix {
+    if !instances.is_empty() {
         // The default stays an address of ours: main.cf asks there in PolicydRateGuard's set-up.
-        let ours: Vec<ListenAddress> = own.iter().chain(&config.sockets.listen).cloned().collect();
+        let ours: Vec<ListenAddress> = own.iter().chain(&config.sockets.listen).map(followed).collect();
         let daemon = Daemon {
             sockets: &ours,
+            addresses: &addresses,
             decision_timeout: config.answers.decision_timeout,
             counts_bytes: config.quota.limits.iter().any(|limit| limit.measure == Measure::Bytes),
         };
-        findings.extend(checks::configuration(postfix, daemon));
-        asked_by_postfix.extend(checks::targets(postfix, &ours).into_iter().filter_map(|target| match target {
+        findings.extend(checks::configuration(instances, daemon));
+        asked_by_postfix.extend(checks::targets(instances, daemon).into_iter().filter_map(|target| match target {
             Target::Unix(path) => Some(ListenAddress::Unix(path)),
-            Target::Tcp(written) => query::named(&written).ok(),
+            Target::Tcp(_) => addresses(&target).into_iter().next(),
         }));
     }
     let mut asked: BTreeSet<String> = BTreeSet::new();
     for socket in told.iter().chain(&asked_by_postfix) {
         if asked.insert(socket.to_string()) {
             one_socket(socket, &own, findings);
-            if let (Some(postfix), ListenAddress::Unix(path)) = (postfix, socket)
+            if let (Some(postfix), ListenAddress::Unix(path)) = (instances.first(), socket)
                 && asked_by_postfix.contains(socket)
             {
                 for_postfix(path, postfix, config, findings);
@@ -149,6 +150,37 @@ fn is_counting_in_memory(config: &Config) -> Option<bool> {
     let shown = String::from_utf8_lossy(&shown.stdout);
     let is_active = shown.lines().any(|line| line == "active");
     is_active.then(|| shown.contains(DATABASE_AWAY))
+}
+
+/// The same socket by any path is one.
+fn followed(address: &ListenAddress) -> ListenAddress {
+    match address {
+        ListenAddress::Unix(path) => ListenAddress::Unix(path.canonicalize().unwrap_or_else(|_| path.clone())),
+        ListenAddress::Tcp(_) => address.clone(),
+    }
+}
+
+/// The addresses that a check asks at; none if its name cannot be looked up now.
+fn addresses(target: &Target) -> Vec<ListenAddress> {
+    match target {
+        Target::Unix(path) => vec![followed(&ListenAddress::Unix(path.clone()))],
+        Target::Tcp(written) => {
+            let (host, port) = written.rsplit_once(':').unwrap_or((written, ""));
+            let port = port_of_service(port).unwrap_or_else(|| port.to_owned());
+            ListenAddress::parse(&format!("inet:{host}:{port}")).unwrap_or_default()
+        }
+    }
+}
+
+/// The port that services(5) has for a name.
+fn port_of_service(name: &str) -> Option<String> {
+    let services = std::fs::read_to_string("/etc/services").ok()?;
+    let ports = services.lines().filter_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let (official, port) = (words.next()?, words.next()?.strip_suffix("/tcp")?);
+        (official == name || words.any(|alias| alias == name)).then(|| port.to_owned())
+    });
+    ports.into_iter().next()
 }
 
 /// What systemd hands over; nothing where there is no systemd.
@@ -319,29 +351,35 @@ fn not_counting(place: &str) -> Finding {
     )
 }
 
-/// What postconf says, or why it says nothing.
-fn read_postfix(postconf: Option<&Path>, findings: &mut Vec<Finding>) -> Option<Postfix> {
+/// What postconf says of each instance of Postfix, or why it says nothing.
+fn read_postfix(postconf: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Postfix> {
     let program = postconf.map_or_else(find_postconf, Path::to_owned);
-    let ask = |options: &str| {
-        let output = Command::new(&program).arg(options).output()?;
+    let ask = |directory: Option<&str>, options: &str| {
+        let directory = directory.into_iter().flat_map(|directory| ["-c", directory]);
+        let output = Command::new(&program).args(directory).arg(options).output()?;
         match output.status.success() {
             true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
         }
     };
-    let read = ask("-x").and_then(|main| Ok((main, ask("-Mx")?, ask("-Px")?)));
-    match read {
-        Ok((main, master, overrides)) => Some(Postfix::parse(&main, &master, &overrides)),
-        Err(error) => {
-            findings.push(Finding::problem(
-                "no-postconf",
-                format!("cannot run {}: {error}", program.display()),
-                "Postfix's configuration could not be looked at.",
-                format!("run this on the mail server; main.cf should have: {GOOD}"),
-            ));
-            None
-        }
-    }
+    let read = |directory: Option<&str>| -> io::Result<Postfix> {
+        let (main, master, overrides) = (ask(directory, "-x")?, ask(directory, "-Mx")?, ask(directory, "-Px")?);
+        Ok(Postfix::parse(&main, &master, &overrides, directory))
+    };
+    let all = read(None).and_then(|first| {
+        let others = first.other_instances();
+        let others = others.iter().map(|directory| read(Some(directory))).collect::<io::Result<Vec<_>>>()?;
+        Ok([vec![first], others].concat())
+    });
+    all.unwrap_or_else(|error| {
+        findings.push(Finding::problem(
+            "no-postconf",
+            format!("cannot run {}: {error}", program.display()),
+            "Postfix's configuration could not be looked at.",
+            format!("run this on the mail server; main.cf should have: {GOOD}"),
+        ));
+        Vec::new()
+    })
 }
 
 /// postconf lies in sbin, which is not on everybody's PATH.

@@ -32,10 +32,12 @@ const ENDS_FOR_SOME: [&str; 7] = [
 ];
 
 /// What is to be known of the daemon.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Daemon<'a> {
     /// Where it listens, or might.
     pub sockets: &'a [ListenAddress],
+    /// The addresses of a target, with names looked up and links followed; none if nobody says so now.
+    pub addresses: &'a dyn Fn(&Target) -> Vec<ListenAddress>,
     pub decision_timeout: Duration,
     /// Whether one of LIMITS counts bytes.
     pub counts_bytes: bool,
@@ -45,53 +47,73 @@ pub struct Daemon<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     Unix(PathBuf),
-    /// As written after `inet:`.
+    /// `host:port`
     Tcp(String),
 }
 
-/// Resolves a check's address as smtpd does: unix paths are relative to the queue directory.
-fn target(address: &str, queue_directory: &str) -> Target {
-    match address.strip_prefix("unix:") {
-        Some(path) => Target::Unix(Path::new(queue_directory).join(path)),
-        None => Target::Tcp(address.strip_prefix("inet:").unwrap_or(address).to_owned()),
+impl Daemon<'_> {
+    /// Whether a check leads to this daemon. A port of ours at a name that nobody knows now may be ours.
+    fn is_at(&self, target: &Target) -> bool {
+        let found = (self.addresses)(target);
+        let port = |ours: &ListenAddress| matches!((ours, target), (ListenAddress::Tcp(ours), Target::Tcp(written)) if written.ends_with(&format!(":{}", ours.port())));
+        if found.is_empty() {
+            return self.sockets.iter().any(port);
+        }
+        found.iter().any(|found| {
+            self.sockets.iter().any(|ours| match (ours, found) {
+                (ListenAddress::Tcp(ours), ListenAddress::Tcp(found)) if ours.ip().is_unspecified() => {
+                    ours.port() == found.port()
+                }
+                _ => ours == found,
+            })
+        })
+    }
+
+    /// A check at our socket's usual place is meant for us, also when the daemon is told to listen elsewhere.
+    fn is_meant(&self, postfix: &Postfix, check: &PolicyCheck) -> bool {
+        self.is_at(&target(postfix, check)) || check.address.contains("rateguard")
     }
 }
 
+/// Resolves a check's address as smtpd does: unix paths are relative to the queue directory, in a chroot all of them.
+fn target(postfix: &Postfix, check: &PolicyCheck) -> Target {
+    let path = ["unix:", "local:"].iter().find_map(|kind| check.address.strip_prefix(kind));
+    let Some(path) = path else {
+        let written = check.address.strip_prefix("inet:").unwrap_or(&check.address);
+        return Target::Tcp(if written.contains(':') { written.to_owned() } else { format!("localhost:{written}") });
+    };
+    let in_chroot = service_of(postfix, check).is_some_and(|service| postfix.is_chrooted(service));
+    let path = if in_chroot { path.trim_start_matches('/') } else { path };
+    Target::Unix(queue_directory(postfix).join(path))
+}
+
 /// Where the checks lead that are meant for us.
-pub fn targets(postfix: &Postfix, sockets: &[ListenAddress]) -> Vec<Target> {
-    let queue = queue_directory(postfix);
-    let checks = postfix.policy_checks().into_iter().filter(|check| is_meant(check, queue, sockets));
-    checks.map(|check| target(&check.address, queue)).collect()
+pub fn targets(instances: &[Postfix], daemon: Daemon<'_>) -> Vec<Target> {
+    let of = |postfix: &Postfix| {
+        let checks = postfix.policy_checks().into_iter().filter(|check| daemon.is_meant(postfix, check));
+        checks.map(|check| target(postfix, &check)).collect::<Vec<_>>()
+    };
+    instances.iter().flat_map(of).collect()
 }
 
-fn queue_directory(postfix: &Postfix) -> &str {
-    postfix.main.get("queue_directory").map_or("/var/spool/postfix", String::as_str)
+fn queue_directory(postfix: &Postfix) -> &Path {
+    Path::new(postfix.main.get("queue_directory").map_or("/var/spool/postfix", String::as_str))
 }
 
-/// A check at our socket's usual place is meant for us, also when the daemon is told to listen elsewhere.
-fn is_meant(check: &PolicyCheck, queue: &str, sockets: &[ListenAddress]) -> bool {
-    is_ours(&target(&check.address, queue), sockets) || check.address.contains("rateguard")
+fn service_of<'a>(postfix: &'a Postfix, check: &PolicyCheck) -> Option<&'a Service> {
+    postfix.services.iter().find(|service| service.name == check.service)
 }
 
-/// Whether a check leads to one of these sockets of ours.
-fn is_ours(target: &Target, sockets: &[ListenAddress]) -> bool {
-    sockets.iter().any(|socket| match (target, socket) {
-        (Target::Unix(path), ListenAddress::Unix(ours)) => path == ours,
-        (Target::Tcp(written), ListenAddress::Tcp(ours)) => {
-            let local = written.replace("localhost", "127.0.0.1");
-            local == ours.to_string() || ours.ip().is_unspecified() && local.ends_with(&format!(":{}", ours.port()))
-        }
-        _ => false,
-    })
-}
-
-/// Everything that can be said from the configuration alone.
-pub fn configuration(postfix: &Postfix, daemon: Daemon<'_>) -> Vec<Finding> {
-    let queue = queue_directory(postfix);
-    let checks = postfix.policy_checks();
-    let ours: Vec<&PolicyCheck> = checks.iter().filter(|check| is_meant(check, queue, daemon.sockets)).collect();
+/// Everything that can be said from the configuration of all instances alone.
+pub fn configuration(instances: &[Postfix], daemon: Daemon<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if postfix.services.is_empty() {
+    let checks: Vec<(&Postfix, PolicyCheck)> = instances
+        .iter()
+        .flat_map(|postfix| postfix.policy_checks().into_iter().map(move |check| (postfix, check)))
+        .collect();
+    let ours: Vec<&PolicyCheck> =
+        checks.iter().filter(|(postfix, check)| daemon.is_meant(postfix, check)).map(|(_, check)| check).collect();
+    if instances.iter().all(|postfix| postfix.services.is_empty()) {
         findings.push(Finding::problem(
             "no-smtpd",
             "master.cf has no smtpd service".to_owned(),
@@ -99,28 +121,39 @@ pub fn configuration(postfix: &Postfix, daemon: Daemon<'_>) -> Vec<Finding> {
             "enable smtp or submission in master.cf".to_owned(),
         ));
     } else if ours.is_empty() {
+        let tables = instances.iter().any(Postfix::has_access_tables);
         findings.push(Finding::problem(
             "not-asked",
             format!("no restriction list of any smtpd service asks this daemon{}", others(&checks)),
-            "Nothing is limited.",
+            if tables {
+                "Nothing is limited, unless an access table asks by itself; what these hold is not looked at."
+            } else {
+                "Nothing is limited."
+            },
             GOOD.to_owned(),
         ));
-    } else {
+    }
+    for postfix in instances.iter().filter(|_| !ours.is_empty()) {
         for service in &postfix.services {
             one_service(postfix, service, &ours, daemon, &mut findings);
         }
     }
-    for check in ours {
-        one_check(postfix, check, queue, daemon.decision_timeout, &mut findings);
+    for (postfix, check) in checks.iter().filter(|(postfix, check)| daemon.is_meant(postfix, check)) {
+        one_check(postfix, check, daemon, &mut findings);
     }
     findings.sort_by_key(|finding| finding.severity);
-    findings.dedup();
-    findings
+    let mut told = Vec::new();
+    findings.into_iter().for_each(|finding| {
+        if !told.contains(&finding) {
+            told.push(finding);
+        }
+    });
+    told
 }
 
 /// A slip in the address is easier to see beside what is asked.
-fn others(checks: &[PolicyCheck]) -> String {
-    let addresses: BTreeSet<&str> = checks.iter().map(|check| check.address.as_str()).collect();
+fn others(checks: &[(&Postfix, PolicyCheck)]) -> String {
+    let addresses: BTreeSet<&str> = checks.iter().map(|(_, check)| check.address.as_str()).collect();
     if addresses.is_empty() {
         return String::new();
     }
@@ -136,7 +169,18 @@ fn one_service(
     findings: &mut Vec<Finding>,
 ) {
     let Service { name, .. } = service;
-    let lists = Vec::from_iter(ours.iter().filter(|check| check.service == *name).map(|check| check.list));
+    let asking = Vec::from_iter(ours.iter().filter(|check| check.service == *name));
+    let lists = Vec::from_iter(asking.iter().map(|check| check.list));
+    if let Some(PolicyCheck { list, table: Some(table), .. }) = asking.first()
+        && asking.iter().all(|check| check.table.is_some())
+    {
+        findings.push(Finding::advice(
+            "only-by-table",
+            format!("{list} of {name} asks this daemon where {table} says so, and nowhere else"),
+            "Senders that the table does not name are not limited.",
+            format!("where all are to be limited: {GOOD}"),
+        ));
+    }
     if lists.is_empty() {
         if postfix.value(service, "smtpd_sasl_auth_enable").eq_ignore_ascii_case("yes") {
             // A content filter gives mail back there, which was asked about when it came in; or a webmail logs in.
@@ -161,16 +205,9 @@ fn one_service(
     }
 }
 
-fn one_check(
-    postfix: &Postfix,
-    check: &PolicyCheck,
-    queue: &str,
-    decision_timeout: Duration,
-    findings: &mut Vec<Finding>,
-) {
+fn one_check(postfix: &Postfix, check: &PolicyCheck, daemon: Daemon<'_>, findings: &mut Vec<Finding>) {
     let place = format!("{} of {}", check.list, check.service);
     stage(postfix, check, &place, findings);
-    // It is for the restriction that follows, and no other.
     if check.before.last().is_some_and(|word| word == "warn_if_reject") {
         findings.push(Finding::problem(
             "only-warned",
@@ -179,7 +216,14 @@ fn one_check(
             format!("without warn_if_reject: {GOOD}"),
         ));
     }
+    let service = service_of(postfix, check);
+    // Nobody has logged in there.
+    let without_logins =
+        service.is_some_and(|service| postfix.value(service, "smtpd_sasl_auth_enable").eq_ignore_ascii_case("no"));
     for word in &check.before {
+        if word == "permit_sasl_authenticated" && without_logins {
+            continue;
+        }
         if ENDS_FOR_LOGINS.contains(&word.as_str()) {
             findings.push(Finding::problem(
                 "list-ends-before",
@@ -196,14 +240,13 @@ fn one_check(
             ));
         }
     }
-    let service = postfix.services.iter().find(|service| service.name == check.service);
     let parameter = |option: &str, parameter: &str| {
         let set = check.options.get(option).cloned();
         set.or_else(|| service.map(|service| postfix.value(service, parameter).to_owned())).unwrap_or_default()
     };
     let default_action = parameter("default_action", "smtpd_policy_service_default_action");
     let action = default_action.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
-    if !["DUNNO", "OK", "PERMIT"].contains(&action.as_str()) {
+    if !["DUNNO", "OK", "PERMIT", "RELAY", "WARN", "INFO"].contains(&action.as_str()) {
         findings.push(Finding::problem(
             "no-default-action",
             format!("{place}: without default_action=DUNNO, with {default_action:?}"),
@@ -213,9 +256,12 @@ fn one_check(
     }
     let timeout = parameter("timeout", "smtpd_policy_service_timeout");
     match seconds(&timeout) {
-        Some(limit) if Duration::from_secs(limit) <= decision_timeout => findings.push(Finding::problem(
+        Some(limit) if Duration::from_secs(limit) <= daemon.decision_timeout => findings.push(Finding::problem(
             "timeout-too-short",
-            format!("{place}: timeout={timeout} is not above DECISION_TIMEOUT ({} s)", decision_timeout.as_secs_f32()),
+            format!(
+                "{place}: timeout={timeout} is not above DECISION_TIMEOUT ({} s)",
+                daemon.decision_timeout.as_secs_f32()
+            ),
             "Postfix gives up before the daemon answers.",
             GOOD.to_owned(),
         )),
@@ -229,8 +275,15 @@ fn one_check(
     }
     let chrooted = service.is_some_and(|service| postfix.is_chrooted(service));
     if let Some(path) = check.address.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
-        let relative = Path::new(path).strip_prefix(queue).ok().map(Path::display);
-        if chrooted {
+        let relative = Path::new(path).strip_prefix(queue_directory(postfix)).ok().map(Path::display);
+        if chrooted && daemon.is_at(&target(postfix, check)) {
+            findings.push(Finding::advice(
+                "absolute",
+                format!("{place}: {} is absolute within the chroot", check.address),
+                "It works until somebody switches smtpd's chroot off; relative to the queue directory it works in both cases.",
+                format!("unix:{}", path.trim_start_matches('/')),
+            ));
+        } else if chrooted {
             findings.push(Finding::problem(
                 "absolute-in-chroot",
                 format!("{place}: {} is absolute, and {} runs chrooted", check.address, check.service),
@@ -260,8 +313,9 @@ fn one_check(
 /// Is it asked at a stage where there is something to count?
 fn stage(postfix: &Postfix, check: &PolicyCheck, place: &str, findings: &mut Vec<Finding>) {
     let early = ["smtpd_client_restrictions", "smtpd_helo_restrictions", "smtpd_sender_restrictions"];
-    let service = postfix.services.iter().find(|service| service.name == check.service);
-    let delayed = service.is_none_or(|service| postfix.value(service, "smtpd_delay_reject") != "no");
+    let service = service_of(postfix, check);
+    let delayed =
+        service.is_none_or(|service| !postfix.value(service, "smtpd_delay_reject").eq_ignore_ascii_case("no"));
     if check.list == "smtpd_etrn_restrictions" || early.contains(&check.list) && !delayed {
         findings.push(Finding::problem(
             "wrong-stage",
@@ -301,12 +355,25 @@ mod tests {
     const MASTER: &str = "smtp inet n - y - - smtpd\n";
 
     fn findings(main: &str, master: &str, overrides: &str, counts_bytes: bool) -> Vec<Finding> {
-        let postfix = Postfix::parse(&format!("queue_directory = /var/spool/postfix\n{main}"), master, overrides);
+        let main = format!("queue_directory = /var/spool/postfix\n{main}");
+        of_instances(&[Postfix::parse(&main, master, overrides, None)], counts_bytes)
+    }
+
+    fn of_instances(instances: &[Postfix], counts_bytes: bool) -> Vec<Finding> {
         let sockets = [
             ListenAddress::Unix("/var/spool/postfix/rateguard/policyd".into()),
             ListenAddress::Tcp("127.0.0.1:10033".parse().unwrap()),
+            ListenAddress::Tcp("[::]:10034".parse().unwrap()),
         ];
-        configuration(&postfix, Daemon { sockets: &sockets, decision_timeout: Duration::from_secs(2), counts_bytes })
+        let addresses = |target: &Target| match target {
+            Target::Unix(path) => vec![ListenAddress::Unix(path.clone())],
+            Target::Tcp(written) => {
+                let address = written.replace("localhost", "127.0.0.1").replace("mx:", "192.0.2.1:").parse();
+                address.map(ListenAddress::Tcp).into_iter().collect()
+            }
+        };
+        let decision_timeout = Duration::from_secs(2);
+        configuration(instances, Daemon { sockets: &sockets, addresses: &addresses, decision_timeout, counts_bytes })
     }
 
     fn found(main: &str) -> Vec<&'static str> {
@@ -355,6 +422,69 @@ mod tests {
             let main = GOOD.replace("check_policy_service", &format!("{before} check_policy_service"));
             assert!(found(&main).is_empty(), "{main}");
         }
+    }
+
+    #[test]
+    fn what_asks_this_daemon_is_seen_however_it_is_written() {
+        let defaults = "smtpd_policy_service_default_action = DUNNO\nsmtpd_policy_service_timeout = 5s\n";
+        for check in [
+            "check_policy_service inet:localhost:10033",
+            "check_policy_service inet:10033",
+            "CHECK_POLICY_SERVICE inet:127.0.0.1:10033",
+            "Check_Policy_Service { inet:127.0.0.1:10033 }",
+            "check_policy_service inet:mx:10034",
+            "check_policy_service inet:[2001:db8::1]:10034",
+            "check_policy_service inet:name-server-is-away:10033",
+            "check_policy_service local:rateguard/policyd",
+            "warn_if_reject reject, check_policy_service unix:rateguard/policyd",
+        ] {
+            assert!(found(&format!("{defaults}smtpd_data_restrictions = {check}")).is_empty(), "{check}");
+        }
+        for check in ["inet:192.0.2.1:10033", "inet:localhost:10035", "unix:private/other"] {
+            let main = format!("{defaults}smtpd_data_restrictions = check_policy_service {check}");
+            assert_eq!(found(&main), ["not-asked"], "{check}");
+        }
+        // The chroot's root is the queue directory.
+        let absolute = format!("{defaults}smtpd_data_restrictions = check_policy_service unix:/rateguard/policyd");
+        assert_eq!(found(&absolute), ["absolute"]);
+    }
+
+    #[test]
+    fn a_class_that_only_an_access_table_names_is_no_problem() {
+        let class = format!(
+            "smtpd_restriction_classes = rl, other\nother = permit\nrl = {}\n",
+            &GOOD["smtpd_data_restrictions = ".len()..]
+        );
+        let table = "smtpd_data_restrictions = check_sasl_access hash:/etc/postfix/limits";
+        assert_eq!(found(&format!("{class}{table}")), ["only-by-table"]);
+        assert!(found(&format!("{class}{table}, rl")).is_empty());
+        // What a table says by itself is not known.
+        let why = |main: &str| findings(main, MASTER, "", false)[0].why.clone();
+        assert!(why(table).contains("unless an access table asks"));
+        assert_eq!(why("smtpd_data_restrictions = permit_mynetworks"), "Nothing is limited.");
+    }
+
+    #[test]
+    fn a_permit_for_logins_ends_nothing_where_nobody_logs_in() {
+        let main = GOOD.replace("check_policy", "PERMIT_SASL_AUTHENTICATED, check_policy");
+        assert_eq!(found(&main), ["list-ends-before"]);
+        assert_eq!(found(&format!("smtpd_sasl_auth_enable = yes\n{main}")), ["list-ends-before"]);
+        assert!(found(&format!("smtpd_sasl_auth_enable = no\n{main}")).is_empty());
+    }
+
+    #[test]
+    fn all_instances_of_postfix_are_looked_at() {
+        let first = |main: &str| Postfix::parse(main, MASTER, "", None);
+        let other = |main: &str| Postfix::parse(main, MASTER, "", Some("/etc/postfix-out"));
+        let ids = |instances: &[Postfix]| {
+            Vec::from_iter(of_instances(instances, false).into_iter().map(|finding| finding.id))
+        };
+        let disabled = "master_service_disable = inet\n";
+        assert_eq!(ids(&[first(disabled)]), ["no-smtpd"]);
+        assert!(ids(&[first(disabled), other(GOOD)]).is_empty());
+        assert!(ids(&[first(""), other(GOOD)]).is_empty());
+        assert_eq!(ids(&[first(GOOD), other("smtpd_sasl_auth_enable = yes")]), ["not-asked"]);
+        assert_eq!(ids(&[first(disabled), other("")]), ["not-asked"]);
     }
 
     #[test]

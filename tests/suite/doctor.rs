@@ -80,3 +80,43 @@ fn without_metrics_the_daemon_is_asked_by_what_it_told_systemd() {
         assert_eq!(report.contains("PROBLEM not-counting"), away, "{report}");
     }
 }
+
+/// A postconf that prints these main.cf, by the directory of an instance; empty for the first.
+fn postconf(setup: &Setup, instances: &[(&str, &str)]) -> String {
+    let cases = instances.iter().map(|(directory, main)| {
+        let pattern = if directory.is_empty() { "-x".to_owned() } else { format!("-c*{directory}*-x") };
+        format!("'{}') printf '%s\\n' '{main}';;\n", pattern.replace('*', " "))
+    });
+    let cases: String = cases.collect();
+    let path = setup.folder().join("postconf");
+    let script = format!("#!/bin/sh\ncase \"$*\" in\n{cases}*-Mx) echo 'smtp inet n - n - - smtpd';;\nesac\n");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_check_is_found_by_name_by_link_and_in_another_instance() {
+    let setup = Setup::sqlite();
+    let link = setup.folder().join("link");
+    std::os::unix::fs::symlink(setup.folder(), &link).unwrap();
+    let socket = setup.folder().join("here");
+    fs::write(&socket, "").unwrap();
+    let port = 10099;
+    let setup = setup.setting("SOCKET", &format!("inet:localhost:{port} unix:{}", socket.display()));
+    let asked = |check: &str| format!("smtpd_data_restrictions = check_policy_service {check}");
+    let (by_name, by_link) =
+        (asked(&format!("inet:LOCALHOST:{port}")), asked(&format!("unix:{}/here", link.display())));
+    let other = "multi_instance_directories = /etc/postfix-out";
+    for (instances, is_asked) in [
+        (vec![("", by_name.as_str())], true),
+        (vec![("", by_link.as_str())], true),
+        (vec![("", other), ("/etc/postfix-out", by_name.as_str())], true),
+        (vec![("", other), ("/etc/postfix-out", "")], false),
+        (vec![("", asked("inet:localhost:1").as_str())], false),
+    ] {
+        let output = setup.run("doctor", &["--postconf", &postconf(&setup, &instances)]);
+        let report = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(report.contains("PROBLEM not-asked"), !is_asked, "{instances:?}: {report}");
+    }
+}
