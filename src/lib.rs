@@ -1,6 +1,6 @@
 //! policyd-rate-guard: a Postfix policy service that limits what each authenticated sender may send.
 //!
-//! # The journey of a request
+//! # The way of a request
 //!
 //! Postfix writes a policy request to a socket. [`server::listener`] has accepted the connection and [`server::connection`]
 //! feeds its bytes to [`protocol::request`]. [`server::answer`] decides at once what needs no counting; everything else
@@ -11,38 +11,60 @@
 //!
 //! # The modules
 //!
-//! Who may know whom is drawn in docs/architecture.md, and held by tests/layers.rs.
-//!
-//! - [`cli`], [`exit`], [`commands`]: the command line, exit statuses, one file per subcommand.
-//! - [`config`]: the table of settings, the file they come from, the typed configuration.
-//! - [`doctor`]: what is wrong with a set-up. Pure.
-//! - [`protocol`], [`account`], [`policy`], [`limiter`]: requests and replies, whose quota, how much, and what then. Pure: a crate
-//!   of their own, `rate_guard_core`.
-//! - [`commit`]: from a charge to a committed verdict.
-//! - [`store`]: all SQL.
-//! - [`replay`]: past mail, run through a policy.
-//! - [`server`]: sockets, connections, signals.
-//! - [`notify`]: telling people, off the mail path.
-//! - [`telemetry`]: the log and the figures.
-//! - [`http`]: figures, health and the page, over METRICS_LISTEN.
-//! - [`status`]: senders and the daemon at a glance, for the page and the live screen.
-//! - [`slots`]: how many connections are served at once, and which one goes when there are too many.
-//! - [`system`]: the kernel and systemd. Nothing is `unsafe`, here or elsewhere: what needs it is done by crates.
+//! Below they stand in the order of that way, and then what stands beside it. docs/architecture.md draws which may use which,
+//! and tests/layers.rs holds them to it. Nothing is `unsafe`, in any of them: what needs it is done by crates.
 
-pub mod cli;
-pub mod commands;
-pub mod commit;
-pub mod config;
-pub mod doctor;
-pub mod exit;
-pub mod http;
-pub mod notify;
-pub mod replay;
+// The way of a request.
+/// Sockets, connections and answers.
 pub mod server;
-pub mod slots;
-pub mod status;
+
+// Pure, a crate of their own: bytes ↔ requests and replies, whose quota it is, what the operator allows, and the decision.
+pub use rate_guard_core::{account, limiter, policy, protocol};
+
+/// From a charge to a committed verdict.
+pub mod commit;
+
+/// All SQL.
 pub mod store;
-pub mod system;
+
+/// The log and the counters.
 pub mod telemetry;
 
-pub use rate_guard_core::{account, limiter, policy, protocol};
+/// Telling people, off the mail path.
+pub mod notify;
+
+// Beside it.
+/// Accounts and the daemon at a glance, for the page and the live screen.
+pub mod status;
+
+/// Figures, health and the page, over METRICS_LISTEN.
+pub mod http;
+
+/// Past mail, run through a policy.
+pub mod replay;
+
+/// What is wrong with a set-up. Pure.
+pub mod doctor;
+
+// What they stand on.
+/// The table of settings, the file they come from, the typed configuration.
+pub mod config;
+
+/// The kernel and systemd.
+pub mod system;
+
+/// The wall clock.
+pub mod clock;
+
+/// How many connections are served at once, and which one goes when there are too many.
+pub mod slots;
+
+// The command line.
+/// Its options.
+pub mod cli;
+
+/// One file per subcommand, `serve` among them.
+pub mod commands;
+
+/// Exit statuses.
+pub mod exit;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::{database, print, print_json};
 use crate::cli::{self, Recent};
+use crate::clock;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::day;
@@ -15,7 +16,6 @@ use crate::limiter::{retention, window};
 use crate::policy::duration;
 use crate::store::maintenance::{Aged, Chunk, Outdated, Worked};
 use crate::store::{Failure, Store};
-use crate::system::clock;
 
 /// How often a step that the database asks to try again is tried.
 const TRIES: usize = 50;

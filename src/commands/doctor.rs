@@ -15,6 +15,7 @@ use super::database::runtime;
 use super::query::{self, PACKAGED_SOCKET};
 use super::{print, print_json};
 use crate::cli;
+use crate::clock;
 use crate::config::{self, Config, ListenAddress, Sources};
 use crate::doctor::checks::{self, Daemon, GOOD, Target};
 use crate::doctor::postfix::Postfix;
@@ -25,7 +26,6 @@ use crate::policy::limit::Measure;
 use crate::policy::quota::Window;
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Step};
-use crate::system::clock;
 use crate::system::privileges;
 use crate::telemetry::metrics::DATABASE_AWAY;
 

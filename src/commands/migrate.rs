@@ -2,6 +2,7 @@
 
 use super::{database, print, print_json};
 use crate::cli;
+use crate::clock;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::retention;
@@ -9,7 +10,6 @@ use crate::policy::limit::longest_window;
 use crate::store::Store;
 use crate::store::backfill::Filled;
 use crate::store::migrate::Step;
-use crate::system::clock;
 
 pub fn run(sources: &Sources, options: &cli::Migrate) -> Result<Exit, Failed> {
     let steps = database::with_store(sources, async |config, store| {

@@ -10,11 +10,11 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{database, print, print_json};
 use crate::cli;
+use crate::clock;
 use crate::config::{ListenAddress, Sources};
 use crate::exit::{Exit, Failed};
 use crate::protocol::reply::MAX_REPLY_LINE;
 use crate::protocol::request::DRY_RUN;
-use crate::system::clock;
 
 /// Where the packaged systemd unit listens.
 pub const PACKAGED_SOCKET: &str = "/var/spool/postfix/rateguard/policyd";

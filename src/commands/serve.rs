@@ -26,7 +26,7 @@ use crate::system::signals::{self, Held};
 use crate::system::sockets::{self, Bound};
 use crate::system::systemd::{self, ServiceManager};
 use crate::telemetry::FINDING;
-use crate::telemetry::limited;
+use crate::telemetry::log_throttle::{self, warn_limited};
 use crate::telemetry::logging::{self, Logging};
 use crate::telemetry::metrics::Metrics;
 
@@ -68,7 +68,8 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         reporter.watch(&logging);
     }
     loaded.warnings.iter().for_each(log_finding);
-    let manager = ServiceManager::start().map_err(|error| no_thread("systemd", &error))?;
+    let manager = ServiceManager::start(|key, warning| warn_limited(key, warning))
+        .map_err(|error| no_thread("systemd", &error))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -86,7 +87,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
         Ok(_) => {}
     }
     manager.flush(MANAGER_TIMEOUT);
-    limited::report_all();
+    log_throttle::report_all();
     log::info!("stopped");
     if let Some(reporter) = reporter {
         reporter.flush(FLUSH_TIMEOUT);
@@ -251,7 +252,7 @@ impl Running<'_> {
                 }
                 _ = status.tick() => self.manager.status(&answerer.metrics.to_string()),
                 _ = quiet.tick() => {
-                    limited::report_quiet();
+                    log_throttle::report_quiet();
                     follow_zone(&self.terms, TimeZone::system());
                 }
             }

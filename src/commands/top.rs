@@ -10,13 +10,13 @@ use super::text::{left, width};
 use super::{database, print, print_json};
 use crate::cli;
 use crate::cli::TopBy;
+use crate::clock;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::limiter::moment;
 use crate::policy::duration;
 use crate::policy::limit::Measure;
 use crate::store::report::{By, Part, Top, Totals};
-use crate::system::clock;
 
 /// Of a sparkline: parts of the time.
 const PARTS: usize = 24;

@@ -13,14 +13,14 @@ use super::histories::Histories;
 use super::probe::{self, Probe};
 use super::queue::{Reply, Waiting};
 use super::rounds::{Answered, MAX_BATCH, MAX_TRANSACTION_TIME, MIN_TRANSACTION_TIME, Next, Now, Rounds, Transaction};
+use crate::clock;
 use crate::config;
 use crate::limiter::day;
 use crate::limiter::terms::Terms;
 use crate::policy::quota::Window;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
-use crate::system::clock;
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::Metrics;
 
 /// How long `serve` waits for the database at its start before it answers without it.

@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use crate::limiter::decide::Increase;
+use crate::limiter::increase::Increase;
 use crate::limiter::verdict::Verdict;
 use crate::protocol::request::{Request, Stage};
 

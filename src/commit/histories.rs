@@ -168,7 +168,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limiter::decide::Increase;
+    use crate::limiter::increase::Increase;
 
     const HOUR: Reach = Reach { window: Duration::from_secs(3600), networks: false };
 

@@ -63,7 +63,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
-    use crate::limiter::decide::Increase;
+    use crate::limiter::increase::Increase;
     use crate::policy::quota::Window;
     use crate::policy::steps::Steps;
     use crate::protocol::reply::Action;

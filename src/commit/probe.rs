@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::breaker::PAUSE;
+use crate::clock;
 use crate::limiter::retention;
 use crate::store::backfill::Filled;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
-use crate::system::clock;
 
 /// For one attempt: connect, look at the tables, write.
 const TIMEOUT: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::Endpoint;
+use super::endpoint::Endpoint;
 
 /// A unix socket's path, with its closing NUL, has to fit into `sockaddr_un`.
 const MAX_PATH: usize = 107;

@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::Config;
 use super::finding::{ConfigError, Finding, Origin, Severity};
 use super::sources::read_bounded;
+use super::typed::Config;
 use crate::account::AccountRules;
 use crate::policy::lists::{List, Lists, Which};
 

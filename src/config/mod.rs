@@ -12,14 +12,13 @@ mod finding;
 mod lists;
 mod password;
 mod restart;
+mod secret;
 pub mod settings;
 mod sources;
 mod terms;
+mod typed;
+mod url_template;
 mod values;
-
-use std::fmt;
-use std::path::PathBuf;
-use std::time::Duration;
 
 pub use address::{AddressProblem, ListenAddress};
 pub use check::{Effective, Loaded, load};
@@ -27,188 +26,10 @@ pub use endpoint::{Endpoint, IN_THE_OPEN};
 pub use finding::{ConfigError, Finding, Origin, Severity};
 pub use lists::load_lists;
 pub use restart::{in_effect, restart_needed};
+pub use secret::Secret;
 pub use sources::{LOCAL_FILE, SYSTEM_FILE, Sources};
-
-use crate::account::AccountRules;
-use crate::policy::limit::Limit;
-use crate::policy::quota::Window;
-use crate::policy::steps::Steps;
-use crate::protocol::reply::Action;
-
-/// The typed configuration. Cloned into the parts of the daemon that need it; a reload makes a new one.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The settings file that was read; none when only the environment and defaults apply.
-    pub file: Option<PathBuf>,
-    pub database: Database,
-    pub sockets: Sockets,
-    pub accounts: AccountRules,
-    pub quota: Quota,
-    pub lists: ListFiles,
-    pub answers: Answers,
-    pub audit: Audit,
-    pub logging: Logging,
-    pub notify: Notify,
-    pub status: Status,
-}
-
-/// DB_*: where the counters are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Database {
-    pub driver: Driver,
-    /// DB_HOST.
-    pub host: String,
-    /// DB_PORT; none means the driver's default.
-    pub port: Option<u16>,
-    /// DB_SOCKET; wins over host and port.
-    pub socket: Option<PathBuf>,
-    pub user: String,
-    pub password: Option<Secret>,
-    /// DB_DATABASE: for SQLite the file's path or `:memory:`, else the database's name.
-    pub name: String,
-    pub tls: Tls,
-    pub tls_ca: Option<PathBuf>,
-}
-
-impl Database {
-    /// Nobody but the connection that opened it sees such a database.
-    pub fn is_in_memory(&self) -> bool {
-        self.driver == Driver::Sqlite && self.name == IN_MEMORY
-    }
-}
-
-/// The name that stands for no file.
-pub const IN_MEMORY: &str = ":memory:";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Driver {
-    Sqlite,
-    Mysql,
-    Postgres,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tls {
-    Off,
-    Prefer,
-    Require,
-    Verify,
-}
-
-/// SOCKET, SOCKET_MODE, USER, GROUP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sockets {
-    /// Host names are looked up when they are read.
-    pub listen: Vec<ListenAddress>,
-    /// Whether SOCKET was written by the operator; sockets handed over by systemd replace only the default.
-    pub explicit: bool,
-    pub mode: u32,
-    pub user: String,
-    /// None means the user's primary group.
-    pub group: Option<String>,
-}
-
-/// QUOTA, QUOTA_WINDOW, QUOTA_STEPS, LIMITS, NETWORKS_IGNORE.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quota {
-    /// Recipients, and messages; [`crate::policy::quota::UNLIMITED`] for the word `unlimited`.
-    pub default: u32,
-    pub window: Window,
-    /// QUOTA_STEPS; where that is not set, `1x DEFER_IF_PERMIT` with ACTION_TEXT_BLOCKED.
-    pub steps: Steps,
-    pub limits: Vec<Limit>,
-    pub networks_ignore: Vec<ipnet::IpNet>,
-}
-
-/// ALLOWLIST, DENYLIST, DENYLIST_ACTION.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListFiles {
-    pub allow: Option<PathBuf>,
-    pub deny: Option<PathBuf>,
-    pub deny_action: Action,
-}
-
-/// ACTION_*, DECISION_TIMEOUT.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answers {
-    pub accepted: Action,
-    pub on_error: Action,
-    /// ACTION_TEXT_BLOCKED, as written (placeholders not filled in).
-    pub text_blocked: String,
-    pub decision_timeout: Duration,
-}
-
-/// MESSAGE_LOG, MESSAGE_RETENTION, USAGE_RETENTION.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Audit {
-    pub message_log: bool,
-    /// Days; 0 keeps for ever.
-    pub message_retention: u32,
-    /// Days of per-minute history.
-    pub usage_retention: u32,
-}
-
-/// LOG_*, SYSLOG.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Logging {
-    pub level: log::LevelFilter,
-    pub file: Option<PathBuf>,
-    pub console: bool,
-    /// The log socket; /dev/log for `True`.
-    pub syslog: Option<PathBuf>,
-    pub message_prefix: bool,
-}
-
-/// SENTRY_*, WEBHOOK_*, NOTIFY_*.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notify {
-    pub sentry_dsn: Option<Secret>,
-    pub sentry_environment: String,
-    /// Only when WEBHOOK_ENABLED.
-    pub webhook: Option<Webhook>,
-    pub mail_to: Option<String>,
-    /// None means `mail_to`.
-    pub mail_from: Option<String>,
-    pub mail_sender: bool,
-    pub mail_server: Endpoint,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Webhook {
-    pub url: Secret,
-    pub secret: Option<Secret>,
-    pub jwt: bool,
-    pub ca_file: Option<PathBuf>,
-    /// For one call, from connecting to the answer.
-    pub timeout: Duration,
-}
-
-/// METRICS_LISTEN, STATUS_TOKEN.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    pub listen: Option<Endpoint>,
-    /// What a browser must show to see names.
-    pub token: Option<Secret>,
-}
-
-/// A value that never shows itself: not in a log, an error or a debug print. The memory of this copy is wiped when it is
-/// dropped; what keeps all of them from others is that the process cannot be dumped or traced (`system::privileges`).
-#[derive(Clone, PartialEq, Eq, zeroize::ZeroizeOnDrop)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(value: String) -> Secret {
-        Secret(value)
-    }
-
-    /// The value itself, for the one place that must send it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(secret)")
-    }
-}
+pub use typed::{
+    Answers, Audit, Config, Database, Driver, IN_MEMORY, ListFiles, Logging, Notify, Quota, SentryDsn, Sockets, Status,
+    Tls, TokenKey, Webhook,
+};
+pub use url_template::{Placeholder, UrlTemplate};

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::Secret;
+use super::secret::Secret;
 use super::sources::{is_world_readable, read_bounded};
 use super::values::MAX_SECRET;
 

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Config, ListenAddress, Sockets};
+use super::address::ListenAddress;
+use super::typed::{Config, Sockets};
 
 /// The names of the settings that differ and take a restart to apply, in the table's order.
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {

@@ -2,7 +2,7 @@
 
 use jiff::tz::TimeZone;
 
-use super::Config;
+use super::typed::Config;
 use crate::limiter::decide::Policy;
 use crate::limiter::retention::Retention;
 use crate::limiter::terms::Terms;

@@ -5,8 +5,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::address::{AddressProblem, ListenAddress};
+use super::endpoint::Endpoint;
+use super::secret::Secret;
 use super::settings::{Kind, Setting};
-use super::{AddressProblem, Driver, Endpoint, ListenAddress, Secret, Tls};
+use super::typed::{Driver, Tls};
 use crate::account::LimitBy;
 use crate::policy::duration;
 use crate::policy::quota::{self, Window};

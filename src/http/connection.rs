@@ -17,7 +17,7 @@ use super::Site;
 use super::listener::Opener;
 use crate::config::Endpoint;
 use crate::slots::{Slot, Slots};
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 
 /// The most connections at once. A browser keeps one or two open.
 pub const MAX_CONNECTIONS: usize = 64;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::event::Notice;
 use super::retry::Schedule;
 use crate::telemetry::decision::escaped;
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::{Channel, Delivery, Metrics};
 
 /// The most notices that wait for their first attempt, and as many that wait for another.

@@ -18,14 +18,14 @@ use super::mail::{self, Addressee, Postman};
 use super::retry::Schedule;
 use super::webhook::Caller;
 use super::{Notifier, Settings, period};
+use crate::clock;
 use crate::config::{self, Config};
 use crate::limiter::retention;
 use crate::policy::quota::Window;
 use crate::store::maintenance::{Aged, Outdated};
 use crate::store::notices::{Claim, Claimed};
 use crate::store::{Failure, Store};
-use crate::system::clock;
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::{Channel, Heard, Metrics};
 
 /// The most notices claimed in one transaction: it holds rows that the committer may need, so it is to be short.

@@ -5,8 +5,7 @@
 //! daemon, and hands what was not to the channels. Each channel is a [`courier`], a thread with a bounded queue of its own
 //! that tries again by the schedule of [`retry`]; so a receiver that hangs holds up neither mail nor the other channels.
 //!
-//! [`webhook`] and [`mail`] are what the couriers carry; [`token`] and [`template`] are the pure parts of the webhook, and
-//! [`https`] is its connection. [`crash`] reports the program's own errors to Sentry, and stands beside all this.
+//! [`webhook`] and [`mail`] are what the couriers carry; [`token`] is the pure part of the webhook, and [`https`] its connection. [`crash`] reports the program's own errors to Sentry, and stands beside all this.
 
 pub mod courier;
 pub mod crash;
@@ -16,7 +15,6 @@ pub mod https;
 pub mod mail;
 pub mod period;
 pub mod retry;
-pub mod template;
 pub mod token;
 pub mod webhook;
 
@@ -28,7 +26,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::config::{self, Config};
 use crate::policy::quota::Window;
 use crate::telemetry::decision::escaped;
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::{Heard, Metrics};
 use event::Event;
 

@@ -10,13 +10,9 @@ use ureq::Agent;
 
 use super::courier::{Carrier, Undelivered};
 use super::event::Notice;
-use super::token::{self, NotBase64};
-use super::{Settings, https, template};
-use crate::config;
-use crate::system::clock;
-
-/// What may stand in braces in WEBHOOK_URL beside the keys of the payload.
-pub const TOKEN: &str = "token";
+use super::{Settings, https, token};
+use crate::clock;
+use crate::config::{self, Placeholder, TokenKey};
 
 /// The body, with PolicydRateGuard's keys in its order, and then ours.
 #[derive(Debug, Serialize)]
@@ -39,23 +35,6 @@ pub struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    /// The names of `Payload::value`.
-    pub const KEYS: [&'static str; 13] = [
-        "msgid",
-        "sender",
-        "client_address",
-        "client_name",
-        "rcpt_count",
-        "from_addr",
-        "to_addr",
-        "timestamp",
-        "quota",
-        "quota_reset",
-        "used",
-        "event",
-        "limit",
-    ];
-
     fn new(notice: &'a Notice, zone: &TimeZone) -> Payload<'a> {
         let event = &notice.event;
         let local = Timestamp::from_second(event.at).unwrap_or_default().to_zoned(zone.clone());
@@ -76,24 +55,24 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The value of a key, as text.
-    fn value(&self, key: &str) -> Option<String> {
-        Some(match key {
-            "msgid" => self.msgid.to_owned(),
-            "sender" => self.sender.to_owned(),
-            "client_address" => self.client_address.to_owned(),
-            "client_name" => self.client_name.to_owned(),
-            "rcpt_count" => self.rcpt_count.to_string(),
-            "from_addr" => self.from_addr.to_owned(),
-            "to_addr" => self.to_addr.to_owned(),
-            "timestamp" => self.timestamp.clone(),
-            "quota" => self.quota.to_string(),
-            "quota_reset" => self.quota_reset.to_string(),
-            "used" => self.used.to_string(),
-            "event" => self.event.to_owned(),
-            "limit" => self.limit.to_owned(),
-            _ => return None,
-        })
+    /// What stands for a placeholder, as text.
+    fn value(&self, placeholder: Placeholder, token: Option<&str>) -> String {
+        match placeholder {
+            Placeholder::MessageId => self.msgid.to_owned(),
+            Placeholder::Sender => self.sender.to_owned(),
+            Placeholder::ClientAddress => self.client_address.to_owned(),
+            Placeholder::ClientName => self.client_name.to_owned(),
+            Placeholder::Recipients => self.rcpt_count.to_string(),
+            Placeholder::From => self.from_addr.to_owned(),
+            Placeholder::To => self.to_addr.to_owned(),
+            Placeholder::Timestamp => self.timestamp.clone(),
+            Placeholder::Quota => self.quota.to_string(),
+            Placeholder::QuotaReset => self.quota_reset.to_string(),
+            Placeholder::Used => self.used.to_string(),
+            Placeholder::Event => self.event.to_owned(),
+            Placeholder::Limit => self.limit.to_owned(),
+            Placeholder::Token => token.unwrap_or_default().to_owned(),
+        }
     }
 }
 
@@ -108,23 +87,19 @@ struct Call {
 
 impl Call {
     /// `now`, in seconds since 1970, goes into a JSON web token.
-    fn new(webhook: &config::Webhook, notice: &Notice, zone: &TimeZone, now: i64) -> Result<Call, NotBase64> {
+    fn new(webhook: &config::Webhook, notice: &Notice, zone: &TimeZone, now: i64) -> Call {
         let payload = Payload::new(notice, zone);
-        let token = match &webhook.secret {
+        let token = match &webhook.token {
             None => None,
-            Some(secret) if webhook.jwt => Some(token::jwt(secret.reveal(), payload.sender, now)?),
-            Some(secret) => Some(token::simple(secret.reveal(), payload.sender)),
+            Some(TokenKey::Simple(secret)) => Some(token::simple(secret.reveal(), payload.sender)),
+            Some(TokenKey::Jwt(key)) => token::jwt(key.reveal(), payload.sender, now),
         };
-        let written = webhook.url.reveal();
-        let in_url = template::names(written).any(|name| name == TOKEN);
-        let url = template::fill(written, |name| match name {
-            TOKEN => token.clone(),
-            key => payload.value(key),
-        });
+        let url = webhook.url.fill(|placeholder| payload.value(placeholder, token.as_deref()));
+        let in_url = webhook.url.has(Placeholder::Token);
         let bearer = token.filter(|_| !in_url).map(|token| format!("Bearer {token}"));
         // Only a map with keys that are no text would fail.
         let body = serde_json::to_string(&payload).unwrap_or_default();
-        Ok(Call { url, bearer, body })
+        Call { url, bearer, body }
     }
 }
 
@@ -160,8 +135,7 @@ impl Carrier for Caller {
         let Some(webhook) = &settings.notify.webhook else {
             return Err(Undelivered::Never("it was switched off meanwhile".to_owned()));
         };
-        let call = Call::new(webhook, notice, &TimeZone::system(), clock::now())
-            .map_err(|error| Undelivered::Never(format!("WEBHOOK_SECRET: {error}")))?;
+        let call = Call::new(webhook, notice, &TimeZone::system(), clock::now());
         let mut request = self
             .agent(&settings, webhook)?
             .post(&call.url)
@@ -201,34 +175,36 @@ fn undelivered(error: &ureq::Error) -> Undelivered {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{Secret, UrlTemplate};
     use crate::notify::event::{Kind, tests::event};
     use std::time::Duration;
 
-    fn webhook(url: &str, secret: Option<&str>, jwt: bool) -> config::Webhook {
-        let secret = secret.map(|secret| Secret::new(secret.to_owned()));
+    fn webhook(url: &str, token: Option<TokenKey>) -> config::Webhook {
         config::Webhook {
-            url: Secret::new(url.to_owned()),
-            secret,
-            jwt,
+            url: UrlTemplate::parse(url).unwrap(),
+            token,
             ca_file: None,
             timeout: Duration::from_secs(10),
         }
+    }
+
+    fn simple() -> Option<TokenKey> {
+        Some(TokenKey::Simple(Secret::new("secret".to_owned())))
     }
 
     fn notice() -> Notice {
         Notice { event: event(Kind::QuotaReached, "alice@example.com"), quota_reset: 900 }
     }
 
-    fn call(url: &str, secret: Option<&str>, jwt: bool) -> Call {
+    fn call(url: &str, token: Option<TokenKey>) -> Call {
         let zone = TimeZone::fixed(jiff::tz::offset(2));
-        Call::new(&webhook(url, secret, jwt), &notice(), &zone, 1_800_014_500).unwrap()
+        Call::new(&webhook(url, token), &notice(), &zone, 1_800_014_500)
     }
 
     #[test]
     fn the_payload_has_policyd_rate_guards_keys_in_its_order() {
         assert_eq!(
-            call("https://h/", None, false).body,
+            call("https://h/", None).body,
             r#"{"msgid":"4XyZ12abcd","sender":"alice@example.com","client_address":"2001:db8::1","#.to_owned()
                 + r#""client_name":"client.example.net","rcpt_count":3,"from_addr":"info@example.com","#
                 + r#""to_addr":"bob@example.org","timestamp":"2027-01-15 14:00:00","quota":1000,"quota_reset":900,"#
@@ -242,28 +218,29 @@ mod tests {
         let payload = Payload::new(&notice, &TimeZone::UTC);
         let json = serde_json::to_value(&payload).unwrap();
         let json = json.as_object().unwrap();
-        assert_eq!(json.len(), Payload::KEYS.len());
-        for key in Payload::KEYS {
-            let value = json[key].as_str().map_or_else(|| json[key].to_string(), str::to_owned);
-            assert_eq!(payload.value(key), Some(value), "{key}");
+        assert_eq!(json.len() + 1, Placeholder::NAMES.len(), "and the token");
+        for (key, placeholder) in &Placeholder::NAMES[..json.len()] {
+            let value = json[*key].as_str().map_or_else(|| json[*key].to_string(), str::to_owned);
+            assert_eq!(payload.value(*placeholder, Some("token")), value, "{key}");
         }
-        assert_eq!(payload.value("secret"), None);
+        assert_eq!(payload.value(Placeholder::Token, Some("token")), "token");
     }
 
     #[test]
     fn the_token_is_in_the_url_where_it_has_a_place_there() {
         let token = token::simple("secret", "alice@example.com");
-        let in_url = call("https://h/{sender}?token={token}", Some("secret"), false);
+        let in_url = call("https://h/{sender}?token={token}", simple());
         assert_eq!(in_url.url, format!("https://h/alice%40example.com?token={token}"));
         assert_eq!(in_url.bearer, None);
-        let in_header = call("https://h/{event}", Some("secret"), false);
+        let in_header = call("https://h/{event}", simple());
         assert_eq!(
             (in_header.url.as_str(), in_header.bearer),
             ("https://h/quota_reached", Some(format!("Bearer {token}")))
         );
-        assert_eq!(call("https://h/", None, false).bearer, None);
-        let jwt = call("https://h/", Some("c2VjcmV0"), true).bearer.unwrap();
-        assert_eq!(jwt, format!("Bearer {}", token::jwt("c2VjcmV0", "alice@example.com", 1_800_014_500).unwrap()));
+        assert_eq!(call("https://h/", None).bearer, None);
+        let key = TokenKey::Jwt(Secret::new(b"secret".to_vec()));
+        let jwt = call("https://h/", Some(key)).bearer.unwrap();
+        assert_eq!(jwt, format!("Bearer {}", token::jwt(b"secret", "alice@example.com", 1_800_014_500).unwrap()));
     }
 
     #[test]

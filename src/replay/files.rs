@@ -16,7 +16,8 @@ use jiff::tz::TimeZone;
 use lru::LruCache;
 use memchr::memchr;
 
-use super::line::{self, Cause, Line, Read as Understood, Said};
+use super::cause::Cause;
+use super::line::{self, Line, Read as Understood, Said};
 use super::postfix::Told;
 use super::stamp::{Milliseconds, Stamps};
 use super::{MAX_LINE, bounded};

@@ -12,12 +12,14 @@ use jiff::Timestamp;
 
 use super::PastRequest;
 use crate::account::Attributes;
+use crate::clock;
 use crate::commit::charge::Charge;
 use crate::commit::histories::Histories;
 use crate::commit::rounds::{Answered, MAX_BATCH, Next, Now, Rounds};
 use crate::config::{Database, Driver, IN_MEMORY, Tls};
 use crate::limiter::day;
-use crate::limiter::decide::{Decision, Increase};
+use crate::limiter::decide::Decision;
+use crate::limiter::increase::Increase;
 use crate::limiter::retention::Retention;
 use crate::limiter::terms::{Known, Terms};
 use crate::limiter::window::minute_of;
@@ -29,7 +31,6 @@ use crate::store::maintenance::{Aged, Chunk, Outdated};
 use crate::store::migrate::MigrateError;
 use crate::store::senders::{Change, SenderRow};
 use crate::store::{Failure, Store};
-use crate::system::clock;
 
 /// What came of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::cause::Cause;
 use super::decisions::{self, Decided};
 use super::head::{self, Rest, without_level};
 use super::postfix::{self, Told};
@@ -40,19 +41,6 @@ pub enum Said {
     Policyd(PastRequest),
     /// Some other program, or something else.
     Other,
-}
-
-/// Why a line on mail is not understood, as the end of a sentence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Cause {
-    #[error("its month is not English; use `journalctl -o short-iso`, or run journalctl under LC_ALL=C")]
-    Language,
-    #[error("it begins with no time as `Nov 21 08:00:00` or `2026-11-21T08:00:00+01:00`")]
-    Time,
-    #[error("no program is named between its time and its text as syslog does, `postfix/smtpd[101]:`")]
-    Program,
-    #[error("its text has an unknown form")]
-    Text,
 }
 
 /// Reads a line without its newline.

@@ -9,6 +9,7 @@
 //! All but `files` and `judge` is pure: no clock, no I/O. A log is foreign text: each line, the messages that are open at once
 //! and the senders told apart are bounded. No line on mail is passed over in silence: what is not understood is counted.
 
+pub mod cause;
 pub mod decisions;
 pub mod files;
 pub mod head;

@@ -6,7 +6,7 @@
 //! Holding blacklisted user: login/from/address/recipients
 //! ```
 
-use super::line::Cause;
+use super::cause::Cause;
 use super::{PastRequest, bounded};
 use crate::protocol::request::MAX_RECIPIENTS;
 

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::account::Attributes;
+use crate::clock;
 use crate::commit::queue::Queue;
 use crate::limiter::decide::Decision;
 use crate::limiter::terms::{Known, Terms};
@@ -17,9 +18,8 @@ use crate::policy::lists::Hit;
 use crate::protocol::queue_id::QueueId;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Nonsense, Request, Stage};
-use crate::system::clock;
 use crate::telemetry::decision::{DecisionLine, escaped};
-use crate::telemetry::limited::{log_decision, warn_limited};
+use crate::telemetry::log_throttle::{log_decision, warn_limited};
 use crate::telemetry::metrics::{Metrics, Outcome};
 
 /// The most stage names that are warned about; the network chooses them.

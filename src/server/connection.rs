@@ -11,7 +11,7 @@ use super::answer::Answerer;
 use super::stream::Stream;
 use crate::protocol::request::{Event, Parser};
 use crate::slots::Slot;
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 
 /// A request that has begun must end within this time. Postfix writes one at once.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

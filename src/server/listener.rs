@@ -14,7 +14,7 @@ use super::connection::{End, converse};
 use super::stream::Stream;
 use crate::slots::{Peer, Slots};
 use crate::system::sockets::{self, AcceptError};
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 
 /// How long accepting pauses when the system has no descriptors or memory to give.
 const BACK_OFF: Duration = Duration::from_millis(100);

@@ -25,7 +25,6 @@
 //! second; at a socket that was handed over it waits for the next daemon. A daemon that has no place for one more connection
 //! leaves the backlog be, and its listeners open, until a place is free or the last connections are cut off.
 
-pub mod clock;
 pub mod privileges;
 pub mod signals;
 pub mod sockets;

@@ -3,6 +3,7 @@
 //! The environment is left as it is: NOTIFY_SOCKET is needed for as long as the daemon runs.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +14,13 @@ use std::time::Duration;
 use nix::sys::stat::fstat;
 use sd_notify::NotifyState;
 
-use crate::telemetry::limited::warn_limited;
-
 /// The most messages that wait for a manager that does not read.
 const ROOM: usize = 64;
 /// From so many on, what is told again soon anyway is left out, so that there is room for what is told once.
 const CROWDED: usize = 16;
+
+/// Logs a warning about a key, and not too often.
+pub type Warn = fn(key: &str, warning: fmt::Arguments<'_>);
 
 /// The way to the service manager. It never waits: a manager that does not read NOTIFY_SOCKET must hold up neither mail nor
 /// signals, so a thread of its own does the writing, in the order in which it was told.
@@ -32,6 +34,7 @@ pub struct ServiceManager {
 struct Teller {
     messages: SyncSender<Message>,
     waiting: Arc<AtomicUsize>,
+    warn: Warn,
 }
 
 enum Message {
@@ -42,19 +45,19 @@ enum Message {
 }
 
 impl ServiceManager {
-    /// Starts the thread, so privileges must have been dropped before.
+    /// Starts the thread, so privileges must have been dropped before. What it cannot tell the manager is warned of.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start() -> io::Result<ServiceManager> {
+    pub fn start(warn: Warn) -> io::Result<ServiceManager> {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Ok(ServiceManager { teller: None });
         }
         let (messages, told) = sync_channel(ROOM);
         let waiting = Arc::new(AtomicUsize::new(0));
         let counted = waiting.clone();
-        thread::Builder::new().name("systemd".to_owned()).spawn(move || write_all(&told, &counted))?;
-        Ok(ServiceManager { teller: Some(Teller { messages, waiting }) })
+        thread::Builder::new().name("systemd".to_owned()).spawn(move || write_all(&told, &counted, warn))?;
+        Ok(ServiceManager { teller: Some(Teller { messages, waiting, warn }) })
     }
 
     /// The daemon can answer (again): after start-up, and after a reload. `status` is what `systemctl status` shows.
@@ -110,24 +113,25 @@ impl ServiceManager {
 
     /// Whether there was room.
     fn push(&self, message: Message) -> bool {
-        let Some(Teller { messages, waiting }) = &self.teller else { return false };
+        let Some(Teller { messages, waiting, warn }) = &self.teller else { return false };
         waiting.fetch_add(1, Ordering::Relaxed);
         let pushed = messages.try_send(message).is_ok();
         if !pushed {
             waiting.fetch_sub(1, Ordering::Relaxed);
-            warn_limited("NOTIFY_SOCKET", "systemd is not told how the daemon does: it does not read NOTIFY_SOCKET");
+            let problem = "systemd is not told how the daemon does: it does not read NOTIFY_SOCKET";
+            warn("NOTIFY_SOCKET", format_args!("{problem}"));
         }
         pushed
     }
 }
 
 /// Writes messages until nobody can send one any more. Blocks for as long as the manager does not read.
-fn write_all(messages: &Receiver<Message>, waiting: &AtomicUsize) {
+fn write_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warn: Warn) {
     for message in messages {
         match message {
             Message::Say(lines) => {
                 if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&lines)]) {
-                    warn_limited("NOTIFY_SOCKET", format_args!("cannot reach systemd on NOTIFY_SOCKET: {error}"));
+                    warn("NOTIFY_SOCKET", format_args!("cannot reach systemd on NOTIFY_SOCKET: {error}"));
                 }
             }
             Message::Reached(reached) => drop(reached.send(())),

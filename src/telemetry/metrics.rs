@@ -16,9 +16,9 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use crate::clock;
 use crate::limiter::verdict::FailOpen;
 use crate::protocol::reply::Strictness;
-use crate::system::clock;
 
 const PREFIX: &str = "policyd_rate_guard";
 /// What [`Metrics`] say in words while `database_up` is 0. `systemctl status` shows it, and `doctor` looks for it there.

@@ -1,12 +1,12 @@
 //! What the daemon shows of itself: the log with its one line per decision, and the figures.
 //!
 //! `escape` makes foreign text safe to show; `decision` is the line; `throttle` decides, without a clock, what repeats
-//! too often; `limited` is the throttle at work; `logging` carries every line to its sinks, off the mail path; `metrics` counts
+//! too often; `log_throttle` is the throttle at work; `logging` carries every line to its sinks, off the mail path; `metrics` counts
 //! what happens.
 
 pub mod decision;
 pub mod escape;
-pub mod limited;
+pub mod log_throttle;
 pub mod logging;
 pub mod metrics;
 pub mod throttle;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use log::LevelFilter;
 use policyd_rate_guard::config;
 use policyd_rate_guard::telemetry::decision::DecisionLine;
-use policyd_rate_guard::telemetry::limited;
+use policyd_rate_guard::telemetry::log_throttle;
 use policyd_rate_guard::telemetry::logging::{LogError, Logging};
 
 use crate::support::own_process;
@@ -41,7 +41,7 @@ fn log_as_the_daemon_would() {
     log::info!(target: "sqlx::query", "not wanted");
     log::debug!(target: "policyd_rate_guard::server", "not wanted either");
     for attempt in 1..=3 {
-        limited::warn_limited("the disk is slow", format_args!("commit {attempt} took 1 s"));
+        log_throttle::warn_limited("the disk is slow", format_args!("commit {attempt} took 1 s"));
     }
     // The 3rd attempt reaches the limit, 10 more refusals are logged, and the rest is only counted.
     for attempt in 1..=20 {
@@ -54,9 +54,9 @@ fn log_as_the_daemon_would() {
             limit_reached: attempt == 3,
             ..DecisionLine::default()
         };
-        limited::log_decision("phished", refusal);
+        log_throttle::log_decision("phished", refusal);
     }
-    limited::report_all();
+    log_throttle::report_all();
     logging.reconfigure(&config::Logging { level: LevelFilter::Debug, ..config }).unwrap();
     log::debug!(target: "policyd_rate_guard::server", "wanted now");
 

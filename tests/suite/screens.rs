@@ -13,9 +13,10 @@ use policyd_rate_guard::commands::watch::screen::figures::{Contact, Counters, Fi
 use policyd_rate_guard::commands::watch::screen::look::Look;
 use policyd_rate_guard::commands::watch::screen::state::{Key, Seen, State};
 use policyd_rate_guard::config::{self, Sources};
-use policyd_rate_guard::limiter::decide::{Increase, Policy, Standing};
+use policyd_rate_guard::limiter::decide::{Policy, Standing};
 use policyd_rate_guard::limiter::explain::explain;
 use policyd_rate_guard::limiter::history::History;
+use policyd_rate_guard::limiter::increase::Increase;
 use policyd_rate_guard::policy::lists::Lists;
 use policyd_rate_guard::status::about::About;
 use policyd_rate_guard::status::daemon::{Daemon, Rate};

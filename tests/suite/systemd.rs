@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[test]
 fn every_state_is_told() {
     let Some(mut command) = own_process::command("systemd::every_state_is_told", &[]) else {
-        let manager = ServiceManager::start().unwrap();
+        let manager = ServiceManager::start(|_, _| {}).unwrap();
         manager.ready("waiting for the database\nMAINPID=1");
         manager.status("64 connections");
         manager.reloading();
@@ -54,7 +54,7 @@ fn a_manager_that_does_not_read_holds_nobody_up_and_later_hears_what_is_told_onc
         let other = UnixDatagram::unbound().unwrap();
         other.set_nonblocking(true).unwrap();
         while other.send_to(b"X=1", &path).is_ok() {}
-        let manager = ServiceManager::start().unwrap();
+        let manager = ServiceManager::start(|_, _| {}).unwrap();
         for _ in 0..1000 {
             manager.status("64 connections");
             manager.keep_alive();
@@ -73,7 +73,7 @@ fn a_manager_that_does_not_read_holds_nobody_up_and_later_hears_what_is_told_onc
 #[test]
 fn without_systemd_nothing_happens() {
     let Some(mut command) = own_process::command("systemd::without_systemd_nothing_happens", &[]) else {
-        let manager = ServiceManager::start().unwrap();
+        let manager = ServiceManager::start(|_, _| {}).unwrap();
         manager.ready("ready");
         manager.reloading();
         manager.keep_alive();

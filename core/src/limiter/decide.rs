@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 
 use super::day;
 use super::history::History;
+use super::increase::Increase;
 use super::moment;
 use crate::policy::duration;
 use crate::policy::limit::{self, Limit, Measure, Per};
@@ -18,43 +19,6 @@ use crate::policy::quota::Window;
 use crate::policy::steps::Steps;
 use crate::policy::text::{self, Values};
 use crate::protocol::reply::{Action, Strictness};
-
-/// So much mail.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Increase {
-    pub messages: u32,
-    pub recipients: u32,
-    pub bytes: u64,
-}
-
-impl Increase {
-    pub fn is_nothing(self) -> bool {
-        self == Increase::default()
-    }
-
-    /// Whether it is mail, and not only the content of mail that was asked about before.
-    pub fn is_mail(self) -> bool {
-        self.messages > 0 || self.recipients > 0
-    }
-
-    /// What this is more than another.
-    pub fn beyond(self, other: Increase) -> Increase {
-        Increase {
-            messages: self.messages.saturating_sub(other.messages),
-            recipients: self.recipients.saturating_sub(other.recipients),
-            bytes: self.bytes.saturating_sub(other.bytes),
-        }
-    }
-
-    /// Of each measure the greater.
-    pub fn max(self, other: Increase) -> Increase {
-        Increase {
-            messages: self.messages.max(other.messages),
-            recipients: self.recipients.max(other.recipients),
-            bytes: self.bytes.max(other.bytes),
-        }
-    }
-}
 
 /// What the operator wants, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq)]

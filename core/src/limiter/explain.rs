@@ -123,7 +123,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limiter::decide::{Facts, Increase, decide};
+    use crate::limiter::decide::{Facts, decide};
+    use crate::limiter::increase::Increase;
     use crate::policy::{limit, steps::Steps};
 
     const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC

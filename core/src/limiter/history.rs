@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::decide::Increase;
+use super::increase::Increase;
 use super::window::{self, MinuteSum, minute_of};
 use crate::policy::limit::Measure;
 

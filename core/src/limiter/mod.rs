@@ -5,6 +5,7 @@ pub mod day;
 pub mod decide;
 pub mod explain;
 pub mod history;
+pub mod increase;
 pub mod moment;
 pub mod retention;
 pub mod terms;

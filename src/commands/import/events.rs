@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::account::{Account, Attributes, domain_key};
+use crate::clock;
 use crate::commands::database;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
@@ -12,7 +13,6 @@ use crate::store::Store;
 use crate::store::counters::Sum;
 use crate::store::policyd::{self, Events, Place};
 use crate::store::takeover::Taken;
-use crate::system::clock;
 
 /// policyd's window, in seconds.
 const WINDOW: i64 = 24 * 3600;

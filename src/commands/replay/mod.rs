@@ -19,6 +19,7 @@ use self::report::Report;
 use super::{database, print, print_if_read, print_json};
 use crate::account;
 use crate::cli;
+use crate::clock;
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::policy::limit::Measure;
@@ -29,7 +30,6 @@ use crate::replay::line::Line;
 use crate::replay::tally::Tally;
 use crate::store::senders::{Listing, Order, SenderRow};
 use crate::store::{Failure, Store};
-use crate::system::clock;
 use crate::system::privileges;
 use crate::telemetry::decision::DecisionLine;
 

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use jiff::tz::TimeZone;
 
 use crate::cli;
+use crate::clock;
 use crate::commands::{database, print};
 use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::moment;
 use crate::policy::duration;
 use crate::protocol::queue_id::QueueId;
-use crate::system::clock;
 
 /// Queue ids that are printed at once.
 const MAX_IDS: u32 = 100_000;

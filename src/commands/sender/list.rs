@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::cli::SenderOrder;
+use crate::clock;
 use crate::commands::table::{clean, table};
 use crate::commands::{database, print, print_json};
 use crate::config::Sources;
@@ -17,7 +18,6 @@ use crate::status::about::{ListedReport, Row};
 use crate::status::snapshot::Next;
 use crate::status::standing;
 use crate::store::senders::{Listing, Order};
-use crate::system::clock;
 
 /// Histories read at a time: some 150,000 minutes at the most.
 const AT_A_TIME: usize = 100;

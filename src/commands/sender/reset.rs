@@ -1,13 +1,13 @@
 //! `sender reset`: lets a sender send again at once.
 
 use crate::cli;
+use crate::clock;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::policy::quota;
 use crate::status::about::Row;
-use crate::system::clock;
 
 pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
     let row = database::with_tables(sources, async |config, store| {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::cli;
+use crate::clock;
 use crate::commands::table;
 use crate::commands::{database, print, print_json};
 use crate::config::Sources;
@@ -12,7 +13,6 @@ use crate::status::about::Row;
 use crate::status::words;
 use crate::store::Store;
 use crate::store::senders::{Change, SenderRow};
-use crate::system::clock;
 
 #[derive(Serialize)]
 struct Report {

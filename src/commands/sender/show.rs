@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use crate::cli;
+use crate::clock;
 use crate::commands::table::{self, Screen, clean, table};
 use crate::commands::{database, print, print_json};
 use crate::config::{Config, Sources};
@@ -16,7 +17,6 @@ use crate::status::words;
 use crate::store::Store;
 use crate::store::report::Part;
 use crate::store::senders::SenderRow;
-use crate::system::clock;
 
 pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
     let now = clock::now();

@@ -7,13 +7,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::Report;
 use super::screen::figures::OneSender;
+use crate::clock;
 use crate::limiter::terms::Terms;
 use crate::limiter::window::minute_of;
 use crate::status::about;
 use crate::status::snapshot::{Sender, Snapshot, Sort};
 use crate::status::{Collector, collector};
 use crate::store::{Failure, Store};
-use crate::system::clock;
 
 /// For one look. A statement that hangs is given up, and its connection with it.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 
 use super::table;
 use crate::cli;
+use crate::clock;
 use crate::config::{Config, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::store::Store;
-use crate::system::clock;
 use database::{Look, Wanted};
 use screen::draw::View;
 use screen::figures::{Contact, Counters, Figures, Own};

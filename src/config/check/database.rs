@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
-use super::{Checked, Checker};
+use super::checker::{Checked, Checker};
+use crate::config::secret::Secret;
 use crate::config::sources::SYSTEM_FILE;
-use crate::config::{Database, Driver, Secret, Tls, password, values};
+use crate::config::typed::{Database, Driver, Tls};
+use crate::config::{password, values};
 
 const DATABASE_FILE: &str = "policyd-rate-guard.db";
 

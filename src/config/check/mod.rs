@@ -1,8 +1,8 @@
 //! Names and values become a [`Config`], or every error at once.
 //!
-//! The [`Checker`] looks a setting up, has `values` read it, and notes what is wrong with it; the sections whose settings
-//! depend on each other have files of their own.
+//! The sections whose settings depend on each other have files of their own.
 
+mod checker;
 mod database;
 #[cfg(test)]
 pub(super) mod examples;
@@ -12,11 +12,13 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use super::finding::{ConfigError, Finding, Origin, Severity, shown};
-use super::settings::{self, Setting};
-use super::sources::{Given, Sources, Values};
-use super::values::{self, Parsed};
-use super::{Audit, Config, Logging, Sockets};
+use super::finding::{ConfigError, Finding, Origin, Severity};
+use super::settings;
+use super::sources::Sources;
+use super::typed::{Audit, Config, Logging, Sockets};
+use super::values;
+pub use checker::Effective;
+use checker::{Checked, Checker};
 
 /// Settings that can be used, and what is to be said about them.
 #[derive(Debug, Clone)]
@@ -25,15 +27,6 @@ pub struct Loaded {
     pub warnings: Vec<Finding>,
     /// Every setting as it is in effect, in the table's order.
     pub effective: Vec<Effective>,
-}
-
-/// A setting as it is in effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effective {
-    pub name: &'static str,
-    /// As it may be shown; `(set)` for a secret, empty where nothing is set.
-    pub value: String,
-    pub origin: Origin,
 }
 
 /// Reads and checks all settings.
@@ -53,18 +46,6 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
         }
         _ => Err(ConfigError { findings }),
     }
-}
-
-/// What is wrong stands among the findings; there is nothing left to do but go on to the next setting.
-#[derive(Debug, Clone, Copy)]
-struct Reported;
-
-type Checked<T> = Result<T, Reported>;
-
-struct Checker<'a> {
-    values: &'a Values,
-    findings: Vec<Finding>,
-    effective: Vec<Effective>,
 }
 
 impl Checker<'_> {
@@ -135,63 +116,5 @@ impl Checker<'_> {
                 self.warn(setting.name, "stands in a file that everybody on this machine can read; chmod 0640 it");
             }
         }
-    }
-
-    /// What was given for a setting. An empty value is as good as none.
-    fn given(&self, name: &str) -> Option<&Given> {
-        self.values.given.get(name).filter(|given| !given.text.is_empty())
-    }
-
-    /// A setting's value, or its default's.
-    fn get<T>(&mut self, name: &'static str, parse: fn(&str, &Setting) -> Parsed<T>) -> Checked<T> {
-        match self.optional(name, parse)? {
-            Some(value) => Ok(value),
-            None => {
-                let setting = self.row(name)?;
-                self.in_effect(name, setting.default.to_owned());
-                parse(setting.default, setting).or_else(|message| self.fail(name, message))
-            }
-        }
-    }
-
-    /// The value that was given for a setting, if one was.
-    fn optional<T>(&mut self, name: &'static str, parse: fn(&str, &Setting) -> Parsed<T>) -> Checked<Option<T>> {
-        let setting = self.row(name)?;
-        let Some(given) = self.given(name).cloned() else {
-            self.effective.push(Effective { name, value: String::new(), origin: Origin::Default });
-            return Ok(None);
-        };
-        let value = parse(&given.text, setting).or_else(|message| self.fail(name, message))?;
-        let shown = if setting.secret { "(set)".to_owned() } else { shown(&given.text) };
-        self.effective.push(Effective { name, value: shown, origin: given.origin });
-        Ok(Some(value))
-    }
-
-    /// Says what a setting comes to that was not given.
-    fn in_effect(&mut self, name: &str, value: String) {
-        if let Some(effective) = self.effective.iter_mut().find(|effective| effective.name == name) {
-            effective.value = value;
-        }
-    }
-
-    fn row(&mut self, name: &str) -> Checked<&'static Setting> {
-        settings::find(name).map_or_else(|| self.fail(name, "is missing in the table of settings: a bug"), Ok)
-    }
-
-    fn warn(&mut self, name: &str, message: impl Into<String>) {
-        self.tell(Severity::Warning, name, message.into());
-    }
-
-    fn fail<T>(&mut self, name: &str, message: impl Into<String>) -> Checked<T> {
-        self.tell(Severity::Error, name, message.into());
-        Err(Reported)
-    }
-
-    fn tell(&mut self, severity: Severity, name: &str, message: String) {
-        let given = self.given(name);
-        let secret = settings::find(name).is_none_or(|setting| setting.secret);
-        let origin = given.map(|given| given.origin.clone());
-        let value = given.filter(|_| !secret).map(|given| shown(&given.text));
-        self.findings.push(Finding { severity, origin, name: Some(name.to_owned()), value, message });
     }
 }

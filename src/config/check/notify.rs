@@ -1,8 +1,21 @@
 //! SENTRY_*, WEBHOOK_*, NOTIFY_*: who is told.
 
-use super::{Checked, Checker};
-use crate::config::{Notify, Webhook, values};
-use crate::notify::{crash, template, token, webhook};
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+
+use super::checker::{Checked, Checker};
+use crate::config::secret::Secret;
+use crate::config::typed::{Notify, SentryDsn, TokenKey, Webhook};
+use crate::config::url_template::{Placeholder, UrlTemplate};
+use crate::config::values;
+
+/// With or without padding: both are in use.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 impl Checker<'_> {
     pub fn notify(&mut self) -> Checked<Notify> {
@@ -14,9 +27,10 @@ impl Checker<'_> {
         let mail_server = self.get("NOTIFY_MAIL_SERVER", values::endpoint);
         let mail_sender = self.get("NOTIFY_SENDER", values::flag);
         let (sentry_dsn, mail_to, mail_from, mail_sender) = (sentry_dsn?, mail_to?, mail_from?, mail_sender?);
-        if sentry_dsn.as_ref().is_some_and(|dsn| !crash::is_dsn(dsn.reveal())) {
-            return self.fail("SENTRY_DSN", "must be a DSN such as https://key@sentry.example.com/1");
-        }
+        let sentry_dsn = match sentry_dsn.map(|dsn| dsn.reveal().parse()).transpose() {
+            Ok(dsn) => dsn.map(SentryDsn),
+            Err(_) => return self.fail("SENTRY_DSN", "must be a DSN such as https://key@sentry.example.com/1"),
+        };
         if mail_sender && mail_to.is_none() && mail_from.is_none() {
             return self.fail("NOTIFY_SENDER", "needs NOTIFY_MAIL_FROM or NOTIFY_MAIL_TO, which the mail is from");
         }
@@ -45,30 +59,32 @@ impl Checker<'_> {
         let Some(url) = url else {
             return self.fail("WEBHOOK_ENABLED", "needs WEBHOOK_URL, which is not set");
         };
-        let written = url.reveal();
-        if written.starts_with("http:") {
+        if url.reveal().starts_with("http:") {
             self.warn("WEBHOOK_URL", "is not https, so senders and the token can be read on the way");
         }
-        if template::names_host(written) {
-            return self.fail("WEBHOOK_URL", "has a placeholder in the host's name, which a sender must not choose");
-        }
-        let known = |name: &&str| *name == webhook::TOKEN || webhook::Payload::KEYS.contains(name);
-        if let Some(unknown) = template::names(written).find(|name| !known(name)) {
+        let url = UrlTemplate::parse(url.reveal()).or_else(|error| self.fail("WEBHOOK_URL", error.to_string()))?;
+        if let Some(unknown) = url.unknown() {
             self.warn("WEBHOOK_URL", format!("has {{{unknown}}}, which is no key of the payload and stays as it is"));
         }
-        if secret.is_none() && (jwt || template::names(written).any(|name| name == webhook::TOKEN)) {
+        if secret.is_none() && (jwt || url.has(Placeholder::Token)) {
             return self.fail("WEBHOOK_SECRET", "is not set, and the token is made with it");
         }
-        if jwt && secret.as_ref().is_some_and(|secret| !token::is_key(secret.reveal())) {
-            return self.fail("WEBHOOK_SECRET", token::NotBase64.to_string());
+        let token = secret.map(|secret| if jwt { self.jwt_key(&secret) } else { Ok(TokenKey::Simple(secret)) });
+        Ok(Some(Webhook { url, token: token.transpose()?, ca_file, timeout: timeout? }))
+    }
+
+    fn jwt_key(&mut self, secret: &Secret) -> Checked<TokenKey> {
+        match BASE64.decode(secret.reveal().trim()) {
+            Ok(key) if !key.is_empty() => Ok(TokenKey::Jwt(Secret::new(key))),
+            _ => self.fail("WEBHOOK_SECRET", "must be base64, since WEBHOOK_USE_JWT is on"),
         }
-        Ok(Some(Webhook { url, secret, jwt, ca_file, timeout: timeout? }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::examples::{errors, good};
+    use super::*;
 
     #[test]
     fn what_is_set_without_what_it_needs_is_an_error() {
@@ -86,5 +102,14 @@ mod tests {
         assert!(errors(&[("SENTRY_DSN", "https://s.example/1")])[0].starts_with("SENTRY_DSN must be a DSN"));
         // A window's history is kept in any case.
         good(&[("QUOTA_WINDOW", "30d"), ("USAGE_RETENTION", "1")]);
+    }
+    #[test]
+    fn the_key_of_a_json_web_token_is_read_with_and_without_padding() {
+        let key = |secret| {
+            let jwt = [("WEBHOOK_ENABLED", "1"), ("WEBHOOK_URL", "https://a.example/"), ("WEBHOOK_USE_JWT", "1")];
+            good(&[&jwt[..], &[("WEBHOOK_SECRET", secret)]].concat()).config.notify.webhook.unwrap().token
+        };
+        let read = Some(TokenKey::Jwt(Secret::new(b"secret key".to_vec())));
+        assert_eq!((key("c2VjcmV0IGtleQ=="), key("c2VjcmV0IGtleQ")), (read.clone(), read));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Checked, Checker, Reported};
+use super::checker::{Checked, Checker, Reported};
 use crate::account::AccountRules;
-use crate::config::{Answers, ListFiles, Quota, values};
+use crate::config::typed::{Answers, ListFiles, Quota};
+use crate::config::values;
 use crate::policy::limit;
 use crate::policy::steps::Steps;
 use crate::policy::syntax::Mistake;

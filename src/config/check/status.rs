@@ -1,7 +1,9 @@
 //! METRICS_LISTEN, STATUS_TOKEN: what is shown, where and to whom.
 
-use super::{Checked, Checker};
-use crate::config::{Endpoint, IN_THE_OPEN, Status, settings, values};
+use super::checker::{Checked, Checker};
+use crate::config::endpoint::{Endpoint, IN_THE_OPEN};
+use crate::config::typed::Status;
+use crate::config::{settings, values};
 
 /// A STATUS_TOKEN that nobody guesses has so many characters, at least.
 const MIN_TOKEN_CHARS: usize = 16;

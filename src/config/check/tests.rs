@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::examples::{EXAMPLES, beside, errors, good, load_all, warnings};
 use super::*;
-use crate::config::Secret;
+use crate::config::{Secret, TokenKey};
 
 fn secret(secret: Option<&Secret>) -> Option<&str> {
     secret.map(Secret::reveal)
@@ -56,12 +56,15 @@ fn field(config: &Config, name: &str) -> String {
         "LOG_CONSOLE" => &logging.console,
         "SYSLOG" => &logging.syslog,
         "LOG_MSG_PREFIX" => &logging.message_prefix,
-        "SENTRY_DSN" => &secret(notify.sentry_dsn.as_ref()),
+        "SENTRY_DSN" => &notify.sentry_dsn.as_ref().map(|dsn| dsn.0.to_string().replace(":@", "@")),
         "SENTRY_ENVIRONMENT" => &notify.sentry_environment,
         "WEBHOOK_ENABLED" => &webhook.is_some(),
-        "WEBHOOK_URL" => &webhook.map(|webhook| webhook.url.reveal()),
-        "WEBHOOK_SECRET" => &webhook.map(|webhook| secret(webhook.secret.as_ref())),
-        "WEBHOOK_USE_JWT" => &webhook.map(|webhook| webhook.jwt),
+        "WEBHOOK_URL" => &webhook.map(|webhook| webhook.url.fill(|_| String::new())),
+        "WEBHOOK_SECRET" => &webhook.map(|webhook| match &webhook.token {
+            Some(TokenKey::Simple(secret)) => Some(secret.reveal()),
+            _ => None,
+        }),
+        "WEBHOOK_USE_JWT" => &webhook.map(|webhook| matches!(webhook.token, Some(TokenKey::Jwt(_)))),
         "WEBHOOK_CA_FILE" => &webhook.map(|webhook| &webhook.ca_file),
         "WEBHOOK_TIMEOUT" => &webhook.map(|webhook| webhook.timeout),
         "NOTIFY_MAIL_TO" => &notify.mail_to,

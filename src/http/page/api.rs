@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use super::lookout::{Lookout, Question, Seen};
 use super::token::{Admission, TokenAuth};
+use crate::clock;
 use crate::http::{Reply, reply};
 use crate::status::Daemon;
-use crate::system::clock;
 use crate::telemetry::metrics::Metrics;
 
 const JSON: &str = "application/json";

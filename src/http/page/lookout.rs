@@ -17,12 +17,12 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
+use crate::clock;
 use crate::config;
 use crate::limiter::terms::Terms;
 use crate::status::about::{self, Report};
 use crate::status::{Collector, Sender, Snapshot, Sort, collector};
 use crate::store::{Failure, Store};
-use crate::system::clock;
 
 /// Between two looks, at least.
 const INTERVAL: Duration = Duration::from_secs(1);

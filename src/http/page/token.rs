@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{Semaphore, watch};
 
 use crate::config::Secret;
-use crate::telemetry::limited::warn_limited;
+use crate::telemetry::log_throttle::warn_limited;
 
 /// How long the answer to a wrong token waits.
 const DELAY: Duration = Duration::from_secs(1);

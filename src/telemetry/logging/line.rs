@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use log::Level;
 
-use crate::system::clock;
+use crate::clock;
 use crate::telemetry::escape;
 
 /// The longest text of a line, in bytes. With any sink's header it stays below 8 KiB, rsyslog's `maxMessageSize`.
