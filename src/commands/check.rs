@@ -3,46 +3,11 @@
 
 use std::io::{self, Write};
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::cli::Check;
 use crate::config::{self, ConfigError, Effective, Finding, Loaded, Origin, Severity, Sources};
 use crate::system::privileges;
-
-/// What `--json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    ok: bool,
-    findings: Vec<FindingRow<'a>>,
-    /// Empty unless `ok`.
-    settings: Vec<SettingRow<'a>>,
-}
-
-#[derive(Serialize)]
-struct FindingRow<'a> {
-    severity: &'static str,
-    #[serde(flatten)]
-    place: Place,
-    name: Option<&'a str>,
-    value: Option<&'a str>,
-    message: &'a str,
-}
-
-#[derive(Serialize)]
-struct SettingRow<'a> {
-    name: &'a str,
-    value: &'a str,
-    #[serde(flatten)]
-    place: Place,
-}
-
-/// Where something was written.
-#[derive(Serialize)]
-struct Place {
-    source: Option<&'static str>,
-    file: Option<String>,
-    line: Option<usize>,
-}
 
 /// Prints the findings and, when the settings are good, all of them as they are in effect; with `quiet` the findings only.
 /// Returns whether the settings are good.
@@ -82,12 +47,7 @@ fn report(read: Result<Loaded, ConfigError>, options: &Check, out: &mut impl Wri
         Err(error) => (error.findings, Vec::new(), false),
     };
     if options.output.json {
-        let report = Report {
-            ok,
-            findings: findings.iter().map(finding_row).collect(),
-            settings: effective.iter().map(setting_row).collect(),
-        };
-        serde_json::to_writer_pretty(&mut *out, &report)?;
+        serde_json::to_writer_pretty(&mut *out, &json(&findings, &effective, ok))?;
         writeln!(out)?;
     } else {
         for finding in &findings {
@@ -120,30 +80,35 @@ fn summary(findings: &[Finding], ok: bool) -> String {
     format!("The settings cannot be used: {}, {warnings}.", plural(count(Severity::Error), "error"))
 }
 
-fn finding_row(finding: &Finding) -> FindingRow<'_> {
-    FindingRow {
-        severity: match finding.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        },
-        place: place(finding.origin.as_ref()),
-        name: finding.name.as_deref(),
-        value: finding.value.as_deref(),
-        message: &finding.message,
-    }
+/// What `--json` prints: for each finding and each setting also where it was written.
+fn json(findings: &[Finding], effective: &[Effective], ok: bool) -> Value {
+    let finding = |finding: &Finding| {
+        let (source, file, line) = place(finding.origin.as_ref());
+        let Finding { name, value, message, .. } = finding;
+        json!({
+            "severity": finding.severity.to_string(),
+            "source": source, "file": file, "line": line,
+            "name": name, "value": value, "message": message,
+        })
+    };
+    let setting = |Effective { name, value, origin }: &Effective| {
+        let (source, file, line) = place(Some(origin));
+        json!({ "name": name, "value": value, "source": source, "file": file, "line": line })
+    };
+    json!({
+        "ok": ok,
+        "findings": findings.iter().map(finding).collect::<Vec<_>>(),
+        "settings": effective.iter().map(setting).collect::<Vec<_>>(),
+    })
 }
 
-fn setting_row(effective: &Effective) -> SettingRow<'_> {
-    SettingRow { name: effective.name, value: &effective.value, place: place(Some(&effective.origin)) }
-}
-
-fn place(origin: Option<&Origin>) -> Place {
+fn place(origin: Option<&Origin>) -> (Option<&'static str>, Option<String>, Option<usize>) {
     match origin {
-        None => Place { source: None, file: None, line: None },
-        Some(Origin::Default) => Place { source: Some("default"), file: None, line: None },
-        Some(Origin::Environment) => Place { source: Some("environment"), file: None, line: None },
+        None => (None, None, None),
+        Some(Origin::Default) => (Some("default"), None, None),
+        Some(Origin::Environment) => (Some("environment"), None, None),
         Some(Origin::File { path, line }) => {
-            Place { source: Some("file"), file: Some(path.display().to_string()), line: (*line > 0).then_some(*line) }
+            (Some("file"), Some(path.display().to_string()), (*line > 0).then_some(*line))
         }
     }
 }

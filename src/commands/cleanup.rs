@@ -22,7 +22,7 @@ const TRIES: usize = 50;
 
 /// What was done.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+struct Cleaned {
     /// None if the counters were reset recently enough.
     senders_reset: Option<u64>,
     messages_deleted: u64,
@@ -74,8 +74,8 @@ fn since(recent: Recent, now: i64, zone: &TimeZone) -> i64 {
 }
 
 /// Does it all. Counters that were reset at `unless` or later stay.
-async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>) -> Result<Report, Failure> {
-    let mut report = Report::default();
+async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>) -> Result<Cleaned, Failure> {
+    let mut report = Cleaned::default();
     if store.claim_reset(now, unless).await? {
         let reset = async |store: &mut Store, after| {
             store.keep_reset(clock::now()).await?;

@@ -8,11 +8,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::unistd::User;
-use serde::Serialize;
+use serde_json::json;
 
-use super::daemon;
 use super::database::runtime;
 use super::query::{self, PACKAGED_SOCKET};
+use super::scrape;
 use super::{print, print_json};
 use crate::cli;
 use crate::clock;
@@ -44,12 +44,6 @@ const SERVICE_UNIT: &str = "policyd-rate-guard.service";
 /// What each unit of ours has among its `Documentation=`.
 const MANUAL_PAGE: &str = "man:policyd-rate-guard";
 
-#[derive(Serialize)]
-struct Report<'a> {
-    ok: bool,
-    findings: &'a [Finding],
-}
-
 pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
     let mut findings = Vec::new();
     let config = match config::load(sources) {
@@ -74,7 +68,7 @@ pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
     findings.sort_by_key(|finding| finding.severity);
     let ok = findings.iter().all(|finding| finding.severity != Severity::Problem);
     if options.output.json {
-        print_json(&Report { ok, findings: &findings })?;
+        print_json(&json!({ "ok": ok, "findings": findings }))?;
     } else {
         for finding in &findings {
             let mark = match finding.severity {
@@ -140,7 +134,7 @@ fn look_at(config: &Config, instances: &[Postfix], findings: &mut Vec<Finding>) 
 /// Whether the running daemon has lost the database, by its own word; none if there is nobody to ask. What is seen from here
 /// may differ: the daemon writes, and lives in its unit's sandbox.
 fn is_counting_in_memory(config: &Config) -> Option<bool> {
-    let metrics = config.status.listen.as_ref().map(|listen| daemon::read(&daemon::agent(), &daemon::address(listen)));
+    let metrics = config.status.listen.as_ref().map(|listen| scrape::read(&scrape::agent(), &scrape::address(listen)));
     if let Some(Ok(daemon)) = metrics {
         return Some(!daemon.database_up);
     }

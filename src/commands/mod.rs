@@ -1,10 +1,9 @@
-//! The commands, a file or a folder each; and what several of them share: `daemon` asks the daemon for its counters,
-//! `database` opens the database as USER, `table` draws for people.
+//! The commands, a file or a folder each; and what several of them share: `scrape` reads the daemon's counters,
+//! `database` opens the database as USER, `table` and `text` write for people.
 
 pub mod check;
 mod cleanup;
 mod completions;
-mod daemon;
 mod database;
 mod doctor;
 mod import;
@@ -12,6 +11,7 @@ mod manual;
 mod migrate;
 mod query;
 mod replay;
+mod scrape;
 mod sender;
 mod serve;
 mod table;

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{database, print, print_json};
@@ -18,12 +18,6 @@ use crate::protocol::request::DRY_RUN;
 
 /// Where the packaged systemd unit listens.
 pub const PACKAGED_SOCKET: &str = "/var/spool/postfix/rateguard/policyd";
-
-#[derive(Serialize)]
-struct Report<'a> {
-    action: &'a str,
-    counted: bool,
-}
 
 pub fn run(sources: &Sources, options: &cli::Query) -> Result<Exit, Failed> {
     let address = address(sources, options)?;
@@ -39,7 +33,7 @@ pub fn run(sources: &Sources, options: &cli::Query) -> Result<Exit, Failed> {
     })?;
     let counted = !options.dry_run;
     if options.output.json {
-        print_json(&Report { action: &action, counted })?;
+        print_json(&json!({ "action": action, "counted": counted }))?;
     } else {
         print(&format!("action={action}\n"))?;
         eprintln!(

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::table::{Screen, bar, clean, sparkline, table};
 use super::text::{left, width};
@@ -66,7 +66,7 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
         Ok(Shown { tops, totals, parts: sparks(&parts, options.by), since, by: options.by, notes })
     })?;
     if options.output.json {
-        print_json(&Report::new(&shown))?;
+        print_json(&json(&shown))?;
         return Ok(Exit::Ok);
     }
     let zone = TimeZone::system();
@@ -189,48 +189,28 @@ fn drawn(shown: &Shown, screen: Screen) -> String {
     text
 }
 
-#[derive(Serialize)]
-struct Report {
-    since: String,
-    senders: i64,
-    messages: i64,
-    recipients: i64,
-    top: Vec<Line>,
-}
-
-#[derive(Serialize)]
-struct Line {
-    sender: String,
-    recipients: i64,
-    messages: i64,
-    blocked: i64,
-    /// Messages in the audit log, blocked ones among them.
-    logged: i64,
-    networks: i64,
-    /// The time since then in equal parts, in the measure that is ranked by (recipients, unless messages).
-    parts: Vec<u64>,
-}
-
-impl Report {
-    fn new(shown: &Shown) -> Report {
-        let line = |top: &Top| Line {
-            sender: top.sender.clone(),
-            recipients: top.recipients,
-            messages: top.messages,
-            blocked: top.blocked,
-            logged: top.logged,
-            networks: top.networks,
-            parts: shown.parts.get(&top.id).cloned().unwrap_or_else(|| vec![0; PARTS]),
-        };
-        let Totals { senders, messages, recipients } = shown.totals;
-        Report {
-            since: moment::utc(shown.since),
-            senders,
-            messages,
-            recipients,
-            top: shown.tops.iter().map(line).collect(),
-        }
-    }
+/// What `--json` prints. `logged` are the messages in the audit log, `parts` the time since then in equal parts, in the measure
+/// that is ranked by (recipients, unless messages).
+fn json(shown: &Shown) -> Value {
+    let line = |top: &Top| {
+        json!({
+            "sender": top.sender,
+            "recipients": top.recipients,
+            "messages": top.messages,
+            "blocked": top.blocked,
+            "logged": top.logged,
+            "networks": top.networks,
+            "parts": shown.parts.get(&top.id).cloned().unwrap_or_else(|| vec![0; PARTS]),
+        })
+    };
+    let Totals { senders, messages, recipients } = shown.totals;
+    json!({
+        "since": moment::utc(shown.since),
+        "senders": senders,
+        "messages": messages,
+        "recipients": recipients,
+        "top": shown.tops.iter().map(line).collect::<Vec<_>>(),
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! and its last messages that were held or refused, and why.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::collector::{HOURS, first_hour};
 use super::snapshot::limited;
@@ -102,21 +103,21 @@ impl From<&SenderRow> for Row {
 
 /// [`About`], for programs; what `sender show --json` prints.
 #[derive(Serialize)]
-pub struct Report {
+pub struct AboutJson {
     #[serde(flatten)]
     row: Row,
-    /// Null where no list says anything of this name.
-    listed: Option<ListedReport>,
+    /// None if no list has an entry for this name.
+    listed: Option<ListedJson>,
     /// What the next message to one recipient would be told.
     next: String,
-    limits: Vec<LimitReport>,
-    hours: Vec<HourReport>,
-    blocked: Vec<BlockedReport>,
+    limits: Vec<Value>,
+    hours: Vec<Value>,
+    blocked: Vec<Value>,
 }
 
 /// An entry of a list that is about all mail of a sender.
 #[derive(Debug, Serialize)]
-pub struct ListedReport {
+pub struct ListedJson {
     /// `ALLOWLIST` or `DENYLIST`.
     pub list: String,
     entry: String,
@@ -124,77 +125,46 @@ pub struct ListedReport {
     pub now: bool,
 }
 
-impl From<&Listed> for ListedReport {
-    fn from(listed: &Listed) -> ListedReport {
-        ListedReport { list: listed.hit.list.to_string(), entry: listed.hit.entry.clone(), now: listed.now }
+impl From<&Listed> for ListedJson {
+    fn from(listed: &Listed) -> ListedJson {
+        ListedJson { list: listed.hit.list.to_string(), entry: listed.hit.entry.clone(), now: listed.now }
     }
 }
 
-#[derive(Serialize)]
-struct LimitReport {
-    limit: String,
-    per: String,
-    used: u64,
-    /// Null where there is no such limit for this sender.
-    allowed: Option<u64>,
-    action: String,
-    exceeded: bool,
-    /// Null where it is not exceeded, and where it always will be.
-    free_at: Option<String>,
-}
-
-#[derive(Serialize)]
-struct HourReport {
-    from: String,
-    messages: i64,
-    recipients: i64,
-}
-
-#[derive(Serialize)]
-struct BlockedReport {
-    at: String,
-    queue_id: String,
-    recipients: i64,
-    from: String,
-    client_address: String,
-    client_name: String,
-    action: String,
-    reason: String,
-}
-
-impl Report {
-    pub fn new(shown: &About, policy: &Policy) -> Report {
-        let limit = |one: &Explained| LimitReport {
-            limit: one.limit.clone(),
-            per: one.per.clone(),
-            used: one.used,
-            allowed: one.allowed,
-            action: one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), ToString::to_string),
-            exceeded: one.exceeded,
-            free_at: one.free_at.map(moment::utc),
+impl AboutJson {
+    pub fn new(about: &About, policy: &Policy) -> AboutJson {
+        // `allowed` is null if there is no such limit for this sender, `free_at` if it is not exceeded or always will be.
+        let limit = |one: &Explained| {
+            json!({
+                "limit": one.limit,
+                "per": one.per,
+                "used": one.used,
+                "allowed": one.allowed,
+                "action": one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), ToString::to_string),
+                "exceeded": one.exceeded,
+                "free_at": one.free_at.map(moment::utc),
+            })
         };
-        let hour = |(at, part): &(i64, Part)| HourReport {
-            from: moment::utc(*at),
-            messages: part.messages,
-            recipients: part.recipients,
+        let hour = |(at, part): &(i64, Part)| json!({ "from": moment::utc(*at), "messages": part.messages, "recipients": part.recipients });
+        let blocked = |one: &Logged| {
+            json!({
+                "at": moment::utc(one.at),
+                "queue_id": one.queue_id,
+                "recipients": one.recipients,
+                "from": one.from,
+                "client_address": one.client_address,
+                "client_name": one.client_name,
+                "action": one.action,
+                "reason": one.reason,
+            })
         };
-        let blocked = |one: &Logged| BlockedReport {
-            at: moment::utc(one.at),
-            queue_id: one.queue_id.clone(),
-            recipients: one.recipients,
-            from: one.from.clone(),
-            client_address: one.client_address.clone(),
-            client_name: one.client_name.clone(),
-            action: one.action.clone(),
-            reason: one.reason.clone(),
-        };
-        Report {
-            row: (&shown.row).into(),
-            listed: shown.listed.as_ref().map(ListedReport::from),
-            next: shown.next(policy).to_string(),
-            limits: shown.explained.iter().map(limit).collect(),
-            hours: shown.hours.iter().map(hour).collect(),
-            blocked: shown.blocked.iter().map(blocked).collect(),
+        AboutJson {
+            row: (&about.row).into(),
+            listed: about.listed.as_ref().map(ListedJson::from),
+            next: about.next(policy).to_string(),
+            limits: about.explained.iter().map(limit).collect(),
+            hours: about.hours.iter().map(hour).collect(),
+            blocked: about.blocked.iter().map(blocked).collect(),
         }
     }
 }

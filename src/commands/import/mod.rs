@@ -22,18 +22,18 @@ use merge::Change;
 use policyd::Policyd;
 
 #[derive(Serialize)]
-struct Report {
-    /// False where it was only shown.
+struct Takeover {
+    /// False if it was only shown.
     applied: bool,
-    files: Vec<FileReport>,
+    files: Vec<ChangedFile>,
     events: Option<Summary>,
     notes: Vec<String>,
-    /// The command that makes a running daemon take the changed settings; none where nothing changes.
+    /// The command that makes a running daemon take the changed settings; None if nothing changes.
     then: Option<&'static str>,
 }
 
 #[derive(Serialize)]
-struct FileReport {
+struct ChangedFile {
     path: PathBuf,
     /// One for each line that is added or changed.
     changes: Vec<String>,
@@ -54,11 +54,11 @@ pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Fail
     let mut policyd = Policyd::parse(&text);
     let Plan { files: planned, then } = plan(&mut policyd, into, data_error)?;
     let place = options.events.then(|| policyd.place()).transpose().map_err(data_error)?;
-    let mut report = Report {
+    let mut report = Takeover {
         applied: options.apply,
         files: planned
             .iter()
-            .map(|file| FileReport { path: file.place.path.clone(), changes: file.changes.clone() })
+            .map(|file| ChangedFile { path: file.place.path.clone(), changes: file.changes.clone() })
             .collect(),
         events: None,
         notes: policyd.notes,
@@ -149,7 +149,7 @@ fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Faile
     Ok(Plan { files, then })
 }
 
-fn show(report: &Report, options: &cli::ImportPolicyd) -> Result<(), Failed> {
+fn show(report: &Takeover, options: &cli::ImportPolicyd) -> Result<(), Failed> {
     if options.output.json {
         return print_json(report);
     }

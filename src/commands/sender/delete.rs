@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use serde::Serialize;
+use serde_json::json;
 
 use crate::cli;
 use crate::commands::table;
@@ -10,20 +10,13 @@ use crate::commands::{database, print, print_json};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 
-#[derive(Serialize)]
-struct Report {
-    sender: String,
-    deleted: bool,
-    messages_deleted: u64,
-}
-
 pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Failed> {
-    let report = database::with_tables(sources, async |config, store| {
+    let (sender, deleted) = database::with_tables(sources, async |config, store| {
         let key = super::key(config, &options.sender.name)?;
         let row = database::insist(store, async |store| store.sender(&key).await).await?;
         let row = row.ok_or_else(|| super::no_such_sender(&key))?;
         if !options.yes && !confirmed(&row.sender, options.messages)? {
-            return Ok(Report { sender: row.sender, deleted: false, messages_deleted: 0 });
+            return Ok((row.sender, None));
         }
         // A few at a time, before the row goes: its foreign keys would have to touch them all at once.
         let mut messages = 0;
@@ -37,14 +30,15 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
         }
         while database::insist(store, async |store| store.delete_history(row.id).await).await? > 0 {}
         database::insist(store, async |store| store.delete_sender(row.id).await).await?;
-        Ok(Report { sender: row.sender, deleted: true, messages_deleted: if options.messages { messages } else { 0 } })
+        // Messages that are kept were only parted from the row.
+        Ok((row.sender, Some(if options.messages { messages } else { 0 })))
     })?;
     if options.sender.output.json {
-        print_json(&report)?;
-    } else if report.deleted {
-        let messages =
-            if options.messages { format!(", with {} messages", report.messages_deleted) } else { String::new() };
-        print(&format!("{} is deleted{messages}; the next mail makes a new row\n", table::clean(&report.sender)))?;
+        let messages = deleted.unwrap_or(0);
+        print_json(&json!({ "sender": sender, "deleted": deleted.is_some(), "messages_deleted": messages }))?;
+    } else if let Some(messages) = deleted {
+        let messages = if options.messages { format!(", with {messages} messages") } else { String::new() };
+        print(&format!("{} is deleted{messages}; the next mail makes a new row\n", table::clean(&sender)))?;
     } else {
         print("Nothing was deleted.\n")?;
     }

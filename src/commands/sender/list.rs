@@ -14,7 +14,7 @@ use crate::limiter::explain::{explain, quota_used};
 use crate::limiter::moment;
 use crate::policy::duration;
 use crate::policy::quota::{self, UNLIMITED, Window};
-use crate::status::about::{ListedReport, Row};
+use crate::status::about::{ListedJson, Row};
 use crate::status::snapshot::Next;
 use crate::status::standing;
 use crate::store::senders::{Listing, Order};
@@ -33,7 +33,7 @@ struct Line {
     /// What the next message would be told, if it would be held or refused.
     blocked: Option<String>,
     /// The entry of a list that is about all mail of this sender.
-    listed: Option<ListedReport>,
+    listed: Option<ListedJson>,
 }
 
 pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed> {
@@ -77,7 +77,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
                 let blocked = blocked.map(|next| next.action);
                 if !options.blocked || blocked.is_some() {
                     let used = quota_used(policy, standing, now);
-                    let listed = listed.as_ref().map(ListedReport::from);
+                    let listed = listed.as_ref().map(ListedJson::from);
                     lines.push((Line { row: row.into(), used, blocked, listed }, row.clone()));
                 }
             }

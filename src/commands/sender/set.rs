@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::store::senders::{Change, SenderRow};
 
 #[derive(Serialize)]
-struct Report {
+struct Changed {
     #[serde(flatten)]
     row: Row,
     /// Whether the row was made now.
@@ -46,7 +46,7 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
         eprintln!("policyd-rate-guard: {}", table::clean(&words::on_list(listed)));
     }
     if options.sender.output.json {
-        print_json(&Report { row: (&after).into(), made: before.is_none(), logins_changed: logins })?;
+        print_json(&Changed { row: (&after).into(), made: before.is_none(), logins_changed: logins })?;
         return Ok(Exit::Ok);
     }
     print(&format!("{}\n", told(before.as_ref(), &after)))?;

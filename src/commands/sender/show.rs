@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::limiter::moment;
 use crate::limiter::terms::Terms;
-use crate::status::about::{self, About, Report};
+use crate::status::about::{self, About, AboutJson};
 use crate::status::words;
 use crate::store::Store;
 use crate::store::report::Part;
@@ -27,7 +27,7 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
         Ok((shown, terms))
     })?;
     if options.sender.output.json {
-        print_json(&Report::new(&shown, &policy))?;
+        print_json(&AboutJson::new(&shown, &policy))?;
     } else {
         print(&told(&shown, &policy, message_log, Screen::of_process()))?;
     }

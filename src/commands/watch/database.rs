@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::Report;
+use super::News;
 use super::screen::figures::OneSender;
 use crate::clock;
 use crate::limiter::terms::Terms;
@@ -46,13 +46,13 @@ pub struct Look {
     pub took: Duration,
 }
 
-/// Looks again and again, until nobody wants the reports.
+/// Looks again and again until the receiver of the news is gone.
 pub async fn look(
     mut store: Store,
     terms: Terms,
     interval: Duration,
     mut wanted: watch::Receiver<Wanted>,
-    reports: mpsc::Sender<Report>,
+    news: mpsc::Sender<News>,
 ) {
     let mut looker = Looker { collector: Collector::new(Sort::Share), meter: Meter::default(), found: None };
     loop {
@@ -67,7 +67,7 @@ pub async fn look(
                 Err(format!("no answer within {} s", TIMEOUT.as_secs()))
             }
         };
-        if reports.send(Report::Database(Box::new(looked))).await.is_err() {
+        if news.send(News::Database(Box::new(looked))).await.is_err() {
             return;
         }
         let took = begun.elapsed();

@@ -1,7 +1,7 @@
-//! `watch`: a live screen. [`screen`] draws it; `database` and `daemon` look, each beside the drawing, so that a key is
+//! `watch`: a live screen. [`screen`] draws it; `database` and `counters` look, each beside the drawing, so that a key is
 //! answered at once whatever they wait for; [`terminal`] takes the terminal and gives it back.
 
-mod daemon;
+mod counters;
 mod database;
 pub mod screen;
 pub mod terminal;
@@ -32,9 +32,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long the terminal may take to be given back once a signal came. It may hang, at the other end of a connection.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What was found out beside the drawing.
+/// What the tasks beside the drawing have found out.
 #[derive(Debug)]
-enum Report {
+enum News {
     Database(Box<Result<Look, String>>),
     Daemon(Result<Box<Counters>, String>),
 }
@@ -70,10 +70,10 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let terms = super::database::terms(config);
     let policy = terms.policy.clone();
     let store = Store::reading(&config.database);
-    let asked = config.status.listen.as_ref().map(super::daemon::address);
+    let asked = config.status.listen.as_ref().map(super::scrape::address);
     let figures = Figures { place: store.place(), daemon: own(asked.as_ref()), ..Figures::default() };
     let (wanted, wishes) = watch::channel(Wanted::default());
-    let (sender, reports) = mpsc::channel(4);
+    let (sender, news) = mpsc::channel(4);
     let interval = options.interval;
     let signalled = signalled()?;
     let lost = |error: std::io::Error| Failed::new(Exit::IoError, format_args!("the terminal: {error}"));
@@ -81,13 +81,13 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let inputs = terminal::inputs().map_err(lost)?;
     let look = database::look(store, terms, interval, wishes, sender.clone());
     let mut lookers = vec![tokio::spawn(look)];
-    lookers.extend(asked.map(|address| tokio::spawn(daemon::ask(address, interval, sender))));
+    lookers.extend(asked.map(|address| tokio::spawn(counters::ask(address, interval, sender))));
     let style = Style {
         colour: Style::wants_colour(options.no_color, |name| std::env::var(name).ok()),
         unicode: table::Screen::of_process().is_some_and(|screen| screen.unicode),
     };
     let app = App { figures, state: State::default(), seen: Seen::default(), policy, interval, style, wanted };
-    app.run(terminal, inputs, reports, signalled, lookers).await
+    app.run(terminal, inputs, news, signalled, lookers).await
 }
 
 /// What is known of the daemon at first.
@@ -133,7 +133,7 @@ impl App {
         mut self,
         mut terminal: Terminal,
         mut inputs: mpsc::Receiver<Input>,
-        mut reports: mpsc::Receiver<Report>,
+        mut news: mpsc::Receiver<News>,
         mut signalled: mpsc::Receiver<()>,
         mut lookers: Vec<JoinHandle<()>>,
     ) -> Result<Exit, Failed> {
@@ -163,7 +163,7 @@ impl App {
                         next = inputs.try_recv().ok();
                     }
                 }
-                Some(report) = reports.recv() => self.take(report),
+                Some(news) = news.recv() => self.take(news),
                 _ = tick.tick() => {}
             }
         }
@@ -202,10 +202,10 @@ impl App {
         effect
     }
 
-    fn take(&mut self, report: Report) {
+    fn take(&mut self, news: News) {
         let now = clock::now();
-        match report {
-            Report::Database(looked) => match *looked {
+        match news {
+            News::Database(looked) => match *looked {
                 Err(why) => self.figures.database.lost(now, why),
                 Ok(look) => {
                     let mut snapshot = look.snapshot;
@@ -219,7 +219,7 @@ impl App {
                     self.figures.database = Contact::Up(look.took);
                 }
             },
-            Report::Daemon(answer) => {
+            News::Daemon(answer) => {
                 if let Own::Asked { contact, told, .. } = &mut self.figures.daemon {
                     match answer {
                         Err(why) => contact.lost(now, why),

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 use crate::clock;
 use crate::config;
 use crate::limiter::terms::Terms;
-use crate::status::about::{self, Report};
+use crate::status::about::{self, AboutJson};
 use crate::status::{Collector, Sender, Snapshot, Sort, collector};
 use crate::store::{Failure, Store};
 
@@ -251,7 +251,7 @@ impl Watcher {
                 };
                 let looked = timeout(TIMEOUT, look).await;
                 let about = self.found(looked)?;
-                self.seen(&about.map(|about| Report::new(&about, &terms.policy)))
+                self.seen(&about.map(|about| AboutJson::new(&about, &terms.policy)))
             }
             Question::Find(text) => {
                 let look = self.collector.find(&mut self.store, &terms, text, MAX_FOUND, now);

@@ -1,4 +1,4 @@
-//! Asks the daemon for its counters, over HTTP at METRICS_LISTEN.
+//! Reads the daemon's counters over HTTP at METRICS_LISTEN.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;

@@ -1,23 +1,23 @@
-//! Asks the daemon for its counters, again and again.
+//! Asks the daemon for its counters again and again.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::Report;
+use super::News;
 use super::screen::figures::Counters;
-use crate::commands::daemon;
+use crate::commands::scrape;
 use crate::config::Endpoint;
 use crate::status::daemon::Daemon;
 
-/// Until nobody wants the reports.
-pub async fn ask(address: Endpoint, interval: Duration, reports: mpsc::Sender<Report>) {
-    let agent = daemon::agent();
+/// Asks until the receiver of the news is gone.
+pub async fn ask(address: Endpoint, interval: Duration, news: mpsc::Sender<News>) {
+    let agent = scrape::agent();
     let mut earlier: Option<(Daemon, Instant)> = None;
     loop {
         let (agent, address) = (agent.clone(), address.clone());
         let asked =
-            tokio::task::spawn_blocking(move || daemon::read(&agent, &address).map(|told| (told, Instant::now())));
+            tokio::task::spawn_blocking(move || scrape::read(&agent, &address).map(|told| (told, Instant::now())));
         let told = match asked.await.unwrap_or_else(|error| Err(error.to_string())) {
             Err(why) => Err(why),
             Ok((daemon, at)) => {
@@ -27,7 +27,7 @@ pub async fn ask(address: Endpoint, interval: Duration, reports: mpsc::Sender<Re
                 Ok(Box::new(told))
             }
         };
-        if reports.send(Report::Daemon(told)).await.is_err() {
+        if news.send(News::Daemon(told)).await.is_err() {
             return;
         }
         tokio::time::sleep(interval).await;
