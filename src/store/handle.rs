@@ -107,6 +107,20 @@ impl Store {
         result
     }
 
+    /// Asks one question that no lock may hold up for long.
+    pub(super) async fn look<T>(
+        &mut self,
+        question: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut connection = self.take_connection().await?;
+        let result = match self.session.id {
+            Some(session) => LockTimeout { options: &self.options, session }.bound(&mut connection, question).await,
+            None => question(&mut connection).await,
+        };
+        self.put_back_if_good(connection, &result);
+        result
+    }
+
     /// Does something in one transaction: all of it, or nothing.
     pub(super) async fn transact<T>(
         &mut self,

@@ -18,10 +18,19 @@ impl LockTimeout<'_> {
     /// Runs a statement. If it takes longer than [`LOCK_TIMEOUT`], the server is asked to interrupt it, and its own word on
     /// that is the result: the transaction's end is never guessed at.
     pub async fn execute(&self, connection: &mut Connection, sql: Sql) -> Result<(), Failure> {
+        self.bound(connection, async |connection| connection.execute(sql).await.map(drop)).await
+    }
+
+    /// The same for work that is one statement at a time.
+    pub async fn bound<T>(
+        &self,
+        connection: &mut Connection,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let done = {
-            let mut statement = pin!(connection.execute(sql));
+            let mut statement = pin!(work(connection));
             tokio::select! {
-                done = &mut statement => return done.map(drop),
+                done = &mut statement => return done,
                 () = tokio::time::sleep(LOCK_TIMEOUT) => {}
             }
             // Both to their end: an interruption that is still under way would hit the next statement.
@@ -37,6 +46,6 @@ impl LockTimeout<'_> {
                 log::debug!("a late interruption: {error}");
             }
         }
-        done.map(drop)
+        done
     }
 }

@@ -84,7 +84,7 @@ impl Store {
 
     /// Looks whether somebody holds the whole table of counters: then the database is [`Failure::Away`].
     pub async fn table_is_free(&mut self) -> Result<(), Failure> {
-        self.run(async |connection| match counters::is_table_locked(connection).await? {
+        self.look(async |connection| match counters::is_table_locked(connection).await? {
             false => Ok(()),
             true => Err(Failure::Away("somebody has locked the table ratelimits".to_owned())),
         })

@@ -152,7 +152,40 @@ fn asks_for_the_password_itself() -> std::net::SocketAddr {
 fn mariadb_driver_explains_a_login_that_needs_tls() {
     let database = MariaDb::shared().database().over_tcp(asks_for_the_password_itself());
     let refused = counts(&database, &[]).unwrap_err();
-    assert!(refused.contains("caching_sha2_password") && refused.contains("DB_TLS=require"), "{refused}");
+    assert!(refused.contains("caching_sha2_password") && refused.contains("Turn TLS on"), "{refused}");
+}
+
+/// Whose sessions do not commit, refuse statements without a key, and write statements to the binary log.
+#[test]
+fn mariadb_a_server_with_other_defaults_counts_and_is_cleaned_up() {
+    let server = MariaDb::start_with(&["--autocommit=0", "--log-bin", "--binlog-format=STATEMENT"]);
+    server.administer("SET GLOBAL sql_safe_updates = 1");
+    let database = server.database();
+    let setup = Setup::on(&database).setting("MESSAGE_RETENTION", "1");
+    let daemon = setup.start();
+    daemon.connect().ask(&Request::data("alice@example.com", 2));
+    database.execute("UPDATE messages SET created_at = '2001-01-01' WHERE id > 0; COMMIT");
+    assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 2);
+    let cleaned = daemon.setup().run("cleanup", &[]);
+    assert!(cleaned.status.success(), "{cleaned:?}");
+    assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 0);
+    assert_eq!(database.rows("messages"), 0);
+}
+
+#[test]
+fn mariadb_a_server_that_cannot_be_used_as_it_is_set_up_is_told_how() {
+    let server = MariaDb::start_with(&["--log-bin", "--binlog-format=STATEMENT"]);
+    let database = server.database();
+    server.administer(
+        "REVOKE ALL PRIVILEGES ON *.* FROM 'policyd'@'%'; GRANT ALL PRIVILEGES ON `policyd\\_%`.* TO 'policyd'@'%'",
+    );
+    let refused = counts(&database, &[]).unwrap_err();
+    assert!(refused.contains("binlog_format=ROW (or MIXED)"), "{refused}");
+    server.administer("SET GLOBAL binlog_format = 'MIXED'");
+    assert_eq!(counts(&database, &[]), Ok(()));
+    server.administer("SET GLOBAL max_allowed_packet = 65536");
+    let refused = counts(&database, &[]).unwrap_err();
+    assert!(refused.contains("max_allowed_packet is 65536 bytes: set at least 1048576"), "{refused}");
 }
 
 crate::on_both_servers! {

@@ -812,7 +812,7 @@ mod mariadb_locks {
         let place = super::Place::mariadb();
         let mut store = place.open();
         let session = place.database.session();
-        assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', MD5(DATABASE())), 1)"), 1);
+        assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', CRC32(DATABASE())), 1)"), 1);
         let Opened { runtime, store } = &mut store;
         let migrated = async { tokio::time::timeout(super::Duration::from_secs(30), store.migrate(false)).await };
         assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());

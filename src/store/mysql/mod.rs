@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::charset::Charset;
 use super::dialect::{Dialect, STANDARD, STATEMENT_TIMEOUT, Session};
@@ -17,9 +17,12 @@ use crate::config;
 /// The least that both servers take. [`super::dialect::LOCK_TIMEOUT`] is shorter; this is the belt.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// A lock's name holds for the whole server and has at the most 64 characters.
-const MIGRATION_LOCK: &str = "CONCAT('policyd-rate-guard ', MD5(DATABASE()))";
-const MIGRATION_LOCK_WAIT: Duration = Duration::from_secs(60);
+/// A lock's name holds for the whole server and has at the most 64 characters. MySQL 9.6 has no MD5 any more.
+const MIGRATION_LOCK: &str = "CONCAT('policyd-rate-guard ', CRC32(DATABASE()))";
+/// How often the lock is waited for, [`LOCK_WAIT`] each time.
+const MIGRATION_LOCK_TRIES: usize = 60;
+/// In bytes: 64 rows of the audit log, their texts as long as their columns.
+const MIN_PACKET: u64 = 1 << 20;
 
 pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 
@@ -40,27 +43,16 @@ pub const DIALECT: Dialect = Dialect {
     ..STANDARD
 };
 
-/// MySQL 8 logs in by `caching_sha2_password`, which sends the password itself when it is not in the server's cache: only
-/// over TLS. The driver's word on that is for programmers.
-fn explain_login(error: sqlx::Error) -> sqlx::Error {
-    if error.to_string().contains("RSA auth backend") {
-        let advice = "the server asks for the password itself (caching_sha2_password), which is sent over TLS only. Turn TLS \
-                      on in the server and set DB_TLS=require, or give the user another way to log in";
-        return sqlx::Error::Configuration(advice.into());
-    }
-    error
-}
-
 pub fn options(database: &config::Database) -> MySqlConnectOptions {
     let mut options = MySqlConnectOptions::new()
         .statement_cache_capacity(STATEMENTS_KEPT)
         .username(&database.user)
         .database(&database.name)
         .ssl_mode(match database.tls {
-            config::Tls::Off => MySqlSslMode::Disabled,
             // A unix socket ends on this machine: whose certificate it is does not matter. Some ways to log in ask
             // for TLS all the same.
             _ if database.socket.is_some() => MySqlSslMode::Preferred,
+            config::Tls::Off => MySqlSslMode::Disabled,
             config::Tls::Prefer => MySqlSslMode::Preferred,
             config::Tls::Require => MySqlSslMode::Required,
             config::Tls::Verify => MySqlSslMode::VerifyIdentity,
@@ -89,18 +81,77 @@ pub fn place(options: &MySqlConnectOptions) -> String {
 
 /// Connects, sets the session up, and looks at what the tables can hold.
 pub async fn connect(options: &MySqlConnectOptions, reading: bool) -> Result<(MySqlConnection, Session), sqlx::Error> {
-    let mut connection = options.connect().await.map_err(explain_login)?;
-    let wait = LOCK_WAIT.as_secs();
-    connection
-        .execute(AssertSqlSafe(format!(
-            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; SET SESSION innodb_lock_wait_timeout = {wait}"
-        )))
-        .await?;
+    let mut connection = log_in(options).await?;
+    let session = session(&mut connection).await?;
     if reading {
         only_read(&mut connection).await?;
     }
-    let session = session(&mut connection).await?;
     Ok((connection, session))
+}
+
+/// Connects. MySQL's usual way to log in, `caching_sha2_password`, asks for the password itself when it is not in the server's
+/// cache, as after each start of the server: TLS is used for that also where the settings have it off.
+async fn log_in(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
+    match options.connect().await {
+        Err(error) if error.to_string().contains("RSA auth backend") => {
+            options.clone().ssl_mode(MySqlSslMode::Required).connect().await.map_err(|error| {
+                let advice = "the server asks for the password itself (caching_sha2_password), which is sent over TLS only. \
+                              Turn TLS on in the server, or give the user another way to log in";
+                sqlx::Error::Configuration(format!("{advice}. Over TLS: {error}").into())
+            })
+        }
+        connected => connected,
+    }
+}
+
+/// Sets the session up, whatever the server's own defaults are, and looks at it and at the tables: in one round trip.
+async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Error> {
+    let wait = LOCK_WAIT.as_secs();
+    // A client that is gone is not noticed by MySQL while its statement waits for a table: that is bounded too.
+    let sql = format!(
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+         SET SESSION autocommit = 1, lock_wait_timeout = {wait}, innodb_lock_wait_timeout = {wait}, sql_safe_updates = 0; \
+         SELECT 'session', CAST(CONNECTION_ID() AS CHAR), ''; \
+         SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet'); \
+         SELECT CAST(table_name AS CHAR), CAST(character_set_name AS CHAR), CAST(collation_name AS CHAR) \
+         FROM information_schema.columns WHERE table_schema = DATABASE() AND character_set_name IS NOT NULL \
+         AND (table_name = 'messages' OR table_name = 'ratelimits' AND column_name = 'sender')"
+    );
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
+    let found: Vec<(String, String, String)> = (rows.iter())
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, if row.len() > 2 { row.try_get(2)? } else { String::new() })))
+        .collect::<Result<_, sqlx::Error>>()?;
+    let value = |wanted: &str| found.iter().find(|(name, ..)| name == wanted).map(|(_, value, _)| value.as_str());
+    if value("log_bin") == Some("ON") && value("binlog_format") == Some("STATEMENT") {
+        log_rows(connection).await?;
+    }
+    let packet = value("max_allowed_packet").and_then(|bytes| bytes.parse().ok()).unwrap_or(u64::MAX);
+    if packet < MIN_PACKET {
+        let advice = format!("the server's max_allowed_packet is {packet} bytes: set at least {MIN_PACKET} there");
+        return Err(sqlx::Error::Configuration(advice.into()));
+    }
+    let columns = || found.iter().filter(|(.., collation)| !collation.is_empty());
+    // Of several the narrowest; a table that is not there yet will hold everything.
+    let of = |table: &str| {
+        let named = columns().filter(|(name, ..)| name == table).map(|(_, charset, _)| Charset::named(charset));
+        named.max().unwrap_or(Charset::Utf8mb4)
+    };
+    // As the table does that we make.
+    let heeds_case = !columns().any(|(table, _, collation)| table == "ratelimits" && collation.contains("_ci"));
+    let id = value("session").and_then(|id| id.parse().ok());
+    Ok(Session { id, keys: of("ratelimits"), texts: of("messages"), heeds_case })
+}
+
+/// READ COMMITTED cannot be written where the binary log takes statements.
+async fn log_rows(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
+    connection.execute("SET SESSION binlog_format = 'ROW'").await.map(drop).map_err(|error| {
+        let advice = format!(
+            "the server has binlog_format=STATEMENT, by which it takes nothing from a session that is READ COMMITTED. Set \
+             binlog_format=ROW (or MIXED) there, or GRANT BINLOG ADMIN (in MySQL SESSION_VARIABLES_ADMIN) ON *.* to the \
+             user, who may then set it for the session ({error})"
+        );
+        sqlx::Error::Configuration(advice.into())
+    })
 }
 
 /// Has the server refuse to write in this session, and end what takes long: a reader that gives up leaves its statement
@@ -115,30 +166,10 @@ async fn only_read(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> 
     Ok(())
 }
 
-async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Error> {
-    let id = sqlx::query_scalar("SELECT CAST(CONNECTION_ID() AS SIGNED)").fetch_one(&mut *connection).await?;
-    let columns: Vec<(String, String, String)> = sqlx::query_as(
-        "SELECT CAST(table_name AS CHAR), CAST(character_set_name AS CHAR), CAST(collation_name AS CHAR) \
-         FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND character_set_name IS NOT NULL AND (table_name = 'messages' \
-         OR table_name = 'ratelimits' AND column_name = 'sender')",
-    )
-    .fetch_all(connection)
-    .await?;
-    // Of several the narrowest; a table that is not there yet will hold everything.
-    let of = |table: &str| {
-        let named = columns.iter().filter(|(name, ..)| name == table).map(|(_, charset, _)| Charset::named(charset));
-        named.max().unwrap_or(Charset::Utf8mb4)
-    };
-    // As the table does that we make.
-    let heeds_case = !columns.iter().any(|(table, _, collation)| table == "ratelimits" && collation.contains("_ci"));
-    Ok(Session { id: Some(id), keys: of("ratelimits"), texts: of("messages"), heeds_case })
-}
-
 /// Interrupts the statement of a session: innodb_lock_wait_timeout counts in seconds, and one is too long for all the others
 /// in a batch.
 pub async fn interrupt(options: &MySqlConnectOptions, session: i64) -> Result<(), sqlx::Error> {
-    let mut connection = options.connect().await?;
+    let mut connection = log_in(options).await?;
     connection.execute(AssertSqlSafe(format!("KILL QUERY {session}"))).await?;
     connection.close().await
 }
@@ -157,12 +188,14 @@ pub async fn is_held(connection: &mut MySqlConnection, key: &str) -> Result<bool
 /// Waits until no other process changes the tables' structure. Not sqlx's own lock: it waits for -1 seconds, which MariaDB
 /// takes for an error.
 pub async fn lock(connection: &mut MySqlConnection) -> Result<(), Failure> {
-    let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {})", MIGRATION_LOCK_WAIT.as_secs());
-    let got: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await?;
-    match got {
-        Some(1) => Ok(()),
-        _ => Err(Failure::Away("another process is migrating the tables".to_owned())),
+    let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {})", LOCK_WAIT.as_secs());
+    for _ in 0..MIGRATION_LOCK_TRIES {
+        let got: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql.clone())).fetch_one(&mut *connection).await?;
+        if got == Some(1) {
+            return Ok(());
+        }
     }
+    Err(Failure::Away("another process is migrating the tables".to_owned()))
 }
 
 /// Lets others change the tables' structure.
