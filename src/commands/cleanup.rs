@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::{database, print, print_json};
+use super::database;
+use super::output::{print, print_json};
 use crate::cli::{self, Recent};
 use crate::clock;
 use crate::config::{Config, Sources};

@@ -9,6 +9,6 @@ use crate::exit::{Exit, Failed};
 pub fn run(shell: Shell) -> Result<Exit, Failed> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "policyd-rate-guard", &mut script);
-    super::print(&String::from_utf8_lossy(&script))?;
+    super::output::print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Ok)
 }

@@ -11,9 +11,9 @@ use nix::unistd::User;
 use serde_json::json;
 
 use super::database::runtime;
+use super::output::{print, print_json};
 use super::query::{self, PACKAGED_SOCKET};
 use super::scrape;
-use super::{print, print_json};
 use crate::cli;
 use crate::clock;
 use crate::config::{self, Config, ListenAddress, Sources};

@@ -1,6 +1,7 @@
 //! `migrate`: brings the tables to this version, or lists what it would do.
 
-use super::{database, print, print_json};
+use super::database;
+use super::output::{print, print_json};
 use crate::cli;
 use crate::clock;
 use crate::config::{Config, Sources};

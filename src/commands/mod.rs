@@ -1,5 +1,5 @@
 //! The commands, a file or a folder each; and what several of them share: `scrape` reads the daemon's counters,
-//! `database` opens the database as USER, `table` and `text` write for people.
+//! `database` opens the database as USER, `table` and `text` write for people, `output` prints.
 
 pub mod check;
 mod cleanup;
@@ -9,6 +9,7 @@ mod doctor;
 mod import;
 mod manual;
 mod migrate;
+mod output;
 mod query;
 mod replay;
 mod scrape;
@@ -19,7 +20,7 @@ mod text;
 mod top;
 pub mod watch;
 
-use std::io::{self, Write};
+use std::io;
 
 use crate::cli::{Cli, Command, Import};
 use crate::config::Sources;
@@ -36,7 +37,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Check(options) => match check::run(&sources, &options, &mut io::stdout().lock()) {
             Ok(true) => Ok(Exit::Ok),
             Ok(false) => Ok(Exit::Config),
-            Err(error) => Err(cannot_print(&error)),
+            Err(error) => Err(output::cannot_print(&error)),
         },
         Command::Doctor(options) => doctor::run(&sources, &options),
         Command::Query(options) => query::run(&sources, &options),
@@ -48,28 +49,4 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),
     }
-}
-
-/// Prints to standard output. A reader that went away (`| head`) is no failure.
-fn print(text: &str) -> Result<(), Failed> {
-    print_if_read(text).map(drop)
-}
-
-/// As [`print`], and says whether the reader is still there: whoever has much more to print may end when it is not.
-fn print_if_read(text: &str) -> Result<bool, Failed> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(cannot_print(&error)),
-    }
-}
-
-/// Prints a value as JSON, on lines of its own.
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
-    let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(Exit::Software, error))?;
-    print(&(text + "\n"))
-}
-
-fn cannot_print(error: &io::Error) -> Failed {
-    Failed::new(Exit::IoError, format_args!("cannot write to standard output: {error}"))
 }

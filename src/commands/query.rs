@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::json;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{database, print, print_json};
+use super::database;
+use super::output::{print, print_json};
 use crate::cli;
 use crate::clock;
 use crate::config::{ListenAddress, Sources};

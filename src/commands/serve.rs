@@ -208,7 +208,7 @@ fn show_status(
     );
     let name = listen.name().map(str::to_owned);
     Site::new(metrics, stopping, name, config.database.clone(), terms, token)
-        .and_then(|site| site.start(listen.clone()))
+        .and_then(|site| http::start(site, listen.clone()))
         .map_err(|error| no_thread("the page", &error))
 }
 

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::database;
+use super::output::{print, print_json};
 use super::table::{Screen, bar, clean, sparkline, table};
 use super::text::{left, width};
-use super::{database, print, print_json};
 use crate::cli;
 use crate::cli::TopBy;
 use crate::clock;

@@ -13,8 +13,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
-use super::Site;
 use super::listener::Opener;
+use super::site::Site;
 use crate::config::Endpoint;
 use crate::slots::{Slot, Slots};
 use crate::telemetry::log_throttle::warn_limited;

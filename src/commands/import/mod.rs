@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{database, print, print_json};
+use super::database;
+use super::output::{print, print_json};
 use crate::account::{AccountRules, LimitBy};
 use crate::cli;
 use crate::config::{Sources, settings};

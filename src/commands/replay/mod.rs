@@ -16,7 +16,8 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use self::report::Report;
-use super::{database, print, print_if_read, print_json};
+use super::database;
+use super::output::{print, print_if_read, print_json};
 use crate::account;
 use crate::cli;
 use crate::clock;

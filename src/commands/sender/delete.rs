@@ -4,17 +4,19 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use serde_json::json;
 
+use super::named;
 use crate::cli;
+use crate::commands::database;
+use crate::commands::output::{print, print_json};
 use crate::commands::table;
-use crate::commands::{database, print, print_json};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 
 pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Failed> {
     let (sender, deleted) = database::with_tables(sources, async |config, store| {
-        let key = super::key(config, &options.sender.name)?;
+        let key = named::key(config, &options.sender.name)?;
         let row = database::insist(store, async |store| store.sender(&key).await).await?;
-        let row = row.ok_or_else(|| super::no_such_sender(&key))?;
+        let row = row.ok_or_else(|| named::no_such_sender(&key))?;
         if !options.yes && !confirmed(&row.sender, options.messages)? {
             return Ok((row.sender, None));
         }

@@ -4,9 +4,11 @@ use std::collections::HashSet;
 
 use jiff::tz::TimeZone;
 
+use super::named;
 use crate::cli;
 use crate::clock;
-use crate::commands::{database, print};
+use crate::commands::database;
+use crate::commands::output::print;
 use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::moment;
@@ -29,9 +31,9 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
     // MySQL knows no time before 1970.
     let since = clock::now().saturating_sub(duration::seconds(options.since)).max(0);
     let (ids, first, audit) = database::with_tables(sources, async |config, store| {
-        let key = super::key(config, &options.sender.name)?;
+        let key = named::key(config, &options.sender.name)?;
         let row = database::insist(store, async |store| store.sender(&key).await).await?;
-        let row = row.ok_or_else(|| super::no_such_sender(&key))?;
+        let row = row.ok_or_else(|| named::no_such_sender(&key))?;
         let ids = database::insist(store, async |store| store.held(row.id, since, MAX_IDS).await).await?;
         let first = database::insist(store, async |store| store.first_held(row.id).await).await?;
         Ok((ids, first, config.audit.clone()))

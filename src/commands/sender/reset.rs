@@ -1,9 +1,11 @@
 //! `sender reset`: lets a sender send again at once.
 
+use super::named;
 use crate::cli;
 use crate::clock;
+use crate::commands::database;
+use crate::commands::output::{print, print_json};
 use crate::commands::table;
-use crate::commands::{database, print, print_json};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::policy::quota;
@@ -11,9 +13,9 @@ use crate::status::about::Row;
 
 pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
     let row = database::with_tables(sources, async |config, store| {
-        let key = super::key(config, &options.name)?;
+        let key = named::key(config, &options.name)?;
         let row = database::insist(store, async |store| store.free(&key, clock::now()).await).await?;
-        row.ok_or_else(|| super::no_such_sender(&key))
+        row.ok_or_else(|| named::no_such_sender(&key))
     })?;
     if options.output.json {
         print_json(&Row::from(&row))?;

@@ -2,10 +2,12 @@
 
 use serde::Serialize;
 
+use super::named;
 use crate::cli;
 use crate::clock;
+use crate::commands::database;
+use crate::commands::output::{print, print_json};
 use crate::commands::table;
-use crate::commands::{database, print, print_json};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::policy::quota;
@@ -26,7 +28,7 @@ struct Changed {
 
 pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> {
     let (before, after, logins, listed) = database::with_tables(sources, async |config, store| {
-        let key = super::key(config, &options.sender.name)?;
+        let key = named::key(config, &options.sender.name)?;
         if options.existing && !key.starts_with('@') {
             return Err(Failed::new(Exit::Usage, "--existing is for a domain: write `sender set @example.com …`"));
         }
@@ -37,7 +39,7 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
         };
         let (quota, now) = (config.quota.default, clock::now());
         let (before, after) = database::insist(store, async |store| store.set(&key, change, quota, now).await).await?;
-        let after = after.ok_or_else(|| super::no_such_sender(&key))?;
+        let after = after.ok_or_else(|| named::no_such_sender(&key))?;
         let logins = if options.existing { Some(apply(store, &key, options.once).await?) } else { None };
         Ok((before, after, logins, database::terms(config).listed(&key, now)))
     })?;

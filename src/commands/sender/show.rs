@@ -3,10 +3,12 @@
 
 use jiff::Timestamp;
 
+use super::named;
 use crate::cli;
 use crate::clock;
+use crate::commands::database;
+use crate::commands::output::{print, print_json};
 use crate::commands::table::{self, Screen, clean, table};
-use crate::commands::{database, print, print_json};
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
@@ -35,11 +37,11 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
 }
 
 async fn row(config: &Config, terms: &Terms, store: &mut Store, name: &str) -> Result<SenderRow, Failed> {
-    let key = super::key(config, name)?;
+    let key = named::key(config, name)?;
     let row = database::insist(store, async |store| store.sender(&key).await).await?;
     row.ok_or_else(|| match terms.listed(&key, clock::now()) {
-        Some(listed) => super::no_such_sender(&key).and(&words::on_list(&listed)),
-        None => super::no_such_sender(&key),
+        Some(listed) => named::no_such_sender(&key).and(&words::on_list(&listed)),
+        None => named::no_such_sender(&key),
     })
 }
 

@@ -4,14 +4,16 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::News;
 use super::screen::figures::Counters;
 use crate::commands::scrape;
 use crate::config::Endpoint;
 use crate::status::daemon::Daemon;
 
-/// Asks until the receiver of the news is gone.
-pub async fn ask(address: Endpoint, interval: Duration, news: mpsc::Sender<News>) {
+/// The daemon's counters, or why it did not answer.
+pub type Answered = Result<Box<Counters>, String>;
+
+/// Asks until the receiver of the answers is gone.
+pub async fn ask(address: Endpoint, interval: Duration, answers: mpsc::Sender<Answered>) {
     let agent = scrape::agent();
     let mut earlier: Option<(Daemon, Instant)> = None;
     loop {
@@ -27,7 +29,7 @@ pub async fn ask(address: Endpoint, interval: Duration, news: mpsc::Sender<News>
                 Ok(Box::new(told))
             }
         };
-        if news.send(News::Daemon(told)).await.is_err() {
+        if answers.send(told).await.is_err() {
             return;
         }
         tokio::time::sleep(interval).await;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::News;
 use super::screen::figures::OneSender;
 use crate::clock;
 use crate::limiter::terms::Terms;
@@ -46,13 +45,16 @@ pub struct Look {
     pub took: Duration,
 }
 
-/// Looks again and again until the receiver of the news is gone.
+/// What a look brought, or why it brought nothing.
+pub type Looked = Box<Result<Look, String>>;
+
+/// Looks again and again until the receiver of the looks is gone.
 pub async fn look(
     mut store: Store,
     terms: Terms,
     interval: Duration,
     mut wanted: watch::Receiver<Wanted>,
-    news: mpsc::Sender<News>,
+    looks: mpsc::Sender<Looked>,
 ) {
     let mut looker = Looker { collector: Collector::new(Sort::Share), meter: Meter::default(), found: None };
     loop {
@@ -67,7 +69,7 @@ pub async fn look(
                 Err(format!("no answer within {} s", TIMEOUT.as_secs()))
             }
         };
-        if news.send(News::Database(Box::new(looked))).await.is_err() {
+        if looks.send(Box::new(looked)).await.is_err() {
             return;
         }
         let took = begun.elapsed();

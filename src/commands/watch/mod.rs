@@ -20,9 +20,10 @@ use crate::config::{Config, Endpoint, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::store::Store;
-use database::{Look, Wanted};
+use counters::Answered;
+use database::{Looked, Wanted};
 use screen::draw::View;
-use screen::figures::{Contact, Counters, Figures, Own};
+use screen::figures::{Contact, Figures, Own};
 use screen::look::Look as Style;
 use screen::state::{Effect, Seen, State};
 use terminal::{Input, Terminal};
@@ -31,13 +32,6 @@ use terminal::{Input, Terminal};
 const TICK: Duration = Duration::from_secs(1);
 /// How long the terminal may take to be given back once a signal came. It may hang, at the other end of a connection.
 const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What the tasks beside the drawing have found out.
-#[derive(Debug)]
-enum News {
-    Database(Box<Result<Look, String>>),
-    Daemon(Result<Box<Counters>, String>),
-}
 
 pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
     if let Some(obstacle) = terminal::obstacle() {
@@ -73,21 +67,22 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     let asked = config.status.listen.as_ref().map(super::scrape::address);
     let figures = Figures { place: store.place(), daemon: own(asked.as_ref()), ..Figures::default() };
     let (wanted, wishes) = watch::channel(Wanted::default());
-    let (sender, news) = mpsc::channel(4);
+    let (looked, looks) = mpsc::channel(4);
+    let (answered, answers) = mpsc::channel(4);
     let interval = options.interval;
     let signalled = signalled()?;
     let lost = |error: std::io::Error| Failed::new(Exit::IoError, format_args!("the terminal: {error}"));
     let terminal = Terminal::take().map_err(lost)?;
     let inputs = terminal::inputs().map_err(lost)?;
-    let look = database::look(store, terms, interval, wishes, sender.clone());
+    let look = database::look(store, terms, interval, wishes, looked);
     let mut lookers = vec![tokio::spawn(look)];
-    lookers.extend(asked.map(|address| tokio::spawn(counters::ask(address, interval, sender))));
+    lookers.extend(asked.map(|address| tokio::spawn(counters::ask(address, interval, answered))));
     let style = Style {
         colour: Style::wants_colour(options.no_color, |name| std::env::var(name).ok()),
         unicode: table::Screen::of_process().is_some_and(|screen| screen.unicode),
     };
     let app = App { figures, state: State::default(), seen: Seen::default(), policy, interval, style, wanted };
-    app.run(terminal, inputs, news, signalled, lookers).await
+    app.run(terminal, inputs, (looks, answers), signalled, lookers).await
 }
 
 /// What is known of the daemon at first.
@@ -133,7 +128,7 @@ impl App {
         mut self,
         mut terminal: Terminal,
         mut inputs: mpsc::Receiver<Input>,
-        mut news: mpsc::Receiver<News>,
+        (mut looks, mut answers): (mpsc::Receiver<Looked>, mpsc::Receiver<Answered>),
         mut signalled: mpsc::Receiver<()>,
         mut lookers: Vec<JoinHandle<()>>,
     ) -> Result<Exit, Failed> {
@@ -163,7 +158,8 @@ impl App {
                         next = inputs.try_recv().ok();
                     }
                 }
-                Some(news) = news.recv() => self.take(news),
+                Some(looked) = looks.recv() => self.take_look(looked),
+                Some(answered) = answers.recv() => self.take_answer(answered),
                 _ = tick.tick() => {}
             }
         }
@@ -202,33 +198,30 @@ impl App {
         effect
     }
 
-    fn take(&mut self, news: News) {
-        let now = clock::now();
-        match news {
-            News::Database(looked) => match *looked {
-                Err(why) => self.figures.database.lost(now, why),
-                Ok(look) => {
-                    let mut snapshot = look.snapshot;
-                    // It may have been asked for in another order.
-                    self.state.sort.sort(&mut snapshot.senders);
-                    for (at, messages, recipients) in look.sums {
-                        self.figures.paces.add(at, messages, recipients);
-                    }
-                    self.figures.snapshot = Some(snapshot);
-                    self.figures.about = look.asked;
-                    self.figures.database = Contact::Up(look.took);
+    fn take_look(&mut self, looked: Looked) {
+        match *looked {
+            Err(why) => self.figures.database.lost(clock::now(), why),
+            Ok(look) => {
+                let mut snapshot = look.snapshot;
+                // It may have been asked for in another order.
+                self.state.sort.sort(&mut snapshot.senders);
+                for (at, messages, recipients) in look.sums {
+                    self.figures.paces.add(at, messages, recipients);
                 }
-            },
-            News::Daemon(answer) => {
-                if let Own::Asked { contact, told, .. } = &mut self.figures.daemon {
-                    match answer {
-                        Err(why) => contact.lost(now, why),
-                        Ok(new) => {
-                            *contact = Contact::Up(Duration::ZERO);
-                            *told = Some(new);
-                        }
-                    }
-                }
+                self.figures.snapshot = Some(snapshot);
+                self.figures.about = look.asked;
+                self.figures.database = Contact::Up(look.took);
+            }
+        }
+    }
+
+    fn take_answer(&mut self, answered: Answered) {
+        let Own::Asked { contact, told, .. } = &mut self.figures.daemon else { return };
+        match answered {
+            Err(why) => contact.lost(clock::now(), why),
+            Ok(new) => {
+                *contact = Contact::Up(Duration::ZERO);
+                *told = Some(new);
             }
         }
     }

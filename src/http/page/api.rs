@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::lookout::{Lookout, Question, Seen};
 use super::token::{Admission, TokenAuth};
 use crate::clock;
-use crate::http::{Reply, reply};
+use crate::http::reply::{Reply, reply};
 use crate::status::Daemon;
 use crate::telemetry::metrics::Metrics;
 

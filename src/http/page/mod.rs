@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use self::api::Api;
 use self::lookout::Lookout;
 use self::token::TokenAuth;
-use super::{Reply, TEXT, reply};
+use super::reply::{Reply, TEXT, reply};
 use crate::config::{self, Secret};
 use crate::limiter::terms::Terms;
 use crate::telemetry::metrics::Metrics;

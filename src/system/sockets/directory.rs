@@ -18,7 +18,7 @@ use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, mkdirat};
 use nix::unistd::fchownat;
 
-use super::Error;
+use super::error::Error;
 use crate::system::privileges::{Identity, is_root};
 
 /// For walking and for work relative to a directory; needs no right to read it.

@@ -5,7 +5,8 @@ use std::io;
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use super::{Error, Listener};
+use super::error::Error;
+use super::listener::Listener;
 
 /// Takes all sockets that were handed over to this process, in order. Each must listen, on TCP or on a unix stream.
 ///

@@ -4,18 +4,17 @@
 
 mod accepted;
 pub mod directory;
+mod error;
 mod inherited;
+mod listener;
 mod tcp;
 mod unix;
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 use socket2::SockRef;
@@ -24,55 +23,9 @@ use crate::config::{self, ListenAddress};
 use crate::system::privileges::Identity;
 
 pub use accepted::{AcceptError, accept_error, configure_accepted};
+pub use error::Error;
+pub use listener::Listener;
 pub use unix::SocketPath;
-
-/// Connections that may wait to be accepted, such as those made during a restart. The kernel lowers it to
-/// net.core.somaxconn.
-const BACKLOG: i32 = 4096;
-
-/// Why the daemon cannot listen as it should.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("SOCKET names nothing to listen on")]
-    Nothing,
-    #[error("cannot listen on {name}: {source}{}", advice(source))]
-    Bind { name: String, source: io::Error },
-    #[error("another process listens on {name}; stop it, or change SOCKET")]
-    InUse { name: String },
-    #[error("{path} is a {kind}, not a socket, and is left alone; remove it, or change SOCKET")]
-    NotASocket { path: PathBuf, kind: &'static str },
-    #[error("cannot replace the socket {path}, which may be in use: {source}")]
-    Dead { path: PathBuf, source: io::Error },
-    #[error("cannot open the directory {path}: {source}; create it, or name another")]
-    Directory { path: PathBuf, source: io::Error },
-    #[error(
-        "root does not follow the symbolic link {path}, which another user could have put there; \
-         name the directory that it leads to, or start as USER"
-    )]
-    PlantedLink { path: PathBuf },
-    #[error("somebody replaced {path} while it was being set up; look who may write its directory, then start again")]
-    Replaced { path: PathBuf },
-    #[error("cannot give {path} to user {user}: {source}")]
-    Give { path: PathBuf, user: String, source: io::Error },
-    #[error("cannot use socket number {number} of those handed over at start: {source}; see the socket unit")]
-    Inherited { number: usize, source: io::Error },
-}
-
-/// A listening socket, not blocking, as an asynchronous runtime takes it over.
-#[derive(Debug)]
-pub enum Listener {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-impl AsFd for Listener {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Listener::Tcp(listener) => listener.as_fd(),
-            Listener::Unix(listener) => listener.as_fd(),
-        }
-    }
-}
 
 /// A socket to accept on, and what else is known about it.
 #[derive(Debug)]
@@ -102,7 +55,7 @@ impl fmt::Display for Bound {
 pub fn listen(sockets: &config::Sockets, owner: Option<&Identity>) -> Result<Vec<Bound>, Error> {
     let mut bound = Vec::new();
     for listener in inherited::take()? {
-        let name = name(&listener).map_err(|source| Error::Inherited { number: bound.len() + 1, source })?;
+        let name = listener::name(&listener).map_err(|source| Error::Inherited { number: bound.len() + 1, source })?;
         bound.push(Bound { listener, name, inherited: true, path: None });
     }
     if bound.is_empty() || sockets.explicit {
@@ -182,37 +135,9 @@ fn is_needless_loopback(address: &ListenAddress, error: &Error, all: &[ListenAdd
     no_v6 && address.ip() == Ipv6Addr::LOCALHOST && all.contains(&v4)
 }
 
-fn unix_name(path: &Path) -> String {
-    format!("unix:{}", path.display())
-}
-
-/// The name of a socket that was handed over, from its own address.
-fn name(listener: &Listener) -> io::Result<String> {
-    match listener {
-        Listener::Tcp(listener) => Ok(format!("inet:{}", listener.local_addr()?)),
-        Listener::Unix(listener) => {
-            let address = SockRef::from(listener).local_addr()?;
-            Ok(match (address.as_pathname(), address.as_abstract_namespace()) {
-                (Some(path), _) => unix_name(path),
-                (None, Some(name)) => format!("unix:@{}", std::ffi::OsStr::from_bytes(name).display()),
-                (None, None) => "unix:(unnamed)".to_owned(),
-            })
-        }
-    }
-}
-
-/// What to do about the usual errors of bind(2).
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => "; start as root, or choose a place where this user may",
-        io::ErrorKind::AddrNotAvailable => "; no network interface has this address",
-        io::ErrorKind::AddrInUse => "; another process was quicker",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
     use std::os::unix::net::UnixStream;
 
     use super::*;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 
-use super::BACKLOG;
+use super::listener::BACKLOG;
 
 /// Listens on exactly this address: an IPv6 wildcard does not take IPv4 along, so that both may be asked for.
 /// The socket does not block and is not inherited by other programs.

@@ -15,7 +15,8 @@ use nix::unistd::{Uid, UnlinkatFlags, unlinkat};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::directory::{Directory, give, kind, proc_path};
-use super::{BACKLOG, Error};
+use super::error::Error;
+use super::listener::{BACKLOG, unix_name};
 use crate::system::privileges::Identity;
 
 /// Nobody else may connect until the socket has its owner and mode.
@@ -60,7 +61,7 @@ impl SocketPath {
 /// Two daemons that start at once must not both find the same dead socket and remove each other's new one, so finding,
 /// removing and binding happen under a lock on the directory.
 pub(super) fn bind(path: &Path, mode: u32, owner: Option<&Identity>) -> Result<(UnixListener, SocketPath), Error> {
-    let failed = |source: io::Error| Error::Bind { name: super::unix_name(path), source };
+    let failed = |source: io::Error| Error::Bind { name: unix_name(path), source };
     let path = std::path::absolute(path).map_err(failed)?;
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(failed(Errno::EISDIR.into()));
@@ -104,7 +105,7 @@ fn made_here(
     path: &Path,
     owner: Option<&Identity>,
 ) -> Result<(std::os::fd::OwnedFd, FileStat), Error> {
-    let failed = |source: Errno| Error::Bind { name: super::unix_name(path), source: source.into() };
+    let failed = |source: Errno| Error::Bind { name: unix_name(path), source: source.into() };
     let replaced = || Error::Replaced { path: path.to_owned() };
     let entry = directory.entry(name).map_err(failed)?.ok_or_else(replaced)?;
     let stat = fstat(&entry).map_err(failed)?;
@@ -129,7 +130,7 @@ fn open_up(entry: &std::os::fd::OwnedFd, path: &Path, mode: u32, owner: Option<&
         })?;
     }
     fs::set_permissions(proc_path(entry), Permissions::from_mode(mode))
-        .map_err(|source| Error::Bind { name: super::unix_name(path), source })
+        .map_err(|source| Error::Bind { name: unix_name(path), source })
 }
 
 /// Removes a socket that nobody listens on. Anything else stays, and is an error.
@@ -141,7 +142,7 @@ fn remove_dead(directory: &Directory, name: &OsStr, path: &Path) -> Result<(), E
         return Err(Error::NotASocket { path: path.to_owned(), kind: kind_name(kind(&found)) });
     }
     if is_alive(&proc_path(&entry)).map_err(failed)? {
-        return Err(Error::InUse { name: super::unix_name(path) });
+        return Err(Error::InUse { name: unix_name(path) });
     }
     // Only what was asked and did not answer.
     let now = fstatat(directory.descriptor(), name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|e| failed(e.into()))?;

@@ -5,6 +5,7 @@
 //! so that a log daemon that hangs holds up neither mail nor the log file.
 
 mod console;
+mod error;
 mod file;
 mod line;
 mod queue;
@@ -12,13 +13,13 @@ mod router;
 mod syslog;
 mod writer;
 
-use std::io;
 use std::path::PathBuf;
 use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config;
+pub use error::LogError;
 use router::Router;
 
 /// How many bytes of lines may wait for one sink: at 50,000 decisions a second some half a second of them.
@@ -40,21 +41,6 @@ pub fn log_panics() {
 pub struct Logging {
     router: Arc<Router>,
     file: Option<PathBuf>,
-}
-
-/// Why the log cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum LogError {
-    #[error(
-        "cannot open the log file {}: {source}; its lines go to the other logs, or to standard error; make its directory \
-         writable for the daemon's user and reload, or change LOG_FILE and restart",
-        path.display()
-    )]
-    File { path: PathBuf, source: io::Error },
-    #[error("cannot start a thread for the log: {0}; raise the limit on tasks (TasksMax=, ulimit -u)")]
-    Thread(io::Error),
-    #[error("the log was started already")]
-    Started,
 }
 
 impl Logging {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::LogError;
 use super::console::Console;
+use super::error::LogError;
 use super::file::LogFile;
 use super::line::Line;
 use super::queue::Queue;

@@ -7,7 +7,7 @@ use ratatui::text::Line;
 use super::super::figures::{Contact, Own};
 use super::super::look::Tone;
 use super::row::Row;
-use super::{View, clock};
+use super::view::{View, clock};
 use crate::commands::table::sparkline;
 use crate::commands::text::{self, number, rate, safe};
 use crate::commands::watch::database::REST;

@@ -3,7 +3,7 @@
 use super::super::look::Tone;
 use super::columns::Columns;
 use super::sheet::Sheet;
-use super::{View, title};
+use super::view::View;
 
 const KEYS: [(&str, &str); 8] = [
     ("arrows, j k", "choose a sender; also PgUp PgDn Home End"),
@@ -33,7 +33,7 @@ pub fn draw(sheet: &mut Sheet, view: &View<'_>) {
         let mut columns: Columns<'_, (&str, &str)> = Columns::new(look, width);
         columns.left("", 11, |(name, _), cells| look.text(Tone::Strong, name, cells));
         columns.left("", columns.room(), |(_, meaning), cells| look.text(Tone::Plain, meaning, cells));
-        title(sheet, look, &[(Tone::Strong, name.to_owned())]);
+        sheet.title(look, &[(Tone::Strong, name.to_owned())]);
         // A blank line follows.
         sheet.add(entries.len() + 1, columns.table(&entries));
     }

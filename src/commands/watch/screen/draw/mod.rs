@@ -9,52 +9,22 @@ mod row;
 mod sender;
 mod senders;
 mod sheet;
+mod view;
 
-use std::time::Duration;
-
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Wrap};
 
-use super::figures::Figures;
-use super::look::{Look, Tone};
-use super::state::{Page, Seen, State};
-use crate::commands::text::{self, safe};
-use crate::limiter::decide::Policy;
+use super::look::Tone;
+use super::state::{Page, Seen};
+use crate::commands::text;
 use row::Row;
 use sheet::Sheet;
+pub use view::View;
 
 /// Below this nothing sensible can be shown.
 const MIN_SIZE: (u16, u16) = (36, 6);
-
-/// All that is drawn from.
-#[derive(Debug, Clone, Copy)]
-pub struct View<'a> {
-    pub figures: &'a Figures,
-    pub state: &'a State,
-    pub policy: &'a Policy,
-    /// In seconds since 1970.
-    pub now: i64,
-    /// How often the database is looked at.
-    pub interval: Duration,
-    pub look: Look,
-}
-
-impl View<'_> {
-    /// A recent time: of the day, or the date if it is longer ago.
-    fn lately(&self, at: i64, cells: usize) -> Line<'static> {
-        let form = if self.now.saturating_sub(at) < 24 * 3600 { "%H:%M:%S" } else { "%m-%d" };
-        self.look.text(Tone::Plain, &format(at, &self.policy.zone, form), cells)
-    }
-
-    /// What Postfix is told, in short.
-    fn action(&self, action: &str, cells: usize) -> Line<'static> {
-        self.look.text(Tone::of_action(action), &safe(short_action(action), self.look.unicode), cells)
-    }
-}
 
 /// Draws the screen, and returns how much there was to see.
 pub fn draw(frame: &mut Frame<'_>, view: &View<'_>) -> Seen {
@@ -131,37 +101,4 @@ fn foot(view: &View<'_>, keys: &str, width: usize, seen: Seen) -> Line<'static> 
         }
     }
     row.line()
-}
-
-/// Adds a line that begins a part of the page: its name, and what else there is to say about it.
-fn title(sheet: &mut Sheet, look: Look, parts: &[(Tone, String)]) {
-    let mut row = Row::new(look, sheet.width());
-    let rule = look.rule();
-    row.add(Tone::Faint, &rule.repeat(2));
-    for (tone, part) in parts {
-        if row.room() < text::width(part) + 4 {
-            break;
-        }
-        row.add(Tone::Plain, " ");
-        row.add(*tone, part);
-        row.add(Tone::Plain, " ");
-        row.add(Tone::Faint, &rule.repeat(2));
-    }
-    row.add(Tone::Faint, &rule.repeat(row.room()));
-    sheet.lines(vec![row.line()]);
-}
-
-/// The time of day, in the server's zone.
-fn clock(at: i64, zone: &TimeZone) -> String {
-    format(at, zone, "%H:%M:%S")
-}
-
-fn format(at: i64, zone: &TimeZone, form: &str) -> String {
-    let local = Timestamp::from_second(at).map(|at| at.to_zoned(zone.clone()));
-    local.map_or_else(|_| "?".to_owned(), |at| at.strftime(form).to_string())
-}
-
-/// An action in the room of a column.
-fn short_action(action: &str) -> &str {
-    action.strip_suffix("_IF_PERMIT").unwrap_or(action)
 }

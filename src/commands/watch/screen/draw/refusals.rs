@@ -5,7 +5,7 @@ use ratatui::text::Line;
 use super::super::look::Tone;
 use super::columns::Columns;
 use super::sheet::Sheet;
-use super::{View, title};
+use super::view::View;
 use crate::commands::text::{self, number_in, safe};
 use crate::store::refusals::Refusal;
 
@@ -16,7 +16,7 @@ const WITH_CLIENT: usize = 110;
 /// At most so many lines: a title, and the last ones.
 pub fn draw(sheet: &mut Sheet, view: &View<'_>, lines: usize) {
     let (look, width) = (view.look, sheet.width());
-    title(sheet, look, &[(Tone::Strong, "Recently held or refused".to_owned())]);
+    sheet.title(look, &[(Tone::Strong, "Recently held or refused".to_owned())]);
     let Some(snapshot) = &view.figures.snapshot else { return };
     let last: Vec<&Refusal> = snapshot.refused.last.iter().take(lines.saturating_sub(1)).collect();
     if last.is_empty() {

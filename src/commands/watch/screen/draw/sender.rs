@@ -7,9 +7,10 @@ use ratatui::widgets::{Bar, BarChart, BarGroup};
 use super::super::figures::Contact;
 use super::super::look::Tone;
 use super::columns::Columns;
+use super::refusals;
 use super::row::Row;
 use super::sheet::Sheet;
-use super::{View, format, refusals, title};
+use super::view::{View, format, short_action};
 use crate::commands::text::{self, number, number_in, safe};
 use crate::limiter::explain::Explained;
 use crate::limiter::moment;
@@ -40,7 +41,7 @@ const ASCII: Set<'static> = Set {
 /// Draws all of it; there may be more than fits into `lines`.
 pub fn draw(sheet: &mut Sheet, view: &View<'_>, name: &str, lines: usize) {
     let look = view.look;
-    title(sheet, look, &[(Tone::Strong, safe(name, look.unicode))]);
+    sheet.title(look, &[(Tone::Strong, safe(name, look.unicode))]);
     let asked = view.figures.about.as_ref().filter(|asked| asked.name == name);
     let Some(about) = asked.and_then(|asked| asked.about.as_ref()) else {
         return sheet.lines(vec![Line::from(match (&view.figures.database, asked) {
@@ -101,7 +102,7 @@ fn limits(sheet: &mut Sheet, view: &View<'_>, about: &About) {
         let beyond = one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), ToString::to_string);
         let beyond = if is_wide { beyond.as_str() } else { beyond.split(' ').next().unwrap_or_default() };
         let tone = if one.exceeded { Tone::Bad } else { Tone::Plain };
-        look.text(tone, &safe(super::short_action(beyond), look.unicode), cells)
+        look.text(tone, &safe(short_action(beyond), look.unicode), cells)
     });
     sheet.add(about.explained.len() + 1, columns.table(&about.explained).header(columns.headings()));
     for one in about.explained.iter().filter(|one| one.exceeded && one.action.is_some()) {
@@ -124,7 +125,7 @@ fn hours(sheet: &mut Sheet, view: &View<'_>, about: &About, height: usize) {
     let values: Vec<u64> = about.hours.iter().map(|(_, part)| part.recipients.max(0).cast_unsigned()).collect();
     let most = values.iter().copied().max().unwrap_or(0);
     let name = "Recipients let through, hour by hour".to_owned();
-    title(sheet, look, &[(Tone::Strong, name), (Tone::Plain, format!("at most {}", number(most)))]);
+    sheet.title(look, &[(Tone::Strong, name), (Tone::Plain, format!("at most {}", number(most)))]);
     let cell = (sheet.width().saturating_sub(2) / values.len().max(1)).clamp(1, 7);
     // Any value but 0 is seen: at least as the lowest bar that can be drawn.
     let lowest = most.saturating_mul(if look.unicode { 1 } else { 4 }).div_ceil(height as u64 * 8);
@@ -153,7 +154,7 @@ fn hours(sheet: &mut Sheet, view: &View<'_>, about: &About, height: usize) {
 
 fn blocked(sheet: &mut Sheet, view: &View<'_>, about: &About) {
     let (look, width) = (view.look, sheet.width());
-    title(sheet, look, &[(Tone::Strong, "Recently held or refused".to_owned())]);
+    sheet.title(look, &[(Tone::Strong, "Recently held or refused".to_owned())]);
     if about.blocked.is_empty() {
         let known = view.figures.snapshot.as_ref().is_none_or(|snapshot| snapshot.refused.known);
         return sheet.lines(vec![Line::from(refusals::nothing(known))]);

@@ -7,7 +7,7 @@ use super::super::look::Tone;
 use super::super::state::{Seen, sort_name};
 use super::columns::Columns;
 use super::sheet::Sheet;
-use super::{View, title};
+use super::view::View;
 use crate::commands::table::sparkline;
 use crate::commands::text::{self, number, number_in, safe};
 use crate::status::snapshot::Sender;
@@ -111,7 +111,7 @@ fn heading(sheet: &mut Sheet, view: &View<'_>, shown: usize) {
             parts.push((Tone::Bad, format!("{} blocked now", number(snapshot.blocked_now as u64))));
         }
     }
-    title(sheet, look, &parts);
+    sheet.title(look, &parts);
 }
 
 /// Why the list is empty.

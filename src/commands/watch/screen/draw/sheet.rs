@@ -6,6 +6,10 @@ use ratatui::layout::Rect;
 use ratatui::text::Line;
 use ratatui::widgets::{Paragraph, Widget};
 
+use super::row::Row;
+use crate::commands::text;
+use crate::commands::watch::screen::look::{Look, Tone};
+
 pub struct Sheet(Buffer);
 
 impl Sheet {
@@ -39,6 +43,24 @@ impl Sheet {
 
     pub fn lines(&mut self, lines: Vec<Line<'_>>) {
         self.add(lines.len(), Paragraph::new(lines));
+    }
+
+    /// Adds a line that begins a part of the page: its name, and what else there is to say about it.
+    pub fn title(&mut self, look: Look, parts: &[(Tone, String)]) {
+        let mut row = Row::new(look, self.width());
+        let rule = look.rule();
+        row.add(Tone::Faint, &rule.repeat(2));
+        for (tone, part) in parts {
+            if row.room() < text::width(part) + 4 {
+                break;
+            }
+            row.add(Tone::Plain, " ");
+            row.add(*tone, part);
+            row.add(Tone::Plain, " ");
+            row.add(Tone::Faint, &rule.repeat(2));
+        }
+        row.add(Tone::Faint, &rule.repeat(row.room()));
+        self.lines(vec![row.line()]);
     }
 
     /// Shows the page in an area of the screen, from this line of the page on.

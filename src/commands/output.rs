@@ -1,0 +1,29 @@
+//! Standard output.
+
+use std::io::{self, Write};
+
+use crate::exit::{Exit, Failed};
+
+/// Prints to standard output. A reader that went away (`| head`) is no failure.
+pub fn print(text: &str) -> Result<(), Failed> {
+    print_if_read(text).map(drop)
+}
+
+/// As [`print`], and says whether the reader is still there: whoever has much more to print may end when it is not.
+pub fn print_if_read(text: &str) -> Result<bool, Failed> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(cannot_print(&error)),
+    }
+}
+
+/// Prints a value as JSON, on lines of its own.
+pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(Exit::Software, error))?;
+    print(&(text + "\n"))
+}
+
+pub fn cannot_print(error: &io::Error) -> Failed {
+    Failed::new(Exit::IoError, format_args!("cannot write to standard output: {error}"))
+}
