@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::charge::Charge;
 use super::deduplication::{Asked, New};
-use super::histories::{self, Histories, Kept, Needed, Reach, Version};
+use super::standings::{self, Kept, Needed, Reach, Read, Standings, Version};
 use crate::account;
 use crate::account::network;
 use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
@@ -84,7 +84,7 @@ pub struct BatchDecider<'a, R> {
     terms: &'a Terms,
     /// Unix seconds.
     now: i64,
-    histories: &'a mut Histories,
+    known: &'a mut Standings,
     standings: HashMap<i64, Walked>,
 }
 
@@ -111,8 +111,8 @@ struct Increase64 {
 #[derive(Debug)]
 pub struct Decided {
     pub verdicts: Vec<Verdict>,
-    /// The histories as they are once the transaction is committed, to be kept then.
-    pub histories: Vec<(i64, Kept)>,
+    /// Where the rows stand once the transaction is committed, to be kept then.
+    pub standings: Vec<(i64, Kept)>,
 }
 
 impl<'a, R> BatchDecider<'a, R> {
@@ -122,9 +122,9 @@ impl<'a, R> BatchDecider<'a, R> {
         sums: &'a [Sum],
         terms: &'a Terms,
         now: i64,
-        histories: &'a mut Histories,
+        known: &'a mut Standings,
     ) -> BatchDecider<'a, R> {
-        BatchDecider { batch, sums, terms, now, histories, standings: HashMap::new() }
+        BatchDecider { batch, sums, terms, now, known, standings: HashMap::new() }
     }
 }
 
@@ -153,7 +153,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 None => (History::default(), None),
                 Some(reach) => {
                     let needed = Needed { reach, bytes: of_bytes.contains(&row.id) };
-                    let (blocked, kept) = self.histories.take(row.id, version, needed, self.now);
+                    let (blocked, kept) = self.known.history(row.id, version, needed, self.now);
                     let (history, since) = kept.unwrap_or_else(|| {
                         unread.push(row.id);
                         (History::default().with_blocked(blocked), self.now)
@@ -216,21 +216,29 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             .into_iter()
             .map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen })
             .collect();
-        let mut histories = Vec::new();
+        let mut standings = Vec::new();
         let reach = Reach::of(policy);
-        for (id, mut walked) in self.standings {
-            let Increase64 { messages, recipients, bytes } = walked.through;
+        for (sum, row) in self.sums.iter().zip(rows).filter(|(sum, _)| sum.count) {
+            let Some((id, walked)) = row.and_then(|row| self.standings.remove_entry(&row.id)) else { continue };
+            let Walked { mut standing, history_read, version, through } = walked;
+            let Increase64 { messages, recipients, bytes } = through;
             if messages > 0 || recipients > 0 || bytes > 0 {
                 let minute = minute_of(self.now);
                 writes.usage.push(UsageRow { ratelimit_id: id, minute, messages, recipients, bytes });
             }
-            if let (Some(reach), Some(since), Some(version)) = (reach, walked.history_read, walked.version) {
-                walked.standing.history.forget(reach.window, self.now);
-                histories.push((id, Kept { version, since, reach, history: walked.standing.history }));
+            let history = match (reach, history_read, version) {
+                (Some(reach), Some(since), Some(version)) => Some(Read { version, since, reach }),
+                _ => None,
+            };
+            match reach {
+                Some(reach) => standing.history.forget(reach.window, self.now),
+                // Decisions add to it although none of them looks at it.
+                None => standing.history = History::default().with_blocked(standing.history.blocked),
             }
+            standings.push((id, Kept { account: sum.sender.clone(), standing, at: self.now, history }));
         }
         writes.usage.sort_by_key(|row| row.ratelimit_id);
-        (Decided { verdicts, histories }, writes)
+        (Decided { verdicts, standings }, writes)
     }
 }
 
@@ -238,7 +246,7 @@ impl<R> BatchDecider<'_, R> {
     /// Takes over the histories that were read.
     fn take_in(&mut self, rows: &[Option<Row>], read: HistoryRows) {
         let from: HashMap<i64, i64> = rows.iter().flatten().map(|row| (row.id, row.window_from)).collect();
-        for (id, history) in histories::from_rows(read, &from) {
+        for (id, history) in standings::from_rows(read, &from) {
             if let Some(Walked { standing, .. }) = self.standings.get_mut(&id) {
                 standing.history = history.with_blocked(standing.history.blocked);
             }

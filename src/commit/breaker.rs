@@ -6,15 +6,14 @@ use std::time::Duration;
 pub const PAUSE: Duration = Duration::from_millis(500);
 /// The longest pause before the first attempt: see [`Breaker::open`].
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// How long the database must have settled charges until what was counted in memory is forgotten.
-const PROVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// Times are since the start of the committer.
 #[derive(Debug, Default)]
 pub struct Breaker {
     open: Option<Outage>,
-    /// None unless the database was away less than [`PROVEN_AFTER`] ago.
-    back: Option<Return>,
+    /// None if the database was never away, or charges were settled since.
+    /// Then the pause before the attempt that succeeded.
+    back: Option<Duration>,
 }
 
 /// One time that the database is away.
@@ -38,15 +37,6 @@ impl Outage {
     }
 }
 
-/// A database that came back.
-#[derive(Debug, Clone, Copy)]
-struct Return {
-    at: Duration,
-    settled: bool,
-    /// Before the attempt that succeeded.
-    pause: Duration,
-}
-
 impl Breaker {
     /// The outage, if the database is away.
     pub fn outage(&self) -> Option<Outage> {
@@ -57,8 +47,8 @@ impl Breaker {
     /// missing right, a locked table) would come and go twice a second, so each time the pause is doubled.
     pub fn open(&mut self, now: Duration) -> Outage {
         let pause = match self.back.take() {
-            Some(back) if !back.settled => (back.pause * 2).min(MAX_PAUSE),
-            _ => PAUSE,
+            Some(pause) => (pause * 2).min(MAX_PAUSE),
+            None => PAUSE,
         };
         *self.open.insert(Outage { since: now, pause, decided: 0 })
     }
@@ -71,21 +61,15 @@ impl Breaker {
     }
 
     /// The database is back. Returns the outage that is over.
-    pub fn close(&mut self, now: Duration) -> Option<Outage> {
+    pub fn close(&mut self) -> Option<Outage> {
         let outage = self.open.take()?;
-        self.back = Some(Return { at: now, settled: false, pause: outage.pause });
+        self.back = Some(outage.pause);
         Some(outage)
     }
 
-    /// Notes that charges were settled. True once, when that has gone well for long enough after an outage.
-    pub fn settles(&mut self, now: Duration) -> bool {
-        let Some(back) = &mut self.back else { return false };
-        back.settled = true;
-        let proven = now.saturating_sub(back.at) >= PROVEN_AFTER;
-        if proven {
-            self.back = None;
-        }
-        proven
+    /// Notes that charges were settled.
+    pub fn settles(&mut self) {
+        self.back = None;
     }
 }
 
@@ -101,16 +85,13 @@ mod tests {
         for _ in 0..10 {
             pauses.push(breaker.open(now).pause);
             now += MAX_PAUSE;
-            breaker.close(now);
+            breaker.close();
         }
         assert!(
             pauses.is_sorted() && pauses.first() == Some(&PAUSE) && pauses.last() == Some(&MAX_PAUSE),
             "{pauses:?}"
         );
-        assert!(!breaker.settles(now), "not proven yet");
+        breaker.settles();
         assert_eq!(breaker.open(now).pause, PAUSE);
-        breaker.close(now);
-        breaker.settles(now);
-        assert!(breaker.settles(now + PROVEN_AFTER) && !breaker.settles(now + PROVEN_AFTER));
     }
 }

@@ -9,10 +9,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::batch::Decided;
 use super::breaker::Outage;
-use super::histories::Histories;
 use super::probe::{self, Probe};
 use super::queue::{Reply, Waiting};
+use super::quotas::Quotas;
 use super::rounds::{Answered, MAX_BATCH, MAX_TRANSACTION_TIME, MIN_TRANSACTION_TIME, Next, Now, Rounds, Transaction};
+use super::standings::Standings;
 use crate::clock;
 use crate::config;
 use crate::limiter::day;
@@ -33,6 +34,7 @@ pub struct Committer {
     terms: watch::Receiver<Arc<Terms>>,
     rounds: Rounds<Reply>,
     database: Database,
+    quotas: Quotas,
     /// At an interval, also within a long round: proof that this task still moves.
     heartbeat: Option<Heartbeat>,
     metrics: Arc<Metrics>,
@@ -98,12 +100,13 @@ impl Committer {
             Err(_) => Some(format!("no answer within {} s", START_TIMEOUT.as_secs())),
         };
         metrics.database_is_up(away.is_none());
-        let mut rounds = Rounds::new(terms.borrow().clone(), Histories::default());
+        let mut rounds = Rounds::new(terms.borrow().clone(), Standings::default());
         if let Some(reason) = away {
-            rounds.database_is_away(reason, waiting.start.elapsed());
+            rounds.database_is_away(reason, Now { elapsed: waiting.start.elapsed(), unix: clock::now() });
         }
+        let quotas = Quotas::start(settings.clone(), terms.clone());
         let database = Database::Here(Box::new(store));
-        Ok(Committer { settings, waiting, terms, rounds, database, heartbeat: None, metrics })
+        Ok(Committer { settings, waiting, terms, rounds, database, quotas, heartbeat: None, metrics })
     }
 
     /// Has `beat` called at this interval, for as long as the committer makes progress.
@@ -225,8 +228,8 @@ impl Committer {
         let place = store.place();
         match outage.is_relapse() {
             false => log::error!(
-                "{place}: {reason}. Mail goes on; until the database is back each sender is counted in memory, from zero, \
-                 against QUOTA"
+                "{place}: {reason}. Mail goes on; until the database is back each sender is judged from memory, by what was \
+                 last known of it"
             ),
             true => warn_limited(
                 "relapse",
@@ -238,12 +241,13 @@ impl Committer {
             ),
         }
         self.metrics.database_is_up(false);
+        self.rounds.know_quotas(self.quotas.known());
         self.database = Database::Away(Probe::new(store, reason, longest_window(&self.terms), outage.pause));
     }
 
     fn close_breaker(&mut self, store: Store) {
         let now = self.now().elapsed;
-        if let Some(outage) = self.rounds.database_is_back(now) {
+        if let Some(outage) = self.rounds.database_is_back() {
             let said = format!(
                 "{} is back after {:.1} s; {} requests were judged from memory meanwhile and are not in it",
                 store.place(),

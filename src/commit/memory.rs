@@ -1,59 +1,136 @@
-//! Counting while the database is away: in memory, from zero, against QUOTA. A database outage is when spammers are
-//! happiest; this keeps any of them to one more quota each time that a quota is for. What is counted here is forgotten after
-//! that time, and once the database has been back for a while: one which comes and goes does not bring a quota each time.
-//! A journal that writes it there later would stand in this place.
+//! Decisions while the database is away: from what was last known of each account, and from what was counted here since. A
+//! database outage is when spammers are happiest; this keeps each of them to its quota. Who is not known counts against the
+//! quota of its row, if that is other than QUOTA, else against QUOTA.
+//!
+//! What is counted here does not get into the database. It is kept for as long as windows hold it, so that a database that comes
+//! and goes does not bring a new quota each time.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::standings::Kept;
+use crate::account;
 use crate::limiter::day;
 use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
 use crate::limiter::history::History;
-use crate::policy::duration::seconds;
 use crate::policy::quota::Window;
 
-/// The most senders counted. Beyond it, new ones are let through: by then it is no phished account but a full mail server.
-pub const MAX_SENDERS: usize = 100_000;
+/// The most memory for what is counted, in bytes. Beyond it, nobody else is counted: by then it is not a stolen password but a
+/// whole mail server.
+const MAX_BYTES: usize = 32 << 20;
 
-/// The counters of one outage, or of several close together.
+/// The quotas of rows, by their keys, that are other than QUOTA.
+#[derive(Debug, Default)]
+pub struct OwnQuotas {
+    /// When they were read, in Unix seconds.
+    pub at: i64,
+    pub quotas: HashMap<String, u32>,
+}
+
 #[derive(Debug, Default)]
 pub struct MemoryFallback {
-    senders: HashMap<String, Standing>,
-    /// Until when they are kept, in Unix seconds; none before the first.
-    until: Option<i64>,
+    accounts: HashMap<String, Counted>,
+    bytes: usize,
+    pub own_quotas: Arc<OwnQuotas>,
+}
+
+/// What was counted of one account while the database was away.
+#[derive(Debug, Default)]
+struct Counted {
+    messages: u32,
+    recipients: u32,
+    /// When these two began, in Unix seconds.
+    since: i64,
+    history: History,
 }
 
 impl MemoryFallback {
-    /// Decides by counters alone: histories are in the database.
-    pub fn decide(&mut self, policy: &Policy, facts: &Facts<'_>, dry_run: bool) -> Decision {
-        let sender = facts.sender;
-        let until = self.until(policy, facts.now);
-        let mut looked = self.senders.get(sender).cloned().unwrap_or_else(|| Standing::new(policy.new_quota));
-        let decision = decide(&policy.without_history(until), &mut looked, facts);
-        looked.history = History::default();
-        if !dry_run {
-            if let Some(standing) = self.senders.get_mut(sender) {
-                *standing = looked;
-            } else if self.senders.len() < MAX_SENDERS {
-                self.senders.insert(sender.to_owned(), looked);
+    /// Decides on a request of an account that was last known to stand like this.
+    pub fn decide(&mut self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>, dry_run: bool) -> Decision {
+        let now = facts.now;
+        let mut standing = self.known(policy, facts, known);
+        let counted = self.accounts.get(facts.sender);
+        if let Some(counted) = counted {
+            if is_of_this_period(policy, counted.since, now) {
+                standing.messages = standing.messages.saturating_add(counted.messages);
+                standing.recipients = standing.recipients.saturating_add(counted.recipients);
             }
+            standing.history.merge(&counted.history);
+            standing.history.blocked = counted.history.blocked;
+        }
+        let decision = decide(policy, &mut standing, facts);
+        if !dry_run && (counted.is_some() || self.bytes < MAX_BYTES) {
+            self.count(policy, facts, &standing, decision.let_through);
         }
         decision
     }
 
-    /// Until when counters are kept; begins them anew where that time has come.
-    fn until(&mut self, policy: &Policy, now: i64) -> i64 {
-        match self.until {
-            Some(until) if now < until => until,
-            _ => {
-                self.senders.clear();
-                let ends = match policy.window {
-                    Window::Reset => day::next_reset(now, &policy.zone),
-                    Window::Sliding(window) => now.checked_add(seconds(window)),
-                };
-                *self.until.insert(ends.unwrap_or(i64::MAX))
+    /// Forgets what no longer counts.
+    pub fn forget(&mut self, policy: &Policy, now: i64) {
+        self.accounts.retain(|_, counted| {
+            counted.forget(policy, now);
+            counted.messages > 0 || counted.recipients > 0 || !counted.history.is_empty()
+        });
+        self.bytes = self.accounts.iter().map(|(account, counted)| counted.bytes(account)).sum();
+    }
+
+    /// Where an account stood when the database was last asked.
+    fn known(&self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>) -> Standing {
+        let own = self.own_quota(facts.sender);
+        let Some(known) = known else { return Standing::new(own.unwrap_or(policy.new_quota)) };
+        let mut standing = known.standing.clone();
+        if !is_of_this_period(policy, known.at, facts.now) {
+            (standing.messages, standing.recipients) = (0, 0);
+        }
+        if let Some(own) = own.filter(|_| self.own_quotas.at > known.at) {
+            standing.quota = own;
+        }
+        standing
+    }
+
+    fn own_quota(&self, account: &str) -> Option<u32> {
+        let quotas = &self.own_quotas.quotas;
+        quotas.get(account).or_else(|| quotas.get(account::domain_key(account)?)).copied()
+    }
+
+    fn count(&mut self, policy: &Policy, facts: &Facts<'_>, standing: &Standing, let_through: bool) {
+        let before = self.accounts.get(facts.sender).map_or(0, |counted| counted.bytes(facts.sender));
+        let counted = self.accounts.entry(facts.sender.to_owned()).or_default();
+        counted.forget(policy, facts.now);
+        if counted.messages == 0 && counted.recipients == 0 {
+            counted.since = facts.now;
+        }
+        counted.messages = counted.messages.saturating_add(facts.increase.messages);
+        counted.recipients = counted.recipients.saturating_add(facts.increase.recipients);
+        counted.history.blocked = standing.history.blocked;
+        if policy.longest_window().is_some() {
+            if let_through {
+                counted.history.add(facts.outstanding, facts.now);
+            }
+            if let Some(network) = facts.network {
+                counted.history.see(network, facts.now);
             }
         }
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(counted.bytes(facts.sender));
     }
+}
+
+impl Counted {
+    fn forget(&mut self, policy: &Policy, now: i64) {
+        if !is_of_this_period(policy, self.since, now) {
+            (self.messages, self.recipients) = (0, 0);
+        }
+        self.history.forget(policy.longest_window().unwrap_or_default(), now);
+    }
+
+    fn bytes(&self, account: &str) -> usize {
+        size_of::<Counted>() + 64 + account.len() + self.history.bytes()
+    }
+}
+
+/// Whether counters that stood at a time still count, where they are reset once a day.
+fn is_of_this_period(policy: &Policy, at: i64, now: i64) -> bool {
+    policy.window == Window::Reset && day::next_reset(at, &policy.zone).is_none_or(|reset| now < reset)
 }
 
 #[cfg(test)]
@@ -64,11 +141,12 @@ mod tests {
 
     use super::*;
     use crate::limiter::increase::Increase;
-    use crate::policy::quota::Window;
+    use crate::policy::quota::UNLIMITED;
     use crate::policy::steps::Steps;
     use crate::protocol::reply::Action;
 
     const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC
+    const HOUR: Window = Window::Sliding(Duration::from_secs(3600));
 
     fn policy(window: Window) -> Policy {
         Policy {
@@ -80,45 +158,88 @@ mod tests {
             accepted: Action::DUNNO,
             on_error: Action::DUNNO,
             zone: TimeZone::UTC,
-            stands_for: None,
         }
     }
 
-    fn ask(memory: &mut MemoryFallback, policy: &Policy, sender: &str, now: i64, dry_run: bool) -> Decision {
+    fn facts(sender: &str, now: i64) -> Facts<'_> {
         let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
-        let outstanding = increase;
-        let facts = Facts { sender, increase, outstanding, recipients_of_message: 1, network: None, now };
-        memory.decide(policy, &facts, dry_run)
+        Facts { sender, increase, outstanding: increase, recipients_of_message: 1, network: None, now }
+    }
+
+    /// An account that had so many mails counted at a time.
+    fn known(quota: u32, mails: u32, at: i64) -> Kept {
+        let mut standing = Standing { messages: mails, recipients: mails, ..Standing::new(quota) };
+        standing.history.add(Increase { messages: mails, recipients: mails, bytes: 0 }, at);
+        Kept { account: "alice".into(), standing, at, history: None }
+    }
+
+    fn blocked(memory: &mut MemoryFallback, policy: &Policy, known: Option<&Kept>, now: i64) -> bool {
+        memory.decide(policy, &facts("alice", now), known, false).blocked
     }
 
     #[test]
-    fn one_more_quota_and_no_more() {
-        let policy = policy(Window::Sliding(Duration::from_secs(3600)));
-        let mut memory = MemoryFallback::default();
-        let mut blocked = |sender: &str, dry_run| ask(&mut memory, &policy, sender, NOON, dry_run).blocked;
-        assert!(!blocked("alice", true));
-        assert_eq!([(); 4].map(|()| blocked("alice", false)), [false, false, true, true]);
-        assert!(!blocked("bob", false));
-        for number in 0..MAX_SENDERS {
-            blocked(&number.to_string(), false);
+    fn an_unknown_account_gets_the_quota_and_no_more() {
+        for window in [HOUR, Window::Reset] {
+            let (policy, mut memory) = (policy(window), MemoryFallback::default());
+            assert!(!memory.decide(&policy, &facts("alice", NOON), None, true).blocked);
+            assert_eq!([(); 4].map(|()| blocked(&mut memory, &policy, None, NOON)), [false, false, true, true]);
+            assert!(!memory.decide(&policy, &facts("bob", NOON), None, false).blocked);
         }
-        assert_eq!(memory.senders.len(), MAX_SENDERS);
     }
 
     #[test]
-    fn a_long_outage_refuses_nobody_for_what_was_long_ago() {
-        let hour = Window::Sliding(Duration::from_secs(3600));
-        for (window, in_time, over, said) in [
-            (hour, NOON + 3599, NOON + 3600, "over 2 in 1h, free 2027-01-15 13:00 +00:00"),
-            (Window::Reset, NOON + 12 * 3600 - 1, NOON + 12 * 3600 + 10, "over 2 in day, free 2027-01-16 00:00 +00:00"),
-        ] {
+    fn what_was_last_known_of_an_account_goes_on() {
+        for window in [HOUR, Window::Reset] {
             let policy = policy(window);
-            let mut memory = MemoryFallback::default();
-            let mut ask = |now| ask(&mut memory, &policy, "alice", now, false);
-            assert_eq!([(); 3].map(|()| ask(NOON).blocked), [false, false, true]);
-            let refused = ask(in_time);
-            assert_eq!((refused.blocked, refused.action.text()), (true, said));
-            assert_eq!([over - 1, over, over, over].map(|now| ask(now).blocked), [true, false, false, true]);
+            let ask = |known: Kept| {
+                let mut memory = MemoryFallback::default();
+                [(); 3].map(|()| blocked(&mut memory, &policy, Some(&known), NOON))
+            };
+            assert_eq!(ask(known(5, 3, NOON - 60)), [false, false, true], "its own quota, and what is used of it");
+            assert_eq!(ask(known(UNLIMITED, 90, NOON - 60)), [false; 3]);
+            assert_eq!(ask(known(0, 0, NOON - 60)), [true; 3], "stopped by hand");
+            assert_eq!(ask(known(2, 9, NOON - 60)), [true; 3], "over its quota");
+            assert_eq!(ask(known(2, 9, NOON - 13 * 3600)), [false, false, true], "that was in another period");
         }
+    }
+
+    #[test]
+    fn rows_with_a_quota_of_their_own_are_known_although_they_did_not_send() {
+        let policy = policy(HOUR);
+        let quotas = HashMap::from([("alice".to_owned(), 0), ("@example.com".to_owned(), UNLIMITED)]);
+        let own_quotas = Arc::new(OwnQuotas { at: NOON, quotas });
+        let mut memory = MemoryFallback { own_quotas, ..MemoryFallback::default() };
+        assert!(blocked(&mut memory, &policy, None, NOON));
+        assert!(blocked(&mut memory, &policy, Some(&known(100, 0, NOON - 60)), NOON), "stopped since");
+        assert!(!blocked(&mut memory, &policy, Some(&known(100, 0, NOON + 60)), NOON + 60), "changed since");
+        let of_domain = [(); 9].map(|()| memory.decide(&policy, &facts("bob@example.com", NOON), None, false).blocked);
+        assert_eq!(of_domain, [false; 9]);
+    }
+
+    #[test]
+    fn a_database_that_comes_and_goes_brings_no_new_quota_and_a_new_period_does() {
+        for (window, over) in [(HOUR, NOON + 3660), (Window::Reset, NOON + 12 * 3600 + 10)] {
+            let (policy, mut memory) = (policy(window), MemoryFallback::default());
+            let ask = |memory: &mut MemoryFallback, now| blocked(memory, &policy, None, now);
+            assert_eq!([(); 3].map(|()| ask(&mut memory, NOON)), [false, false, true]);
+            for minutes in 1..50 {
+                memory.forget(&policy, NOON + minutes * 60);
+                assert!(ask(&mut memory, NOON + minutes * 60), "another outage");
+            }
+            assert_eq!([over - 1, over, over, over].map(|now| ask(&mut memory, now)), [true, false, false, true]);
+            memory.forget(&policy, over + 2 * 24 * 3600);
+            assert!(memory.accounts.is_empty() && memory.bytes == 0);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let (policy, mut memory) = (policy(HOUR), MemoryFallback::default());
+        for number in 0..200_000 {
+            memory.decide(&policy, &facts(&number.to_string(), NOON), None, false);
+        }
+        assert!(memory.bytes < MAX_BYTES + 1000, "{}", memory.bytes);
+        let bytes: usize = memory.accounts.iter().map(|(account, counted)| counted.bytes(account)).sum();
+        assert_eq!(memory.bytes, bytes);
     }
 }

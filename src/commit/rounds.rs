@@ -16,9 +16,9 @@ use super::batch::{self, BatchDecider, Decided, Due};
 use super::breaker::{Breaker, Outage};
 use super::charge::Charge;
 use super::deduplication::{Deduplication, New, News};
-use super::histories::Histories;
 use super::locks::Locks;
-use super::memory::MemoryFallback;
+use super::memory::{MemoryFallback, OwnQuotas};
+use super::standings::Standings;
 use crate::limiter::terms::Terms;
 use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::store::Failure;
@@ -99,7 +99,7 @@ pub struct Rounds<R> {
     breaker: Breaker,
     memory: MemoryFallback,
     deduplication: Deduplication,
-    histories: Histories,
+    standings: Standings,
     locks: Locks,
     /// Not looked at yet.
     waiting: VecDeque<Charge<R>>,
@@ -151,14 +151,14 @@ struct Search<R> {
 }
 
 impl<R> Rounds<R> {
-    pub fn new(terms: Arc<Terms>, histories: Histories) -> Rounds<R> {
+    pub fn new(terms: Arc<Terms>, standings: Standings) -> Rounds<R> {
         Rounds {
             terms,
             longest: MAX_TRANSACTION_TIME,
             breaker: Breaker::default(),
             memory: MemoryFallback::default(),
             deduplication: Deduplication::default(),
-            histories,
+            standings,
             locks: Locks::default(),
             waiting: VecDeque::new(),
             parked: Vec::new(),
@@ -210,7 +210,7 @@ impl<R> Rounds<R> {
                     let Attempt { part, sums, limit, .. } = self.settling.insert(attempt);
                     return Next::Settle(Transaction {
                         sums,
-                        decider: BatchDecider::new(part, sums, &self.terms, now.unix, &mut self.histories),
+                        decider: BatchDecider::new(part, sums, &self.terms, now.unix, &mut self.standings),
                         new_quota: self.terms.policy.new_quota,
                         charges: part.len(),
                         limit: *limit,
@@ -239,12 +239,10 @@ impl<R> Rounds<R> {
         let contended = attempt.part.iter().any(|due| self.locks.is_contended(&due.charge.account));
         let tries = if contended { 1 } else { TRIES_AT_ONCE };
         match result {
-            Ok(Decided { verdicts, histories }) => {
-                histories.into_iter().for_each(|(id, kept)| self.histories.keep(id, kept));
+            Ok(Decided { verdicts, standings }) => {
+                standings.into_iter().for_each(|(id, kept)| self.standings.keep(id, kept));
                 self.locks.settled(attempt.sums.iter().map(|sum| sum.sender.as_str()));
-                if self.breaker.settles(elapsed) {
-                    self.memory = MemoryFallback::default();
-                }
+                self.breaker.settles();
                 self.answer_all(attempt.part, verdicts, elapsed);
             }
             Err(Failure::Transient(_)) if in_time && attempt.tried < tries => {
@@ -269,7 +267,7 @@ impl<R> Rounds<R> {
                 attempt.sums.iter().for_each(|sum| self.locks.contended(&sum.sender));
                 self.put_off(attempt.part, FailOpen::Contended, &reason, now, |charge| charge.is_in_time(elapsed));
             }
-            Err(Failure::Away(reason)) => self.open_breaker(reason, attempt.part, elapsed),
+            Err(Failure::Away(reason)) => self.open_breaker(reason, attempt.part, now),
             Err(Failure::Unknown(reason)) => {
                 let in_doubt = Verdict::InDoubt(FailOpen::CommitUnknown);
                 let passes = in_doubt.lets_through(&self.terms.policy.on_error);
@@ -277,7 +275,7 @@ impl<R> Rounds<R> {
                     self.deduplication.remember(&due.asked, &in_doubt, passes, elapsed);
                 }
                 self.fail_open(attempt.part, FailOpen::CommitUnknown);
-                self.open_breaker(reason, Vec::new(), elapsed);
+                self.open_breaker(reason, Vec::new(), now);
             }
         }
     }
@@ -299,7 +297,7 @@ impl<R> Rounds<R> {
             return;
         };
         match result {
-            Err(Failure::Away(reason)) => return self.open_breaker(reason, part, elapsed),
+            Err(Failure::Away(reason)) => return self.open_breaker(reason, part, now),
             Ok(held) if !held.is_empty() => {
                 self.locks.found(asked, held);
                 let (held, rest) = part.into_iter().partition(|due| self.locks.is_held(&due.charge.account));
@@ -311,7 +309,7 @@ impl<R> Rounds<R> {
         let alone = batch::sums(&part).len() <= 1;
         let urgent = part.iter().any(|due| elapsed >= due.charge.waits_for_a_row_until());
         if self.locks.is_table_locked() && (alone || urgent) {
-            self.open_breaker(reason, part, elapsed);
+            self.open_breaker(reason, part, now);
         } else if alone {
             // The lock is gone, or it is one that cannot be seen. Others must not wait for it again and again.
             self.put_off(part, FailOpen::Locked, &reason, now, |charge| {
@@ -323,13 +321,18 @@ impl<R> Rounds<R> {
     }
 
     /// The database cannot be used, for this reason.
-    pub fn database_is_away(&mut self, reason: String, now: Duration) {
+    pub fn database_is_away(&mut self, reason: String, now: Now) {
         self.open_breaker(reason, Vec::new(), now);
     }
 
     /// The database takes transactions again. Returns the outage that is over.
-    pub fn database_is_back(&mut self, now: Duration) -> Option<Outage> {
-        self.breaker.close(now)
+    pub fn database_is_back(&mut self) -> Option<Outage> {
+        self.breaker.close()
+    }
+
+    /// From now on, rows that did not send count against these quotas while the database is away.
+    pub fn know_quotas(&mut self, own_quotas: Arc<OwnQuotas>) {
+        self.memory.own_quotas = own_quotas;
     }
 
     /// Begins a round with all charges that wait.
@@ -441,9 +444,10 @@ impl<R> Rounds<R> {
         left.max(MIN_TRANSACTION_TIME).min(self.longest)
     }
 
-    fn open_breaker(&mut self, reason: String, part: Vec<Due<R>>, now: Duration) {
+    fn open_breaker(&mut self, reason: String, part: Vec<Due<R>>, now: Now) {
         self.locks.forget();
-        self.opened = Some((reason, self.breaker.open(now)));
+        self.memory.forget(&self.terms.policy, now.unix);
+        self.opened = Some((reason, self.breaker.open(now.elapsed)));
         if !part.is_empty() {
             self.steps.push_front(Step::Settle(Attempt::new(part)));
         }
@@ -454,7 +458,8 @@ impl<R> Rounds<R> {
         let policy = &self.terms.policy;
         let decided = part.iter().map(|due| {
             let facts = due.facts(policy, now.unix);
-            Verdict::FromMemory(Arc::new(self.memory.decide(policy, &facts, due.charge.request.dry_run)))
+            let known = self.standings.of_account(&due.charge.account);
+            Verdict::FromMemory(Arc::new(self.memory.decide(policy, &facts, known, due.charge.request.dry_run)))
         });
         let verdicts = decided.collect();
         self.answer_all(part, verdicts, now.elapsed);

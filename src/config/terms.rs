@@ -22,7 +22,6 @@ impl Config {
                 accepted: self.answers.accepted.clone(),
                 on_error: self.answers.on_error.clone(),
                 zone,
-                stands_for: None,
             },
             accounts: self.accounts.clone(),
             lists,

@@ -14,8 +14,8 @@ use super::PastRequest;
 use crate::account::Attributes;
 use crate::clock;
 use crate::commit::charge::Charge;
-use crate::commit::histories::Histories;
 use crate::commit::rounds::{Answered, MAX_BATCH, Next, Now, Rounds};
+use crate::commit::standings::Standings;
 use crate::config::{Database, Driver, IN_MEMORY, Tls};
 use crate::limiter::day;
 use crate::limiter::decide::Decision;
@@ -99,7 +99,7 @@ impl Trial {
             terms: terms.clone(),
             retention,
             store,
-            rounds: Rounds::new(terms, Histories::of_private_database()),
+            rounds: Rounds::new(terms, Standings::of_private_database()),
             asked: Vec::new(),
             first: None,
             judged: Vec::new(),

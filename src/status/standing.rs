@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::commit::histories;
+use crate::commit::standings;
 use crate::limiter::decide::{Policy, Standing};
 use crate::limiter::history::History;
 use crate::policy::duration;
@@ -26,7 +26,7 @@ pub async fn of(
             networks: policy.counts_networks(),
         };
         let from = rows.iter().map(|row| (row.id, row.window_from)).collect();
-        histories = histories::from_rows(store.histories(since).await?, &from);
+        histories = standings::from_rows(store.histories(since).await?, &from);
     }
     let standing = |row: &&SenderRow| {
         let history = histories.remove(&row.id).unwrap_or_default();

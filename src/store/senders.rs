@@ -107,6 +107,37 @@ impl Store {
         .await
     }
 
+    /// The quotas other than this one of the next rows beyond the row `after`, by their senders, and the last row that was
+    /// looked at; None when none is left.
+    pub async fn quotas_other_than(
+        &mut self,
+        quota: u32,
+        after: i64,
+    ) -> Result<Option<(i64, Vec<(String, u32)>)>, Failure> {
+        const LOOKED_AT: u32 = 5000;
+        self.run(async |connection| {
+            let Dialect { integer, .. } = connection.dialect();
+            let mut sql = connection.sql(format!("SELECT CAST(COALESCE(MAX(id), -1) AS {integer}) FROM "));
+            sql.push("(SELECT id FROM ratelimits WHERE id > ").push_bind(after).push(" ORDER BY id LIMIT ");
+            sql.push(LOOKED_AT).push(") AS next");
+            let last: i64 = connection.fetch_one(sql).await?.try_get(0)?;
+            if last <= after {
+                return Ok(None);
+            }
+            let mut sql =
+                connection.sql(format!("SELECT sender, CAST(quota AS {integer}) FROM ratelimits WHERE id > "));
+            sql.push_bind(after).push(" AND id <= ").push_bind(last).push(" AND quota <> ").push_bind(quota);
+            let rows = connection.fetch_all(sql).await?;
+            let found = rows.iter().map(|row| {
+                let sender: String = row.try_get(0)?;
+                let quota: i64 = row.try_get(1)?;
+                Ok((sender.to_lowercase(), u32::try_from(quota.max(0)).unwrap_or(u32::MAX)))
+            });
+            Ok(Some((last, found.collect::<Result<_, Failure>>()?)))
+        })
+        .await
+    }
+
     /// The row of this number.
     pub async fn sender_by_id(&mut self, id: i64) -> Result<Option<SenderRow>, Failure> {
         self.run(async |connection| {

@@ -268,26 +268,43 @@ fn an_unknown_outcome_of_commit_is_never_tried_again<S: Server>() {
     }
 }
 
-fn counted_in_memory_against_the_quota_while_the_database_is_away<S: Server>() {
+fn what_was_last_known_of_each_sender_goes_on_in_memory_while_the_database_is_away<S: Server>() {
     let server = S::shared();
-    let database = server.database();
-    let proxy = Proxy::tcp(Address::Tcp(server.address()));
-    let mut daemon = setup(&database.over_tcp(proxy.tcp_address())).setting("QUOTA", "5").start();
-    let mut client = daemon.connect();
-    assert_eq!(client.ask(&Request::data(ALICE, 4)), ACCEPTED);
-    proxy.refuse();
-    let answers: Vec<String> = (0..7).map(|_| client.ask(&Request::data(ALICE, 1))).collect();
-    assert_eq!(answers, [[ACCEPTED; 5].as_slice(), &[BLOCKED; 2]].concat(), "from zero, against QUOTA");
-    assert_eq!(client.ask(&Request::data("bob@example.com", 5)), ACCEPTED, "each sender has his own");
-    daemon.await_log("counted in memory");
-    wait::until(Duration::from_secs(15), "STATUS= says so", || {
-        daemon.notification().filter(|said| said.contains("the database is away, counting in memory"))
-    });
-    proxy.resume();
-    daemon.await_log_times(BACK, 1, BACK_WITHIN);
-    assert!(daemon.log().contains("8 requests were judged from memory"), "{}", daemon.log());
-    assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED, "the fifth that the database knows of");
-    assert_eq!(client.ask(&Request::data(ALICE, 1)), BLOCKED);
+    for window in ["reset", "24h"] {
+        let database = server.database();
+        let proxy = Proxy::tcp(Address::Tcp(server.address()));
+        let behind = setup(&database.over_tcp(proxy.tcp_address())).setting("QUOTA_WINDOW", window);
+        let mut daemon = behind.setting("QUOTA", "5").start();
+        let mut client = daemon.connect();
+        let [news, thief] = ["news@example.com", "thief@example.com"];
+        database.execute(&format!(
+            "INSERT INTO ratelimits (sender, quota) VALUES ('{thief}', 0), ('{news}', {})",
+            u32::MAX
+        ));
+        assert_eq!(client.ask(&Request::data(news, 9)), ACCEPTED);
+        assert_eq!(client.ask(&Request::data(thief, 1)), BLOCKED);
+        assert_eq!(client.ask(&Request::data(ALICE, 4)), ACCEPTED);
+        for outage in 1..=2 {
+            proxy.refuse();
+            let answers: Vec<String> = (0..3).map(|_| client.ask(&Request::data(ALICE, 1))).collect();
+            // What was counted in memory in the first outage counts in the second.
+            let first = if outage == 1 { ACCEPTED } else { BLOCKED };
+            assert_eq!(answers, [first, BLOCKED, BLOCKED], "4 of 5 are used, {window}, outage {outage}");
+            assert_eq!(client.ask(&Request::data(news, 9)), ACCEPTED);
+            assert_eq!(client.ask(&Request::data(thief, 1)), BLOCKED);
+            let bob = if outage == 1 { ACCEPTED } else { BLOCKED };
+            assert_eq!(client.ask(&Request::data("bob@example.com", 5)), bob, "nobody knows him");
+            daemon.await_log("counted in memory");
+            wait::until(Duration::from_secs(15), "STATUS= says so", || {
+                daemon.notification().filter(|said| said.contains("the database is away, counting in memory"))
+            });
+            proxy.resume();
+            daemon.await_log_times(BACK, outage, BACK_WITHIN);
+        }
+        assert!(daemon.log().contains("6 requests were judged from memory"), "{}", daemon.log());
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED, "the fifth that the database knows of");
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), BLOCKED);
+    }
 }
 
 /// While `locker` holds alice's row or is making it, she alone is let through in doubt, and nobody else waits.
@@ -473,7 +490,7 @@ crate::on_both_servers! {
     a_connection_that_was_lost_while_idle_is_replaced
     a_connection_that_is_lost_within_a_transaction_loses_and_doubles_nothing
     an_unknown_outcome_of_commit_is_never_tried_again
-    counted_in_memory_against_the_quota_while_the_database_is_away
+    what_was_last_known_of_each_sender_goes_on_in_memory_while_the_database_is_away
     a_row_that_somebody_holds
     a_row_that_somebody_is_making
     a_locked_table_is_not_taken_for_a_row_that_was_held

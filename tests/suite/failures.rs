@@ -199,15 +199,19 @@ mod outages {
     use super::*;
 
     #[test]
-    fn a_locked_database_delays_one_answer_and_then_each_sender_has_one_quota_in_memory() {
-        let mut daemon = setup().setting("QUOTA", "3").setting("ACTION_ON_ERROR", IN_DOUBT).start();
+    fn a_locked_database_delays_one_answer_and_then_each_sender_has_its_quota_in_memory() {
+        let mut daemon = setup().setting("QUOTA", "6").setting("ACTION_ON_ERROR", IN_DOUBT).start();
         let mut client = daemon.connect();
         assert_eq!(client.ask(&Request::data(ALICE, 3)), ACCEPTED);
         let holder = daemon.database().session();
         holder.execute("BEGIN EXCLUSIVE");
 
         let first = Request::data(ALICE, 1);
-        assert_eq!(ask_within(DECISION_TIMEOUT + LEEWAY, &mut client, &first), ACCEPTED, "in memory from zero");
+        assert_eq!(
+            ask_within(DECISION_TIMEOUT + LEEWAY, &mut client, &first),
+            ACCEPTED,
+            "in memory, after what was last known"
+        );
         assert_eq!(ask_within(LEEWAY, &mut client, &Request::data(ALICE, 2)), ACCEPTED);
         assert_eq!(ask_within(LEEWAY, &mut client, &Request::data(ALICE, 1)), BLOCKED);
         assert_eq!(ask_within(LEEWAY, &mut client, &Request::data("bob@example.com", 1)), ACCEPTED);
@@ -223,7 +227,7 @@ mod outages {
         let log = daemon.log();
         assert!(log.contains("5 requests were judged from memory"), "{log}");
         assert!(
-            log.contains("curr_count=4/3, status=BLOCKED (QUOTA_LIMIT_REACHED), reason=\"counted in memory\""),
+            log.contains("curr_count=7/6, status=BLOCKED (QUOTA_LIMIT_REACHED), reason=\"counted in memory\""),
             "{log}"
         );
     }

@@ -33,15 +33,6 @@ pub struct Policy {
     pub on_error: Action,
     /// In which times are shown.
     pub zone: TimeZone,
-    /// None where counters are what they seem.
-    pub stands_for: Option<StandsFor>,
-}
-
-/// A window of which no history can be read: counters stand for it until a time, in Unix seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StandsFor {
-    pub window: Duration,
-    pub until: i64,
 }
 
 impl Policy {
@@ -58,16 +49,6 @@ impl Policy {
     /// Whether a decision looks at bytes.
     pub fn counts_bytes(&self) -> bool {
         self.limits.iter().any(|limit| limit.measure == Measure::Bytes)
-    }
-
-    /// The same with counters alone, which begin anew at a time: for when no history can be read.
-    pub fn without_history(&self, until: i64) -> Policy {
-        let limits = self.limits.iter().filter(|limit| limit.per == Per::Message).cloned().collect();
-        let stands_for = match self.window {
-            Window::Reset => None,
-            Window::Sliding(window) => Some(StandsFor { window, until }),
-        };
-        Policy { window: Window::Reset, limits, stands_for, ..self.clone() }
     }
 }
 
@@ -305,19 +286,14 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
     }
     let free_at = match limit.per {
         Span::Message => None,
-        Span::Reset => {
-            let until = policy.stands_for.map(|stands_for| stands_for.until);
-            until
-                .or_else(|| day::next_reset(facts.now, &policy.zone))
-                .and_then(|at| moment::with_offset(at, &policy.zone))
-        }
+        Span::Reset => day::next_reset(facts.now, &policy.zone).and_then(|at| moment::with_offset(at, &policy.zone)),
         Span::Window(window, measure) => {
             let free = standing.history.free_at(measure, window, limit.allowed, limit.amount, facts.now);
             free.and_then(|at| moment::with_offset(at, &policy.zone))
         }
     };
     let window = match limit.per {
-        Span::Reset => policy.stands_for.map_or("day".to_owned(), |stands_for| duration::show(stands_for.window)),
+        Span::Reset => "day".to_owned(),
         Span::Message => "message".to_owned(),
         Span::Window(window, _) => duration::show(window),
     };
@@ -354,7 +330,6 @@ mod tests {
             accepted: Action::DUNNO,
             on_error: Action::DUNNO,
             zone: TimeZone::UTC,
-            stands_for: None,
         }
     }
 

@@ -144,7 +144,6 @@ mod tests {
             accepted: Action::DUNNO,
             on_error: Action::DUNNO,
             zone: TimeZone::UTC,
-            stands_for: None,
         }
     }
 

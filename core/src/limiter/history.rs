@@ -102,15 +102,24 @@ impl History {
 
     /// Adds what was let through now.
     pub fn add(&mut self, increase: Increase, now: i64) {
-        let minute = minute_of(now);
+        let added = Minute {
+            minute: minute_of(now),
+            messages: increase.messages.into(),
+            recipients: increase.recipients.into(),
+            bytes: increase.bytes,
+        };
+        self.add_to(added.minute, added);
+    }
+
+    fn add_to(&mut self, minute: i64, added: Minute) {
         let place = self.minutes.partition_point(|held| held.minute < minute);
         if self.minutes.get(place).is_none_or(|held| held.minute != minute) {
             self.minutes.insert(place, Minute { minute, ..Minute::default() });
         }
         if let Some(held) = self.minutes.get_mut(place) {
-            held.messages = held.messages.saturating_add(increase.messages.into());
-            held.recipients = held.recipients.saturating_add(increase.recipients.into());
-            held.bytes = held.bytes.saturating_add(increase.bytes);
+            held.messages = held.messages.saturating_add(added.messages);
+            held.recipients = held.recipients.saturating_add(added.recipients);
+            held.bytes = held.bytes.saturating_add(added.bytes);
         }
     }
 
@@ -130,9 +139,24 @@ impl History {
         self.networks.retain(|_, &mut seen| counting.contains(&minute_of(seen)));
     }
 
-    /// How much memory this takes, in entries.
-    pub fn size(&self) -> usize {
-        self.minutes.len() + self.networks.len()
+    /// Adds what another history of the same account holds. Whether it was blocked stays.
+    pub fn merge(&mut self, other: &History) {
+        for held in &other.minutes {
+            self.add_to(held.minute, *held);
+        }
+        for (network, &seen) in &other.networks {
+            let latest = self.networks.entry(*network).or_insert(seen);
+            *latest = seen.max(*latest);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.minutes.is_empty() && self.networks.is_empty()
+    }
+
+    /// How much memory this takes beside its own size, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.minutes.capacity() * size_of::<Minute>() + self.networks.capacity() * (size_of::<(IpNet, i64)>() + 1)
     }
 
     /// The minutes that count in a window that ends now.

@@ -174,7 +174,7 @@ fn terms(quota: &str) -> Arc<Terms> {
 fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Outcome {
     events.sort_by_key(|(at, _)| *at);
     let mut events = events.into_iter().peekable();
-    let mut rounds = Rounds::new(terms(quota), Histories::default());
+    let mut rounds = Rounds::new(terms(quota), Standings::default());
     let mut database = Database { takes, ..Database::default() };
     let (mut told, mut asked, mut outages) = (Vec::new(), 0, Vec::new());
     let mut elapsed = Duration::ZERO;
@@ -222,7 +222,7 @@ fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Out
             Next::Receive(until) => {
                 if let Some(at) = probe.filter(|at| *at <= elapsed) {
                     probe = if database.is_back() {
-                        rounds.database_is_back(elapsed);
+                        rounds.database_is_back();
                         None
                     } else {
                         Some(at + breaker::PAUSE)

@@ -1,5 +1,7 @@
-//! The histories of senders who are sending: kept from batch to batch, so that a sliding window costs the same whatever a
-//! sender has sent. Pure.
+//! Where the accounts that are sending stand, as their last transaction left them. Pure.
+//!
+//! Their histories are kept from batch to batch, so that a sliding window costs the same whatever a sender has sent. And while
+//! the database is away, decisions go on from here ([`super::memory`]).
 //!
 //! Other daemons write the same tables. Each charge of a message or of recipients raises a sender's totals, so a row whose
 //! totals are where our last transaction left them has a history that nobody else has added to. Anything else is read
@@ -12,13 +14,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lru::LruCache;
 
-use crate::limiter::decide::Policy;
+use crate::limiter::decide::{Policy, Standing};
 use crate::limiter::history::{Blocked, History, Minute};
 use crate::store::counters::{COUNTER_MAX, Row};
 use crate::store::usage::HistoryRows;
 
-/// The most minutes and networks held, over all senders: about 20 MB.
-const MAX_ENTRIES: usize = 400_000;
+/// The most memory for all accounts, in bytes; those that did not send for the longest time are forgotten first.
+const MAX_BYTES: usize = 32 << 20;
 /// How long a history is trusted, in seconds: a hand that changed `usage` itself is noticed by then.
 const TRUSTED_FOR: i64 = 600;
 
@@ -90,21 +92,33 @@ pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, Hi
     read.rows.iter().map(history).collect()
 }
 
-/// A history, and what it is true of.
+/// Where a row stood after a transaction.
 #[derive(Debug, Clone)]
 pub struct Kept {
+    /// The account that was counted; the last one, if the database takes several for the same.
+    pub account: String,
+    pub standing: Standing,
+    /// When that was, in Unix seconds.
+    pub at: i64,
+    /// What the history of `standing` is true of. None where it was not needed or cannot be trusted.
+    pub history: Option<Read>,
+}
+
+/// A history that was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Read {
     pub version: Version,
     /// When it was read, in Unix seconds.
     pub since: i64,
     pub reach: Reach,
-    pub history: History,
 }
 
-/// The most recently used histories.
+/// The rows that were used last, by their ids.
 #[derive(Debug)]
-pub struct Histories {
+pub struct Standings {
     kept: LruCache<i64, Kept>,
-    entries: usize,
+    rows: HashMap<String, i64>,
+    bytes: usize,
     /// Whether others may write the database too.
     shared: bool,
 }
@@ -117,51 +131,64 @@ pub struct Needed {
     pub bytes: bool,
 }
 
-impl Default for Histories {
-    fn default() -> Histories {
-        Histories { kept: LruCache::unbounded(), entries: 0, shared: true }
+impl Default for Standings {
+    fn default() -> Standings {
+        Standings { kept: LruCache::unbounded(), rows: HashMap::new(), bytes: 0, shared: true }
     }
 }
 
-impl Histories {
+impl Standings {
     /// For a database that nobody else can reach.
-    pub fn of_private_database() -> Histories {
-        Histories { shared: false, ..Histories::default() }
+    pub fn of_private_database() -> Standings {
+        Standings { shared: false, ..Standings::default() }
     }
 
-    /// Takes out the history of a row, and when it was read, if it is still true of that version and holds all that is
-    /// needed: a reload may have brought a longer window. Whether its sender was blocked is true in any case.
-    pub fn take(
+    /// The history of a row, and when it was read, if it is still true of that version and holds all that is needed: a
+    /// reload may have brought a longer window. Whether its sender was blocked is true in any case.
+    pub fn history(
         &mut self,
         id: i64,
         version: Option<Version>,
         needed: Needed,
         now: i64,
     ) -> (Blocked, Option<(History, i64)>) {
-        let Some(kept) = self.kept.pop(&id) else { return Default::default() };
-        self.entries -= kept.cost();
-        let fresh = now.saturating_sub(kept.since) < TRUSTED_FOR && kept.since <= now && !needed.bytes;
-        let holds = Some(kept.version) == version && kept.reach.covers(needed.reach) && (fresh || !self.shared);
-        (kept.history.blocked, holds.then_some((kept.history, kept.since)))
+        let Some(kept) = self.kept.get(&id) else { return Default::default() };
+        let history = &kept.standing.history;
+        let read = kept.history.filter(|read| {
+            let fresh = now.saturating_sub(read.since) < TRUSTED_FOR && read.since <= now && !needed.bytes;
+            Some(read.version) == version && read.reach.covers(needed.reach) && (fresh || !self.shared)
+        });
+        (history.blocked, read.map(|read| (history.clone(), read.since)))
     }
 
-    /// Keeps the history of a row.
+    /// Where an account stood after its last transaction.
+    pub fn of_account(&self, account: &str) -> Option<&Kept> {
+        self.kept.peek(self.rows.get(account)?)
+    }
+
+    /// Keeps where a row stands.
     pub fn keep(&mut self, id: i64, kept: Kept) {
-        self.entries += kept.cost();
-        if let Some(old) = self.kept.put(id, kept) {
-            self.entries -= old.cost();
+        if self.rows.get(&kept.account) != Some(&id) {
+            self.rows.insert(kept.account.clone(), id);
         }
-        while self.entries > MAX_ENTRIES {
-            let Some((_, oldest)) = self.kept.pop_lru() else { break };
-            self.entries -= oldest.cost();
+        self.bytes += kept.bytes();
+        if let Some(old) = self.kept.put(id, kept) {
+            self.bytes -= old.bytes();
+        }
+        while self.bytes > MAX_BYTES {
+            let Some((id, oldest)) = self.kept.pop_lru() else { break };
+            self.bytes -= oldest.bytes();
+            if self.rows.get(&oldest.account) == Some(&id) {
+                self.rows.remove(&oldest.account);
+            }
         }
     }
 }
 
 impl Kept {
-    /// A history without entries takes memory too.
-    fn cost(&self) -> usize {
-        self.history.size() + 4
+    /// How much memory it takes, its account's places in both maps included.
+    fn bytes(&self) -> usize {
+        size_of::<Kept>() + 96 + 3 * self.account.len() + self.standing.history.bytes()
     }
 }
 
@@ -173,7 +200,8 @@ mod tests {
     const HOUR: Reach = Reach { window: Duration::from_secs(3600), networks: false };
 
     fn kept(version: Version, since: i64, history: History) -> Kept {
-        Kept { version, since, reach: HOUR, history }
+        let standing = Standing { history, ..Standing::new(1000) };
+        Kept { account: "alice".into(), standing, at: since, history: Some(Read { version, since, reach: HOUR }) }
     }
 
     fn needed(reach: Reach) -> Needed {
@@ -194,31 +222,30 @@ mod tests {
 
     #[test]
     fn a_history_is_true_of_the_totals_it_was_kept_with() {
-        let mut histories = Histories::default();
+        let mut standings = Standings::default();
         let mut history = History::default();
         history.add(Increase { messages: 1, recipients: 3, bytes: 0 }, 60);
         let left = Version::before(&row(5, 9, 0), 0, 0).unwrap();
-        histories.keep(1, kept(left, 60, history.clone()));
+        standings.keep(1, kept(left, 60, history.clone()));
         // The next batch added 2 messages and 4 recipients; nobody else did.
         let version = |row: &Row| Version::before(row, 2, 4);
-        assert!(histories.take(1, version(&row(7, 13, 0)), needed(HOUR), 61).1.is_some());
+        assert!(standings.history(1, version(&row(7, 13, 0)), needed(HOUR), 61).1.is_some());
         for (stale, now) in
             [(row(8, 13, 0), 61), (row(7, 14, 0), 61), (row(7, 13, 5), 61), (row(7, 13, 0), 661), (row(7, 13, 0), 59)]
         {
-            histories.keep(1, kept(left, 60, history.clone()));
-            assert!(histories.take(1, version(&stale), needed(HOUR), now).1.is_none(), "{stale:?} at {now}");
+            standings.keep(1, kept(left, 60, history.clone()));
+            assert!(standings.history(1, version(&stale), needed(HOUR), now).1.is_none(), "{stale:?} at {now}");
         }
         assert_eq!(version(&row(u32::MAX, 13, 0)), None, "a total at its end tells nothing");
-        assert_eq!(histories.entries, 0);
     }
 
     #[test]
     fn a_history_that_reaches_less_far_than_is_asked_is_read_again() {
         let version = Version::before(&row(5, 9, 0), 0, 0).unwrap();
-        let mut histories = Histories::default();
+        let mut standings = Standings::default();
         let mut found = |asked| {
-            histories.keep(1, kept(version, 60, History::default()));
-            histories.take(1, Some(version), needed(asked), 61).1.is_some()
+            standings.keep(1, kept(version, 60, History::default()));
+            standings.history(1, Some(version), needed(asked), 61).1.is_some()
         };
         assert!(found(HOUR) && found(Reach { window: Duration::from_secs(300), ..HOUR }));
         assert!(!found(Reach { window: Duration::from_secs(3601), ..HOUR }), "a longer window");
@@ -231,22 +258,26 @@ mod tests {
         let mut history = History::default();
         history.blocked.note(Increase { bytes: 1, ..Increase::default() }, true);
         let of_bytes = Needed { bytes: true, ..needed(HOUR) };
-        for (mut histories, known) in [(Histories::default(), false), (Histories::of_private_database(), true)] {
-            histories.keep(1, kept(version, 60, history.clone()));
-            let (blocked, found) = histories.take(1, Some(version), of_bytes, 61);
+        for (mut standings, known) in [(Standings::default(), false), (Standings::of_private_database(), true)] {
+            standings.keep(1, kept(version, 60, history.clone()));
+            let (blocked, found) = standings.history(1, Some(version), of_bytes, 61);
             assert_eq!((blocked.any(), found.is_some()), (true, known));
         }
     }
 
     #[test]
     fn memory_is_bounded() {
-        let mut histories = Histories::default();
+        let mut standings = Standings::default();
         let version = Version::before(&row(1, 1, 0), 0, 0).unwrap();
-        for id in 0..MAX_ENTRIES as i64 {
-            histories.keep(id, kept(version, 0, History::default()));
+        let mut history = History::default();
+        (0..100).for_each(|minute| history.add(Increase { messages: 1, recipients: 1, bytes: 0 }, minute * 60));
+        for id in 0..20_000 {
+            standings.keep(id, Kept { account: format!("sender{id}"), ..kept(version, 0, history.clone()) });
         }
-        assert!(histories.entries <= MAX_ENTRIES);
-        assert!(histories.take(0, Some(version), needed(HOUR), 0).1.is_none(), "the oldest are gone");
-        assert!(histories.take(MAX_ENTRIES as i64 - 1, Some(version), needed(HOUR), 0).1.is_some());
+        assert!(standings.bytes <= MAX_BYTES && standings.kept.len() > 1000);
+        assert_eq!(standings.bytes, standings.kept.iter().map(|(_, kept)| kept.bytes()).sum::<usize>());
+        assert_eq!(standings.rows.len(), standings.kept.len());
+        assert!(standings.of_account("sender0").is_none(), "the oldest are gone");
+        assert_eq!(standings.of_account("sender19999").unwrap().standing.history, history);
     }
 }
