@@ -1,5 +1,7 @@
 //! policyd's settings file (thc2cat/go-policyd, `policyd.cfg`) and what its lines come to here. Pure.
 
+use std::net::Ipv6Addr;
+
 use crate::account::AccountRules;
 use crate::account::network;
 use crate::config::Secret;
@@ -52,6 +54,18 @@ impl Policyd {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// A host and its port. Forks of policyd write both as one, `127.0.0.1:9093`; a port that stands by itself wins, as the one
+    /// that policyd reads.
+    fn host_and_port(&self, host: &str, port: &str) -> (Option<String>, Option<String>) {
+        let host = self.value(host).filter(|host| !host.is_empty());
+        let with_port = host.filter(|host| host.parse::<Ipv6Addr>().is_err()).and_then(|host| host.rsplit_once(':'));
+        let with_port =
+            with_port.filter(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+        let (host, own) = with_port.map_or((host, None), |(host, port)| (Some(host), Some(port)));
+        let host = host.map(|host| host.trim_matches(['[', ']']).to_owned()).filter(|host| !host.is_empty());
+        (host, self.value(port).filter(|port| !port.is_empty()).or(own).map(str::to_owned))
+    }
+
     /// What stands for it in our settings, without the lists' files.
     ///
     /// # Errors
@@ -67,13 +81,17 @@ impl Policyd {
         settings.push(("QUOTA_WINDOW", "24h".to_owned()));
         settings.push(("QUOTA_STEPS", STEPS.to_owned()));
         settings.push(("SENDER_STRIP_DOMAIN", "True".to_owned()));
-        if let Some(port) = self.value("port") {
-            let host = match self.value("bind").unwrap_or_default() {
-                "" => "0.0.0.0".to_owned(),
-                host if host.contains(':') => format!("[{host}]"),
-                host => host.to_owned(),
-            };
-            settings.push(("SOCKET", format!("{host},{port}")));
+        let (host, port) = self.host_and_port("bind", "port");
+        match (host, port) {
+            (_, None) if self.value("bind").is_some() => {
+                self.notes.push("bind= without a port is left out; SOCKET stays as it is".to_owned());
+            }
+            (_, None) => {}
+            (host, Some(port)) => {
+                let host = host.unwrap_or_else(|| "0.0.0.0".to_owned());
+                let host = if host.contains(':') { format!("[{host}]") } else { host };
+                settings.push(("SOCKET", format!("{host},{port}")));
+            }
         }
         if !self.blacklist.is_empty() {
             settings.push(("DENYLIST_ACTION", DENYLIST_ACTION.to_owned()));
@@ -83,15 +101,17 @@ impl Policyd {
 
     /// The database, as our settings name it.
     pub fn database(&self) -> Vec<(&'static str, String)> {
-        let names = [
-            ("dbhost", "DB_HOST"),
-            ("dbport", "DB_PORT"),
-            ("dbuser", "DB_USER"),
-            ("dbpass", "DB_PASSWORD"),
-            ("dbname", "DB_DATABASE"),
+        let (host, port) = self.host_and_port("dbhost", "dbport");
+        let value = |name| self.value(name).map(str::to_owned);
+        let values = [
+            ("DB_DRIVER", Some("mysql".to_owned())),
+            ("DB_HOST", host),
+            ("DB_PORT", port),
+            ("DB_USER", value("dbuser")),
+            ("DB_PASSWORD", value("dbpass")),
+            ("DB_DATABASE", value("dbname")),
         ];
-        let values = names.iter().filter_map(|(theirs, ours)| Some((*ours, self.value(theirs)?.to_owned())));
-        std::iter::once(("DB_DRIVER", "mysql".to_owned())).chain(values).collect()
+        values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
     /// Where its events are.
@@ -107,9 +127,10 @@ impl Policyd {
         if table.is_empty() || !table.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(format!("policy_table={table} is not a table's name"));
         }
-        let port = self.value("dbport").unwrap_or("3306");
+        let (host, port) = self.host_and_port("dbhost", "dbport");
+        let port = port.unwrap_or_else(|| "3306".to_owned());
         Ok(Place {
-            host: self.value("dbhost").filter(|host| !host.is_empty()).unwrap_or("127.0.0.1").to_owned(),
+            host: host.unwrap_or_else(|| "127.0.0.1".to_owned()),
             port: port.parse().map_err(|_| format!("dbport={port} is not a port"))?,
             user: need("dbuser")?,
             password: Secret::new(self.value("dbpass").unwrap_or_default().to_owned()),
@@ -207,6 +228,41 @@ mod tests {
         let notes = policyd.notes.join("\n");
         for note in ["line 16: colour", "blacklist=.example.org is left out", "whoever knows one is not counted"] {
             assert!(notes.contains(note), "{notes}");
+        }
+    }
+
+    #[test]
+    fn a_port_may_stand_behind_its_host() {
+        for (lines, socket) in [
+            ("bind=127.0.0.1:9093", Some("127.0.0.1,9093")),
+            ("bind=:9093", Some("0.0.0.0,9093")),
+            ("bind=[::1]:9093", Some("[::1],9093")),
+            ("bind=::1\nport=9093", Some("[::1],9093")),
+            ("bind=[::1]\nport=9093", Some("[::1],9093")),
+            ("bind=127.0.0.1:1\nport=9093", Some("127.0.0.1,9093")),
+            ("port=9093", Some("0.0.0.0,9093")),
+            ("bind=\nport=9093", Some("0.0.0.0,9093")),
+            ("bind=127.0.0.1", None),
+            ("bind=::1", None),
+        ] {
+            let mut policyd = Policyd::parse(&format!("{lines}\n"));
+            let settings = policyd.settings().unwrap();
+            let found = settings.iter().find(|(name, _)| *name == "SOCKET").map(|(_, value)| value.as_str());
+            assert_eq!(found, socket, "{lines}");
+            assert_eq!(policyd.notes.is_empty(), socket.is_some(), "{lines}");
+        }
+        for (lines, host, port) in [
+            ("dbhost=127.0.0.1:3307", "127.0.0.1", "3307"),
+            ("dbhost=[2001:db8::1]:3307", "2001:db8::1", "3307"),
+            ("dbhost=db\ndbport=3307", "db", "3307"),
+            ("dbhost=db:1\ndbport=3307", "db", "3307"),
+        ] {
+            let policyd = Policyd::parse(&format!("dbuser=u\ndbname=d\n{lines}\n"));
+            let database = policyd.database();
+            assert!(database.contains(&("DB_HOST", host.to_owned())), "{lines}");
+            assert!(database.contains(&("DB_PORT", port.to_owned())), "{lines}");
+            let place = policyd.place().unwrap();
+            assert_eq!((place.host, place.port.to_string()), (host.to_owned(), port.to_owned()));
         }
     }
 
