@@ -29,6 +29,7 @@ struct Changed {
 pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> {
     let (before, after, logins, listed) = database::with_tables(sources, async |config, store| {
         let key = named::key(config, &options.sender.name)?;
+        refuse_wildcard(&key)?;
         if options.existing && !key.starts_with('@') {
             return Err(Failed::new(Exit::Usage, "--existing is for a domain: write `sender set @example.com …`"));
         }
@@ -56,6 +57,21 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
         print(&format!("{logins} logins of {} changed; locked ones keep theirs\n", table::clean(&after.sender)))?;
     }
     Ok(Exit::Ok)
+}
+
+/// No login matches a pattern; its row would only seem to limit somebody.
+fn refuse_wildcard(key: &str) -> Result<(), Failed> {
+    let Some((_, after)) = key.rsplit_once('*') else { return Ok(()) };
+    let domain = after.trim_start_matches(['@', '.']);
+    let domain = if domain.is_empty() { "example.com" } else { domain };
+    Err(Failed::new(
+        Exit::Usage,
+        format_args!(
+            "{} is taken as it stands, and nobody is called so; write @{} for all logins of a domain",
+            table::clean(key),
+            table::clean(domain)
+        ),
+    ))
 }
 
 /// Gives the logins that a domain has its quota, a few at a time.
@@ -86,4 +102,25 @@ fn told(before: Option<&SenderRow>, after: &SenderRow) -> String {
         (false, false) => text.push_str(&format!(", until cleanup makes it {}", quota::written(after.quota_reset))),
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_refused_with_what_to_write() {
+        for (key, advice) in [
+            ("*@example.com", "@example.com"),
+            ("alice*@example.com", "@example.com"),
+            ("*.example.com", "@example.com"),
+            ("*", "@example.com"),
+            ("sales-*", "@example.com"),
+            ("@*.example.org", "@example.org"),
+        ] {
+            let error = refuse_wildcard(key).unwrap_err().message;
+            assert!(error.contains(&format!("write {advice} ")), "{error}");
+        }
+        assert!(["alice@example.com", "@example.com", "alice"].iter().all(|key| refuse_wildcard(key).is_ok()));
+    }
 }
