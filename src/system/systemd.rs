@@ -5,6 +5,9 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -130,7 +133,7 @@ fn write_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warn: Warn) {
     for message in messages {
         match message {
             Message::Say(lines) => {
-                if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&lines)]) {
+                if let Err(error) = send(&lines) {
                     warn("NOTIFY_SOCKET", format_args!("cannot reach systemd on NOTIFY_SOCKET: {error}"));
                 }
             }
@@ -138,6 +141,16 @@ fn write_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warn: Warn) {
         }
         waiting.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Sends lines to NOTIFY_SOCKET: a path, or `@name` in the abstract namespace.
+fn send(lines: &str) -> io::Result<()> {
+    let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let address = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&socket)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(format!("{lines}\n").as_bytes(), &address).map(drop)
 }
 
 /// How often [`ServiceManager::keep_alive`] must be called: half of what WatchdogSec= asks of this process. None without a

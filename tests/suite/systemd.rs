@@ -1,6 +1,8 @@
 //! What systemd hears, on a notify socket like its own.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::own_process;
@@ -22,9 +24,15 @@ fn every_state_is_told() {
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    own_process::succeeds(command.env("NOTIFY_SOCKET", &path));
+    hears_every_state(&UnixDatagram::bind(&path).unwrap(), command.env("NOTIFY_SOCKET", &path));
+    // The abstract namespace, as in containers' supervisors.
+    let name = path.to_str().unwrap();
+    let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+    hears_every_state(&manager, command.env("NOTIFY_SOCKET", format!("@{name}")));
+}
 
+fn hears_every_state(manager: &UnixDatagram, daemon: &mut Command) {
+    own_process::succeeds(daemon);
     manager.set_nonblocking(true).unwrap();
     let mut buffer = [0; 1024];
     let mut heard = Vec::new();
