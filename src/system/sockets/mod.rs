@@ -63,7 +63,8 @@ pub fn listen(sockets: &config::Sockets, owner: Option<&Identity>) -> Result<Vec
             if bound.iter().any(|open| open.covers(address)) {
                 continue;
             }
-            match bind(address, sockets.mode, owner) {
+            let only_v6 = has_other_ipv4(address, &sockets.listen, &bound);
+            match bind(address, only_v6, sockets.mode, owner) {
                 Ok(socket) => bound.push(socket),
                 Err(error) if is_needless_loopback(address, &error, &sockets.listen) => {}
                 Err(error) => {
@@ -76,10 +77,24 @@ pub fn listen(sockets: &config::Sockets, owner: Option<&Identity>) -> Result<Vec
     if bound.is_empty() { Err(Error::Nothing) } else { Ok(bound) }
 }
 
-fn bind(address: &ListenAddress, mode: u32, owner: Option<&Identity>) -> Result<Bound, Error> {
+/// Whether an IPv6 wildcard must leave IPv4 alone, because what is to be listened on there is named by itself.
+fn has_other_ipv4(address: &ListenAddress, named: &[ListenAddress], bound: &[Bound]) -> bool {
+    let ListenAddress::Tcp(address) = address else { return false };
+    let open = bound.iter().filter_map(|open| match &open.listener {
+        Listener::Tcp(listener) => listener.local_addr().ok(),
+        Listener::Unix(_) => None,
+    });
+    let named = named.iter().filter_map(|named| match named {
+        ListenAddress::Tcp(named) => Some(*named),
+        ListenAddress::Unix(_) => None,
+    });
+    open.chain(named).any(|other| other.is_ipv4() && other.port() == address.port())
+}
+
+fn bind(address: &ListenAddress, only_v6: bool, mode: u32, owner: Option<&Identity>) -> Result<Bound, Error> {
     let name = address.to_string();
     let (listener, path) = match address {
-        ListenAddress::Tcp(address) => match tcp::bind(*address) {
+        ListenAddress::Tcp(address) => match tcp::bind(*address, only_v6) {
             Ok(listener) => (Listener::Tcp(listener), None),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(Error::InUse { name }),
             Err(source) => return Err(Error::Bind { name, source }),
@@ -168,6 +183,25 @@ mod tests {
     }
 
     #[test]
+    fn ipv4_that_is_named_by_itself_is_not_taken_along() {
+        let wildcard = tcp("[::]:10033");
+        for (others, expected) in [
+            (vec![], false),
+            (vec![tcp("[::1]:10033"), ListenAddress::Unix("/run/x".into())], false),
+            (vec![tcp("127.0.0.1:10034")], false),
+            (vec![tcp("127.0.0.1:10033")], true),
+            (vec![tcp("0.0.0.0:10033")], true),
+        ] {
+            assert_eq!(has_other_ipv4(&wildcard, &others, &[]), expected, "{others:?}");
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        let listener = Listener::Tcp(free);
+        let handed_over = Bound { listener, name: String::new(), inherited: true, path: None };
+        assert!(has_other_ipv4(&tcp(&format!("[::]:{port}")), &[], &[handed_over]));
+    }
+
+    #[test]
     fn when_one_fails_no_socket_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -212,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_error_says_what_to_do() {
-        let error = bind(&tcp("192.0.2.1:10033"), 0o660, None).unwrap_err().to_string();
+        let error = bind(&tcp("192.0.2.1:10033"), false, 0o660, None).unwrap_err().to_string();
         assert!(error.starts_with("cannot listen on inet:192.0.2.1:10033: "), "{error}");
         assert!(error.ends_with("no network interface has this address"), "{error}");
     }
