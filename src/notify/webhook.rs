@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use tokio::sync::watch;
 use ureq::Agent;
@@ -80,8 +83,8 @@ impl<'a> Payload<'a> {
 #[derive(PartialEq, Eq)]
 struct Call {
     url: String,
-    /// `Authorization`, where the URL has no place for the token.
-    bearer: Option<String>,
+    /// `Authorization`: the token if the URL has no place for it, else the user and password in the URL.
+    authorization: Option<String>,
     body: String,
 }
 
@@ -97,9 +100,10 @@ impl Call {
         let url = webhook.url.fill(|placeholder| payload.value(placeholder, token.as_deref()));
         let in_url = webhook.url.has(Placeholder::Token);
         let bearer = token.filter(|_| !in_url).map(|token| format!("Bearer {token}"));
+        let authorization = bearer.or_else(|| basic(&url));
         // Only a map with keys that are no text would fail.
         let body = serde_json::to_string(&payload).unwrap_or_default();
-        Call { url, bearer, body }
+        Call { url, authorization, body }
     }
 }
 
@@ -141,14 +145,24 @@ impl Carrier for Caller {
             .post(&call.url)
             .header("Content-Type", "application/json")
             .header("Accept", "application/json");
-        if let Some(bearer) = &call.bearer {
-            request = request.header("Authorization", bearer);
+        if let Some(authorization) = &call.authorization {
+            request = request.header("Authorization", authorization);
         }
         match request.send(&call.body) {
             Ok(response) => judge(response.status().as_u16()),
             Err(error) => Err(undelivered(&error)),
         }
     }
+}
+
+/// The user and password before a URL's host, percent-encoding undone, as Basic authentication sends them.
+fn basic(url: &str) -> Option<String> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    let (user, _host) = authority.rsplit_once('@')?;
+    let (user, password) = user.split_once(':').unwrap_or((user, ""));
+    let plain = |written: &str| percent_decode_str(written).collect::<Vec<u8>>();
+    let credentials = [plain(user), b":".to_vec(), plain(password)].concat();
+    Some(format!("Basic {}", STANDARD.encode(credentials)))
 }
 
 /// What a status means: 5xx is the receiver's trouble, which passes, and so does having too much to do; what it refuses it
@@ -231,16 +245,34 @@ mod tests {
         let token = token::simple("secret", "alice@example.com");
         let in_url = call("https://h/{sender}?token={token}", simple());
         assert_eq!(in_url.url, format!("https://h/alice%40example.com?token={token}"));
-        assert_eq!(in_url.bearer, None);
+        assert_eq!(in_url.authorization, None);
         let in_header = call("https://h/{event}", simple());
         assert_eq!(
-            (in_header.url.as_str(), in_header.bearer),
+            (in_header.url.as_str(), in_header.authorization),
             ("https://h/quota_reached", Some(format!("Bearer {token}")))
         );
-        assert_eq!(call("https://h/", None).bearer, None);
+        assert_eq!(call("https://h/", None).authorization, None);
         let key = TokenKey::Jwt(Secret::new(b"secret".to_vec()));
-        let jwt = call("https://h/", Some(key)).bearer.unwrap();
+        let jwt = call("https://h/", Some(key)).authorization.unwrap();
         assert_eq!(jwt, format!("Bearer {}", token::jwt(b"secret", "alice@example.com", 1_800_014_500).unwrap()));
+    }
+
+    #[test]
+    fn a_user_in_the_url_is_sent_where_no_token_is() {
+        let sent = |url: &str, token| call(url, token).authorization;
+        let basic = |user: &str| Some(format!("Basic {}", STANDARD.encode(user)));
+        for (url, user) in [
+            ("https://user:p%40ss@h/x?t={token}", "user:p@ss"),
+            ("https://user@h/{token}", "user:"),
+            ("https://us%3Aer:a:b%C3%A9@h/{token}", "us:er:a:bé"),
+            ("https://:%25@h?t={token}", ":%"),
+            ("https://h%2F@example@h/{token}", "h/@example:"),
+        ] {
+            assert_eq!(sent(url, simple()), basic(user), "{url}");
+        }
+        assert_eq!(sent("https://h/a@b:c?d@{token}", simple()), None);
+        assert!(sent("https://user:p@h/", simple()).unwrap().starts_with("Bearer "));
+        assert_eq!(sent("https://user:p@h/", None), basic("user:p"));
     }
 
     #[test]
