@@ -3,9 +3,11 @@
 
 use std::io::{self, Write};
 
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use crate::cli::Check;
+use crate::clock;
 use crate::config::{self, ConfigError, Effective, Finding, Loaded, Origin, Severity, Sources};
 use crate::system::privileges;
 
@@ -55,6 +57,13 @@ fn report(read: Result<Loaded, ConfigError>, options: &Check, out: &mut impl Wri
         }
         if !options.quiet {
             print_table(&effective, out)?;
+            if ok {
+                writeln!(
+                    out,
+                    "Local time, as in `hours=` of lists and for the reset at midnight: {}",
+                    time_zone(&TimeZone::system())
+                )?;
+            }
             writeln!(out, "{}", summary(&findings, ok))?;
         }
     }
@@ -68,6 +77,16 @@ fn print_table(effective: &[Effective], out: &mut impl Write) -> io::Result<()> 
         writeln!(out, "{name:name_width$}  {value:value_width$}  {origin}")?;
     }
     Ok(())
+}
+
+/// A zone's name and its offset from UTC now.
+fn time_zone(zone: &TimeZone) -> String {
+    let offset = zone.to_offset(clock::timestamp());
+    match zone.iana_name() {
+        _ if zone.is_unknown() => "UTC, since the host's zone or TZ is not known".to_owned(),
+        Some(name) => format!("{name} ({offset} now)"),
+        None => format!("UTC{offset} now"),
+    }
 }
 
 fn summary(findings: &[Finding], ok: bool) -> String {
@@ -99,6 +118,7 @@ fn json(findings: &[Finding], effective: &[Effective], ok: bool) -> Value {
         "ok": ok,
         "findings": findings.iter().map(finding).collect::<Vec<_>>(),
         "settings": effective.iter().map(setting).collect::<Vec<_>>(),
+        "time_zone": time_zone(&TimeZone::system()),
     })
 }
 
@@ -147,6 +167,14 @@ mod tests {
              debug, trace)\n\
              The settings cannot be used: 4 errors, 1 warning.\n"
         );
+    }
+
+    #[test]
+    fn the_zone_of_local_times_is_named() {
+        let zurich = time_zone(&TimeZone::get("Europe/Zurich").unwrap());
+        assert!(["Europe/Zurich (+01 now)", "Europe/Zurich (+02 now)"].contains(&zurich.as_str()), "{zurich}");
+        assert_eq!(time_zone(&TimeZone::fixed(jiff::tz::offset(-3))), "UTC-03 now");
+        assert!(time_zone(&TimeZone::unknown()).contains("not known"));
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub const SECTIONS: &[Section] = &[
                 name: "DB_HOST",
                 default: "localhost",
                 reload: false,
-                help: "The database server. Without a meaning for SQLite.",
+                help: "The database server, without its port. Without a meaning for SQLite.",
                 ..ROW
             },
             Setting {
@@ -249,7 +249,7 @@ pub const SECTIONS: &[Section] = &[
                 default: "127.0.0.1,10033",
                 reload: false,
                 help: "Where Postfix asks. Sockets handed over by systemd replace the default only: what is written here \
-                       is listened on as well.",
+                       is listened on as well. `::` takes IPv4 too, unless an IPv4 address with the same port is named.",
                 ..ROW
             },
             Setting {
@@ -517,7 +517,7 @@ pub const SECTIONS: &[Section] = &[
                 // Many receivers know who calls by a word in the path.
                 secret: true,
                 help: "The URL. Any key of the payload in braces is filled in, and {token}; without {token} the token is \
-                       sent as a Bearer header.",
+                       sent as a Bearer header. A user and password before the host, percent-encoded, are sent where no token is.",
                 ..ROW
             },
             Setting {

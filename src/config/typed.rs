@@ -52,6 +52,21 @@ pub struct Database {
 }
 
 impl Database {
+    /// The SQLite file of this name, or [`IN_MEMORY`].
+    pub fn sqlite(name: String) -> Database {
+        Database {
+            driver: Driver::Sqlite,
+            host: String::new(),
+            port: None,
+            socket: None,
+            user: String::new(),
+            password: None,
+            name,
+            tls: Tls::Off,
+            tls_ca: None,
+        }
+    }
+
     /// Nobody but the connection that opened it sees such a database.
     pub fn is_in_memory(&self) -> bool {
         self.driver == Driver::Sqlite && self.name == IN_MEMORY

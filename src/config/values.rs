@@ -1,7 +1,7 @@
 //! From a setting's text to its type, one function per kind of value. An error ends a sentence that begins with the
 //! setting's name: "must be …".
 
-use std::net::IpAddr;
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::endpoint::Endpoint;
 use super::secret::Secret;
 use super::settings::{Kind, Setting};
 use super::typed::{Driver, Tls};
-use crate::account::LimitBy;
+use crate::account::{LimitBy, network};
 use crate::policy::duration;
 use crate::policy::quota::{self, Window};
 use crate::protocol::reply::Action;
@@ -34,6 +34,29 @@ pub fn text(written: &str, setting: &Setting) -> Parsed<String> {
             Ok(written.to_owned())
         }
         _ => must_be(setting),
+    }
+}
+
+/// Any text: of a setting without a meaning.
+pub fn unread(_: &str, _: &Setting) -> Parsed<()> {
+    Ok(())
+}
+
+/// DB_HOST: a name, an address, or the folder of a socket.
+pub fn host(written: &str, setting: &Setting) -> Parsed<String> {
+    let host = text(written, setting)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
+    let (address, _interface) = bare.split_once('%').unwrap_or((bare, ""));
+    if address.parse::<Ipv6Addr>().is_ok() {
+        return Ok(bare.to_owned());
+    }
+    match host.rsplit_once(':').filter(|_| !host.starts_with('/')) {
+        None => Ok(host),
+        Some((host, port)) if digits(port).is_some() && !host.contains('/') => {
+            let host = host.trim_matches(['[', ']']);
+            Err(format!("has a port in it; write DB_HOST={host} and DB_PORT={port}"))
+        }
+        Some(_) => Err("must be a server's name or address".to_owned()),
     }
 }
 
@@ -186,13 +209,7 @@ pub fn window(written: &str, setting: &Setting) -> Parsed<Window> {
 
 /// Networks; a plain address is a network of one.
 pub fn networks(written: &str, setting: &Setting) -> Parsed<Vec<ipnet::IpNet>> {
-    words(written)
-        .map(|word| {
-            let network = word.parse::<ipnet::IpNet>().ok();
-            network.or_else(|| word.parse::<IpAddr>().ok().map(ipnet::IpNet::from)).map(|network| network.trunc())
-        })
-        .collect::<Option<Vec<_>>>()
-        .map_or_else(|| must_be(setting), Ok)
+    words(written).map(network::network).collect::<Option<Vec<_>>>().map_or_else(|| must_be(setting), Ok)
 }
 
 pub fn action(written: &str, setting: &Setting) -> Parsed<Action> {
@@ -231,6 +248,14 @@ pub fn url(written: &str, setting: &Setting) -> Parsed<String> {
     let has_host = rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_alphanumeric() || c == '['));
     if !has_host || written.len() > 2048 || written.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return must_be(setting);
+    }
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+    if !authority.is_ascii() {
+        return Err(
+            "has letters beyond ASCII before its path: write an international host name as xn--…, and a user or \
+                    password percent-encoded"
+                .to_owned(),
+        );
     }
     Ok(written.to_owned())
 }

@@ -12,50 +12,52 @@ const DATABASE_FILE: &str = "policyd-rate-guard.db";
 
 impl Checker<'_> {
     pub fn database(&mut self, is_root: bool) -> Checked<Database> {
+        for name in ["DB_POOL_MINCACHED", "DB_POOL_MAXCACHED", "DB_POOL_MAXSHARED", "DB_POOL_MAXUSAGE"] {
+            if self.get(name, values::number::<u64>).is_ok() && self.given(name).is_some() {
+                self.warn(name, "is accepted from PolicydRateGuard's settings, and has no meaning here");
+            }
+        }
         let driver = self.driver();
-        let host = self.get("DB_HOST", values::text);
+        let name = self.optional("DB_DATABASE", values::text);
+        // A driver that is wrong is one of a server's.
+        let server = if driver.is_ok_and(|driver| driver == Driver::Sqlite) { self.no_server() } else { self.server() };
+        let (driver, name) = (driver?, name?);
+        let name = name.unwrap_or_else(|| {
+            let name = self.default_database(driver, is_root);
+            self.in_effect("DB_DATABASE", name.clone());
+            name
+        });
+        Ok(Database { driver, name, ..server? })
+    }
+
+    /// How to get into the database of a server.
+    fn server(&mut self) -> Checked<Database> {
+        let host = self.get("DB_HOST", values::host);
         let port = self.optional("DB_PORT", values::number);
         let socket = self.optional("DB_SOCKET", values::path);
         let user = self.get("DB_USER", values::text);
         let password = self.password();
         let tls = self.get("DB_TLS", values::tls);
         let tls_ca = self.optional("DB_TLS_CA", values::path);
-        for name in ["DB_POOL_MINCACHED", "DB_POOL_MAXCACHED", "DB_POOL_MAXSHARED", "DB_POOL_MAXUSAGE"] {
-            if self.get(name, values::number::<u64>).is_ok() && self.given(name).is_some() {
-                self.warn(name, "is accepted from PolicydRateGuard's settings, and has no meaning here");
-            }
-        }
-        let name = self.optional("DB_DATABASE", values::text);
-        let driver = driver?;
-        let name = name?.unwrap_or_else(|| {
-            let name = self.default_database(driver, is_root);
-            self.in_effect("DB_DATABASE", name.clone());
-            name
-        });
-        if driver == Driver::Sqlite {
-            for name in
-                ["DB_HOST", "DB_PORT", "DB_SOCKET", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE", "DB_TLS", "DB_TLS_CA"]
-            {
-                if self.given(name).is_some() {
-                    self.warn(name, "has no meaning with DB_DRIVER=sqlite");
-                }
-            }
-        }
         let (tls, tls_ca) = (tls?, tls_ca?);
         if tls_ca.is_some() && matches!(tls, Tls::Off) {
             self.warn("DB_TLS_CA", "has no meaning with DB_TLS=off");
         }
-        Ok(Database {
-            driver,
-            host: host?,
-            port: port?,
-            socket: socket?,
-            user: user?,
-            password: password?,
-            name,
-            tls,
-            tls_ca,
-        })
+        let (host, port, socket, user, password) = (host?, port?, socket?, user?, password?);
+        Ok(Database { host, port, socket, user, password, tls, tls_ca, ..Database::sqlite(String::new()) })
+    }
+
+    /// Whatever is said of a server, a file needs none of it: it is no reason not to start.
+    fn no_server(&mut self) -> Checked<Database> {
+        for name in
+            ["DB_HOST", "DB_PORT", "DB_SOCKET", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE", "DB_TLS", "DB_TLS_CA"]
+        {
+            self.get(name, values::unread)?;
+            if self.given(name).is_some() {
+                self.warn(name, "has no meaning with DB_DRIVER=sqlite");
+            }
+        }
+        Ok(Database::sqlite(String::new()))
     }
 
     /// DB_DRIVER; PolicydRateGuard's settings need not name it, and mean MySQL.
@@ -127,6 +129,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_a_server_does_not_keep_a_file_from_being_used() {
+        // Kubernetes and Docker's links set such a variable for a service named db.
+        let environment = [("DB_PORT", "tcp://10.0.0.3:3306"), ("DB_TLS", "maybe"), ("DB_PASSWORD_FILE", "/nowhere")];
+        let loaded = load_all(&[("DB_DRIVER", "sqlite")], &environment, false).unwrap();
+        assert_eq!(loaded.config.database, Database::sqlite("./policyd-rate-guard.db".to_owned()));
+        let named: Vec<_> = loaded.warnings.iter().filter_map(|warning| warning.name.as_deref()).collect();
+        assert_eq!(named, ["DB_PORT", "DB_PASSWORD_FILE", "DB_TLS"]);
+        assert!(load_all(&[("DB_DRIVER", "mysql")], &environment, false).is_err());
+    }
+
+    #[test]
+    fn a_host_is_a_host_alone() {
+        let host = |written| good(&[("DB_HOST", written)]).config.database.host;
+        for written in ["db.example.com", "192.0.2.1", "2001:db8::1", "fe80::1%eth0", "/run/postgresql"] {
+            assert_eq!(host(written), written);
+        }
+        assert_eq!(host("[2001:db8::1]"), "2001:db8::1");
+        for (written, message) in [
+            ("127.0.0.1:3306", "has a port in it; write DB_HOST=127.0.0.1 and DB_PORT=3306"),
+            ("db:5432", "has a port in it; write DB_HOST=db and DB_PORT=5432"),
+            ("[::1]:3306", "has a port in it; write DB_HOST=::1 and DB_PORT=3306"),
+            ("mysql://db/x", "must be a server's name or address"),
+            ("tcp://10.0.0.3:3306", "must be a server's name or address"),
+        ] {
+            assert_eq!(errors(&[("DB_HOST", written)]), [format!("DB_HOST {message}")]);
+        }
+    }
+
+    #[test]
     fn the_sqlite_file_is_where_the_program_may_write() {
         let name = |environment: &[_], is_root| load_all(&[], environment, is_root).unwrap().config.database.name;
         assert_eq!(name(&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")], false), "/var/lib/a/policyd-rate-guard.db");
@@ -147,7 +178,12 @@ mod tests {
         for content in ["", "\n", "a\nb\n", "a\0b", &"a".repeat(1025), &"a".repeat(100_000)] {
             std::fs::write(path, content).unwrap();
             let expected = "DB_PASSWORD_FILE must have the password, at most 1024 bytes, on its only line";
-            assert_eq!(errors(&[("DB_PASSWORD_FILE", path)]), [expected], "{} bytes", content.len());
+            assert_eq!(
+                errors(&[("DB_DRIVER", "mysql"), ("DB_PASSWORD_FILE", path)]),
+                [expected],
+                "{} bytes",
+                content.len()
+            );
         }
         std::fs::write(path, "secret\n").unwrap();
         let both = errors(&[("DB_PASSWORD_FILE", path), ("DB_PASSWORD", "x")]);

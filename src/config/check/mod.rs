@@ -63,6 +63,7 @@ impl Checker<'_> {
         let notify = self.notify();
         let status = self.status();
         self.warn_of_readable_secrets();
+        self.warn_of_quotes();
         Ok(Config {
             file: self.values.file.clone(),
             database: database?,
@@ -114,6 +115,21 @@ impl Checker<'_> {
         for setting in settings::all().filter(|setting| setting.secret) {
             if self.given(setting.name).is_some_and(|given| matches!(given.origin, Origin::File { .. })) {
                 self.warn(setting.name, "stands in a file that everybody on this machine can read; chmod 0640 it");
+            }
+        }
+    }
+    /// A shell takes quotes away, and so does the settings file; `docker --env-file` does not.
+    fn warn_of_quotes(&mut self) {
+        let quoted = |text: &str| {
+            ['"', '\''].iter().any(|quote| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote))
+        };
+        for setting in settings::all() {
+            if self.given(setting.name).is_some_and(|given| given.origin == Origin::Environment && quoted(&given.text))
+            {
+                self.warn(
+                    setting.name,
+                    "stands in quotes, which are part of its value here: `docker --env-file` takes none away",
+                );
             }
         }
     }

@@ -63,6 +63,9 @@ impl Checker<'_> {
             self.warn("WEBHOOK_URL", "is not https, so senders and the token can be read on the way");
         }
         let url = UrlTemplate::parse(url.reveal()).or_else(|error| self.fail("WEBHOOK_URL", error.to_string()))?;
+        if !is_callable(&url.fill(|_| String::new())) {
+            return self.fail("WEBHOOK_URL", "is no URL that can be called; see its host and port");
+        }
         if let Some(unknown) = url.unknown() {
             self.warn("WEBHOOK_URL", format!("has {{{unknown}}}, which is no key of the payload and stays as it is"));
         }
@@ -79,6 +82,15 @@ impl Checker<'_> {
             _ => self.fail("WEBHOOK_SECRET", "must be base64, since WEBHOOK_USE_JWT is on"),
         }
     }
+}
+
+/// As the client reads it when it is called.
+fn is_callable(url: &str) -> bool {
+    let Ok(uri) = url.parse::<hyper::Uri>() else { return false };
+    uri.authority().is_some_and(|authority| {
+        let (_, host) = authority.as_str().rsplit_once('@').unwrap_or(("", authority.as_str()));
+        !authority.host().is_empty() && (host == authority.host() || authority.port_u16().is_some())
+    })
 }
 
 #[cfg(test)]

@@ -146,6 +146,39 @@ fn unwise_settings_are_warned_about() {
 }
 
 #[test]
+fn quotes_that_are_part_of_a_value_are_warned_about() {
+    for (text, warned) in
+        [("\"p w\"", true), ("'pw'", true), ("\"", false), ("\"pw'", false), ("p\"w", false), ("\"pw", false)]
+    {
+        let told = |settings: &[_], environment: &[_]| load_all(settings, environment, false).unwrap().warnings.len();
+        let mysql = ("DB_DRIVER", "mysql");
+        assert_eq!(told(&[mysql], &[("DB_PASSWORD", text)]), usize::from(warned), "{text}");
+        assert_eq!(told(&[mysql, ("DB_PASSWORD", text)], &[]), 0, "a file's quotes are taken away: {text}");
+    }
+}
+
+#[test]
+fn a_url_that_could_never_be_called_is_refused() {
+    let url = |url| load_all(&beside("WEBHOOK_URL", url), &[], false);
+    for good in
+        ["https://xn--hnsel-gra.example/x", "https://user:p%40ss@a.example:8443/{sender}?t=ü", "http://[::1]/{event}"]
+    {
+        assert!(url(good).is_ok(), "{good}");
+    }
+    for (wrong, why) in [
+        ("https://hänsel.example/x", "xn--"),
+        ("https://us€r:x@a.example/x", "percent-encoded"),
+        ("https://a.example:port/", "can be called"),
+        ("https://a.example:99999/", "can be called"),
+        ("https://user@/", "can be called"),
+        ("https://[::1/", "can be called"),
+    ] {
+        let told = errors(&beside("WEBHOOK_URL", wrong));
+        assert!(told.len() == 1 && told[0].contains(why), "{wrong}: {told:?}");
+    }
+}
+
+#[test]
 fn a_secret_in_a_file_that_everybody_reads_is_warned_about() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "DB_PASSWORD=x\n").unwrap();
