@@ -5,7 +5,7 @@ CARGO ?= cargo
 .NOTPARALLEL:
 # Everything is built below target/, where recipes and packages look for it.
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
-.PHONY: help run test test-fast test-servers lint screenshots bench
+.PHONY: help run test test-fast test-servers mysql-server test-databases lint screenshots bench
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,15 +24,23 @@ run: run-dependencies ## run the daemon: SQLite, 127.0.0.1 port 10033, log on th
 	exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
 
 # A test that starts a database server or a browser bears its name, in its own name or its module's.
-SERVERS := mariadb postgres chromium
+SERVERS := mariadb mysql postgres chromium
+# Of these, what a machine cannot have: make test WITHOUT="mysql chromium"
+WITHOUT :=
 
 test: test-dependencies test-fast test-servers ## all tests; as root, installs what they need
 
 test-fast: lint ## formatting, lints, and the tests that need no database server and no browser
 	$(CARGO) test --locked --no-fail-fast -- $(SERVERS:%=--skip %)
 
-test-servers: test-dependencies ## the tests on real MariaDB and PostgreSQL servers and in a real browser
-	$(CARGO) test --locked --no-fail-fast --tests -- $(SERVERS)
+test-servers: test-dependencies $(if $(filter mysql,$(WITHOUT)),,mysql-server) ## the tests on real MariaDB, MySQL and PostgreSQL servers and in a real browser
+	$(CARGO) test --locked --no-fail-fast --tests -- $(filter-out $(WITHOUT),$(SERVERS))
+
+mysql-server:
+	@tests/servers/fetch mysql-8.4 >/dev/null || { echo 'To test without MySQL: make test WITHOUT=mysql' >&2; exit 1; }
+
+test-databases: test-dependencies ## the tests of databases on every release in the table of docs/databases.md, which it writes
+	tests/servers/test $(DATABASES)
 
 lint: lint-dependencies ## rustfmt, clippy, rustdoc and shellcheck, no warning allowed
 	$(CARGO) fmt --check

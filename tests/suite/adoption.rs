@@ -6,7 +6,7 @@ use std::thread;
 use crate::support::client::{ACCEPTED, BLOCKED, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::{Database, quoted};
-use crate::support::mariadb::MariaDb;
+use crate::support::server::Server;
 
 const IN_DOUBT: &str = "let through without being counted";
 
@@ -114,8 +114,8 @@ fn is_indexed(database: &Database, table: &str, column: &str) -> bool {
 }
 
 /// The daemon on an adopted database, with the old program's settings.
-fn adopt(database: &Database) -> Daemon {
-    let settings = database.over_tcp(MariaDb::shared().address());
+fn adopt<S: Server>(database: &Database) -> Daemon {
+    let settings = database.over_tcp(S::shared().address());
     let daemon = Setup::on(&settings).setting("DB_DRIVER", "pymysql").setting("QUOTA", "3").start_without_tables();
     daemon.await_counting();
     daemon
@@ -126,19 +126,18 @@ fn used(database: &Database, sender: &str) -> (i64, i64, i64, i64) {
     (row.msg_counter, row.rcpt_counter, row.msg_total, row.rcpt_total)
 }
 
-#[test]
-fn mariadb_a_database_is_adopted_with_all_it_holds_and_stays_the_old_programs() {
+fn a_database_is_adopted_with_all_it_holds_and_stays_the_old_programs<S: Server>() {
     for (release, collation) in [
         (Release::V0_5_0, "latin1_swedish_ci"),
         (Release::V0_5_0, "utf8mb4_unicode_ci"),
         (Release::V0_7_3, "utf8mb4_general_ci"),
         (Release::V0_7_3, "utf8mb3_general_ci"),
     ] {
-        let database = MariaDb::shared().database();
+        let database = S::shared().database();
         old_tables(&database, release, collation);
         old_rows(&database);
         let before = all_rows(&database);
-        let daemon = adopt(&database);
+        let daemon = adopt::<S>(&database);
         assert_eq!(all_rows(&database), before, "{release:?} {collation}");
         for table in ["_yoyo_migration", "_yoyo_version"] {
             assert_eq!(database.rows(table), 1);
@@ -211,11 +210,10 @@ fn the_old_program_counts(database: &Database, sender: &str, recipients: i64) {
     ));
 }
 
-#[test]
-fn mariadb_spellings_that_a_collation_folds_share_a_row() {
-    let database = MariaDb::shared().database();
+fn spellings_that_a_collation_folds_share_a_row<S: Server>() {
+    let database = S::shared().database();
     old_tables(&database, Release::V0_7_3, "utf8mb4_general_ci");
-    let daemon = adopt(&database);
+    let daemon = adopt::<S>(&database);
     database.execute("INSERT INTO ratelimits (sender, quota, quota_reset) VALUES ('Jurgen', 100, 100)");
     let spellings = ["jürgen", "jurgen", "jurgen  ", "JÜRGEN", "jurgén"];
     let accepted: usize = thread::scope(|scope| {
@@ -232,12 +230,11 @@ fn mariadb_spellings_that_a_collation_folds_share_a_row() {
     assert!(!daemon.log().contains(IN_DOUBT), "{}", daemon.log());
 }
 
-#[test]
-fn mariadb_a_character_that_a_table_cannot_hold_spoils_nothing() {
+fn a_character_that_a_table_cannot_hold_spoils_nothing<S: Server>() {
     for collation in ["latin1_swedish_ci", "utf8mb3_general_ci", "utf8mb4_general_ci"] {
-        let database = MariaDb::shared().database();
+        let database = S::shared().database();
         old_tables(&database, Release::V0_7_3, collation);
-        let daemon = adopt(&database);
+        let daemon = adopt::<S>(&database);
         let ask = |login: &'static str| {
             let mut client = daemon.connect();
             move || -> Vec<String> {
@@ -263,12 +260,11 @@ fn mariadb_a_character_that_a_table_cannot_hold_spoils_nothing() {
     }
 }
 
-#[test]
-fn mariadb_a_counter_near_its_end_stays_blocked() {
-    let database = MariaDb::shared().database();
+fn a_counter_near_its_end_stays_blocked<S: Server>() {
+    let database = S::shared().database();
     old_tables(&database, Release::V0_7_3, "utf8mb4_general_ci");
     old_rows(&database);
-    let daemon = adopt(&database);
+    let daemon = adopt::<S>(&database);
     let mut client = daemon.connect();
     for _ in 0..5 {
         assert_eq!(client.ask(&Request::data("carol@example.com", 3)), BLOCKED);
@@ -279,16 +275,16 @@ fn mariadb_a_counter_near_its_end_stays_blocked() {
     assert!(!daemon.log().contains(IN_DOUBT), "{}", daemon.log());
 }
 
-#[test]
-fn mariadb_a_large_table_is_adopted_without_building_an_index() {
-    let database = MariaDb::shared().database();
+fn a_large_table_is_adopted_without_building_an_index<S: Server>() {
+    let database = S::shared().database();
     old_tables(&database, Release::V0_5_0, "utf8mb4_general_ci");
     old_rows(&database);
-    database.execute(
+    database.session().execute_with_numbers(
+        1_000_000,
         "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, created_at)
-         SELECT 3, seq, 'alice@example.com', 1, 0, 'alice@example.com', '2024-01-01' FROM seq_1_to_1000000",
+         SELECT 3, n, 'alice@example.com', 1, 0, 'alice@example.com', '2024-01-01' FROM numbers",
     );
-    let daemon = adopt(&database);
+    let daemon = adopt::<S>(&database);
     assert!(daemon.log().contains("`policyd-rate-guard migrate` makes one"), "{}", daemon.log());
     assert!(!is_indexed(&database, "messages", "created_at"));
     let mut client = daemon.connect();
@@ -315,9 +311,8 @@ fn mariadb_a_large_table_is_adopted_without_building_an_index() {
     assert_eq!(run("migrate", &[]).0, "Nothing to do: the database is up to date.\n");
 }
 
-#[test]
-fn mariadb_migrate_makes_what_counting_needs_before_what_takes_minutes() {
-    let database = MariaDb::shared().database();
+fn migrate_makes_what_counting_needs_before_what_takes_minutes<S: Server>() {
+    let database = S::shared().database();
     old_tables(&database, Release::V0_5_0, "utf8mb4_general_ci");
     let done = Setup::on(&database).run("migrate", &["--json"]);
     let done: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout).unwrap();
@@ -325,9 +320,8 @@ fn mariadb_migrate_makes_what_counting_needs_before_what_takes_minutes() {
     assert!(slow.ends_with(&[false, true]) && slow.is_sorted(), "{done:?}");
 }
 
-#[test]
-fn mariadb_what_an_old_table_lacks_is_listed_and_mended() {
-    let database = MariaDb::shared().database();
+fn what_an_old_table_lacks_is_listed_and_mended<S: Server>() {
+    let database = S::shared().database();
     old_tables(&database, Release::V0_7_3, "utf8mb4_general_ci");
     let setup = Setup::on(&database);
     let run = |arguments: &[&str]| String::from_utf8(setup.run("migrate", arguments).stdout).unwrap();
@@ -338,4 +332,14 @@ fn mariadb_what_an_old_table_lacks_is_listed_and_mended() {
     assert!(columns.iter().all(|column| done.contains(&format!("done     column {column}\n"))), "{done}");
     database.execute("ALTER TABLE messages DROP COLUMN reason");
     assert_eq!(run(&[]), "done     column messages.reason\n");
+}
+
+crate::on_mariadb_and_mysql! {
+    a_database_is_adopted_with_all_it_holds_and_stays_the_old_programs
+    spellings_that_a_collation_folds_share_a_row
+    a_character_that_a_table_cannot_hold_spoils_nothing
+    a_counter_near_its_end_stays_blocked
+    a_large_table_is_adopted_without_building_an_index
+    migrate_makes_what_counting_needs_before_what_takes_minutes
+    what_an_old_table_lacks_is_listed_and_mended
 }

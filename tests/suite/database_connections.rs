@@ -12,6 +12,7 @@ use crate::support::client::Request;
 use crate::support::daemon::Setup;
 use crate::support::database::Database;
 use crate::support::mariadb::MariaDb;
+use crate::support::postgres::Postgres;
 use crate::support::process::run;
 use crate::support::scratch::Scratch;
 use crate::support::server::Server;
@@ -24,8 +25,8 @@ struct Certificates {
 
 impl Certificates {
     /// For a server that is reached under `name`, as a certificate writes it: `IP:127.0.0.1`, `DNS:db.example`.
-    fn new<S: Server>(name: &str) -> Certificates {
-        let scratch = Scratch::new(S::account());
+    fn new(name: &str) -> Certificates {
+        let scratch = Scratch::unprivileged();
         let openssl = |words: &str| {
             run(Command::new("openssl").args(words.split(' ')).current_dir(scratch.path()));
         };
@@ -65,7 +66,7 @@ fn counts(database: &Database, settings: &[(&str, &str)]) -> Result<(), String> 
 }
 
 fn a_server_that_asks_for_tls<S: Server>() {
-    let certificates = Certificates::new::<S>("IP:127.0.0.1");
+    let certificates = Certificates::new("IP:127.0.0.1");
     let server = S::start_with_tls(&certificates.path("server.crt"), &certificates.path("server.key"));
     let ca = certificates.path("ca.crt").display().to_string();
     let tcp = server.database().over_tcp(server.address());
@@ -84,7 +85,7 @@ fn a_server_that_asks_for_tls<S: Server>() {
 }
 
 fn a_server_with_another_name_in_its_certificate<S: Server>() {
-    let certificates = Certificates::new::<S>("DNS:db.example");
+    let certificates = Certificates::new("DNS:db.example");
     let server = S::start_with_tls(&certificates.path("server.crt"), &certificates.path("server.key"));
     let ca = certificates.path("ca.crt").display().to_string();
     let tcp = server.database().over_tcp(server.address());
@@ -188,9 +189,18 @@ fn mariadb_a_server_that_cannot_be_used_as_it_is_set_up_is_told_how() {
     assert!(refused.contains("max_allowed_packet is 65536 bytes: set at least 1048576"), "{refused}");
 }
 
-crate::on_both_servers! {
+crate::on_each_server! {
     a_server_that_asks_for_tls
     a_server_with_another_name_in_its_certificate
-    a_server_without_tls
     a_password_from_a_file
+}
+
+#[test]
+fn mariadb_without_tls() {
+    a_server_without_tls::<MariaDb>();
+}
+
+#[test]
+fn postgres_without_tls() {
+    a_server_without_tls::<Postgres>();
 }

@@ -5,8 +5,8 @@ use std::fs;
 use crate::support::client::{ACCEPTED, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::{Credentials, Database};
-use crate::support::mariadb::MariaDb;
 use crate::support::postgres::Postgres;
+use crate::support::server::Server;
 
 /// Whom the manual makes.
 const MADE: Credentials<'_> =
@@ -47,11 +47,10 @@ fn counts(daemon: &Daemon, database: &Database) {
     assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 3);
 }
 
-#[test]
-fn mariadb_the_manuals_rights_are_enough() {
-    let server = MariaDb::start();
+fn the_manuals_rights_are_enough<S: Server>() {
+    let server = S::start();
     manual("CREATE USER").iter().for_each(|statement| server.administer(statement));
-    let database = Database::mysql(&server.socket(), MADE).over_tcp(server.address());
+    let database = Database::mysql(&server.socket_setting(), MADE).over_tcp(server.address());
     let mut daemon = Setup::on(&database).start();
     counts(&daemon, &database);
     // As tables of PolicydRateGuard are.
@@ -87,3 +86,5 @@ fn postgres_the_manuals_rights_are_enough() {
     every_command_works(&daemon);
     counts(&daemon, &database);
 }
+
+crate::on_mariadb_and_mysql! { the_manuals_rights_are_enough }

@@ -13,11 +13,11 @@ use nix::sys::signal::Signal;
 use crate::support::client::{Client, Request};
 use crate::support::daemon::Setup;
 use crate::support::database::Database;
-use crate::support::mariadb::MariaDb;
 use crate::support::postgres::Postgres;
 use crate::support::process::Process;
 use crate::support::proxy::Proxy;
 use crate::support::scratch::{self, Scratch};
+use crate::support::server::Server;
 use crate::support::stream::Address;
 use crate::support::wait;
 
@@ -191,9 +191,8 @@ fn sqlite_is_read_and_written() {
     reads_and_writes(&database, "INTEGER PRIMARY KEY", "TEXT");
 }
 
-#[test]
-fn mariadb_is_read_and_written_and_survives_sigkill() {
-    let server = MariaDb::start();
+fn tables_like_mariadbs_are_read_and_written_and_survive_sigkill<S: Server>() {
+    let server = S::start();
     let (first, second) = (server.database(), server.database());
     reads_and_writes(&first, "BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY", "VARCHAR(255)");
     assert_eq!(second.number("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"), 0);
@@ -217,37 +216,29 @@ fn postgres_is_read_and_written_and_survives_sigkill() {
     assert_eq!(first.counters("o'hara").unwrap().rcpt_counter, 2);
 }
 
-#[test]
-fn mariadb_and_postgres_are_started_once_and_shared() {
-    let (one, two) = (MariaDb::shared().database(), MariaDb::shared().database());
+fn a_server_is_started_once_and_shared<S: Server>() {
+    let (one, two) = (S::shared().database(), S::shared().database());
     one.execute("CREATE TABLE t (id INT)");
     assert!(two.session().try_execute("SELECT * FROM t").is_err(), "each database is its own");
-    Postgres::shared().database().execute("CREATE TABLE t (id INT)");
     // From several threads at once, as tests do.
     let addresses: Vec<_> = thread::scope(|scope| {
-        let asking: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| (MariaDb::shared().address(), Postgres::shared().address()))).collect();
+        let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| S::shared().address())).collect();
         asking.into_iter().map(|asked| asked.join().unwrap()).collect()
     });
-    assert_eq!(addresses, [(MariaDb::shared().address(), Postgres::shared().address()); 4], "one server of each");
+    assert_eq!(addresses, [S::shared().address(); 4], "one server");
 }
 
-#[test]
-fn a_proxy_loses_the_reply_to_commit_after_mariadb_or_postgres_has_committed() {
-    for (database, server) in [
-        (MariaDb::shared().database(), MariaDb::shared().address()),
-        (Postgres::shared().database(), Postgres::shared().address()),
-    ] {
-        database.execute("CREATE TABLE t (id INT)");
-        let proxy = Proxy::tcp(Address::Tcp(server));
-        let session = database.over_tcp(proxy.tcp_address()).session_as_set();
-        session.execute("BEGIN");
-        session.execute("INSERT INTO t VALUES (1)");
-        proxy.lose_reply_to(b"COMMIT");
-        assert!(session.try_execute("COMMIT").is_err());
-        assert_eq!(proxy.lost(), 1);
-        wait::until(Duration::from_secs(5), "the row is there", || (database.rows("t") == 1).then_some(()));
-    }
+fn a_proxy_loses_the_reply_to_commit_after_the_server_has_committed<S: Server>() {
+    let database = S::shared().database();
+    database.execute("CREATE TABLE t (id INT)");
+    let proxy = Proxy::tcp(Address::Tcp(S::shared().address()));
+    let session = database.over_tcp(proxy.tcp_address()).session_as_set();
+    session.execute("BEGIN");
+    session.execute("INSERT INTO t VALUES (1)");
+    proxy.lose_reply_to(b"COMMIT");
+    assert!(session.try_execute("COMMIT").is_err());
+    assert_eq!(proxy.lost(), 1);
+    wait::until(Duration::from_secs(5), "the row is there", || (database.rows("t") == 1).then_some(()));
 }
 
 #[test]
@@ -297,19 +288,26 @@ fn a_command_that_ends_by_itself_gives_its_output() {
     assert!(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).contains("QUOTA"));
 }
 
-#[test]
-fn a_daemon_counts_on_mariadb_and_postgres_directly_and_through_a_proxy() {
-    for (database, server) in [
-        (MariaDb::shared().database(), MariaDb::shared().address()),
-        (Postgres::shared().database(), Postgres::shared().address()),
-    ] {
-        let proxy = Proxy::tcp(Address::Tcp(server));
-        let direct = Setup::on(&database).start();
-        let through = Setup::on(&database.over_tcp(proxy.tcp_address())).start();
-        for daemon in [&direct, &through] {
-            assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 3)), "DUNNO");
-        }
-        assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 6, "{}", through.log());
-        assert_eq!(database.messages("alice@example.com").len(), 2);
+fn a_daemon_counts_directly_and_through_a_proxy<S: Server>() {
+    let database = S::shared().database();
+    let proxy = Proxy::tcp(Address::Tcp(S::shared().address()));
+    let direct = Setup::on(&database).start();
+    let through = Setup::on(&database.over_tcp(proxy.tcp_address())).start();
+    for daemon in [&direct, &through] {
+        assert_eq!(daemon.connect().ask(&Request::data("alice@example.com", 3)), "DUNNO");
     }
+    assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 6, "{}", through.log());
+    assert_eq!(database.messages("alice@example.com").len(), 2);
+}
+
+crate::on_each_server! {
+    a_server_is_started_once_and_shared
+    a_proxy_loses_the_reply_to_commit_after_the_server_has_committed
+    a_daemon_counts_directly_and_through_a_proxy
+}
+
+mod alike {
+    use super::*;
+
+    crate::on_mariadb_and_mysql! { tables_like_mariadbs_are_read_and_written_and_survive_sigkill }
 }

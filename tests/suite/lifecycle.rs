@@ -481,7 +481,7 @@ mod start {
     #[test]
     fn daemons_that_start_together_on_a_new_sqlite_file_all_come_up_and_count() {
         for _ in 0..3 {
-            let place = Scratch::new(Account::when_root("nobody"));
+            let place = Scratch::unprivileged();
             let database = Database::sqlite(&place.join("shared.db"));
             let daemons: Vec<Daemon> = thread::scope(|scope| {
                 let starting: Vec<_> =

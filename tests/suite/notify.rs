@@ -14,10 +14,10 @@ use crate::support::clock::noon_here;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
 use crate::support::http::{Answer, Message, Receiver, get};
-use crate::support::mariadb::MariaDb;
 use crate::support::port::Port;
 use crate::support::postgres::Postgres;
 use crate::support::process::{Process, run};
+use crate::support::server::Server;
 use crate::support::wait;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -269,15 +269,11 @@ fn several_daemons_tell_once_on_sqlite() {
     told_once_on(setup.database());
 }
 
-#[test]
-fn several_daemons_tell_once_on_mariadb() {
-    told_once_on(&MariaDb::shared().database());
+fn several_daemons_tell_once<S: Server>() {
+    told_once_on(&S::shared().database());
 }
 
-#[test]
-fn several_daemons_tell_once_on_postgres() {
-    told_once_on(&Postgres::shared().database());
-}
+crate::on_each_server! { several_daemons_tell_once }
 
 #[test]
 fn the_end_leaves_nobody_untold_for_the_sake_of_the_database_on_postgres() {

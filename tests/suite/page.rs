@@ -12,7 +12,6 @@ use crate::support::client::Request;
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::examples;
 use crate::support::http::{self, Message, ask_as, try_ask_as};
-use crate::support::mariadb::MariaDb;
 use crate::support::port::Port;
 use crate::support::proxy::Proxy;
 use crate::support::server::Server;
@@ -356,7 +355,17 @@ fn busy_senders_are_read_in_between<S: Server>() {
     in_between(Setup::on(&S::shared().database()));
 }
 
-crate::on_both_servers! { figures_on_a_server busy_senders_are_read_in_between }
+crate::on_each_server! {
+    figures_on_a_server
+    busy_senders_are_read_in_between
+    a_server_that_hangs_is_said_to_and_its_return_is_noticed
+}
+
+mod connections {
+    use super::a_connection_is_open_only_while_somebody_looks;
+
+    crate::on_mariadb_and_mysql! { a_connection_is_open_only_while_somebody_looks }
+}
 
 #[test]
 fn who_is_busy_is_read_in_between() {
@@ -557,9 +566,8 @@ fn many_viewers_are_one_look() {
     assert!(!tags.contains(&before) && tags.len() <= 5, "{tags:?}");
 }
 
-#[test]
-fn a_mariadb_connection_is_open_only_while_somebody_looks() {
-    let database = MariaDb::shared().database();
+fn a_connection_is_open_only_while_somebody_looks<S: Server>() {
+    let database = S::shared().database();
     let daemon = start(Setup::on(&database));
     let session = database.session();
     let open = || session.number("SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()");
@@ -593,17 +601,15 @@ fn a_database_in_memory_is_said_to_be_so() {
     assert!(shown(&daemon, "/api/status")["unavailable"].as_str().unwrap().contains(":memory:"));
 }
 
-#[test]
-fn a_mariadb_that_hangs_is_said_to_and_its_return_is_noticed() {
-    let database = MariaDb::shared().database();
-    let server = Address::Tcp(MariaDb::shared().address());
-    let proxy = Proxy::tcp(server);
+fn a_server_that_hangs_is_said_to_and_its_return_is_noticed<S: Server>() {
+    let database = S::shared().database();
+    let proxy = Proxy::tcp(Address::Tcp(S::shared().address()));
     let daemon = start(Setup::on(&database.over_tcp(proxy.tcp_address())));
     daemon.connect().ask(&Request::data("alice@example.com", 1));
     await_status(&daemon, |snapshot| sender(snapshot, "alice@example.com")["recipients"] == 1);
     proxy.refuse();
     proxy.drop_connections();
-    let told = wait::until(LIMIT, "the page says that the database is away", || {
+    let told = wait::until(Duration::from_secs(60), "the page says that the database is away", || {
         Some(shown(&daemon, "/api/status")).filter(|told| told.get("unavailable").is_some())
     });
     assert!(told.get("senders").is_none(), "{told}");

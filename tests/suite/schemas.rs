@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::daemon::Setup;
 use crate::support::database::Database;
-use crate::support::mariadb::MariaDb;
 use crate::support::postgres::Postgres;
-use crate::support::scratch::{Account, Scratch};
+use crate::support::scratch::Scratch;
+use crate::support::server::Server;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Table {
@@ -48,7 +48,7 @@ fn migrated(database: &Database) {
 }
 
 fn sqlite() -> Schema {
-    let scratch = Scratch::new(Account::when_root("nobody"));
+    let scratch = Scratch::unprivileged();
     let database = Database::sqlite(&scratch.join("test.db"));
     migrated(&database);
     let tables = "FROM sqlite_schema AS s";
@@ -81,9 +81,8 @@ fn sqlite() -> Schema {
     )
 }
 
-fn mariadb() -> Schema {
-    let database = MariaDb::shared().database();
-    migrated(&database);
+fn mysql(database: &Database) -> Schema {
+    migrated(database);
     schema(
         database.select(
             &["table_name", "column_name", "is_nullable"],
@@ -126,16 +125,25 @@ fn postgres() -> Schema {
 }
 
 #[test]
-fn mariadb_and_postgres_have_the_tables_that_sqlite_has() {
+fn sqlite_has_the_tables_that_are_known() {
     let sqlite = sqlite();
     let tables: Vec<&str> = sqlite.keys().map(String::as_str).collect();
     assert_eq!(tables, ["messages", "meta", "networks", "notices", "ratelimits", "usage"]);
-    assert_eq!(mariadb(), sqlite);
-    assert_eq!(postgres(), sqlite);
+}
+
+fn tables_are_those_of_sqlite<S: Server>() {
+    assert_eq!(mysql(&S::shared().database()), sqlite());
+}
+
+crate::on_mariadb_and_mysql! { tables_are_those_of_sqlite }
+
+#[test]
+fn postgres_tables_are_those_of_sqlite() {
+    assert_eq!(postgres(), sqlite());
 }
 
 #[test]
-fn mariadb_and_postgres_migrations_have_the_numbers_and_names_of_sqlite() {
+fn migrations_have_the_same_numbers_and_names_everywhere() {
     let names = |folder: &str| -> BTreeSet<String> {
         let files = std::fs::read_dir(format!("{}/migrations/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap();
         files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()

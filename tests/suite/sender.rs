@@ -52,7 +52,7 @@ macro_rules! on_every_database {
         mod servers {
             use super::*;
             $(fn $test<S: Server>() { run::$test(Setup::on(&S::shared().database())); })*
-            crate::on_both_servers! { $($test)* }
+            crate::on_each_server! { $($test)* }
         }
     };
 }

@@ -174,7 +174,7 @@ fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
     assert!(slowest < free + Duration::from_secs(2), "{slowest:?}; of what needs no database {free:?}");
 }
 
-crate::on_both_servers! {
+crate::on_each_server! {
     counts_are_exact_and_quotas_are_shared
     the_first_requests_of_a_sender_make_one_row
     cleanup_from_several_hosts_resets_once

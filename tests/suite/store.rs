@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::support::daemon::Setup;
 use crate::support::database::Database;
-use crate::support::mariadb::MariaDb;
 use crate::support::postgres::Postgres;
-use crate::support::scratch::{Account, Scratch};
+use crate::support::scratch::Scratch;
+use crate::support::server::Server;
 use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::quota::UNLIMITED;
 use policyd_rate_guard::store::counters::{Row, Sum};
@@ -62,16 +62,12 @@ impl Decider for Clerk {
 
 impl Place {
     fn sqlite() -> Place {
-        let scratch = Scratch::new(Account::when_root("nobody"));
+        let scratch = Scratch::unprivileged();
         Place { database: Database::sqlite(&scratch.join("test.db")), scratch: Some(scratch) }
     }
 
-    fn mariadb() -> Place {
-        Place { database: MariaDb::shared().database(), scratch: None }
-    }
-
-    fn postgres() -> Place {
-        Place { database: Postgres::shared().database(), scratch: None }
+    fn on<S: Server>() -> Place {
+        Place { database: S::shared().database(), scratch: None }
     }
 
     fn driver(&self) -> String {
@@ -705,8 +701,9 @@ fn a_refused_value_writes_nothing_of_its_batch(place: &Place) {
 
 /// What becomes of a transaction is the database's word, also when a lock goes just when the patience with it ends. When that is
 /// shows itself: each time the lock goes a little sooner or later, by how the last time ended.
-fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(place: &Place) {
+fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing<S: Server>() {
     const ENOUGH: i64 = 10;
+    let place = Place::on::<S>();
     let mut store = place.open();
     store.settle(&[sum("alice", 1, 1)]);
     let (mut settled, mut given_up) = (1, 0);
@@ -763,11 +760,11 @@ macro_rules! on_every_database {
         mod sqlite {
             $(#[test] fn $test() { super::$test(&super::Place::sqlite()); })*
         }
-        mod mariadb {
-            $(#[test] fn $test() { super::$test(&super::Place::mariadb()); })*
-        }
-        mod postgres {
-            $(#[test] fn $test() { super::$test(&super::Place::postgres()); })*
+        mod on_a_server {
+            use super::{Place, Server};
+
+            $(fn $test<S: Server>() { super::$test(&Place::on::<S>()); })*
+            crate::on_each_server! { $($test)* }
         }
     };
 }
@@ -802,31 +799,22 @@ on_every_database! {
     a_refused_value_writes_nothing_of_its_batch
 }
 
+/// `migrate` builds an index under it, for minutes on a large table.
+fn tables_that_are_complete_wait_for_nobodys_migration<S: Server>() {
+    let place = Place::on::<S>();
+    let mut store = place.open();
+    let session = place.database.session();
+    assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', CRC32(DATABASE())), 1)"), 1);
+    let Opened { runtime, store } = &mut store;
+    let migrated = async { tokio::time::timeout(Duration::from_secs(30), store.migrate(false)).await };
+    assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());
+}
+
+mod migration_locks {
+    use super::tables_that_are_complete_wait_for_nobodys_migration;
+
+    crate::on_mariadb_and_mysql! { tables_that_are_complete_wait_for_nobodys_migration }
+}
+
 // SQLite has no locks of rows.
-mod mariadb_locks {
-    use super::Opened;
-
-    /// `migrate` builds an index under it, for minutes on a large table.
-    #[test]
-    fn tables_that_are_complete_wait_for_nobodys_migration() {
-        let place = super::Place::mariadb();
-        let mut store = place.open();
-        let session = place.database.session();
-        assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', CRC32(DATABASE())), 1)"), 1);
-        let Opened { runtime, store } = &mut store;
-        let migrated = async { tokio::time::timeout(super::Duration::from_secs(30), store.migrate(false)).await };
-        assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());
-    }
-
-    #[test]
-    fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
-        super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::mariadb());
-    }
-}
-
-mod postgres_locks {
-    #[test]
-    fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing() {
-        super::a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing(&super::Place::postgres());
-    }
-}
+crate::on_each_server! { a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing }

@@ -29,7 +29,7 @@ fn on_a_server<S: Server>() {
     run(Setup::on(&S::shared().database()));
 }
 
-crate::on_both_servers! { on_a_server }
+crate::on_each_server! { on_a_server }
 
 fn run(setup: Setup) {
     let daemon =

@@ -286,7 +286,7 @@ fn keys_do_not_wait<S: Server>() {
     proxy.resume();
 }
 
-crate::on_both_servers! { keys_do_not_wait }
+crate::on_each_server! { keys_do_not_wait }
 
 #[test]
 fn without_a_terminal_it_names_what_else_there_is() {

@@ -17,7 +17,7 @@ use super::client::Client;
 use super::database::Database;
 use super::port::Port;
 use super::process::Process;
-use super::scratch::{Account, Scratch};
+use super::scratch::Scratch;
 use super::stream::Address;
 use super::wait;
 
@@ -50,19 +50,14 @@ pub struct Daemon {
 impl Setup {
     /// On an SQLite file of its own that does not exist yet.
     pub fn sqlite() -> Setup {
-        let scratch = Setup::scratch();
+        let scratch = Scratch::unprivileged();
         let database = Database::sqlite(&scratch.join("policyd-rate-guard.db"));
         Setup::new(scratch, database)
     }
 
     /// On a database that others may share.
     pub fn on(database: &Database) -> Setup {
-        Setup::new(Setup::scratch(), database.clone())
-    }
-
-    fn scratch() -> Scratch {
-        // Started as root the daemon drops to USER. `nobody` exists everywhere, `postfix` only with Postfix.
-        Scratch::new(Account::when_root("nobody"))
+        Setup::new(Scratch::unprivileged(), database.clone())
     }
 
     fn new(scratch: Scratch, database: Database) -> Setup {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
@@ -139,7 +139,8 @@ impl Database {
         Session::open(&self.options)
     }
 
-    /// A connection over TCP to where the settings lead: after [`Database::over_tcp`], through the proxy.
+    /// A connection over TCP to where the settings lead: after [`Database::over_tcp`], through the proxy. Without TLS, so that
+    /// the proxy sees what passes.
     pub fn session_as_set(&self) -> Session {
         let value =
             |wanted: &str| self.settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
@@ -149,7 +150,13 @@ impl Database {
         let options = match &self.options {
             Options::Sqlite(_) => panic!("SQLite has no connection over TCP"),
             Options::Mysql(_) => Options::Mysql(
-                MySqlConnectOptions::new().host(host).port(port).username(user).password(password).database(name),
+                MySqlConnectOptions::new()
+                    .host(host)
+                    .port(port)
+                    .username(user)
+                    .password(password)
+                    .database(name)
+                    .ssl_mode(MySqlSslMode::Disabled),
             ),
             Options::Postgres(_) => Options::Postgres(
                 PgConnectOptions::new_without_pgpass()
@@ -279,6 +286,18 @@ impl Session {
     pub fn try_execute(&self, sql: &str) -> sqlx::Result<u64> {
         let sql = AssertSqlSafe(sql.to_owned());
         with_connection!(self, connection => connection.execute(sqlx::raw_sql(sql)).await.map(|done| done.rows_affected()))
+    }
+
+    /// The same with a table `numbers` whose rows `n` count from 1 to `most`: each server has another way to count.
+    pub fn execute_with_numbers(&self, most: u32, sql: &str) {
+        self.execute("CREATE TABLE numbers (n INT PRIMARY KEY); INSERT INTO numbers VALUES (1)");
+        let mut last = 1;
+        while last < most {
+            self.execute(&format!("INSERT INTO numbers SELECT n + {last} FROM numbers WHERE n + {last} <= {most}"));
+            last *= 2;
+        }
+        self.execute(sql);
+        self.execute("DROP TABLE numbers");
     }
 
     /// The first column of the first row, as a number.

@@ -1,6 +1,8 @@
-//! A private MariaDB server from Debian's package, as durable as shipped.
+//! A private MariaDB or MySQL server, as durable as shipped.
 
+use std::fmt::Debug;
 use std::fs::{self, File};
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +14,9 @@ use nix::sys::signal::Signal;
 
 use super::database::{Credentials, Database};
 use super::port::Port;
-use super::process::{self, Process, run};
-use super::scratch::{Account, Scratch, publish};
+use super::process::{Process, run};
+use super::programs::{self, Programs};
+use super::scratch::{Scratch, publish};
 
 /// A start after SIGKILL replays the log first.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -21,35 +24,114 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const USER: &str = "policyd";
 const PASSWORD: &str = "p$ss w#rd";
 
+/// What tells MariaDB and MySQL apart.
+pub trait Flavour: Debug + Sized + 'static {
+    /// As in the names of tests/servers/fetch.
+    const NAME: &'static str;
+    const PROGRAM: &'static str;
+    /// Beside what both are started with.
+    const OPTIONS: &'static [&'static str];
+    const WITHOUT_TLS: &'static str;
+    /// The rights by which a user writes although the server is set to read only.
+    const WRITES_ALWAYS: &'static str;
+
+    fn programs() -> &'static Programs;
+    fn shared() -> &'static OnceLock<Mysqld<Self>>;
+    /// Fills an empty data folder; its administrator is root, without a password.
+    fn install(scratch: &Scratch, data: &Path);
+}
+
+pub type MariaDb = Mysqld<IsMariaDb>;
+pub type MySql = Mysqld<IsMySql>;
+
 #[derive(Debug)]
-pub struct MariaDb {
+pub struct IsMariaDb;
+
+impl Flavour for IsMariaDb {
+    const NAME: &'static str = "mariadb";
+    const PROGRAM: &'static str = "mariadbd";
+    // As in Debian's 50-server.cnf; all else is MariaDB's default, above all a commit that is on disk.
+    const OPTIONS: &'static [&'static str] =
+        &["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"];
+    const WITHOUT_TLS: &'static str = "--skip-ssl";
+    const WRITES_ALWAYS: &'static str = "SUPER, READ_ONLY ADMIN";
+
+    fn programs() -> &'static Programs {
+        static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+        PROGRAMS.get_or_init(|| programs::installed_or_chosen(Self::NAME, &["/usr/sbin".into()]))
+    }
+
+    fn shared() -> &'static OnceLock<MariaDb> {
+        static SERVER: OnceLock<MariaDb> = OnceLock::new();
+        &SERVER
+    }
+
+    fn install(scratch: &Scratch, data: &Path) {
+        let mut install = Self::programs().command("mariadb-install-db", scratch.owner());
+        install.arg("--no-defaults").arg(format!("--datadir={}", data.display()));
+        install.args(["--skip-test-db", "--skip-name-resolve", "--auth-root-authentication-method=normal"]);
+        run(install.current_dir(scratch.path()));
+    }
+}
+
+#[derive(Debug)]
+pub struct IsMySql;
+
+impl Flavour for IsMySql {
+    const NAME: &'static str = "mysql";
+    const PROGRAM: &'static str = "mysqld";
+    // A smaller log than shipped, since it is copied for each server.
+    const OPTIONS: &'static [&'static str] =
+        &["--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=8M"];
+    const WITHOUT_TLS: &'static str = "--tls-version=";
+    const WRITES_ALWAYS: &'static str = "SUPER, CONNECTION_ADMIN";
+
+    fn programs() -> &'static Programs {
+        static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+        PROGRAMS.get_or_init(|| programs::fetched(Self::NAME, "mysql-8.4"))
+    }
+
+    fn shared() -> &'static OnceLock<MySql> {
+        static SERVER: OnceLock<MySql> = OnceLock::new();
+        &SERVER
+    }
+
+    fn install(scratch: &Scratch, data: &Path) {
+        let mut install = Self::programs().command("mysqld", scratch.owner());
+        install.args(["--no-defaults", "--initialize-insecure"]).arg(format!("--datadir={}", data.display()));
+        run(install.args(Self::OPTIONS).current_dir(scratch.path()));
+    }
+}
+
+#[derive(Debug)]
+pub struct Mysqld<F> {
     // Before its folder, so that it ends first.
     process: Mutex<Option<Process>>,
     port: Port,
     arguments: Vec<String>,
     scratch: Scratch,
+    flavour: PhantomData<F>,
 }
 
-impl MariaDb {
+impl<F: Flavour> Mysqld<F> {
     /// The server that all tests of a binary share. It goes when the binary does.
-    pub fn shared() -> &'static MariaDb {
-        static SERVER: OnceLock<MariaDb> = OnceLock::new();
-        SERVER.get_or_init(MariaDb::start)
+    pub fn shared() -> &'static Mysqld<F> {
+        F::shared().get_or_init(Mysqld::start)
     }
 
     /// A server of one's own, to be killed and frozen.
-    pub fn start() -> MariaDb {
-        MariaDb::start_with(&[])
+    pub fn start() -> Mysqld<F> {
+        Mysqld::start_with(&[])
     }
 
     /// With more command line options, such as `--max-connections=5`.
-    pub fn start_with(arguments: &[&str]) -> MariaDb {
-        let account = Account::when_root("mysql");
-        let scratch = Scratch::new(account);
-        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template()).arg(scratch.join("data")));
+    pub fn start_with(arguments: &[&str]) -> Mysqld<F> {
+        let scratch = Scratch::unprivileged();
+        run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template::<F>()).arg(scratch.join("data")));
         scratch.hand_over();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let server = MariaDb { process: Mutex::new(None), port: Port::free(), arguments, scratch };
+        let process = Mutex::new(None);
+        let server = Mysqld { process, port: Port::free(), arguments, scratch, flavour: PhantomData };
         server.start_again();
         server.administer(&format!(
             "CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'; GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'%'"
@@ -60,16 +142,15 @@ impl MariaDb {
     /// Starts the server again on the same data, socket and port.
     pub fn start_again(&self) {
         let mut process = self.process();
-        assert!(process.is_none(), "MariaDB runs already");
+        assert!(process.is_none(), "{} runs already", F::PROGRAM);
         let log = File::options().create(true).append(true).open(self.scratch.join("log")).expect("the log file");
-        let mut command = program("mariadbd", self.scratch.owner());
-        command.arg(format!("--datadir={}", self.scratch.join("data").display()));
+        let mut command = F::programs().command(F::PROGRAM, self.scratch.owner());
+        // Nothing from /etc/mysql: the machine may have a server of its own.
+        command.arg("--no-defaults").arg(format!("--datadir={}", self.scratch.join("data").display()));
         command.arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--pid-file={}", self.scratch.join("pid").display()));
         command.args(["--bind-address=127.0.0.1", "--skip-name-resolve"]).arg(format!("--port={}", self.port.number()));
-        // As in Debian's 50-server.cnf; all else is MariaDB's default, above all a commit that is on disk.
-        command.args(["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"]);
-        command.args(&self.arguments).current_dir(self.scratch.path());
+        command.args(F::OPTIONS).args(&self.arguments).current_dir(self.scratch.path());
         command.stdout(log.try_clone().expect("the log file")).stderr(log);
         let mut started = Process::spawn(&mut command, Signal::SIGKILL, self.scratch.path());
         let since = Instant::now();
@@ -77,7 +158,8 @@ impl MariaDb {
             let ended = started.exited();
             assert!(
                 ended.is_none() && since.elapsed() < START_LIMIT,
-                "MariaDB does not answer ({error}; {ended:?}):\n{}",
+                "{} does not answer ({error}; {ended:?}):\n{}",
+                F::PROGRAM,
                 self.log()
             );
             std::thread::sleep(Duration::from_millis(20));
@@ -96,6 +178,17 @@ impl MariaDb {
     /// Runs statements as the server's administrator.
     pub fn administer(&self, sql: &str) {
         self.administrator().execute(sql);
+    }
+
+    /// Ends all sessions of the daemon's user.
+    pub fn end_sessions(&self) {
+        let administrator = self.administrator().session();
+        for session in
+            administrator.select(&["id"], &format!("FROM information_schema.processlist WHERE user = '{USER}'"))
+        {
+            // It may have ended by itself.
+            let _ = administrator.try_execute(&format!("KILL {}", session[0]));
+        }
     }
 
     /// Ends it as a power failure would.
@@ -134,30 +227,19 @@ impl MariaDb {
     }
 }
 
-/// A fresh data folder, made once and copied for each server.
-fn template() -> &'static Path {
-    static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
-    TEMPLATE.get_or_init(make_template)
-}
-
-fn make_template() -> PathBuf {
-    let version = run(program("mariadbd", None).arg("--version"));
-    let version = version.split_whitespace().nth(2).expect("mariadbd --version says 'Ver NUMBER'");
-    let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mariadb-{version}"));
+/// A fresh data folder, made once for each version and copied for each server.
+fn template<F: Flavour>() -> PathBuf {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    let version = run(F::programs().command(F::PROGRAM, None).args(["--no-defaults", "--version"]));
+    let (_, version) = version.split_once("Ver ").expect("it says 'Ver NUMBER'");
+    let version = version.split_whitespace().next().expect("a number after 'Ver'");
+    let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{version}", F::NAME));
     if !template.exists() {
-        let scratch = Scratch::new(Account::when_root("mysql"));
+        let scratch = Scratch::unprivileged();
         let data = scratch.join("data");
-        let mut install = program("mariadb-install-db", scratch.owner());
-        install.arg(format!("--datadir={}", data.display())).args(["--skip-test-db", "--skip-name-resolve"]);
-        run(install.arg("--auth-root-authentication-method=normal").current_dir(scratch.path()));
+        F::install(&scratch, &data);
         publish(&data, &template);
     }
     template
-}
-
-fn program(name: &str, account: Option<&Account>) -> Command {
-    let mut command = process::program(name, &["/usr/sbin".into()], account);
-    // Nothing from /etc/mysql: the machine may have a server of its own.
-    command.arg("--no-defaults");
-    command
 }

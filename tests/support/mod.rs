@@ -10,10 +10,11 @@
 //! - `examples`  a day of a mail server, for pictures
 //! - `http`      asking the daemon's status page, and a receiver of its webhook
 //! - `load`      many connections that ask at once
-//! - `mariadb`   a private MariaDB server
+//! - `mariadb`   a private MariaDB or MySQL server
 //! - `own_process` a process of its own for a test that changes its process for good
 //! - `port`      a port that nobody else can take
 //! - `postgres`  a private PostgreSQL server
+//! - `programs`  where the programs of a database server are
 //! - `proxy`     stands between daemon and database, and freezes, cuts or loses what passes
 //! - `process`   a child process that never outlives the test binary
 //! - `root`      tests that need to be root
@@ -42,6 +43,7 @@ pub mod own_process;
 pub mod port;
 pub mod postgres;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod root;
 pub mod scratch;

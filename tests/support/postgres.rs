@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 
 use super::database::{Credentials, Database};
 use super::port::Port;
-use super::process::{self, Process, run};
+use super::process::{Process, run};
+use super::programs::{self, Programs};
 use super::scratch::{Account, Scratch, publish};
 
 /// A start after SIGKILL replays the log first, and waits for the last of the old processes to go.
@@ -45,8 +46,7 @@ impl Postgres {
 
     /// With more command line options, such as `["-c", "max_connections=5"]`.
     pub fn start_with(arguments: &[&str]) -> Postgres {
-        let account = Account::when_root("postgres");
-        let scratch = Scratch::new(account);
+        let scratch = Scratch::unprivileged();
         run(Command::new("cp").args(["-a", "--reflink=auto"]).arg(template()).arg(scratch.join("data")));
         scratch.hand_over();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
@@ -149,7 +149,7 @@ fn make_template() -> PathBuf {
     let version = version.split_whitespace().nth(2).expect("postgres --version says 'postgres (PostgreSQL) NUMBER'");
     let template = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{version}"));
     if !template.exists() {
-        let scratch = Scratch::new(Account::when_root("postgres"));
+        let scratch = Scratch::unprivileged();
         let data = scratch.join("data");
         let mut install = program("initdb", scratch.owner());
         install.arg("-D").arg(&data).args(["-U", ADMINISTRATOR, "--auth-local=trust", "--auth-host=scram-sha-256"]);
@@ -160,9 +160,13 @@ fn make_template() -> PathBuf {
 }
 
 fn program(name: &str, account: Option<&Account>) -> Command {
-    // Debian keeps each version's programs in a folder of its own; the newest is taken.
-    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let number = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
-    let newest = versions.map(|entry| entry.path()).max_by_key(number);
-    process::program(name, newest.map(|folder| folder.join("bin")).as_slice(), account)
+    static PROGRAMS: OnceLock<Programs> = OnceLock::new();
+    let programs = PROGRAMS.get_or_init(|| {
+        // Debian keeps each version's programs in a folder of its own; the newest is taken.
+        let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let number = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
+        let newest = versions.map(|entry| entry.path()).max_by_key(number);
+        programs::installed_or_chosen("postgres", newest.map(|folder| folder.join("bin")).as_slice())
+    });
+    programs.command(name, account)
 }

@@ -117,11 +117,19 @@ impl Drop for Process {
     }
 }
 
+/// The folders of PATH.
+pub fn path() -> Vec<PathBuf> {
+    env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect()
+}
+
 /// The program `name` from PATH or else from one of `folders`, to be run as `account` if there is one.
 pub fn program(name: &str, folders: &[PathBuf], account: Option<&Account>) -> Command {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).chain(folders.iter().cloned()).map(|folder| folder.join(name));
-    let found = found.into_iter().find(|file| file.is_file());
+    program_in(&[path().as_slice(), folders].concat(), name, account)
+}
+
+/// The program `name` from one of `folders`.
+pub fn program_in(folders: &[PathBuf], name: &str, account: Option<&Account>) -> Command {
+    let found = folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
     let mut command =
         Command::new(found.unwrap_or_else(|| panic!("there is no program '{name}'; run tests/dependencies")));
     if let Some(account) = account {

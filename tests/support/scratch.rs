@@ -53,6 +53,12 @@ impl Scratch {
         scratch
     }
 
+    /// For a daemon, a database server or a browser. Started as root they run as `nobody`, who is on every machine, as
+    /// `postfix`, `mysql` and `postgres` are not.
+    pub fn unprivileged() -> Scratch {
+        Scratch::new(Account::when_root("nobody"))
+    }
+
     pub fn path(&self) -> &Path {
         self.folder.path()
     }

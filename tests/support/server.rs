@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::database::{Database, quoted};
-use super::mariadb::MariaDb;
+use super::mariadb::{Flavour, Mysqld};
 use super::postgres::Postgres;
-use super::scratch::Account;
 
 pub trait Server: Sized + 'static {
     /// Options by which it serves few connections.
@@ -16,6 +15,8 @@ pub trait Server: Sized + 'static {
     const QUICK_DEADLOCKS: &'static [&'static str];
     /// What has it look at how the tables are filled, for its plans.
     const GATHER_STATISTICS: &'static str;
+    /// Has a session see what others commit meanwhile.
+    const READ_COMMITTED: &'static str;
     /// Ends what [`Server::lock_tables`] began.
     const UNLOCK_TABLES: &'static str;
 
@@ -31,8 +32,6 @@ pub trait Server: Sized + 'static {
     /// A server that takes connections over TCP with TLS only.
     fn start_with_tls(certificate: &Path, key: &Path) -> Self;
     fn start_without_tls() -> Self;
-    /// Whom it runs as when the tests run as root.
-    fn account() -> Option<Account>;
     fn start_again(&self);
     fn kill9(&self);
     fn database(&self) -> Database;
@@ -54,37 +53,37 @@ pub trait Server: Sized + 'static {
 
 /// What the servers' own types have by the same names.
 macro_rules! alike {
-    ($server:ident, $socket:ident) => {
-        fn shared() -> &'static $server {
-            $server::shared()
+    ($socket:ident) => {
+        fn shared() -> &'static Self {
+            Self::shared()
         }
 
-        fn start() -> $server {
-            $server::start()
+        fn start() -> Self {
+            Self::start()
         }
 
-        fn start_with(arguments: &[&str]) -> $server {
-            $server::start_with(arguments)
+        fn start_with(arguments: &[&str]) -> Self {
+            Self::start_with(arguments)
         }
 
         fn start_again(&self) {
-            $server::start_again(self);
+            Self::start_again(self);
         }
 
         fn kill9(&self) {
-            $server::kill9(self);
+            Self::kill9(self);
         }
 
         fn database(&self) -> Database {
-            $server::database(self)
+            Self::database(self)
         }
 
         fn administer(&self, sql: &str) {
-            $server::administer(self, sql);
+            Self::administer(self, sql);
         }
 
         fn address(&self) -> SocketAddr {
-            $server::address(self)
+            Self::address(self)
         }
 
         fn socket_setting(&self) -> PathBuf {
@@ -93,12 +92,13 @@ macro_rules! alike {
     };
 }
 
-impl Server for MariaDb {
-    alike!(MariaDb, socket);
+impl<F: Flavour> Server for Mysqld<F> {
+    alike!(socket);
 
     const FEW_CONNECTIONS: &'static [&'static str] = &["--max-connections=10"];
     const QUICK_DEADLOCKS: &'static [&'static str] = &[];
     const GATHER_STATISTICS: &'static str = "ANALYZE TABLE messages, ratelimits";
+    const READ_COMMITTED: &'static str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
     const UNLOCK_TABLES: &'static str = "UNLOCK TABLES";
 
     fn lock_tables(tables: &[&str]) -> String {
@@ -108,34 +108,31 @@ impl Server for MariaDb {
 
     fn let_in(&self, user: &str, password: &str) {
         self.administer(&format!(
-            "CREATE OR REPLACE USER {user} IDENTIFIED BY '{password}'; GRANT ALL PRIVILEGES ON *.* TO {user}"
+            "CREATE USER IF NOT EXISTS {user}; ALTER USER {user} IDENTIFIED BY '{password}'; \
+             GRANT ALL PRIVILEGES ON *.* TO {user}"
         ));
     }
 
     fn refuse_writes(&self) {
         // Does not bind who may do everything, as the tests' user otherwise may. Rights of sessions stay as they were.
-        self.administer("REVOKE SUPER, READ_ONLY ADMIN ON *.* FROM policyd; SET GLOBAL read_only = 1");
-        self.administer("KILL USER policyd");
+        self.administer(&format!("REVOKE {} ON *.* FROM policyd; SET GLOBAL read_only = 1", F::WRITES_ALWAYS));
+        self.end_sessions();
     }
 
     fn take_writes(&self) {
         self.administer("SET GLOBAL read_only = 0");
     }
 
-    fn start_with_tls(certificate: &Path, key: &Path) -> MariaDb {
-        MariaDb::start_with(&[
+    fn start_with_tls(certificate: &Path, key: &Path) -> Self {
+        Self::start_with(&[
             &format!("--ssl-cert={}", certificate.display()),
             &format!("--ssl-key={}", key.display()),
             "--require-secure-transport",
         ])
     }
 
-    fn start_without_tls() -> MariaDb {
-        MariaDb::start_with(&["--skip-ssl"])
-    }
-
-    fn account() -> Option<Account> {
-        Account::when_root("mysql")
+    fn start_without_tls() -> Self {
+        Self::start_with(&[F::WITHOUT_TLS])
     }
 
     fn contend(&self, database: &Database, sender: &str) {
@@ -147,19 +144,18 @@ impl Server for MariaDb {
     }
 
     fn deadlocks(&self, database: &Database) -> i64 {
-        database.number(
-            "SELECT CAST(variable_value AS SIGNED) FROM information_schema.global_status \
-             WHERE variable_name = 'Innodb_deadlocks'",
-        )
+        database
+            .number("SELECT CAST(count AS SIGNED) FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'")
     }
 }
 
 impl Server for Postgres {
-    alike!(Postgres, folder);
+    alike!(folder);
 
     const FEW_CONNECTIONS: &'static [&'static str] = &["-c", "max_connections=10", "-c", "max_wal_senders=0"];
     const QUICK_DEADLOCKS: &'static [&'static str] = &["-c", "deadlock_timeout=5ms"];
     const GATHER_STATISTICS: &'static str = "ANALYZE messages, ratelimits";
+    const READ_COMMITTED: &'static str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
     const UNLOCK_TABLES: &'static str = "COMMIT";
 
     fn lock_tables(tables: &[&str]) -> String {
@@ -203,10 +199,6 @@ impl Server for Postgres {
         Postgres::start()
     }
 
-    fn account() -> Option<Account> {
-        Account::when_root("postgres")
-    }
-
     fn contend(&self, database: &Database, sender: &str) {
         database.execute(&format!(
             "CREATE FUNCTION contend() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.sender = {} THEN \
@@ -223,13 +215,29 @@ impl Server for Postgres {
 
 /// A test for each server out of each function that is generic over [`Server`], in modules named like the servers.
 #[macro_export]
-macro_rules! on_both_servers {
+macro_rules! on_each_server {
     ($($test:ident)*) => {
         mod mariadb {
             $(#[test] fn $test() { super::$test::<$crate::support::mariadb::MariaDb>(); })*
         }
+        mod mysql {
+            $(#[test] fn $test() { super::$test::<$crate::support::mariadb::MySql>(); })*
+        }
         mod postgres {
             $(#[test] fn $test() { super::$test::<$crate::support::postgres::Postgres>(); })*
+        }
+    };
+}
+
+/// The same for the two servers whose statements and tables are alike.
+#[macro_export]
+macro_rules! on_mariadb_and_mysql {
+    ($($test:ident)*) => {
+        mod mariadb {
+            $(#[test] fn $test() { super::$test::<$crate::support::mariadb::MariaDb>(); })*
+        }
+        mod mysql {
+            $(#[test] fn $test() { super::$test::<$crate::support::mariadb::MySql>(); })*
         }
     };
 }
