@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// A peer's share of all slots is one in so many. It must be a minority: a host of many smtpd processes is no attacker, and
+/// A peer's share of all slots is one in so many, and one at least. It must be a minority: a host of many smtpd processes is no attacker, and
 /// an attacker with many addresses must not make that host the one that holds most.
 const SHARE: usize = 4;
 /// The state of a connection that is not idle; any other value is since when it is.
@@ -191,7 +191,8 @@ impl Held {
     /// The connection that has been idle longest: of the peer that holds most if that is more than its share, else of all.
     fn next_to_go(&self, size: usize) -> Option<u64> {
         let greatest = self.peers.iter().max_by_key(|(_, count)| **count);
-        let greedy = greatest.filter(|(_, count)| **count > size / SHARE).map(|(peer, _)| *peer);
+        let share = (size / SHARE).max(1);
+        let greedy = greatest.filter(|(_, count)| **count > share).map(|(peer, _)| *peer);
         let longest_idle = |peer: Option<Peer>| {
             let of_peer = self.connections.iter().filter(|(_, one)| peer.is_none_or(|peer| one.peer == peer));
             let idle = of_peer.map(|(id, one)| (one.state.load(Ordering::SeqCst), *id));
