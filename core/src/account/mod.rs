@@ -82,19 +82,27 @@ impl Account {
     }
 }
 
+/// Whether a key is a login's. An envelope sender or an address is what a client chose.
+pub fn is_login(key: &str) -> bool {
+    !key.starts_with(['@', '<', '['])
+}
+
 /// The key of the row whose quota a new sender begins with: `@domain`. None for a login without a domain, and for those
 /// without a login.
 pub fn domain_key(key: &str) -> Option<&str> {
-    let is_login = !key.starts_with(['@', '<', '[']);
-    let at = key.rfind('@').filter(|_| is_login)?;
+    let at = key.rfind('@').filter(|_| is_login(key))?;
     key.get(at..).filter(|domain| domain.len() > 1)
 }
 
 /// The key of a sender as an operator names it on the command line: a login in any spelling, or a key as it is shown.
 /// None when nothing is named.
 pub fn named_key(typed: &str, settings: &AccountRules) -> Option<String> {
-    if typed.trim_start().starts_with(RESERVED) {
-        return Some(bounded(folded(typed)));
+    let shown = folded(typed);
+    if is_shortened(&shown) {
+        return Some(shown);
+    }
+    if shown.starts_with(RESERVED) {
+        return Some(bounded(shown));
     }
     login_key(typed, settings)
 }
@@ -168,9 +176,18 @@ pub(super) fn folded(text: &str) -> String {
     if text.starts_with(char::is_whitespace) { text.trim_start().to_owned() } else { text }
 }
 
-/// The key itself if it fits, else its first characters and a hash of it all, so that long keys stay apart.
+/// The key itself if it fits, else its first characters and a hash of it all, so that long keys stay apart. One that is
+/// written like a shortened key is shortened too, else it would share the row of the login that this is the short form of.
 fn bounded(key: String) -> String {
-    if key.chars().count() <= MAX_KEY { key } else { shortened(&key, &key) }
+    if key.chars().count() <= MAX_KEY && !is_shortened(&key) { key } else { shortened(&key, &key) }
+}
+
+/// Whether this has the form that [`shortened`] gives a key.
+fn is_shortened(key: &str) -> bool {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    key.rsplit_once('#').is_some_and(|(kept, hash)| {
+        hash.len() == HASH_DIGITS && hash.bytes().all(is_digit) && kept.chars().count() <= KEPT
+    })
 }
 
 /// The beginning of `shown`, and the hash of `key`: short, and still no other key's.
@@ -293,6 +310,21 @@ mod tests {
         assert_eq!(login(&"a".repeat(MAX_KEY)), "a".repeat(MAX_KEY));
         // SHA-256 of 256 times `a`, by sha256sum.
         assert!(login(&"a".repeat(256)).ends_with("#02d7160d77e18c6447be80c2e355c7ed"), "{}", login(&"a".repeat(256)));
+    }
+
+    #[test]
+    fn a_login_that_is_written_like_a_shortened_key_has_a_row_of_its_own() {
+        let long = login(&"a".repeat(MAX_KEY + 1));
+        // What a character set cannot hold is shown by `?`, and may be short.
+        for shown in [long.clone(), shortened("m?ller", "müller")] {
+            let written = login(&shown);
+            assert_ne!(written, shown);
+            assert!(written.chars().count() <= MAX_KEY && login(&written) != written);
+            assert_eq!(named_key(&shown, &settings(&[])), Some(shown), "an operator names the row that is shown");
+        }
+        for plain in ["a#b", "a#02d7160d", &format!("{}#x", "a".repeat(KEPT))] {
+            assert_eq!(login(plain), plain);
+        }
     }
 
     #[test]
