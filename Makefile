@@ -19,7 +19,7 @@ run: run-dependencies ## run the daemon: SQLite, 127.0.0.1 port 10033, log on th
 	@mkdir -p $(RUN)
 	@[ "$$(id -u)" -ne 0 ] || install -d -m 750 -o nobody $(DATA)
 	@[ -e $(RUN)/settings.env ] || printf '%s\n' "DB_DATABASE='$(DATA)/policyd-rate-guard.db'" USER=nobody \
-		SOCKET=127.0.0.1,10033 LOG_CONSOLE=True >$(RUN)/settings.env
+		LOG_CONSOLE=True >$(RUN)/settings.env
 	@echo "Settings: $(RUN)/settings.env, database: $(DATA)/policyd-rate-guard.db"
 	exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
 

@@ -94,6 +94,10 @@ fn look_at(config: &Config, instances: &[Postfix], findings: &mut Vec<Finding>) 
         (false, true) if is_there(Path::new(PACKAGED_SOCKET)) => vec![ListenAddress::Unix(PACKAGED_SOCKET.into())],
         _ => config.sockets.listen.clone(),
     };
+    if !config.sockets.explicit && handed.is_empty() {
+        findings.extend(told.iter().filter_map(checks::port));
+    }
+    findings.extend(handed.iter().filter_map(for_everybody));
     let own: Vec<ListenAddress> = told.iter().chain(&handed).cloned().collect();
     let mut asked_by_postfix = Vec::new();
     if !instances.is_empty() {
@@ -223,14 +227,32 @@ fn one_socket(socket: &ListenAddress, own: &[ListenAddress], findings: &mut Vec<
     ));
 }
 
+/// A socket of the socket unit's that every user of this host may connect to. Of one that the daemon makes, SOCKET_MODE was warned of.
+fn for_everybody(socket: &ListenAddress) -> Option<Finding> {
+    let ListenAddress::Unix(path) = socket else { return None };
+    let directories = path.ancestors().skip(1).filter_map(permissions);
+    access::may_connect(access::ANYBODY, permissions(path)?, directories).then(|| {
+        Finding::advice(
+            "open-socket",
+            format!("every user of this host may connect to {socket}"),
+            "Whoever connects may ask in anybody's name, and so use up others' quotas.",
+            format!(
+                "SocketUser=postfix and SocketMode=0660 (`systemctl edit {SOCKET_UNIT}`), as the packaged unit has them"
+            ),
+        )
+    })
+}
+
+/// Owner, group and mode; `None` where that cannot be looked at.
+fn permissions(path: &Path) -> Option<access::Permissions> {
+    let metadata = path.metadata().ok()?;
+    Some(access::Permissions { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() })
+}
+
 /// smtpd connects as Postfix's own user, which USER need not be.
 fn for_postfix(path: &Path, postfix: &Postfix, config: &Config, findings: &mut Vec<Finding>) {
     let owner = postfix.main.get("mail_owner").map_or("postfix", String::as_str);
     let Some(user) = User::from_name(owner).ok().flatten().filter(|_| owner != config.sockets.user) else { return };
-    let permissions = |path: &Path| {
-        let metadata = path.metadata().ok()?;
-        Some(access::Permissions { uid: metadata.uid(), gid: metadata.gid(), mode: metadata.mode() })
-    };
     // What cannot be looked at was a finding of its own.
     let Some(socket) = permissions(path) else { return };
     let directories = path.ancestors().skip(1).filter_map(permissions);

@@ -10,6 +10,12 @@ use super::endpoint::Endpoint;
 /// A unix socket's path, with its closing NUL, has to fit into `sockaddr_un`.
 const MAX_PATH: usize = 107;
 
+/// The first port that every user may open.
+const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
+/// What there is to say of an address that [`ListenAddress::others_may_take`], after its name.
+pub const OPENED_BY_THE_DAEMON: &str = "is opened by the daemon itself: whenever it does not run, every user of this host may open \
+    that port and answer Postfix; give it to the socket unit (ListenStream=; docs/migrating.md, \"A TCP port\")";
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ListenAddress {
     Tcp(SocketAddr),
@@ -45,6 +51,11 @@ impl ListenAddress {
         let endpoint = Endpoint::new(host, port).ok_or(AddressProblem::Form)?;
         let found = endpoint.look_up().map_err(|error| AddressProblem::NoAddress(host.to_owned(), error))?;
         Ok(found.into_iter().map(ListenAddress::Tcp).collect())
+    }
+
+    /// Whether any user of this host may listen there while the daemon does not.
+    pub fn others_may_take(&self) -> bool {
+        matches!(self, ListenAddress::Tcp(address) if address.port() >= FIRST_UNPRIVILEGED_PORT)
     }
 }
 

@@ -20,7 +20,7 @@ mod typed;
 mod url_template;
 mod values;
 
-pub use address::{AddressProblem, ListenAddress};
+pub use address::{AddressProblem, ListenAddress, OPENED_BY_THE_DAEMON};
 pub use check::{Effective, Loaded, load};
 pub use endpoint::{Endpoint, IN_THE_OPEN};
 pub use finding::{ConfigError, Finding, Origin, Severity};

@@ -249,7 +249,8 @@ pub const SECTIONS: &[Section] = &[
                 default: "127.0.0.1,10033",
                 reload: false,
                 help: "Where Postfix asks. Sockets handed over by systemd replace the default only: what is written here \
-                       is listened on as well. `::` takes IPv4 too, unless an IPv4 address with the same port is named.",
+                       is listened on as well. `::` takes IPv4 too, unless an IPv4 address with the same port is named. \
+                       Better give a TCP port to the socket unit, which keeps it while the daemon restarts.",
                 ..ROW
             },
             Setting {
@@ -257,7 +258,7 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Mode,
                 default: "0660",
                 reload: false,
-                help: "The permissions of a unix socket that the program makes.",
+                help: "The permissions of a unix socket that the program makes. Whoever may connect may use up others' quotas.",
                 ..ROW
             },
             Setting {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -129,6 +129,10 @@ impl Sources {
         };
         let content = opened.and_then(|mut file| {
             values.world_readable = is_world_readable(&file);
+            if let Some(others) = file.metadata().ok().and_then(|metadata| who_else_writes(&metadata)) {
+                let message = format!("the settings file can be changed by {others}; chmod go-w it");
+                findings.push(Finding { severity: Severity::Warning, ..error_on(0, message) });
+            }
             read_bounded(&mut file, env_file::MAX_FILE)
         });
         values.file = Some(path.clone());
@@ -217,6 +221,17 @@ pub(super) fn read_bounded(file: &mut File, limit: usize) -> io::Result<Vec<u8>>
 }
 
 /// Whether a file's permissions let everybody read it.
+/// Who may write a file beside its owner, in words; `None` if nobody. Root's group, and one with the number of the owner, as
+/// every user has one on many systems, are as good as the owner.
+pub(super) fn who_else_writes(file: &Metadata) -> Option<&'static str> {
+    let group_is_another = ![0, file.uid()].contains(&file.gid());
+    match file.mode() {
+        mode if mode & 0o002 != 0 => Some("everybody on this machine"),
+        mode if mode & 0o020 != 0 && group_is_another => Some("everybody in its group"),
+        _ => None,
+    }
+}
+
 pub(super) fn is_world_readable(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o004 != 0)
 }

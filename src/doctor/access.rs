@@ -33,6 +33,9 @@ pub fn may_connect(user: User, socket: Permissions, directories: impl IntoIterat
     socket.grant(user, 2) && directories.into_iter().all(|directory| directory.grant(user, 1))
 }
 
+/// A user whom neither owner nor group lets in: the number means "none" to the kernel.
+pub const ANYBODY: User = User { uid: u32::MAX, gid: u32::MAX };
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +44,15 @@ mod tests {
 
     fn permissions(uid: u32, gid: u32, mode: u32) -> Permissions {
         Permissions { uid, gid, mode }
+    }
+
+    #[test]
+    fn anybody_is_neither_owner_nor_group() {
+        let enter = permissions(0, 0, 0o711);
+        for (mode, allowed) in [(0o660, false), (0o666, true), (0o602, true)] {
+            assert_eq!(may_connect(ANYBODY, permissions(0, 0, mode), [enter]), allowed, "{mode:o}");
+            assert!(!may_connect(ANYBODY, permissions(0, 0, mode), [enter, permissions(0, 0, 0o770)]));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Finding;
 use super::postfix::{PolicyCheck, Postfix, Service};
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, OPENED_BY_THE_DAEMON};
 
 /// The check as it should stand.
 pub const GOOD: &str =
@@ -158,6 +158,18 @@ fn others(checks: &[(&Postfix, PolicyCheck)]) -> String {
         return String::new();
     }
     format!(", but {}", Vec::from_iter(addresses).join(", "))
+}
+
+/// A port that the daemon opens by default, where `check` has no setting to warn about.
+pub fn port(address: &ListenAddress) -> Option<Finding> {
+    address.others_may_take().then(|| {
+        Finding::advice(
+            "tcp-port",
+            format!("{address} {OPENED_BY_THE_DAEMON}"),
+            "Whoever answers Postfix decides on its mail: with BCC he gets a copy of each, with OK nothing is limited.",
+            "docs/migrating.md, \"A TCP port\"; or the packaged socket unit alone, with unix:rateguard/policyd in main.cf".to_owned(),
+        )
+    })
 }
 
 /// Does a service leave out what the others ask? Each may have restriction lists of its own.
@@ -386,6 +398,15 @@ mod tests {
         let by_defaults = "smtpd_policy_service_default_action = DUNNO\nsmtpd_policy_service_timeout = 5s\n\
                            smtpd_end_of_data_restrictions = check_policy_service inet:127.0.0.1:10033, permit_mynetworks\n";
         assert!(found(by_defaults).is_empty());
+    }
+
+    #[test]
+    fn a_port_that_others_may_take_is_named() {
+        for (address, found) in [("127.0.0.1:10033", true), ("127.0.0.1:783", false)] {
+            let address = ListenAddress::Tcp(address.parse().unwrap());
+            assert_eq!(port(&address).is_some(), found, "{address}");
+        }
+        assert_eq!(port(&ListenAddress::Unix("/a/b".into())), None);
     }
 
     #[test]

@@ -181,7 +181,7 @@ mod check {
         let shown = printed(&output);
         assert!(shown.contains("allow:2: error: ALLOWLIST: "), "{shown}");
         assert!(shown.contains("deny: error: DENYLIST: names a file that cannot be read"), "{shown}");
-        assert!(shown.contains("warning: QOUTA") && shown.contains("2 errors, 1 warning."), "{shown}");
+        assert!(shown.contains("warning: QOUTA") && shown.contains("2 errors, 2 warnings."), "{shown}");
 
         fs::write(&allow, "alice@example.com\n").unwrap();
         fs::write(&deny, "mallory@example.com hours=Mon-Fri,22:00-06:00\n").unwrap();

@@ -88,9 +88,15 @@ impl Policyd {
             }
             (_, None) => {}
             (host, Some(port)) => {
+                let port: u16 =
+                    port.parse().map_err(|_| format!("port={port} is not a port; mend it or leave it out"))?;
                 let host = host.unwrap_or_else(|| "0.0.0.0".to_owned());
                 let host = if host.contains(':') { format!("[{host}]") } else { host };
-                settings.push(("SOCKET", format!("{host},{port}")));
+                // Opened by the daemon itself, any user of the host could take it during a restart.
+                self.notes.push(format!(
+                    "Postfix asks policyd at {host}:{port}: let the socket unit listen there, by ListenStream={host}:{port} \
+                     in a drop-in, see \"A TCP port\" in docs/migrating.md; without systemd set SOCKET={host},{port}"
+                ));
             }
         }
         if !self.blacklist.is_empty() {
@@ -210,7 +216,6 @@ mod tests {
                 "QUOTA_WINDOW=24h",
                 "QUOTA_STEPS=1x HOLD quota exceeded; 2x REJECT max quota exceeded",
                 "SENDER_STRIP_DOMAIN=True",
-                "SOCKET=127.0.0.1,9093",
                 "DENYLIST_ACTION=HOLD blacklisted",
             ]
         );
@@ -226,7 +231,12 @@ mod tests {
         );
         assert_eq!(deny, ["mallory"]);
         let notes = policyd.notes.join("\n");
-        for note in ["line 16: colour", "blacklist=.example.org is left out", "whoever knows one is not counted"] {
+        for note in [
+            "by ListenStream=127.0.0.1:9093 in a drop-in",
+            "line 16: colour",
+            "blacklist=.example.org is left out",
+            "whoever knows one is not counted",
+        ] {
             assert!(notes.contains(note), "{notes}");
         }
     }
@@ -246,10 +256,10 @@ mod tests {
             ("bind=::1", None),
         ] {
             let mut policyd = Policyd::parse(&format!("{lines}\n"));
-            let settings = policyd.settings().unwrap();
-            let found = settings.iter().find(|(name, _)| *name == "SOCKET").map(|(_, value)| value.as_str());
-            assert_eq!(found, socket, "{lines}");
-            assert_eq!(policyd.notes.is_empty(), socket.is_some(), "{lines}");
+            policyd.settings().unwrap();
+            let note = policyd.notes.concat();
+            assert_eq!(note.split_once("set SOCKET=").map(|(_, named)| named), socket, "{lines}");
+            assert_eq!(note.contains("bind= without a port"), socket.is_none(), "{lines}");
         }
         for (lines, host, port) in [
             ("dbhost=127.0.0.1:3307", "127.0.0.1", "3307"),
@@ -268,6 +278,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_said() {
+        assert!(Policyd::parse("port=x\n").settings().unwrap_err().contains("port=x is not a port"));
         assert!(Policyd::parse("defaultquota=0x10\n").settings().unwrap_err().contains("0x10"));
         assert!(Policyd::parse("dbname=x\n").place().unwrap_err().contains("dbuser"));
         let injected = "dbuser=u\ndbname=d\npolicy_table=events`; DROP\n";

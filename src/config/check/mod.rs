@@ -12,9 +12,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
+
+use super::address::OPENED_BY_THE_DAEMON;
 use super::finding::{ConfigError, Finding, Origin, Severity};
 use super::settings;
-use super::sources::Sources;
+use super::sources::{Sources, who_else_writes};
 use super::typed::{Audit, Config, Logging, Sockets};
 use super::values;
 pub use checker::Effective;
@@ -85,7 +88,18 @@ impl Checker<'_> {
         let user = self.get("USER", values::account);
         let group = self.optional("GROUP", values::account);
         let explicit = self.given("SOCKET").is_some();
-        Ok(Sockets { listen: listen?, explicit, mode: mode?, user: user?, group: group? })
+        let (listen, mode) = (listen?, mode?);
+        if let Some(address) = listen.iter().find(|address| explicit && address.others_may_take()) {
+            self.warn("SOCKET", format!("names {address}, which {OPENED_BY_THE_DAEMON}"));
+        }
+        if mode & 0o002 != 0 {
+            self.warn(
+                "SOCKET_MODE",
+                "lets every user of this host ask in anybody's name, and so use up others' quotas; 0660 with Postfix's group \
+                 (GROUP) is enough",
+            );
+        }
+        Ok(Sockets { listen, explicit, mode, user: user?, group: group? })
     }
 
     fn audit(&mut self) -> Checked<Audit> {
@@ -106,6 +120,13 @@ impl Checker<'_> {
         let syslog = self.get("SYSLOG", values::syslog);
         let message_prefix = self.get("LOG_MSG_PREFIX", values::flag);
         Ok(Logging { level: level?, file: file?, console: console?, syslog: syslog?, message_prefix: message_prefix? })
+    }
+
+    /// What such a file says decides what Postfix is told.
+    fn warn_if_others_write(&mut self, name: &str, path: &Path) {
+        if let Some(others) = path.metadata().ok().and_then(|metadata| who_else_writes(&metadata)) {
+            self.warn(name, format!("names a file that can be changed by {others}; chmod go-w it"));
+        }
     }
 
     fn warn_of_readable_secrets(&mut self) {

@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use sentry::types::{Dsn, Scheme};
 
 use super::checker::{Checked, Checker};
 use crate::config::secret::Secret;
@@ -27,10 +28,14 @@ impl Checker<'_> {
         let mail_server = self.get("NOTIFY_MAIL_SERVER", values::endpoint);
         let mail_sender = self.get("NOTIFY_SENDER", values::flag);
         let (sentry_dsn, mail_to, mail_from, mail_sender) = (sentry_dsn?, mail_to?, mail_from?, mail_sender?);
-        let sentry_dsn = match sentry_dsn.map(|dsn| dsn.reveal().parse()).transpose() {
-            Ok(dsn) => dsn.map(SentryDsn),
+        let sentry_dsn = match sentry_dsn.map(|dsn| dsn.reveal().parse::<Dsn>()).transpose() {
+            Ok(dsn) => dsn,
             Err(_) => return self.fail("SENTRY_DSN", "must be a DSN such as https://key@sentry.example.com/1"),
         };
+        if sentry_dsn.as_ref().is_some_and(|dsn| dsn.scheme() == Scheme::Http) {
+            self.warn("SENTRY_DSN", "is not https, so the key and what went wrong here can be read on the way");
+        }
+        let sentry_dsn = sentry_dsn.map(SentryDsn);
         if mail_sender && mail_to.is_none() && mail_from.is_none() {
             return self.fail("NOTIFY_SENDER", "needs NOTIFY_MAIL_FROM or NOTIFY_MAIL_TO, which the mail is from");
         }

@@ -59,7 +59,13 @@ impl Checker<'_> {
         let allow = self.optional("ALLOWLIST", values::path);
         let deny = self.optional("DENYLIST", values::path);
         let deny_action = self.get("DENYLIST_ACTION", values::action);
-        Ok(ListFiles { allow: allow?, deny: deny?, deny_action: deny_action? })
+        let (allow, deny) = (allow?, deny?);
+        for (name, path) in [("ALLOWLIST", &allow), ("DENYLIST", &deny)] {
+            if let Some(path) = path {
+                self.warn_if_others_write(name, path);
+            }
+        }
+        Ok(ListFiles { allow, deny, deny_action: deny_action? })
     }
 
     pub fn answers(&mut self) -> Checked<Answers> {

@@ -137,6 +137,12 @@ fn unwise_settings_are_warned_about() {
         (vec![("DB_DRIVER", "mysql"), ("DB_TLS", "off"), ("DB_TLS_CA", "/ca")], "DB_TLS_CA has no meaning"),
         (vec![("WEBHOOK_ENABLED", "1"), ("WEBHOOK_URL", "http://a.example/")], "WEBHOOK_URL is not https"),
         (vec![("WEBHOOK_ENABLED", "1"), ("WEBHOOK_URL", "https://a.example/{user}")], "WEBHOOK_URL has {user}"),
+        (
+            vec![("SOCKET", "127.0.0.1,10033 127.0.0.1,25 /a/b")],
+            "SOCKET names inet:127.0.0.1:10033, which is opened by the daemon",
+        ),
+        (vec![("SOCKET_MODE", "0666")], "SOCKET_MODE lets every user of this host ask"),
+        (vec![("SENTRY_DSN", "http://k@s.example/1")], "SENTRY_DSN is not https"),
         (vec![("DB_POOL_MAXUSAGE", "9")], "DB_POOL_MAXUSAGE is accepted from PolicydRateGuard's settings"),
     ] {
         let told = warnings(&settings);
@@ -187,6 +193,25 @@ fn a_secret_in_a_file_that_everybody_reads_is_warned_about() {
     std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
     let told = load(&sources).unwrap().warnings;
     assert!(told.iter().any(|one| one.name.as_deref() == Some("DB_PASSWORD")), "{told:?}");
+}
+
+#[test]
+fn a_file_that_others_may_change_is_warned_about() {
+    let (file, list) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    std::fs::write(file.path(), format!("ALLOWLIST={0}\nDENYLIST={0}\n", list.path().display())).unwrap();
+    let told = || {
+        let loaded = load(&Sources::new(Some(file.path().to_owned()), [("", ""); 0], false)).unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let mode = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    mode(file.path(), 0o660);
+    // The group is our own.
+    assert_eq!(told(), "");
+    mode(file.path(), 0o602);
+    assert!(told().contains("the settings file can be changed by everybody on this machine"), "{}", told());
+    mode(file.path(), 0o600);
+    mode(list.path(), 0o666);
+    assert_eq!(told().matches("names a file that can be changed by everybody").count(), 2, "{}", told());
 }
 
 proptest! {

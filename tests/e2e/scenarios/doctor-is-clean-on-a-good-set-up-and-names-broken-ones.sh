@@ -81,9 +81,9 @@ check "an absolute path, and smtpd in its chroot" finds '1 problem:absolute-in-c
 main_cf "$list = ${ask/unix:rateguard\/policyd/inet:127.0.0.1:10033}"
 check "PolicydRateGuard's port, where nobody listens" finds '1 problem:nobody-listens'
 inside_sh "echo SOCKET=127.0.0.1,10033 >> $settings"
-check "the port is in the settings, but not served yet" finds '1 problem:nobody-listens'
+check "the port is in the settings, but not served yet" finds '1 advice:settings problem:nobody-listens'
 inside systemctl restart policyd-rate-guard.service
-check "after a restart both sockets are served" finds 0
+check "after a restart both sockets are served, and the port is to be the socket unit's" finds '0 advice:settings'
 mend
 main_cf "$list = ${ask/policyd,/polycid,}"
 check "a slip in the path" finds '1 problem:nobody-listens'
