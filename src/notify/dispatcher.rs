@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::bound::{self, Bound};
 use super::courier::Courier;
 use super::event::{Event, Kind, Notice};
 use super::mail::{self, Addressee, Postman};
@@ -77,6 +78,7 @@ impl Notifications {
             mail,
             sender_mail,
             waiting: notifier.waiting.clone(),
+            bound: notifier.bound.clone(),
             draining: CancellationToken::new(),
             metrics,
         };
@@ -112,6 +114,7 @@ struct Dispatcher {
     mail: Courier,
     sender_mail: Courier,
     waiting: Arc<AtomicUsize>,
+    bound: Arc<Mutex<Bound>>,
     draining: CancellationToken,
     metrics: Arc<Metrics>,
 }
@@ -120,7 +123,18 @@ impl Dispatcher {
     /// Until the queue is closed and empty, and the couriers have settled all they were given.
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
-        while events.recv_many(&mut batch, MAX_BATCH).await > 0 {
+        let mut period = tokio::time::interval_at(Instant::now() + bound::PERIOD, bound::PERIOD);
+        loop {
+            let received = tokio::select! {
+                received = events.recv_many(&mut batch, MAX_BATCH) => received,
+                _ = period.tick() => {
+                    self.sum_up();
+                    continue;
+                }
+            };
+            if received == 0 {
+                break;
+            }
             let began = Instant::now();
             let settings = self.settings.borrow().clone();
             let batch = std::mem::take(&mut batch);
@@ -132,11 +146,19 @@ impl Dispatcher {
             let rest = (began.elapsed() * REST).min(MAX_REST);
             let _ = self.draining.run_until_cancelled(tokio::time::sleep(rest)).await;
         }
+        self.sum_up();
         let ends: Vec<oneshot::Receiver<()>> =
             [self.webhook, self.mail, self.sender_mail].map(Courier::close).into_iter().collect();
         for end in ends {
             let _ = end.await;
         }
+    }
+
+    /// Tells how much was left out. What was left out here is told from here: the database is not asked.
+    fn sum_up(&self) {
+        let summaries = self.bound.lock().unwrap_or_else(PoisonError::into_inner).end();
+        let settings = self.settings.borrow().clone();
+        summaries.into_iter().for_each(|summary| self.hand_out(summary, Claimed::NoRow, &settings.notify));
     }
 
     fn hand_out(&self, event: Event, claimed: Claimed, notify: &config::Notify) {
@@ -228,7 +250,7 @@ async fn claim_all(store: &mut Store, events: &[Event], window: Window) -> Resul
     for (number, event) in events.iter().enumerate() {
         let period = match event.kind {
             Kind::QuotaReached | Kind::QuotaNotice(_) => period::of_quota(window, event.at, last_reset, &zone),
-            Kind::LimitExceeded(_) => period::of_limit(event.at),
+            Kind::LimitExceeded(_) | Kind::LeftOut(_) => period::of_limit(event.at),
         };
         claims.entry((&event.sender, event.kind.notice(), period)).or_default().push(number);
     }

@@ -21,6 +21,8 @@ pub enum Kind {
     QuotaNotice(String),
     /// A sender passed from not blocked to blocked by one of LIMITS: its text, as written.
     LimitExceeded(String),
+    /// The last of so many events that nobody was told of, in digits: see [`super::bound`].
+    LeftOut(String),
 }
 
 /// Something that people want to hear of.
@@ -31,8 +33,8 @@ pub struct Event {
     pub at: i64,
     /// The key of the sender's row.
     pub sender: String,
-    /// Whether the sender logged in; else the key is what a stranger wrote, or an address.
-    pub logged_in: bool,
+    /// As the client wrote it; empty without a login, where the key is what a stranger wrote, or an address.
+    pub login: String,
     pub queue_id: String,
     pub client_address: String,
     pub client_name: String,
@@ -61,15 +63,17 @@ impl Kind {
             Kind::QuotaReached => "quota_reached",
             Kind::QuotaNotice(_) => "quota_notice",
             Kind::LimitExceeded(_) => "limit_exceeded",
+            Kind::LeftOut(_) => "left_out",
         }
     }
 
-    /// The payload's `limit`: which step or limit it was.
+    /// The payload's `limit`: which step or limit it was, or how many events were left out.
     pub fn limit(&self) -> &str {
         match self {
             Kind::QuotaReached => "",
             Kind::QuotaNotice(step) => step,
             Kind::LimitExceeded(limit) => limit,
+            Kind::LeftOut(count) => count,
         }
     }
 
@@ -99,7 +103,7 @@ impl Event {
                 kind,
                 at,
                 sender: sender.to_owned(),
-                logged_in: !request.sasl_username.is_empty(),
+                login: cut(&request.sasl_username),
                 queue_id: request.queue_id.as_ref().map(ToString::to_string).unwrap_or_default(),
                 client_address: cut(&request.client_address),
                 client_name: cut(&request.client_name),
@@ -125,6 +129,7 @@ impl fmt::Display for Event {
             Kind::QuotaReached => f.write_str("the quota is reached"),
             Kind::QuotaNotice(step) => write!(f, "{step} of the quota is reached"),
             Kind::LimitExceeded(limit) => write!(f, "the limit of {limit} is exceeded"),
+            Kind::LeftOut(count) => write!(f, "{count} more notices like this one were left out"),
         }
     }
 }
@@ -142,7 +147,7 @@ pub mod tests {
             kind,
             at: 1_800_014_400, // 2027-01-15 12:00 UTC
             sender: sender.to_owned(),
-            logged_in: true,
+            login: "alice@example.com".to_owned(),
             queue_id: "4XyZ12abcd".to_owned(),
             client_address: "2001:db8::1".to_owned(),
             client_name: "client.example.net".to_owned(),

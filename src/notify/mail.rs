@@ -42,7 +42,7 @@ pub enum LetterError {
 
 /// The address of the sender, if it is one that we may write to: a login, never what a stranger wrote.
 pub fn address_of(event: &Event) -> Option<Address> {
-    event.sender.parse().ok().filter(|_| event.logged_in)
+    event.sender.parse().ok().filter(|_| !event.login.is_empty())
 }
 
 /// The mail as it goes over the wire, and to whom. `zone` is that of the times shown.
@@ -110,6 +110,9 @@ fn for_admin(event: &Event, zone: &TimeZone) -> String {
         queue_id = if event.queue_id.is_empty() { "none yet" } else { &event.queue_id },
         advice = match event.kind {
             Kind::QuotaNotice(_) => "Mail still goes out.",
+            Kind::LeftOut(_) =>
+                "Clients without a login, or one login under many envelope senders, reached limits more often within an\n\
+                 hour than is told. This is the last time. If they are not to send here, have Postfix refuse them.",
             Kind::QuotaReached | Kind::LimitExceeded(_) =>
                 "If this is not the sender's usual mail, the account was probably taken over: change its password first.",
         },
@@ -122,7 +125,7 @@ fn for_sender(event: &Event, zone: &TimeZone) -> String {
             "has used much of what it may send",
             "Mail still goes out. When nothing is left, further mail is held back or refused for some time.",
         ),
-        Kind::QuotaReached | Kind::LimitExceeded(_) => {
+        Kind::QuotaReached | Kind::LimitExceeded(_) | Kind::LeftOut(_) => {
             ("has sent more than it may", "Further mail is held back or refused until there is room again.")
         }
     };
@@ -247,7 +250,7 @@ mod tests {
             );
         }
         let mut stranger = notice("alice@example.com");
-        stranger.event.logged_in = false;
+        stranger.event.login.clear();
         assert!(sent(Addressee::Sender, &stranger).is_err());
     }
 

@@ -7,6 +7,7 @@
 //!
 //! [`webhook`] and [`mail`] are what the couriers carry; [`token`] is the pure part of the webhook, and [`https`] its connection. [`crash`] reports the program's own errors to Sentry, and stands beside all this.
 
+pub mod bound;
 pub mod courier;
 pub mod crash;
 pub mod dispatcher;
@@ -18,8 +19,8 @@ pub mod retry;
 pub mod token;
 pub mod webhook;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -28,6 +29,7 @@ use crate::policy::quota::Window;
 use crate::telemetry::decision::escaped;
 use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::{Heard, Metrics};
+use bound::Bound;
 use event::Event;
 
 /// The most events that wait for the database: more than ten thousand senders, blocked at once. One takes about a kilobyte.
@@ -60,13 +62,14 @@ pub struct Notifier {
     wanted: Arc<AtomicBool>,
     /// Events that the dispatcher has not handed out.
     waiting: Arc<AtomicUsize>,
+    bound: Arc<Mutex<Bound>>,
     metrics: Arc<Metrics>,
 }
 
 impl Notifier {
     fn new(wanted: Arc<AtomicBool>, metrics: Arc<Metrics>) -> (Notifier, mpsc::Receiver<Event>) {
         let (events, queue) = mpsc::channel(ROOM);
-        (Notifier { events, wanted, waiting: Arc::default(), metrics }, queue)
+        (Notifier { events, wanted, waiting: Arc::default(), bound: Arc::default(), metrics }, queue)
     }
 
     /// One that tells nobody.
@@ -79,8 +82,14 @@ impl Notifier {
         if !self.wanted.load(Ordering::Relaxed) {
             return;
         }
+        let Some(event) = self.bound.lock().unwrap_or_else(PoisonError::into_inner).admit(event()) else {
+            self.metrics.event(Heard::LeftOut);
+            let why = "more notices about senders without a login, or of one login under many envelope senders, than are told in \
+                       an hour; the rest is told in one at its end";
+            return warn_limited("a flood of notices", why);
+        };
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        let Err(unsent) = self.events.try_send(event()) else { return };
+        let Err(unsent) = self.events.try_send(event) else { return };
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.metrics.event(Heard::Dropped);
         let (event, why) = match unsent {
@@ -95,6 +104,22 @@ impl Notifier {
 mod tests {
     use super::*;
     use crate::notify::event::Kind;
+
+    #[tokio::test]
+    async fn a_flood_of_strangers_leaves_room_for_accounts() {
+        let (wanted, metrics) = (Arc::new(AtomicBool::new(true)), Arc::new(Metrics::default()));
+        let (notifier, queue) = Notifier::new(wanted, metrics.clone());
+        for number in 0..100_000 {
+            let stranger = event::tests::event(Kind::QuotaReached, &format!("<a{number}@example.net>"));
+            notifier.tell(|| Event { login: String::new(), ..stranger });
+        }
+        notifier.tell(|| event::tests::event(Kind::QuotaReached, "alice"));
+        assert_eq!(queue.len(), 11);
+        let text = metrics.prometheus_text();
+        for counted in ["{outcome=\"left_out\"} 99990\n", "{outcome=\"dropped\"} 0\n"] {
+            assert!(text.contains(&format!("policyd_rate_guard_notification_events_total{counted}")), "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn what_nobody_wants_is_not_even_made_and_a_full_queue_loses_and_counts() {

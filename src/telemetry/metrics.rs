@@ -88,11 +88,13 @@ pub enum Heard {
     Told,
     /// By this daemon or another, in the same period.
     AlreadyTold,
+    /// Told by a summary only.
+    LeftOut,
     Dropped,
 }
 
 impl Heard {
-    const NAMES: [&str; 3] = ["told", "already_told", "dropped"];
+    const NAMES: [&str; 4] = ["told", "already_told", "left_out", "dropped"];
 }
 
 /// Counters that any task may raise.

@@ -185,7 +185,7 @@ mod check {
 
         fs::write(&allow, "alice@example.com\n").unwrap();
         fs::write(&deny, "mallory@example.com hours=Mon-Fri,22:00-06:00\n").unwrap();
-        assert!(prints(&setup, "check", &[]).contains("The settings are good, with 1 warning."));
+        assert!(prints(&setup, "check", &[]).contains("The settings are good, with 2 warnings."));
     }
 
     /// The daemon reads the lists as USER, at its start and at each reload.

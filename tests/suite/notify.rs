@@ -60,6 +60,26 @@ fn json(message: &Message) -> serde_json::Value {
     serde_json::from_str(&message.body).unwrap()
 }
 
+#[test]
+fn a_flood_of_strangers_is_summed_up_and_hides_no_account() {
+    let receiver = Receiver::start();
+    let setup = with_webhook(Setup::sqlite(), &receiver, "/").setting("LIMIT_BY", "sasl_username, sender");
+    let mut daemon = setup.start();
+    let mut client = daemon.connect();
+    for number in 0..60 {
+        client.ask(&Request::data("", 3).sender(format_args!("a{number}@example.net")));
+    }
+    block(&mut client, "alice@example.com");
+    let told = receiver.await_requests(11);
+    let is_account = |message: &Message| json(message)["sender"] == "alice@example.com";
+    assert_eq!(told.iter().filter(|message| is_account(message)).count(), 1);
+    assert_eq!(figure(&daemon, "notification_events_total", r#"{outcome="left_out"}"#), 50);
+    daemon.await_log("more notices about senders without a login");
+    assert_eq!(daemon.term().code(), Some(0));
+    let summary = json(receiver.await_requests(12).last().unwrap());
+    assert_eq!((&summary["event"], &summary["limit"]), (&"left_out".into(), &"50".into()), "{summary}");
+}
+
 /// What Python's standard library makes of it.
 fn python(script: &str, arguments: &[&str]) -> String {
     run(Command::new("python3").args(["-c", script]).args(arguments)).trim().to_owned()
