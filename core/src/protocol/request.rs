@@ -200,7 +200,7 @@ impl Draft {
             b"sender" => &mut self.sender,
             b"recipient" => &mut self.recipient,
             b"sasl_username" => {
-                self.sasl_username = clean(value, MAX_LINE);
+                self.sasl_username = clean_login(value);
                 return Ok(());
             }
             b"recipient_count" => {
@@ -265,6 +265,15 @@ fn number(name: &'static str, value: &[u8], most: u64) -> Result<u64, Nonsense> 
 fn clean(value: &[u8], most: usize) -> String {
     let kept = value.get(..most).unwrap_or(value);
     without_controls(String::from_utf8_lossy(kept).into_owned())
+}
+
+/// The same for a login: its control characters are left out, as they are in the key that it is counted by. One that has
+/// nothing else is a login all the same.
+fn clean_login(value: &[u8]) -> String {
+    let kept = value.get(..MAX_LINE).unwrap_or(value);
+    let mut login = String::from_utf8_lossy(kept).into_owned();
+    login.retain(|character| !character.is_control());
+    if login.is_empty() && !value.is_empty() { " ".to_owned() } else { login }
 }
 
 /// A text as a request has it: each control character has become `?`.
@@ -377,9 +386,17 @@ mod tests {
 
     #[test]
     fn control_characters_and_bytes_that_are_not_utf_8_become_harmless() {
-        match &parse_all(b"sasl_username=a\0\x1b[31mb\xff\n\n")[..] {
-            [Event::Request(Ok(request))] => assert_eq!(request.sasl_username, "a??[31mb\u{fffd}"),
+        match &parse_all(b"sender=a\0\x1b[31mb\xff\n\n")[..] {
+            [Event::Request(Ok(request))] => assert_eq!(request.sender, "a??[31mb\u{fffd}"),
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_login_is_what_can_be_seen_of_it() {
+        for (sent, login) in [("alice\t", "alice"), ("\u{1}al\u{7f}ice", "alice"), ("\t", " "), ("", "")] {
+            let request = parse_one(&format!("protocol_state=RCPT\nsasl_username={sent}\n\n")).unwrap();
+            assert_eq!(request.sasl_username, login, "{sent:?}");
         }
     }
 
