@@ -249,7 +249,8 @@ impl<R> Rounds<R> {
                 attempt.not_before = elapsed + RETRY_PAUSE;
                 self.steps.push_front(Step::Settle(attempt));
             }
-            Err(Failure::Away(_)) if in_time && attempt.may_reconnect && !timed_out => {
+            // Whatever time is left: it is counted all the same, and that the connection is dead says nothing of the database.
+            Err(Failure::Away(_)) if attempt.may_reconnect && !timed_out => {
                 attempt.may_reconnect = false;
                 self.steps.push_front(Step::Settle(attempt));
             }
