@@ -24,9 +24,6 @@ use crate::store::{Failure, Store};
 use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::Metrics;
 
-/// How long `serve` waits for the database at its start before it answers without it.
-const START_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Everything the committer task owns.
 pub struct Committer {
     settings: config::Database,
@@ -77,7 +74,7 @@ pub enum CommitterError {
 }
 
 impl Committer {
-    /// Connects within a second if that can be; a database that is merely away is no error.
+    /// Connects within two seconds if that can be; a database that is merely away is no error.
     ///
     /// # Errors
     /// The database must not be used by this program (made by a newer one, or a migration was changed).
@@ -89,15 +86,14 @@ impl Committer {
     ) -> Result<Committer, CommitterError> {
         let mut store = Store::new(&settings);
         let place = store.place();
-        let away = match tokio::time::timeout(START_TIMEOUT, probe::try_once(&mut store)).await {
-            Ok(Ok(())) => {
+        let away = match probe::try_once(&mut store, probe::START_TIMEOUT).await {
+            Ok(()) => {
                 probe::fill_usage(&mut store, longest_window(&terms)).await;
                 log::info!("counting in {place}");
                 None
             }
-            Ok(Err(error)) if probe::is_final(&error) => return Err(CommitterError::Unusable { place, error }),
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", START_TIMEOUT.as_secs())),
+            Err(error) if probe::is_final(&error) => return Err(CommitterError::Unusable { place, error }),
+            Err(error) => Some(error.to_string()),
         };
         metrics.database_is_up(away.is_none());
         let mut rounds = Rounds::new(terms.borrow().clone(), Standings::default());

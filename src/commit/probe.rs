@@ -11,8 +11,12 @@ use crate::store::backfill::Filled;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 
-/// For one attempt: connect, look at the tables, write.
-const TIMEOUT: Duration = Duration::from_secs(2);
+/// For connecting: some seven round trips.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// For looking at the tables and writing, once connected: a database that lets us in is there, however far away it is.
+const WORK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same at the start, when mail waits for it.
+pub const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// For filling in the history of an adopted database.
 const FILL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,13 +49,12 @@ async fn get_back(mut store: Store, mut told: String, window: Duration, mut paus
     loop {
         tokio::time::sleep(pause).await;
         pause = PAUSE;
-        let error = match tokio::time::timeout(TIMEOUT, try_once(&mut store)).await {
-            Ok(Ok(())) => {
+        let error = match try_once(&mut store, WORK_TIMEOUT).await {
+            Ok(()) => {
                 fill_usage(&mut store, window).await;
                 return store;
             }
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+            Err(error) => error.to_string(),
         };
         store.abandon();
         // Once per reason: an outage of hours is not worth a line per second.
@@ -62,14 +65,26 @@ async fn get_back(mut store: Store, mut told: String, window: Duration, mut paus
     }
 }
 
-/// Connects, brings the tables up to date and proves that they take writes.
-pub async fn try_once(store: &mut Store) -> Result<(), MigrateError> {
-    // It connects, and tries again where SQLite's journal is just being set up by another process.
-    for step in store.migrate(false).await? {
-        log::info!("{}: {step} is done", store.place());
+/// Connects; within `limit` brings the tables up to date and proves that they take writes.
+pub async fn try_once(store: &mut Store, limit: Duration) -> Result<(), MigrateError> {
+    // SQLite fails here while another process sets its journal up; `migrate` connects again.
+    if let Err(failure) = in_time(CONNECT_TIMEOUT, async { Ok(store.reach().await?) }).await
+        && !matches!(&failure, MigrateError::Database(failure) if failure.rolled_back())
+    {
+        return Err(failure);
     }
-    store.heartbeat(clock::now()).await?;
-    Ok(())
+    in_time(limit, async {
+        for step in store.migrate(false).await? {
+            log::info!("{}: {step} is done", store.place());
+        }
+        Ok(store.heartbeat(clock::now()).await?)
+    })
+    .await
+}
+
+async fn in_time(limit: Duration, work: impl Future<Output = Result<(), MigrateError>>) -> Result<(), MigrateError> {
+    let late = || Failure::Away(format!("no answer within {} s", limit.as_secs()));
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(late().into()))
 }
 
 /// Fills the history of an adopted database from its messages, once, as far back as windows look. Whatever comes of it, the

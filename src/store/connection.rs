@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use super::dialect::{Addition, Dialect, Session};
 use super::failure::Failure;
 use super::sql::{Sql, Value};
+use super::sqlite::Files;
 use super::{mysql, postgres, sqlite};
 use crate::config;
 
@@ -23,17 +24,22 @@ macro_rules! each {
     };
 }
 
-/// Runs a statement with its values by a method of `sqlx::query`.
+/// Runs a statement with its values by a method of `sqlx::query`. One without values is not prepared before, which would be
+/// a round trip more.
 macro_rules! query {
     ($connection:expr, $sql:expr, $method:ident) => {{
-        let mut query = sqlx::query(AssertSqlSafe($sql.text));
-        for value in $sql.values {
-            query = match value {
-                Value::Number(number) => query.bind(number),
-                Value::Text(text) => query.bind(text),
-            };
+        if $sql.values.is_empty() {
+            sqlx::raw_sql(AssertSqlSafe($sql.text)).$method($connection).await?
+        } else {
+            let mut query = sqlx::query(AssertSqlSafe($sql.text));
+            for value in $sql.values {
+                query = match value {
+                    Value::Number(number) => query.bind(number),
+                    Value::Text(text) => query.bind(text),
+                };
+            }
+            query.$method($connection).await?
         }
-        query.$method($connection).await?
     }};
 }
 
@@ -71,6 +77,21 @@ impl Options {
         match self {
             Options::Sqlite(options) => sqlite::exists(options),
             Options::Mysql(_) | Options::Postgres(_) => true,
+        }
+    }
+
+    /// The files of a database that is one.
+    pub fn files(&self) -> Files {
+        match self {
+            Options::Sqlite(options) => Files::of(options),
+            Options::Mysql(_) | Options::Postgres(_) => Files::default(),
+        }
+    }
+
+    /// Removes what is left of a database whose file has gone.
+    pub fn remove_log(&self, files: Files) {
+        if let Options::Sqlite(options) = self {
+            files.remove_log(options);
         }
     }
 
@@ -188,14 +209,6 @@ impl Connection {
         }
     }
 
-    /// Whether `messages` can be searched by time without reading all of it.
-    pub async fn finds_messages_by_time(&mut self) -> Result<bool, Failure> {
-        match self {
-            Connection::Mysql(connection) => Ok(mysql::adopt::is_indexed(connection, "messages", "created_at").await?),
-            Connection::Sqlite(_) | Connection::Postgres(_) => Ok(true),
-        }
-    }
-
     /// Waits until no other process changes the tables' structure, and keeps all others from it until
     /// [`Connection::unlock`].
     pub async fn lock(&mut self) -> Result<(), Failure> {
@@ -261,3 +274,4 @@ macro_rules! column {
 
 column!(i64);
 column!(String);
+column!(Vec<u8>);

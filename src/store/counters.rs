@@ -141,6 +141,19 @@ pub async fn adopt_spellings(
     Ok(())
 }
 
+/// Deletes the history that the rows which this transaction made find under their numbers: it was another's.
+pub async fn forget_former(script: &mut Script<'_>, rows: &[Option<Row>], mark: Mark) -> Result<(), Failure> {
+    let Dialect { reuses_ids, usage, .. } = script.dialect();
+    let made = rows.iter().flatten().filter(|row| row.window_from == mark.0).map(|row| row.id.to_string());
+    let made = made.collect::<Vec<_>>().join(", ");
+    if *reuses_ids && !made.is_empty() {
+        let delete = |table| format!("DELETE FROM {table} WHERE ratelimit_id IN ({made})");
+        let statements = [usage, "networks", "notices"].map(delete);
+        script.connection().await?.command(statements.join("; ")).await?;
+    }
+    Ok(())
+}
+
 /// The statement that gives a row another spelling of its sender.
 pub fn renaming(dialect: &'static Dialect, id: i64, key: &str) -> Sql {
     let mut sql = Sql::new(dialect, "UPDATE ratelimits SET sender = ");
@@ -245,7 +258,7 @@ async fn select(script: &mut Script<'_>, senders: &[&str]) -> Result<Vec<(String
     let rest = |sql: &mut Sql| {
         sql.push(format_args!("FROM ratelimits WHERE {sender} IN ")).push_list(senders.iter().copied());
     };
-    let rows = script.read(sender, &NUMBERS, rest).await?;
+    let rows = script.read(&script.dialect().text(sender), &NUMBERS, rest).await?;
     // A panel may have written what does not fit: the nearest value that does is meant.
     let counter = |number: i64| u32::try_from(number.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX);
     let row = |numbers: &[i64]| match *numbers {

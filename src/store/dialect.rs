@@ -28,6 +28,8 @@ pub struct Dialect {
     pub greatest: &'static str,
     /// What of `ratelimits` is compared with a key (and is unique).
     pub sender: &'static str,
+    /// Whether the number of a row that has gone may become another row's.
+    pub reuses_ids: bool,
     /// The sender in lower case where `sender` may not be that. Finds a row typed with capitals, without an index.
     pub lowered: Option<&'static str>,
     /// The table `usage`, whose name is a reserved word in one of them.
@@ -36,10 +38,12 @@ pub struct Dialect {
     pub from_epoch: (&'static str, &'static str),
     /// Around a column's point in time to make whole seconds since 1970 of it.
     pub to_epoch: (&'static str, &'static str),
-    /// Before a table's name in quotes: counts the tables of that name, 0 or 1.
-    pub tables_named: &'static str,
+    /// Before a list of names: which of these tables there are.
+    pub tables_among: &'static str,
     /// Around FROM, WHERE and LIMIT of a subquery: the rows it finds, whatever their key. None where DELETE has a LIMIT itself.
     pub rows_found: Option<(&'static str, &'static str)>,
+    /// Around a column of texts, which may be one of bytes.
+    pub text: (&'static str, &'static str),
     /// Around an INSERT that leaves a row as it is if it is there already.
     pub insert_absent: (&'static str, &'static str),
     /// Around the columns of a key: begins the part of an upsert that says what to do with a row that is there already.
@@ -58,12 +62,14 @@ pub const STANDARD: Dialect = Dialect {
     least: "LEAST",
     greatest: "GREATEST",
     sender: "lower(sender)",
+    reuses_ids: false,
     lowered: None,
     usage: "usage",
     from_epoch: ("", ""),
     to_epoch: ("", ""),
-    tables_named: "",
+    tables_among: "",
     rows_found: None,
+    text: ("", ""),
     insert_absent: ("INSERT", " ON CONFLICT DO NOTHING"),
     on_conflict: Some((" ON CONFLICT (", ") DO UPDATE SET ")),
     brought: ("excluded.", ""),
@@ -91,6 +97,11 @@ impl Dialect {
     /// The value that an upsert brought for a column.
     pub fn brought(&self, column: &str) -> String {
         enclosed(self.brought, column)
+    }
+
+    /// A column's text, empty for NULL.
+    pub fn text(&self, column: &str) -> String {
+        format!("COALESCE({}, '')", enclosed(self.text, column))
     }
 
     /// A column's point in time as whole seconds since 1970.

@@ -6,6 +6,7 @@ use super::dialect::Session;
 use super::failure::Failure;
 use super::lock_timeout::LockTimeout;
 use super::script::Script;
+use super::sqlite::Files;
 use crate::config;
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
@@ -16,6 +17,8 @@ pub struct Store {
     reading: bool,
     connection: Option<Connection>,
     session: Session,
+    /// As they were when the connection was last used.
+    files: Files,
     /// True while COMMIT is under way: nobody who gives up on the connection then can know its outcome.
     committing: bool,
 }
@@ -42,7 +45,14 @@ impl Store {
 
     fn with(database: &config::Database, reading: bool) -> Store {
         let options = Options::new(database, reading);
-        Store { options, reading, connection: None, session: Session::default(), committing: false }
+        Store {
+            options,
+            reading,
+            connection: None,
+            session: Session::default(),
+            files: Files::default(),
+            committing: false,
+        }
     }
 
     /// Where the database is, for messages.
@@ -52,25 +62,47 @@ impl Store {
 
     /// Drops the connection at once, in whatever state it is. True if a COMMIT was under way on it.
     pub fn abandon(&mut self) -> bool {
+        self.leave_replaced_file();
         self.connection = None;
         std::mem::take(&mut self.committing)
     }
 
     /// Ends the connection politely.
     pub async fn close(&mut self) {
+        self.leave_replaced_file();
         if let Some(connection) = self.connection.take() {
             connection.close().await;
         }
     }
 
+    /// Connects if there is no connection.
+    pub async fn reach(&mut self) -> Result<(), Failure> {
+        self.connect().await.map(drop)
+    }
+
     /// Connects if there is no connection, and returns what is known of it.
     pub(super) async fn connect(&mut self) -> Result<Session, Failure> {
+        self.leave_replaced_file();
         if self.connection.is_none() {
             let (connection, session) = self.options.connect(self.reading).await?;
             self.connection = Some(connection);
             self.session = session;
+            self.files = self.options.files();
         }
         Ok(self.session)
+    }
+
+    /// Leaves a file that somebody has removed or replaced (to begin anew, or with a backup): what was counted in it,
+    /// nobody would ever see.
+    fn leave_replaced_file(&mut self) {
+        let there = self.options.files();
+        if self.connection.is_some() && there.database != self.files.database {
+            log::warn!("{}: the file was removed or replaced; what is there now is opened", self.place());
+            self.options.remove_log(self.files);
+            // Left open: to close it would remove the log of the file that is there now, which has the same name.
+            std::mem::forget(self.connection.take());
+        }
+        self.files = there;
     }
 
     /// A key as the table can hold it.

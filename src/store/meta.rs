@@ -24,7 +24,10 @@ impl Store {
     /// Proves that the database takes writes, and notes when counting began here.
     pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
         self.run(async |connection| {
-            set(connection, "heartbeat", &now.to_string()).await?;
+            let dialect = connection.dialect();
+            let mut sql = connection.sql(format!("INSERT INTO meta (name, value) VALUES ('heartbeat', '{now}')"));
+            sql.push(dialect.on_conflict("name")).push("value = ").push(dialect.brought("value"));
+            connection.execute(sql).await?;
             if time(connection, COUNTING_SINCE, now).await?.is_none() {
                 set(connection, COUNTING_SINCE, &now.to_string()).await?;
             }
@@ -34,10 +37,9 @@ impl Store {
     }
 }
 
-/// The value of a fact; none if it was never noted.
+/// The value of a fact; None if it was never noted. Names are ours.
 pub async fn get(connection: &mut Connection, name: &str) -> Result<Option<String>, Failure> {
-    let mut sql = connection.sql("SELECT value FROM meta WHERE name = ");
-    sql.push_bind(name);
+    let sql = connection.sql(format!("SELECT value FROM meta WHERE name = '{name}'"));
     connection.fetch_optional(sql).await?.map(|row| row.try_get(0)).transpose()
 }
 

@@ -1,13 +1,14 @@
 //! The tables and their versions. Numbers and names are the same on all databases; sqlx keeps the list in `_sqlx_migrations`.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::migrate::{AppliedMigration, Migrator};
+use sqlx::migrate::{Migration, Migrator};
 
-use super::connection::Connection;
-use super::dialect::Addition;
+use super::connection::{Connection, Row};
+use super::dialect::{Addition, Dialect};
 use super::failure::Failure;
 use super::handle::Store;
 
@@ -60,7 +61,7 @@ impl Store {
     pub async fn migrations(&mut self) -> Result<Vec<Step>, MigrateError> {
         let migrator = self.options.migrator();
         if !self.options.exists() {
-            return compare(migrator, None, &[]);
+            return compare(migrator, &[], &HashSet::new());
         }
         let mut connection = self.take_connection().await?;
         let result = steps(&mut connection, migrator).await;
@@ -148,62 +149,79 @@ async fn add(connection: &mut Connection, slow: bool, ran: &mut Vec<Step>) -> Re
     Ok(())
 }
 
-/// Runs the migrations that are missing.
+/// Runs the migrations that are missing. Each of them is one statement that may be run again: after it was cut short (MySQL
+/// has no transaction around what makes tables), or when its table has gone.
 async fn apply(connection: &mut Connection, migrator: &Migrator, ran: &mut Vec<Step>) -> Result<(), MigrateError> {
     connection.migrating().ensure_migrations_table(TABLE).await.map_err(Failure::from)?;
-    if let Some(version) = connection.migrating().dirty_version(TABLE).await.map_err(Failure::from)? {
-        // MySQL has no transaction around what makes tables, so a migration may have been cut short. Each of them is one
-        // statement that may be run again.
-        connection.command(format!("DELETE FROM {TABLE} WHERE version = {version}")).await?;
-    }
-    for step in steps(connection, migrator).await? {
+    // Before the steps: what another process does meanwhile is not among these.
+    let noted = noted(connection).await?;
+    for step in steps(connection, migrator).await?.into_iter().filter(|step| !step.applied) {
         let Some(migration) = migrator.iter().find(|migration| Some(migration.version) == step.version) else {
             continue;
         };
-        if !step.applied {
-            let applied = connection.migrating().apply(TABLE, migration).await;
-            applied.map_err(|error| MigrateError::Step { step: step.to_string(), failure: error.into() })?;
-            ran.push(Step { applied: true, ..step });
+        if noted.iter().any(|noted| noted.version == migration.version) {
+            connection.command(format!("DELETE FROM {TABLE} WHERE version = {}", migration.version)).await?;
         }
+        let applied = connection.migrating().apply(TABLE, migration).await;
+        applied.map_err(|error| MigrateError::Step { step: step.to_string(), failure: error.into() })?;
+        ran.push(Step { applied: true, ..step });
     }
     Ok(())
+}
+
+/// A migration as the database has noted it.
+struct Noted {
+    version: i64,
+    checksum: Vec<u8>,
+    /// False if it was cut short.
+    done: bool,
 }
 
 /// Every migration of the program, and whether the database has it; then what tables lack. An error if the database has
 /// other migrations. Only reads.
 async fn steps(connection: &mut Connection, migrator: &Migrator) -> Result<Vec<Step>, MigrateError> {
-    let sql = connection.sql(format!("{}'{TABLE}'", connection.dialect().tables_named));
-    let tables: i64 = connection.fetch_one(sql).await?.try_get(0)?;
-    let mut steps = if tables == 0 {
-        compare(migrator, None, &[])?
-    } else {
-        let half_done = connection.migrating().dirty_version(TABLE).await.map_err(Failure::from)?;
-        let applied = connection.migrating().list_applied_migrations(TABLE).await.map_err(Failure::from)?;
-        compare(migrator, half_done, &applied)?
-    };
+    let names = migrator.iter().flat_map(makes).chain([TABLE]).map(|name| format!("'{name}'"));
+    let names = names.collect::<Vec<_>>().join(", ");
+    let sql = connection.sql(format!("{}({names})", connection.dialect().tables_among));
+    let rows = connection.fetch_all(sql).await?;
+    let tables: HashSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let noted = if tables.contains(TABLE) { noted(connection).await? } else { Vec::new() };
+    let mut steps = compare(migrator, &noted, &tables)?;
     let lacking = connection.lacking().await?;
     steps.extend(lacking.iter().map(|addition| Step::of(addition, false)));
     Ok(steps)
 }
 
-/// Every migration of the program beside those of a database, of which one may have been cut short.
-fn compare(
-    migrator: &Migrator,
-    half_done: Option<i64>,
-    applied: &[AppliedMigration],
-) -> Result<Vec<Step>, MigrateError> {
+async fn noted(connection: &mut Connection) -> Result<Vec<Noted>, Failure> {
+    let Dialect { integer, .. } = connection.dialect();
+    let done = format!("CAST(CASE WHEN success THEN 1 ELSE 0 END AS {integer})");
+    let sql = connection.sql(format!("SELECT version, checksum, {done} FROM {TABLE} ORDER BY version"));
+    let row = |row: &Row| {
+        Ok(Noted { version: row.try_get(0)?, checksum: row.try_get(1)?, done: row.try_get::<i64>(2)? != 0 })
+    };
+    connection.fetch_all(sql).await?.iter().map(row).collect()
+}
+
+/// The tables that a migration makes.
+fn makes(migration: &Migration) -> impl Iterator<Item = &str> {
+    let begins = migration.sql.as_str().split("CREATE TABLE IF NOT EXISTS ").skip(1);
+    begins.filter_map(|rest| rest.split_whitespace().next()).map(|name| name.trim_matches('`'))
+}
+
+/// Every migration of the program beside those of a database and its tables: a backup may lack a table that was noted.
+fn compare(migrator: &Migrator, noted: &[Noted], tables: &HashSet<String>) -> Result<Vec<Step>, MigrateError> {
     let newest = migrator.iter().map(|migration| migration.version).max().unwrap_or(0);
-    if let Some(beyond) = applied.iter().map(|migration| migration.version).filter(|&version| version > newest).max() {
+    if let Some(beyond) = noted.iter().map(|noted| noted.version).filter(|&version| version > newest).max() {
         return Err(MigrateError::Newer(beyond, newest));
     }
     migrator
         .iter()
         .map(|migration| {
-            let there = applied.iter().find(|applied| applied.version == migration.version);
-            if there.is_some_and(|there| there.checksum != migration.checksum) {
+            let noted = noted.iter().find(|noted| noted.version == migration.version);
+            if noted.is_some_and(|noted| noted.checksum != *migration.checksum) {
                 return Err(MigrateError::Changed(migration.version));
             }
-            let applied = there.is_some() && half_done != Some(migration.version);
+            let applied = noted.is_some_and(|noted| noted.done) && makes(migration).all(|table| tables.contains(table));
             let name = migration.description.to_string();
             Ok(Step { version: Some(migration.version), name, applied, slow: false })
         })

@@ -2,7 +2,7 @@
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 use super::charset::Charset;
 use super::dialect::{Dialect, LOCK_TIMEOUT, STANDARD, STATEMENT_TIMEOUT, Session};
@@ -16,7 +16,8 @@ pub const DIALECT: Dialect = Dialect {
     numbered: true,
     from_epoch: ("to_timestamp(", ")"),
     to_epoch: ("CAST(FLOOR(EXTRACT(EPOCH FROM ", ")) AS BIGINT)"),
-    tables_named: "SELECT count(*) FROM pg_tables WHERE schemaname = ANY (current_schemas(false)) AND tablename = ",
+    tables_among: "SELECT CAST(tablename AS TEXT) FROM pg_tables \
+                   WHERE schemaname = ANY (current_schemas(false)) AND tablename IN ",
     rows_found: Some(("ctid = ANY (ARRAY (SELECT ctid", "))")),
     ..STANDARD
 };
@@ -69,7 +70,7 @@ pub fn place(options: &PgConnectOptions) -> String {
 /// Connects, and looks at what the database can hold.
 pub async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Session), sqlx::Error> {
     let mut connection = options.connect().await?;
-    let encoding: String = sqlx::query_scalar("SHOW server_encoding").fetch_one(&mut connection).await?;
+    let encoding: String = connection.fetch_one("SHOW server_encoding").await?.try_get(0)?;
     let holds = match encoding.as_str() {
         "UTF8" => Charset::Utf8mb4,
         "WIN1252" => Charset::Latin1,

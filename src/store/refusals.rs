@@ -80,15 +80,18 @@ impl Store {
                 .map(|row| Ok(Count { id: row.try_get(0)?, blocked: row.try_get(1)?, held: row.try_get(2)? }))
                 .collect::<Result<_, Failure>>()?;
 
-            let text = |column: &str| format!("COALESCE({column}, '')");
+            let text = |column: &str| connection.dialect().text(column);
             // First the numbers alone: the rows' texts are long.
             let mut sql = connection.sql(format!(
-                "SELECT {at}, CAST(COALESCE(ratelimit_id, -1) AS {integer}), sender, {}, CAST(rcpt_count AS {integer}), \
-                 {}, {}, action, reason, refused.number, refused.first \
+                "SELECT {at}, CAST(COALESCE(ratelimit_id, -1) AS {integer}), {}, {}, CAST(rcpt_count AS {integer}), \
+                 {}, {}, {}, {}, refused.number, refused.first \
                  FROM messages JOIN (SELECT MAX(id) AS found, COUNT(*) AS number, MIN(moment) AS first ",
+                text("sender"),
                 text("msgid"),
                 text("from_addr"),
                 text("client_address"),
+                text("action"),
+                text("reason"),
             ));
             sql.push(newest(&format!("id, ratelimit_id, action, blocked, {at} AS moment")));
             sql.push(format_args!(

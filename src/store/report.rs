@@ -165,9 +165,9 @@ impl Store {
     pub async fn blocked(&mut self, id: i64, most: u32) -> Result<Vec<Logged>, Failure> {
         self.run(async |connection| {
             let dialect = connection.dialect();
-            let text = |column: &str| format!("COALESCE({column}, '')");
+            let text = |column: &str| dialect.text(column);
             let mut sql = connection.sql(format!(
-                "SELECT {}, {}, CAST(rcpt_count AS {}), {}, {}, {}, action, reason \
+                "SELECT {}, {}, CAST(rcpt_count AS {}), {}, {}, {}, {}, {} \
                  FROM (SELECT * FROM messages WHERE ratelimit_id = ",
                 dialect.epoch("created_at"),
                 text("msgid"),
@@ -175,6 +175,8 @@ impl Store {
                 text("from_addr"),
                 text("client_address"),
                 text("client_name"),
+                text("action"),
+                text("reason"),
             ));
             sql.push_bind(id).push(format_args!(
                 " ORDER BY id DESC LIMIT {LOOKED_THROUGH}) recent WHERE blocked = 1 ORDER BY id DESC LIMIT {most}"
@@ -201,7 +203,8 @@ impl Store {
     /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.
     pub async fn held(&mut self, id: i64, since: i64, most: u32) -> Result<Vec<String>, Failure> {
         self.run(async |connection| {
-            let mut sql = connection.sql("SELECT msgid FROM messages WHERE ratelimit_id = ");
+            let msgid = connection.dialect().text("msgid");
+            let mut sql = connection.sql(format!("SELECT {msgid} FROM messages WHERE ratelimit_id = "));
             sql.push_bind(id).push(" AND action = 'HOLD' AND msgid IS NOT NULL AND created_at >= ");
             sql.push_time(since).push(" ORDER BY id LIMIT ").push(most);
             connection.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
@@ -239,7 +242,8 @@ async fn tell(
 ) -> Result<(), Failure> {
     let dialect = connection.dialect();
     let Dialect { integer, usage, .. } = dialect;
-    let mut sql = connection.sql(format!("SELECT CAST(id AS {integer}), sender FROM ratelimits WHERE id IN "));
+    let sender = dialect.text("sender");
+    let mut sql = connection.sql(format!("SELECT CAST(id AS {integer}), {sender} FROM ratelimits WHERE id IN "));
     sql.push_ids(ids);
     for row in connection.fetch_all(sql).await? {
         if let Some(top) = tops.get_mut(&row.try_get(0)?) {

@@ -385,8 +385,9 @@ fn columns(dialect: &Dialect) -> String {
     let numbers =
         ["quota", "quota_reset", "quota_locked", "msg_counter", "rcpt_counter", "msg_total", "rcpt_total"].map(number);
     format!(
-        "CAST(ratelimits.id AS {}), sender, {}, window_from, {}, {}",
+        "CAST(ratelimits.id AS {}), {}, {}, window_from, {}, {}",
         dialect.integer,
+        dialect.text("sender"),
         numbers.join(", "),
         dialect.epoch("created_at"),
         dialect.epoch("updated_at")

@@ -55,6 +55,7 @@ impl Store {
             if session.heeds_case {
                 counters::adopt_spellings(script, sums, &mut rows, mark, now).await?;
             }
+            counters::forget_former(script, &rows, mark).await?;
             counters::inherit(script, sums, &mut rows, mark).await?;
             counters::mend_windows(script, &mut rows, now).await?;
             let history = match decider.history(&rows) {

@@ -86,10 +86,10 @@ impl Sql {
         if self.dialect.numbered { self.push(format_args!("${}", self.values.len())) } else { self.push("?") }
     }
 
-    /// Binds a point in time, in seconds since 1970.
+    /// Binds a point in time, in seconds since 1970. One before that is 1970: MariaDB makes NULL of it.
     pub fn push_time(&mut self, seconds: i64) -> &mut Sql {
         let (open, close) = self.dialect.from_epoch;
-        self.push(open).push_bind(seconds).push(close)
+        self.push(open).push_bind(seconds.max(0)).push(close)
     }
 
     /// A list for IN, its values bound.

@@ -1,6 +1,8 @@
 //! SQLite: the embedded database, for one host.
 
-use std::path::Path;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -32,7 +34,7 @@ pub const DIALECT: Dialect = Dialect {
     greatest: "max",
     from_epoch: ("datetime(", ", 'unixepoch')"),
     to_epoch: ("CAST(strftime('%s', ", ") AS BIGINT)"),
-    tables_named: "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ",
+    tables_among: "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ",
     rows_found: Some(("rowid IN (SELECT rowid", ")")),
     ..STANDARD
 };
@@ -66,6 +68,45 @@ pub fn exists(options: &SqliteConnectOptions) -> bool {
     let file = options.get_filename();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     file.try_exists().unwrap_or(true) || !folder.is_dir()
+}
+
+/// A file by its device and inode.
+type Inode = (u64, u64);
+
+/// The files of a database, as they are there now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
+    pub database: Option<Inode>,
+    /// What is committed and not in the database yet.
+    log: Option<Inode>,
+}
+
+impl Files {
+    /// Looks at the files: two calls to the kernel, a microsecond.
+    pub fn of(options: &SqliteConnectOptions) -> Files {
+        let inode = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
+        Files { database: inode(options.get_filename()), log: inode(&beside(options, "-wal")) }
+    }
+
+    /// Removes the log of a database that was removed or replaced, unless another one is there: SQLite would take it for
+    /// that of the file which is there now.
+    pub fn remove_log(self, options: &SqliteConnectOptions) {
+        if self.log.is_none() || Files::of(options).log != self.log {
+            return;
+        }
+        for path in ["-wal", "-shm"].map(|end| beside(options, end)) {
+            if let Err(error) = fs::remove_file(&path) {
+                log::warn!("removing {}: {error}", path.display());
+            }
+        }
+    }
+}
+
+/// A file that SQLite keeps beside a database.
+fn beside(options: &SqliteConnectOptions, end: &str) -> PathBuf {
+    let mut path = options.get_filename().as_os_str().to_owned();
+    path.push(end);
+    path.into()
 }
 
 pub fn place(options: &SqliteConnectOptions) -> String {

@@ -32,6 +32,7 @@ impl Store {
             if session.heeds_case {
                 counters::adopt_spellings(script, &sums, &mut rows, mark, now).await?;
             }
+            counters::forget_former(script, &rows, mark).await?;
             counters::inherit(script, &sums, &mut rows, mark).await?;
             usage::add(script, &minutes(taken, &rows)).await?;
             script.run(meta::setting(script.dialect(), name, progress)).await

@@ -1,6 +1,7 @@
 //! The store, on each of the three databases: one suite, which a macro at the end gives to all.
 
 use std::collections::HashSet;
+use std::fs;
 use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
@@ -78,7 +79,7 @@ impl Place {
         self.scratch.is_some()
     }
 
-    fn is_mariadb(&self) -> bool {
+    fn is_mysql(&self) -> bool {
         self.config().driver == config::Driver::Mysql
     }
 
@@ -490,7 +491,7 @@ fn what_a_wrong_clock_wrote_is_deleted(place: &Place) {
     let writes = Writes { seen: vec![far], ..Writes::default() };
     store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
     for (aged, table) in [(Aged::Usage, "`usage`"), (Aged::Networks, "networks"), (Aged::Notices, "notices")] {
-        let rows = || place.database.rows(if place.is_mariadb() { table } else { table.trim_matches('`') });
+        let rows = || place.database.rows(if place.is_mysql() { table } else { table.trim_matches('`') });
         let before = rows();
         assert_eq!(store.expired(aged, Outdated::After(hour)), [1], "{table}");
         assert_eq!(rows(), before - 1);
@@ -542,8 +543,8 @@ fn a_row_typed_with_capitals_is_the_senders(place: &Place) {
     // Both spellings, which only a database to which they are two can hold.
     let both =
         place.database.session().try_execute("INSERT INTO ratelimits (sender, quota) VALUES ('ALICE@example.com', 8)");
-    assert_eq!(both.is_ok(), place.is_mariadb());
-    assert_eq!(place.database.number("SELECT COUNT(*) FROM ratelimits"), 7 + i64::from(place.is_mariadb()));
+    assert_eq!(both.is_ok(), place.is_mysql());
+    assert_eq!(place.database.number("SELECT COUNT(*) FROM ratelimits"), 7 + i64::from(place.is_mysql()));
 }
 
 fn one_of_many_claims_the_reset(place: &Place) {
@@ -617,7 +618,7 @@ fn a_migration_that_was_cut_short_is_done_again(place: &Place) {
         place.database.execute(&format!("UPDATE _sqlx_migrations SET success = FALSE WHERE version = {version}"));
         let listed = store.runtime.block_on(store.store.migrations()).unwrap();
         assert!(listed.iter().all(|step| step.applied == (step.version != Some(version))), "{listed:?}");
-        assert_eq!(store.migrate().unwrap(), [step]);
+        assert_eq!(store.migrate().unwrap(), [step.clone()]);
     }
 }
 
@@ -739,6 +740,86 @@ fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing<S: Server>() {
     }
 }
 
+fn a_table_that_a_backup_lacks_is_made_anew(place: &Place) {
+    let mut store = place.open();
+    let known = store.runtime.block_on(store.store.migrations()).unwrap();
+    for step in known.into_iter().filter(|step| step.name != "ratelimits") {
+        let table = if step.name == "usage" && place.is_mysql() { "`usage`" } else { &*step.name };
+        place.database.execute(&format!("DROP TABLE {table}"));
+        let listed = store.runtime.block_on(store.store.migrations()).unwrap();
+        let pending: Vec<&Step> = listed.iter().filter(|step| !step.applied).collect();
+        assert_eq!(pending, [&Step { applied: false, ..step.clone() }]);
+        assert_eq!(store.migrate().unwrap(), [step.clone()]);
+        assert_eq!(place.database.rows(table), 0);
+    }
+    assert_eq!(store.migrate().unwrap(), []);
+    assert!(store.settle(&[sum("alice", 1, 1)])[0].is_some());
+}
+
+fn what_was_held_before_1970_is_all_that_was_held(place: &Place) {
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    store.try_settle(&[], vec![AuditRow { action: "HOLD".into(), ..audit_row(id, "alice") }]).unwrap();
+    let held = |store: &mut Opened, since| store.runtime.block_on(store.store.held(id, since, 9)).unwrap().len();
+    assert_eq!([-1_700_000_000, 0, NOW, NOW + 1].map(|since| held(&mut store, since)), [1, 1, 1, 0]);
+}
+
+#[test]
+fn sqlite_a_file_that_was_removed_or_replaced_is_left() {
+    let place = Place::sqlite();
+    let file = |end: &str| place.scratch.as_ref().unwrap().join(&format!("test.db{end}"));
+    let mut daemon = place.open();
+    daemon.settle(&[sum("alice", 1, 1)]);
+    place.database.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    fs::copy(file(""), file(".backup")).unwrap();
+    daemon.settle(&[sum("alice", 1, 1)]);
+    assert!(file("-wal").metadata().unwrap().len() > 0);
+
+    // A backup is put in its place, while the log of what was there is not in any database yet.
+    fs::rename(file(".backup"), file("")).unwrap();
+    assert_eq!(daemon.settle(&[sum("alice", 1, 1)])[0].unwrap().messages, 2);
+    assert_eq!(place.points("alice").0, 2, "what others see");
+
+    for end in ["", "-wal", "-shm"] {
+        fs::remove_file(file(end)).unwrap();
+    }
+    assert!(daemon.try_settle(&[sum("alice", 1, 1)], vec![]).is_err(), "there are no tables");
+    daemon.migrate().unwrap();
+    assert_eq!(daemon.settle(&[sum("alice", 1, 1)])[0].unwrap().messages, 1);
+    assert_eq!(place.points("alice").0, 1);
+    drop(daemon);
+    assert_eq!(place.points("alice").0, 1, "the end of the connection takes nothing away");
+}
+
+fn a_new_sender_inherits_nothing_from_a_truncated_table<S: Server>() {
+    let place = Place::on::<S>();
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    let used = UsageRow { ratelimit_id: id, minute: NOW / 60, messages: 1, recipients: 9, bytes: 0 };
+    let seen = SeenRow { ratelimit_id: id, network: "192.0.2.0/24".into(), last_seen: NOW };
+    let writes = Writes { usage: vec![used], seen: vec![seen], ..Writes::default() };
+    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    place.database.execute("SET foreign_key_checks = 0; TRUNCATE ratelimits; SET foreign_key_checks = 1");
+    let clerk = Clerk { histories_since: Some(NOW - 3600), ..Clerk::default() };
+    let (rows, history) = store.judged_by(clerk, &[sum("bob", 1, 1)], NOW).unwrap();
+    assert_eq!((rows[0].unwrap().id, history.usage.len(), history.seen.len()), (id, 0, 0));
+}
+
+fn tables_of_bytes_are_read<S: Server>() {
+    let place = Place::on::<S>();
+    place.open();
+    place.database.execute(
+        "ALTER TABLE ratelimits MODIFY sender VARBINARY(255) NOT NULL; ALTER TABLE messages CONVERT TO CHARACTER SET binary",
+    );
+    let mut store = place.unprepared();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    store.try_settle(&[sum("alice", 1, 1), sum("jürgen", 1, 1)], vec![audit_row(id, "пётр")]).unwrap();
+    let Opened { runtime, store } = &mut store;
+    assert_eq!(runtime.block_on(store.sender("alice")).unwrap().unwrap().sender, "alice");
+    assert_eq!(runtime.block_on(store.blocked(id, 9)).unwrap()[0].reason, "quota 1 reached: 3");
+    assert_eq!(runtime.block_on(store.refusals(0, 9)).unwrap().last[0].sender, "????");
+}
+
 #[test]
 fn postgres_a_character_that_a_database_cannot_hold_spoils_nothing() {
     for encoding in ["LATIN1", "WIN1252", "SQL_ASCII"] {
@@ -796,6 +877,8 @@ on_every_database! {
     migrate_lists_does_and_has_nothing_left_to_do
     a_reader_writes_nothing
     a_newer_database_is_refused_with_a_clear_word
+    a_table_that_a_backup_lacks_is_made_anew
+    what_was_held_before_1970_is_all_that_was_held
     a_refused_value_writes_nothing_of_its_batch
 }
 
@@ -810,10 +893,17 @@ fn tables_that_are_complete_wait_for_nobodys_migration<S: Server>() {
     assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());
 }
 
-mod migration_locks {
-    use super::tables_that_are_complete_wait_for_nobodys_migration;
+mod on_mariadb_and_mysql {
+    use super::{
+        a_new_sender_inherits_nothing_from_a_truncated_table, tables_of_bytes_are_read,
+        tables_that_are_complete_wait_for_nobodys_migration,
+    };
 
-    crate::on_mariadb_and_mysql! { tables_that_are_complete_wait_for_nobodys_migration }
+    crate::on_mariadb_and_mysql! {
+        a_new_sender_inherits_nothing_from_a_truncated_table
+        tables_of_bytes_are_read
+        tables_that_are_complete_wait_for_nobodys_migration
+    }
 }
 
 // SQLite has no locks of rows.

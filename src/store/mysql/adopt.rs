@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use sqlx::mysql::MySqlConnection;
+use sqlx::{Executor, Row};
 
 use crate::store::dialect::Addition;
 
@@ -19,46 +20,31 @@ const INDEXES: [(&str, &str, &str); 1] = [("messages", "created_at", "messages_c
 
 /// What the tables that are there lack.
 pub async fn lacking(connection: &mut MySqlConnection) -> Result<Vec<Addition>, sqlx::Error> {
-    let columns: HashSet<(String, String)> = sqlx::query_as(
-        "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
-         WHERE table_schema = DATABASE() AND table_name IN ('ratelimits', 'messages')",
-    )
-    .fetch_all(&mut *connection)
-    .await?
-    .into_iter()
-    .collect();
-    let tables: HashSet<&str> = columns.iter().map(|(table, _)| table.as_str()).collect();
-    let mut lacking = Vec::new();
-    for (table, column, definition) in COLUMNS {
-        if tables.contains(table) && !columns.contains(&(table.to_owned(), column.to_owned())) {
-            lacking.push(Addition {
-                name: format!("column {table}.{column}"),
-                sql: format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"),
-                slow: false,
-            });
-        }
-    }
-    for (table, column, name) in INDEXES {
-        if tables.contains(table) && !is_indexed(connection, table, column).await? {
-            lacking.push(Addition {
-                name: format!("index {name} on {table} ({column})"),
-                sql: format!("CREATE INDEX {name} ON {table} ({column})"),
-                slow: true,
-            });
-        }
-    }
-    Ok(lacking)
-}
-
-/// Whether a column is the first of an index.
-pub async fn is_indexed(connection: &mut MySqlConnection, table: &str, column: &str) -> Result<bool, sqlx::Error> {
-    let found: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM information_schema.statistics \
-         WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ? AND seq_in_index = 1",
-    )
-    .bind(table)
-    .bind(column)
-    .fetch_one(connection)
-    .await?;
-    Ok(found > 0)
+    // Of an index the first column.
+    let sql = "SELECT 'column', CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
+               WHERE table_schema = DATABASE() AND table_name IN ('ratelimits', 'messages') \
+               UNION ALL SELECT 'index', CAST(table_name AS CHAR), CAST(column_name AS CHAR) \
+               FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name = 'messages' \
+               AND seq_in_index = 1";
+    let rows = connection.fetch_all(sql).await?;
+    let found: HashSet<(String, String, String)> = (rows.iter())
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
+        .collect::<Result<_, sqlx::Error>>()?;
+    let lacks = |kind: &str, table: &str, column: &str| {
+        found.iter().any(|(_, there, _)| there == table)
+            && !found.contains(&(kind.to_owned(), table.to_owned(), column.to_owned()))
+    };
+    let columns = COLUMNS.iter().filter(|(table, column, _)| lacks("column", table, column));
+    let columns = columns.map(|(table, column, definition)| Addition {
+        name: format!("column {table}.{column}"),
+        sql: format!("ALTER TABLE {table} ADD COLUMN {column} {definition}"),
+        slow: false,
+    });
+    let indexes = INDEXES.iter().filter(|(table, column, _)| lacks("index", table, column));
+    let indexes = indexes.map(|(table, column, name)| Addition {
+        name: format!("index {name} on {table} ({column})"),
+        sql: format!("CREATE INDEX {name} ON {table} ({column})"),
+        slow: true,
+    });
+    Ok(columns.chain(indexes).collect())
 }

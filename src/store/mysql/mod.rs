@@ -29,12 +29,15 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 pub const DIALECT: Dialect = Dialect {
     integer: "SIGNED",
     sender: "sender",
-    // The column may be one of bytes.
+    // After TRUNCATE, which needs foreign keys to be off and so leaves the history.
+    reuses_ids: true,
     lowered: Some("LOWER(CONVERT(sender USING utf8mb4)) COLLATE utf8mb4_bin"),
     usage: "`usage`",
     from_epoch: ("FROM_UNIXTIME(", ")"),
     to_epoch: ("CAST(UNIX_TIMESTAMP(", ") AS SIGNED)"),
-    tables_named: "SELECT count(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ",
+    tables_among: "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
+                   WHERE table_schema = DATABASE() AND table_name IN ",
+    text: ("CONVERT(", " USING utf8mb4)"),
     // IGNORE would turn other errors into warnings too, but the one that can happen here is a sender who has gone.
     insert_absent: ("INSERT IGNORE", ""),
     on_conflict: None,
@@ -113,8 +116,10 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
          SET SESSION autocommit = 1, lock_wait_timeout = {wait}, innodb_lock_wait_timeout = {wait}, sql_safe_updates = 0; \
          SELECT 'session', CAST(CONNECTION_ID() AS CHAR), ''; \
          SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet'); \
-         SELECT CAST(table_name AS CHAR), CAST(character_set_name AS CHAR), CAST(collation_name AS CHAR) \
-         FROM information_schema.columns WHERE table_schema = DATABASE() AND character_set_name IS NOT NULL \
+         SELECT CAST(table_name AS CHAR), COALESCE(CAST(character_set_name AS CHAR), 'binary'), \
+         COALESCE(CAST(collation_name AS CHAR), 'binary') FROM information_schema.columns \
+         WHERE table_schema = DATABASE() \
+         AND (character_set_name IS NOT NULL OR data_type LIKE '%binary' OR data_type LIKE '%blob') \
          AND (table_name = 'messages' OR table_name = 'ratelimits' AND column_name = 'sender')"
     );
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
