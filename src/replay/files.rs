@@ -129,6 +129,8 @@ pub struct Counts {
     pub logins: u64,
     /// Refusals that a daemon left out of its log.
     pub left_out: u64,
+    /// How often the log daemon noted that it dropped lines.
+    pub dropped: u64,
 }
 
 /// A line's file and number, from 1.
@@ -186,7 +188,7 @@ impl Merged {
 
     /// Whether another log had this line.
     fn is_repeated(&mut self, log: usize, line: &Line) -> bool {
-        if self.logs.len() < 2 || matches!(line.said, Said::Other | Said::Postfix(Told::Nothing)) {
+        if self.logs.len() < 2 || matches!(line.said, Said::Other | Said::Dropped | Said::Postfix(Told::Nothing)) {
             return false;
         }
         let seen = self.compared.get_or_insert_mut(line.fingerprint, || Compared::new(line.at));
@@ -286,8 +288,9 @@ impl Counts {
                 self.policyd += 1;
                 true
             }
-            Said::Other => {
+            Said::Dropped | Said::Other => {
                 self.other += 1;
+                self.dropped += u64::from(line.said == Said::Dropped);
                 false
             }
         }

@@ -126,7 +126,7 @@ impl Joiner {
             Said::Postfix(told) => self.take_postfix(told, line.at),
             Said::Decided(decided) => self.take_decided(decided, line.at),
             Said::Policyd(asked) => self.take_policyd(asked, line.at),
-            Said::Other => {}
+            Said::Dropped | Said::Other => {}
         }
     }
 

@@ -39,6 +39,8 @@ pub enum Said {
     Postfix(Told),
     Decided(Decided),
     Policyd(PastRequest),
+    /// The log daemon dropped lines, because there were too many.
+    Dropped,
     /// Some other program, or something else.
     Other,
 }
@@ -77,6 +79,7 @@ fn said<'a>(rest: Rest<'a>, line: &str) -> Result<(Said, u64, &'a str), Cause> {
         Some((syslog_name, program)) if syslog_name.starts_with("postfix") || postfix::is_looked_at(program) => {
             (Said::Postfix(postfix::read(program, text).ok_or(Cause::Text)?), 0)
         }
+        _ if is_drop(program, text) => (Said::Dropped, 0),
         _ if program == policyd::PROGRAM => (policyd::read(text)?.map_or(Said::Other, Said::Policyd), 0),
         _ => {
             let told = match without_level(text) {
@@ -101,6 +104,17 @@ fn from_daemon(text: &str, ours: bool) -> Result<Option<(Said, u64)>, Cause> {
         return Ok(Some((Said::Decided(decided), left_out.unwrap_or(0))));
     }
     Ok(left_out.map(|left_out| (Said::Other, left_out)))
+}
+
+/// `imuxsock[pid 7]: begin to drop messages due to rate-limiting`; the journal says it of each service.
+fn is_drop(program: &str, text: &str) -> bool {
+    match program {
+        "rsyslogd" | "rsyslogd-2177" => {
+            text.contains("rate-limiting") && (text.contains("drop") || text.contains("lost"))
+        }
+        "systemd-journald" => text.starts_with("Suppressed ") && (text.contains("postfix") || text.contains("policyd")),
+        _ => false,
+    }
 }
 
 /// What is on no line but a decision.
@@ -215,6 +229,22 @@ mod tests {
             one,
             print(&format!("Nov 21 08:00:00 mx policyd-rate-guard[17]: {}", DECISION.replace("1/9", "2/9")))
         );
+    }
+
+    #[test]
+    fn what_the_log_daemon_dropped_is_noticed() {
+        for (text, dropped) in [
+            ("rsyslogd: imuxsock[pid 7]: begin to drop messages due to rate-limiting", true),
+            ("rsyslogd-2177: imuxsock lost 83 messages from pid 7 due to rate-limiting", true),
+            ("rsyslogd: imjournal: 9 messages lost due to rate-limiting (20000 allowed within 600 seconds)", true),
+            ("systemd-journald[1]: Suppressed 54 messages from postfix@-.service", true),
+            ("systemd-journald[1]: Suppressed 54 messages from nginx.service", false),
+            ("rsyslogd: [origin software=\"rsyslogd\"] start", false),
+            ("nginx: imuxsock lost 83 messages from pid 7 due to rate-limiting", false),
+        ] {
+            let expected = if dropped { Said::Dropped } else { Said::Other };
+            assert_eq!(said(&format!("Nov 21 08:00:00 mx {text}")), Some(expected), "{text}");
+        }
     }
 
     #[test]

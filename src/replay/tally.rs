@@ -111,6 +111,18 @@ impl Tally {
         ranked
     }
 
+    /// The limits, those that met the most messages first.
+    pub fn ranked_limits(&self) -> Vec<(&(String, String), &LimitTally)> {
+        let mut limits = Vec::from_iter(&self.limits);
+        limits.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.messages));
+        limits
+    }
+
+    /// How many senders had mail held or refused.
+    pub fn senders_refused(&self) -> usize {
+        self.senders.values().filter(|tally| tally.sums.refused() > 0).count()
+    }
+
     fn count(
         &mut self,
         at: i64,

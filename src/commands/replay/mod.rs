@@ -50,11 +50,11 @@ pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     let opened = opened.map_err(|error| Failed::new(Exit::IoError, error))?;
     let report = database::with_store(sources, async |config, _| replay(&config, opened, options).await)?;
     if options.each {
-        for hint in &report.hints {
+        for hint in report.hints() {
             eprintln!("{hint}");
         }
     } else if options.output.json {
-        print_json(&report)?;
+        print_json(&report.json())?;
     } else {
         print(&report.shown(super::table::Screen::of_process()))?;
     }
@@ -118,7 +118,8 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
         Ok(read) => read.map_err(|error| Failed::new(Exit::IoError, error))?,
         Err(_) => return Err(Failed::new(Exit::Software, "the thread that reads the logs ended: this is a bug")),
     };
-    Ok(Report::new(&tally, counts, joiner.gaps, &limit_by, options.number, zone))
+    let number = usize::try_from(options.number).unwrap_or(usize::MAX);
+    Ok(Report { tally, counts, gaps: joiner.gaps, limit_by, number, zone })
 }
 
 fn start_reading(
@@ -160,6 +161,11 @@ async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
     };
     let listed = database::insist(&mut store, async |store| store.list(&listing).await).await?;
     store.close().await;
+    if listed.len() >= MAX_QUOTAS as usize {
+        let why =
+            format_args!("--quotas: the database has {MAX_QUOTAS} senders or more, and no more can be taken over");
+        return Err(Failed::new(Exit::Software, why));
+    }
     let domains: HashSet<String> =
         listed.iter().map(|listed| &listed.row.sender).filter(|sender| sender.starts_with('@')).cloned().collect();
     // Whoever has QUOTA itself would get it anyway, unless from an `@domain` row.

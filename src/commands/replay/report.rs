@@ -1,7 +1,7 @@
 //! What `replay` found, for people and for programs.
 
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::account::LimitBy;
 use crate::commands::table::{Screen, clean, table};
@@ -9,175 +9,100 @@ use crate::commands::text::{shortened, width};
 use crate::limiter::moment;
 use crate::replay::files::{Counts, Missed, Place};
 use crate::replay::join::Gaps;
-use crate::replay::tally::{SenderTally, Sums, Tally};
+use crate::replay::tally::{LimitTally, Refusal, SenderTally, Sums, Tally};
 
-/// How wide a table may be where there is no terminal.
+/// How wide a table may be if there is no terminal.
 const WIDTH: usize = 132;
 /// The least for a sender, and for a limit, however narrow the terminal is.
 const MIN_WIDTH: usize = 16;
 /// The most limits shown in the text.
 const MAX_LIMITS: usize = 20;
-/// One line on mail that is not understood in so many that are is a small share: the figures are good enough.
+/// The figures are good enough if at most one in so many lines on mail was not understood.
 const MISSED_SHARE: u64 = 100;
 /// How much of a line is shown, in characters.
 const MAX_EXAMPLE: usize = 160;
 
-#[derive(Debug, Serialize)]
+/// All that was found.
 pub struct Report {
-    /// The times of the first and the last message.
-    first: Option<String>,
-    last: Option<String>,
-    #[serde(flatten)]
-    totals: Figures,
-    /// Without a login, so that nobody is charged; not among `messages`.
-    without_login: u64,
-    allowlisted: u64,
-    senders: usize,
-    senders_refused: usize,
-    limits: Vec<Limit>,
-    /// The senders with the most mail refused.
-    top: Vec<Sender>,
-    lines: Lines,
-    /// Messages of which the log does not say how many recipients they had; each counts as one.
-    recipients_unknown: u64,
-    pub hints: Vec<String>,
-    /// Whether too much was not understood for the figures to mean anything.
-    incomplete: bool,
-    #[serde(skip)]
-    zone: TimeZone,
-    #[serde(skip)]
-    span: Option<(i64, i64)>,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-struct Figures {
-    messages: u64,
-    recipients: u64,
-    passed: u64,
-    recipients_passed: u64,
-    held: u64,
-    deferred: u64,
-    rejected: u64,
-    warned: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Limit {
-    limit: String,
-    action: String,
-    messages: u64,
-    senders: u64,
-    first: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Sender {
-    sender: String,
-    #[serde(flatten)]
-    figures: Figures,
-    first_refused: Option<Refused>,
-}
-
-#[derive(Debug, Serialize)]
-struct Refused {
-    at: String,
-    limit: String,
-    action: String,
-    #[serde(skip)]
-    time: i64,
-}
-
-/// How many lines were of which kind.
-#[derive(Debug, Serialize)]
-struct Lines {
-    read: u64,
-    postfix: u64,
-    decisions: u64,
-    policyd: u64,
-    other: u64,
-    /// Without a time.
-    unknown: u64,
-    /// On mail, and not understood.
-    missed: u64,
-    /// In several logs; above they count once.
-    repeated: u64,
+    pub tally: Tally,
+    pub counts: Counts,
+    pub gaps: Gaps,
+    pub limit_by: Vec<LimitBy>,
+    /// How many senders to show.
+    pub number: usize,
+    /// Of the times for people.
+    pub zone: TimeZone,
 }
 
 impl Report {
-    pub fn new(tally: &Tally, counts: Counts, gaps: Gaps, limit_by: &[LimitBy], number: u32, zone: TimeZone) -> Report {
-        let ranked = tally.ranked();
-        let refused = ranked.iter().filter(|(_, tally)| tally.sums.refused() > 0).count();
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
-        let mut limits: Vec<Limit> = tally
-            .limits
-            .iter()
-            .map(|((limit, action), tally)| Limit {
-                limit: limit.clone(),
-                action: action.clone(),
-                messages: tally.messages,
-                senders: tally.senders,
-                first: moment::utc(tally.first),
-            })
-            .collect();
-        limits.sort_by_key(|limit| std::cmp::Reverse(limit.messages));
-        Report {
-            first: tally.span.map(|(first, _)| moment::utc(first)),
-            last: tally.span.map(|(_, last)| moment::utc(last)),
-            totals: Figures::of(&tally.totals),
-            without_login: tally.nobody,
-            allowlisted: tally.allowlisted,
-            senders: ranked.len(),
-            senders_refused: refused,
-            limits,
-            top: ranked.into_iter().take(number).map(|(sender, tally)| Sender::of(sender, tally)).collect(),
-            recipients_unknown: gaps.uncounted,
-            hints: hints(tally, &counts, gaps, limit_by),
-            lines: Lines {
-                read: counts.lines,
-                postfix: counts.postfix,
-                decisions: counts.decisions,
-                policyd: counts.policyd,
-                other: counts.other,
-                unknown: counts.unknown,
-                missed: counts.missed,
-                repeated: counts.repeated,
-            },
-            incomplete: counts.missed * MISSED_SHARE > counts.understood(),
-            zone,
-            span: tally.span,
-        }
-    }
-
-    /// Whether no message was found that an account could be charged for.
-    fn is_empty(&self) -> bool {
-        self.totals.messages == 0
+    /// Whether too much was not understood for the figures to mean anything.
+    fn is_incomplete(&self) -> bool {
+        self.counts.missed.saturating_mul(MISSED_SHARE) > self.counts.understood()
     }
 
     /// Whether there is a result, and not of a part of the mail only.
     pub fn is_whole(&self) -> bool {
-        !self.is_empty() && !self.incomplete
+        self.tally.totals.messages > 0 && !self.is_incomplete()
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        let (tally, counts) = (&self.tally, &self.counts);
+        let refusal =
+            |first: &Refusal| json!({"at": moment::utc(first.at), "limit": first.limit, "action": first.action});
+        let limit = |((limit, action), tally): (&(String, String), &LimitTally)| {
+            let LimitTally { messages, senders, first, .. } = tally;
+            json!({"limit": limit, "action": action, "messages": messages, "senders": senders, "first": moment::utc(*first)})
+        };
+        let sender = |(sender, tally): (&str, &SenderTally)| {
+            with_sums(&tally.sums, json!({"sender": sender, "first_refused": tally.first.as_ref().map(refusal)}))
+        };
+        let ranked = tally.ranked();
+        let report = json!({
+            "first": tally.span.map(|(first, _)| moment::utc(first)),
+            "last": tally.span.map(|(_, last)| moment::utc(last)),
+            "without_login": tally.nobody,
+            "allowlisted": tally.allowlisted,
+            "senders": ranked.len(),
+            "senders_refused": tally.senders_refused(),
+            "limits": tally.ranked_limits().into_iter().map(limit).collect::<Vec<_>>(),
+            "top": ranked.into_iter().take(self.number).map(sender).collect::<Vec<_>>(),
+            "lines": {
+                "read": counts.lines,
+                "postfix": counts.postfix,
+                "decisions": counts.decisions,
+                "policyd": counts.policyd,
+                "other": counts.other,
+                "unknown": counts.unknown,
+                "missed": counts.missed,
+                "repeated": counts.repeated,
+            },
+            "recipients_unknown": self.gaps.uncounted,
+            "incomplete": self.is_incomplete(),
+            "hints": self.hints(),
+        });
+        with_sums(&tally.totals, report)
     }
 
     /// For people: on a terminal as wide as that is.
     pub fn shown(&self, screen: Option<Screen>) -> String {
         let mut text = String::new();
-        if !self.is_empty() {
+        if self.tally.totals.messages > 0 {
             text.push_str(&self.senders(screen.map_or(WIDTH, |screen| screen.width)));
-            if !self.limits.is_empty() {
+            if !self.tally.limits.is_empty() {
                 text.push('\n');
                 text.push_str(&self.by_limit());
             }
             text.push('\n');
             text.push_str(&self.share());
         }
-        let Lines { read, postfix, decisions, policyd, other, unknown, missed, .. } = self.lines;
+        let Counts { lines, postfix, decisions, policyd, other, unknown, missed, .. } = self.counts;
         text.push_str(&format!(
-            "{read} lines read: {postfix} of Postfix, {decisions} decisions of a rate guard, {policyd} of policyd, \
+            "{lines} lines read: {postfix} of Postfix, {decisions} decisions of a rate guard, {policyd} of policyd, \
              {other} of others, {unknown} without a time, {missed} not understood.\n"
         ));
-        for hint in &self.hints {
-            text.push_str(hint);
-            text.push('\n');
+        for hint in self.hints() {
+            text.extend([&hint, "\n"]);
         }
         text
     }
@@ -185,39 +110,40 @@ impl Report {
     fn senders(&self, cells: usize) -> String {
         // The columns of numbers and the time, with their gaps.
         const FIXED: usize = 78;
-        let limits = self.top.iter().filter_map(|sender| sender.first_refused.as_ref());
-        let longest_limit = limits.map(|refused| width(&refused.shown())).max().unwrap_or(0).max("LIMIT".len());
-        let longest = self.top.iter().map(|sender| width(&sender.sender)).max().unwrap_or(0).max("SENDER".len());
+        let rows = Vec::from_iter(self.tally.ranked().into_iter().take(self.number).map(|(sender, tally)| {
+            let first = tally.first.as_ref();
+            let time = first.map_or_else(String::new, |first| moment::local(first.at, &self.zone));
+            let limit = first.map_or_else(String::new, |first| clean(&format!("{} ({})", first.limit, first.action)));
+            (clean(sender), tally.sums, time, limit)
+        }));
+        let longest = rows.iter().map(|(sender, ..)| width(sender)).max().unwrap_or(0).max("SENDER".len());
+        let longest_limit = rows.iter().map(|(.., limit)| width(limit)).max().unwrap_or(0).max("LIMIT".len());
         let room = cells.saturating_sub(FIXED).max(2 * MIN_WIDTH);
         // What the one does not need is the other's.
         let name = longest.min((room / 2).max(room.saturating_sub(longest_limit)));
-        let limit = room.saturating_sub(name);
-        let row = |sender: &Sender| {
-            let Figures { messages, recipients, passed, held, deferred, rejected, .. } = sender.figures;
+        let row = |(sender, sums, time, limit): (String, Sums, String, String)| {
+            let Sums { messages, recipients, passed, held, deferred, rejected, .. } = sums;
             let [messages, recipients, passed, held, deferred, rejected] =
                 [messages, recipients, passed, held, deferred, rejected].map(|number| number.to_string());
-            let sender_name = shortened(&clean(&sender.sender), name, true);
-            let first = sender.first_refused.as_ref();
-            let time = first.map_or_else(String::new, |first| moment::local(first.time, &self.zone));
-            let limit = first.map_or_else(String::new, |first| shortened(&clean(&first.shown()), limit, true));
-            [sender_name, messages, recipients, passed, held, deferred, rejected, time, limit]
+            let (sender, limit) = (shortened(&sender, name, true), shortened(&limit, room.saturating_sub(name), true));
+            [sender, messages, recipients, passed, held, deferred, rejected, time, limit]
         };
         let headings =
             ["SENDER", ">MESSAGES", ">RECIPIENTS", ">PASSED", ">HELD", ">DEFERRED", ">REJECTED", "FIRST", "LIMIT"];
-        table(headings, self.top.iter().map(row))
+        table(headings, rows.into_iter().map(row))
     }
 
     fn by_limit(&self) -> String {
-        let rows = self.limits.iter().take(MAX_LIMITS).map(|limit| {
-            let name = shortened(&clean(&limit.limit), 80, true);
-            [limit.messages.to_string(), limit.senders.to_string(), limit.action.clone(), name]
+        let rows = self.tally.ranked_limits().into_iter().take(MAX_LIMITS).map(|((limit, action), tally)| {
+            [tally.messages.to_string(), tally.senders.to_string(), action.clone(), shortened(&clean(limit), 80, true)]
         });
         table([">MESSAGES", ">SENDERS", "ACTION", "LIMIT"], rows)
     }
 
     fn share(&self) -> String {
-        let Figures { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = self.totals;
-        let span = self.span.map_or_else(String::new, |(first, last)| {
+        let Tally { totals, span, senders, allowlisted, .. } = &self.tally;
+        let Sums { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = *totals;
+        let span = span.map_or_else(String::new, |(first, last)| {
             format!("From {} to {}: ", moment::local(first, &self.zone), moment::local(last, &self.zone))
         });
         let mut text = format!(
@@ -225,43 +151,98 @@ impl Report {
              recipients; {held} held, {deferred} deferred, {rejected} rejected.\n",
             percent(passed, messages)
         );
-        text.push_str(&match (self.senders_refused, self.senders) {
+        text.push_str(&match (self.tally.senders_refused(), senders.len()) {
             (0, senders) => format!("None of {senders} senders would have noticed.\n"),
             (refused, senders) => format!("{refused} of {senders} senders would have had mail held or refused.\n"),
         });
         if warned > 0 {
             text.push_str(&format!("{warned} messages would have passed with a warning.\n"));
         }
-        if self.allowlisted > 0 {
-            text.push_str(&format!("{} messages would have passed uncounted by the ALLOWLIST.\n", self.allowlisted));
+        if *allowlisted > 0 {
+            text.push_str(&format!("{allowlisted} messages would have passed uncounted by the ALLOWLIST.\n"));
         }
         text
     }
-}
 
-impl Figures {
-    fn of(sums: &Sums) -> Figures {
-        let Sums { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = *sums;
-        Figures { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned }
+    /// What the reader of the figures should know, or may have done wrong.
+    pub fn hints(&self) -> Vec<String> {
+        let Counts { lines, postfix, clients, logins, repeated, left_out, dropped, .. } = self.counts;
+        let told = self.counts.decisions + self.counts.policyd;
+        let mut hints = Vec::new();
+        if let Some(Missed { place, text, cause }) = &self.counts.first_missed {
+            hints.push(format!(
+                "Not understood, though they look like lines on mail: {} lines, so the figures are too low. \
+                 The first is {}: {cause}.\n    {}",
+                self.counts.missed,
+                shown(place),
+                shortened(&clean(text), MAX_EXAMPLE, true)
+            ));
+        }
+        let guess = if self.is_incomplete() {
+            ""
+        } else if lines == 0 {
+            "There is not one line."
+        } else if postfix == 0 && told == 0 {
+            "No line is Postfix's, policyd's or a rate guard's: is this the mail log?"
+        } else if clients > 0 && logins == 0 && told == 0 && self.limit_by == [LimitBy::SaslUsername] {
+            "No line of Postfix's names a sasl_username: is this the log of the submission server?"
+        } else if clients == 0 && told == 0 {
+            "Postfix began no message in these lines: is this the log of the host that clients talk to?"
+        } else if self.tally.totals.messages == 0 {
+            "No message is of these times, or of an account that could be charged for it."
+        } else {
+            ""
+        };
+        if !guess.is_empty() {
+            hints.push(guess.to_owned());
+        }
+        if let Some(place) = &self.counts.first_unknown {
+            hints.push(format!("The first line without a time: {}.", shown(place)));
+        }
+        let numbers = [
+            (
+                dropped,
+                "Noted by the log daemon: {} times that it dropped lines because there were too many. Mail may be missing here.",
+            ),
+            (repeated, "In several of the logs: {} lines, each of which counts once."),
+            (
+                self.gaps.uncounted,
+                "Held or refused at the time, in a before-queue filter, or not sent on before the log ends: {} messages. Postfix \
+                 does not say how many recipients these had, and each counts as one.",
+            ),
+            (
+                self.gaps.unfinished,
+                "Begun by a client, and never sent as far as the log tells: {} messages, which are not counted here.",
+            ),
+            (
+                left_out,
+                "Left out of the daemon's log, of blocked senders that went on: {} lines. They are not counted here unless \
+                 Postfix's lines tell of them.",
+            ),
+        ];
+        let noted = numbers.into_iter().filter(|(number, _)| *number > 0);
+        hints.extend(noted.map(|(number, hint)| hint.replace("{}", &number.to_string())));
+        hints
     }
 }
 
-impl Sender {
-    fn of(sender: &str, tally: &SenderTally) -> Sender {
-        let first_refused = tally.first.as_ref().map(|first| Refused {
-            at: moment::utc(first.at),
-            limit: first.limit.clone(),
-            action: first.action.clone(),
-            time: first.at,
-        });
-        Sender { sender: sender.to_owned(), figures: Figures::of(&tally.sums), first_refused }
+/// A JSON object with these sums in it.
+fn with_sums(sums: &Sums, mut object: Value) -> Value {
+    let Sums { messages, recipients, passed, recipients_passed, held, deferred, rejected, warned } = *sums;
+    if let Some(fields) = object.as_object_mut() {
+        let sums = [
+            ("messages", messages),
+            ("recipients", recipients),
+            ("passed", passed),
+            ("recipients_passed", recipients_passed),
+            ("held", held),
+            ("deferred", deferred),
+            ("rejected", rejected),
+            ("warned", warned),
+        ];
+        fields.extend(sums.map(|(name, number)| (name.to_owned(), number.into())));
     }
-}
-
-impl Refused {
-    fn shown(&self) -> String {
-        format!("{} ({})", self.limit, self.action)
-    }
+    object
 }
 
 /// A share in tenths of a percent. What is not all is never shown as 100, nor what is not nothing as 0.
@@ -271,59 +252,6 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-/// What the reader of the figures should know, or may have done wrong.
-fn hints(tally: &Tally, counts: &Counts, gaps: Gaps, limit_by: &[LimitBy]) -> Vec<String> {
-    let mut hints = Vec::new();
-    let told = counts.decisions + counts.policyd;
-    if let Some(Missed { place, text, cause }) = &counts.first_missed {
-        hints.push(format!(
-            "Not understood, though they look like lines on mail: {} lines, so the figures are too low. The first is {}: {cause}.\n    {}",
-            counts.missed,
-            shown(place),
-            shortened(&clean(text), MAX_EXAMPLE, true)
-        ));
-    } else if counts.lines == 0 {
-        hints.push("There is not one line.".to_owned());
-    } else if counts.postfix == 0 && told == 0 {
-        hints.push("No line is Postfix's, policyd's or a rate guard's: is this the mail log?".to_owned());
-    } else if counts.clients > 0 && counts.logins == 0 && told == 0 && limit_by == [LimitBy::SaslUsername] {
-        hints.push("No line of Postfix's names a sasl_username: is this the log of the submission server?".to_owned());
-    } else if counts.clients == 0 && told == 0 {
-        hints.push(
-            "Postfix began no message in these lines: is this the log of the host that clients talk to?".to_owned(),
-        );
-    } else if tally.totals.messages == 0 {
-        hints.push("No message is of these times, or of an account that could be charged for it.".to_owned());
-    }
-    if let Some(place) = &counts.first_unknown {
-        hints.push(format!("The first line without a time: {}.", shown(place)));
-    }
-    if counts.repeated > 0 {
-        hints.push(format!("In several of the logs: {} lines, each of which counts once.", counts.repeated));
-    }
-    if gaps.uncounted > 0 {
-        hints.push(format!(
-            "Held or refused at the time, in a before-queue filter, or not sent on before the log ends: {} messages. Postfix does not \
-             say how many recipients these had, and each counts as one.",
-            gaps.uncounted
-        ));
-    }
-    if gaps.unfinished > 0 {
-        hints.push(format!(
-            "Begun by a client, and never sent as far as the log tells: {} messages, which are not counted here.",
-            gaps.unfinished
-        ));
-    }
-    if counts.left_out > 0 {
-        hints.push(format!(
-            "Left out of the daemon's log, of blocked senders that went on: {} lines. They are not counted here unless Postfix's \
-             lines tell of them.",
-            counts.left_out
-        ));
-    }
-    hints
-}
-
 fn shown(Place { file, line }: &Place) -> String {
     format!("{}, line {line}", clean(file))
 }
@@ -331,7 +259,7 @@ fn shown(Place { file, line }: &Place) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::tally::{LimitTally, Refusal};
+    use crate::replay::cause::Cause;
 
     fn report(name: &str, limit: &str) -> Report {
         let mut tally = Tally::default();
@@ -344,7 +272,8 @@ mod tests {
         tally.senders.insert("bob@example.com".to_owned(), SenderTally::default());
         let key = (limit.to_owned(), "HOLD".to_owned());
         tally.limits.insert(key, LimitTally { messages: 1, senders: 1, action: "HOLD".into(), first: 60 });
-        Report::new(&tally, Counts::default(), Gaps::default(), &[LimitBy::SaslUsername], 20, TimeZone::UTC)
+        let (counts, gaps) = (Counts::default(), Gaps::default());
+        Report { tally, counts, gaps, limit_by: vec![LimitBy::SaslUsername], number: 20, zone: TimeZone::UTC }
     }
 
     #[test]
@@ -361,6 +290,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_hint_names_the_cause_and_guesses_none_beside_it() {
+        let hints = |counts| Report { counts, ..report("al", "1x quota 1000") }.hints();
+        let place = Place { file: "mail.log".to_owned(), line: 7 };
+        let missed = Missed { place, text: "Okt 21\u{7}".to_owned(), cause: Cause::Language };
+        let many = Counts { missed: 1, lines: 1, first_missed: Some(missed), ..Counts::default() };
+        let told = hints(many.clone());
+        assert!(told.len() == 1 && told[0].contains("mail.log, line 7: its month is not English"), "{told:?}");
+        assert!(told[0].ends_with("\n    Okt 21?"), "{told:?}");
+        let few = Counts { postfix: 100, clients: 1, ..many };
+        assert!(hints(few)[1].contains("names a sasl_username"));
+        assert!(hints(Counts { dropped: 3, ..Counts::default() })[1].contains(": 3 times that it dropped lines"));
     }
 
     #[test]
