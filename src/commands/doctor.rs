@@ -128,15 +128,15 @@ fn look_at(config: &Config, instances: &[Postfix], findings: &mut Vec<Finding>) 
         }
     }
     let in_reach = runtime()?.block_on(database(config, findings));
-    // What it cannot reach either needs no second finding.
+    // A database that cannot be reached from here either has its finding already.
     if in_reach && is_counting_in_memory(config) == Some(true) {
         findings.push(not_counting(&Store::reading(&config.database).place()));
     }
     Ok(())
 }
 
-/// Whether the running daemon has lost the database, by its own word; none if there is nobody to ask. What is seen from here
-/// may differ: the daemon writes, and lives in its unit's sandbox.
+/// Whether the running daemon says that it has lost the database. None if no daemon can be asked. What this command sees may
+/// differ: the daemon writes, and runs in its unit's sandbox.
 fn is_counting_in_memory(config: &Config) -> Option<bool> {
     let metrics = config.status.listen.as_ref().map(|listen| scrape::read(&scrape::agent(), &scrape::address(listen)));
     if let Some(Ok(daemon)) = metrics {
@@ -150,7 +150,7 @@ fn is_counting_in_memory(config: &Config) -> Option<bool> {
     is_active.then(|| shown.contains(DATABASE_AWAY))
 }
 
-/// The same socket by any path is one.
+/// Follows links, so that a socket has one path.
 fn followed(address: &ListenAddress) -> ListenAddress {
     match address {
         ListenAddress::Unix(path) => ListenAddress::Unix(path.canonicalize().unwrap_or_else(|_| path.clone())),
@@ -158,7 +158,7 @@ fn followed(address: &ListenAddress) -> ListenAddress {
     }
 }
 
-/// The addresses that a check asks at; none if its name cannot be looked up now.
+/// Returns the addresses of a check; none if its name cannot be looked up now.
 fn addresses(target: &Target) -> Vec<ListenAddress> {
     match target {
         Target::Unix(path) => vec![followed(&ListenAddress::Unix(path.clone()))],
@@ -170,7 +170,7 @@ fn addresses(target: &Target) -> Vec<ListenAddress> {
     }
 }
 
-/// The port that services(5) has for a name.
+/// Returns the port of a service's name in services(5).
 fn port_of_service(name: &str) -> Option<String> {
     let services = std::fs::read_to_string("/etc/services").ok()?;
     let ports = services.lines().filter_map(|line| {
@@ -181,13 +181,13 @@ fn port_of_service(name: &str) -> Option<String> {
     ports.into_iter().next()
 }
 
-/// What systemd hands over; nothing where there is no systemd.
+/// Returns the sockets that systemd hands over; none without systemd.
 fn handed_over() -> Vec<ListenAddress> {
     let shown = Command::new("systemctl").args(["show", "-p", handed::PROPERTIES, SOCKET_UNIT]).output();
     shown.map(|output| handed::addresses(&String::from_utf8_lossy(&output.stdout))).unwrap_or_default()
 }
 
-/// Also where the directory may not be entered: what cannot be seen may be there.
+/// Whether a file exists. True also if the directory may not be entered: then it is not known.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().map_or_else(|error| error.kind() != io::ErrorKind::NotFound, |_| true)
 }
@@ -253,7 +253,7 @@ fn permissions(path: &Path) -> Option<access::Permissions> {
 fn for_postfix(path: &Path, postfix: &Postfix, config: &Config, findings: &mut Vec<Finding>) {
     let owner = postfix.main.get("mail_owner").map_or("postfix", String::as_str);
     let Some(user) = User::from_name(owner).ok().flatten().filter(|_| owner != config.sockets.user) else { return };
-    // What cannot be looked at was a finding of its own.
+    // A socket that cannot be looked at has its finding already.
     let Some(socket) = permissions(path) else { return };
     let directories = path.ancestors().skip(1).filter_map(permissions);
     if !access::may_connect(access::User { uid: user.uid.as_raw(), gid: user.gid.as_raw() }, socket, directories) {
@@ -266,7 +266,7 @@ fn for_postfix(path: &Path, postfix: &Postfix, config: &Config, findings: &mut V
     }
 }
 
-/// Only of the packaged socket, which our policy module is for: what a site's own policy allows is not known here.
+/// Checks the packaged socket only, which our policy module is for: what a site's own policy allows is not known here.
 fn for_selinux(path: &Path) -> Option<Finding> {
     let directory = path.parent().filter(|_| path == Path::new(PACKAGED_SOCKET))?;
     let enforce = std::fs::read_to_string("/sys/fs/selinux/enforce").ok()?;
@@ -274,7 +274,7 @@ fn for_selinux(path: &Path) -> Option<Finding> {
     selinux::judge(&enforce, directory, &String::from_utf8_lossy(&context.stdout))
 }
 
-/// Whether it can be reached.
+/// Whether the database can be reached.
 async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let mut store = Store::reading(&config.database);
     let place = store.place();
@@ -299,7 +299,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     false
 }
 
-/// What the tables lack: what nothing is counted without, or what only takes time.
+/// Finds what the tables lack: a table or column without which nothing is counted, or an index.
 fn tables(place: &str, needed: &[Step], slow: &[Step]) -> Option<Finding> {
     let lack = |steps: &[Step]| {
         let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
@@ -323,7 +323,7 @@ fn tables(place: &str, needed: &[Step], slow: &[Step]) -> Option<Finding> {
     })
 }
 
-/// Whether the last reset, so many seconds ago, was too long ago.
+/// Finds that the last reset, so many seconds ago, is overdue.
 fn overdue(window: Window, ago: i64) -> Option<Finding> {
     let hours = ago / 3600;
     let timer = "systemctl enable --now policyd-rate-guard-cleanup.timer";
@@ -367,7 +367,7 @@ fn not_counting(place: &str) -> Finding {
     )
 }
 
-/// What postconf says of each instance of Postfix, or why it says nothing.
+/// Returns the configuration of each instance of Postfix; none, and a finding, if postconf(1) cannot be run.
 fn read_postfix(postconf: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Postfix> {
     let program = postconf.map_or_else(find_postconf, Path::to_owned);
     let ask = |directory: Option<&str>, options: &str| {
@@ -404,7 +404,7 @@ fn find_postconf() -> PathBuf {
     known.into_iter().map(PathBuf::from).find(|path| path.exists()).unwrap_or_else(|| PathBuf::from("postconf"))
 }
 
-/// PolicydRateGuard's files, which shadow the packages'. Judges as /usr/libexec/policyd-rate-guard/predecessor does.
+/// Finds PolicydRateGuard's files that shadow the package's, as /usr/libexec/policyd-rate-guard/predecessor does.
 fn predecessor(findings: &mut Vec<Finding>) {
     let has = |path: &str, text: &str| std::fs::read_to_string(path).is_ok_and(|content| content.contains(text));
     // A unit of ours names our manual page, also as an edited copy; a masked one is no file.

@@ -1,5 +1,5 @@
-//! The checks of Postfix's configuration: is the daemon asked, at the right stage, before anything that ends the list, and so
-//! that its absence refuses nothing?
+//! The checks of Postfix's configuration: whether the daemon is asked, at the right stage, before a restriction that ends the
+//! list, and in a way that no mail is refused while it is down.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::config::{ListenAddress, OPENED_BY_THE_DAEMON};
 /// The check as it should stand.
 pub const GOOD: &str =
     "smtpd_data_restrictions = check_policy_service { unix:rateguard/policyd, timeout=5s, default_action=DUNNO }";
-/// The same where the size of a message is known.
+/// The same at the end of a message, when its size is known.
 const GOOD_FOR_BYTES: &str = "smtpd_end_of_data_restrictions = check_policy_service { unix:rateguard/policyd, timeout=5s, default_action=DUNNO }";
 /// The same as master.cf takes it, after `-o `.
 const GOOD_FOR_SERVICE: &str =
     "smtpd_data_restrictions=check_policy_service,{unix:rateguard/policyd,timeout=5s,default_action=DUNNO}";
 
-/// Restrictions that end their list for everybody who has logged in.
+/// Restrictions that end their list for every client that has logged in.
 const ENDS_FOR_LOGINS: [&str; 4] = ["permit", "permit_sasl_authenticated", "reject", "defer"];
 /// Restrictions that end their list for some clients or recipients.
 const ENDS_FOR_SOME: [&str; 7] = [
@@ -31,12 +31,12 @@ const ENDS_FOR_SOME: [&str; 7] = [
     "permit_dnswl_client",
 ];
 
-/// What is to be known of the daemon.
+/// What the checks need to know of the daemon.
 #[derive(Clone, Copy)]
 pub struct Daemon<'a> {
     /// Where it listens, or might.
     pub sockets: &'a [ListenAddress],
-    /// The addresses of a target, with names looked up and links followed; none if nobody says so now.
+    /// Returns the addresses of a target, with names looked up and links followed; none if a name cannot be looked up now.
     pub addresses: &'a dyn Fn(&Target) -> Vec<ListenAddress>,
     pub decision_timeout: Duration,
     /// Whether one of LIMITS counts bytes.
@@ -52,7 +52,7 @@ pub enum Target {
 }
 
 impl Daemon<'_> {
-    /// Whether a check leads to this daemon. A port of ours at a name that nobody knows now may be ours.
+    /// Whether a check leads to this daemon. A name that cannot be looked up now may be ours if the port is.
     fn is_at(&self, target: &Target) -> bool {
         let found = (self.addresses)(target);
         let port = |ours: &ListenAddress| matches!((ours, target), (ListenAddress::Tcp(ours), Target::Tcp(written)) if written.ends_with(&format!(":{}", ours.port())));
@@ -87,7 +87,7 @@ fn target(postfix: &Postfix, check: &PolicyCheck) -> Target {
     Target::Unix(queue_directory(postfix).join(path))
 }
 
-/// Where the checks lead that are meant for us.
+/// Returns the targets of the checks that are meant for this daemon.
 pub fn targets(instances: &[Postfix], daemon: Daemon<'_>) -> Vec<Target> {
     let of = |postfix: &Postfix| {
         let checks = postfix.policy_checks().into_iter().filter(|check| daemon.is_meant(postfix, check));
@@ -104,7 +104,7 @@ fn service_of<'a>(postfix: &'a Postfix, check: &PolicyCheck) -> Option<&'a Servi
     postfix.services.iter().find(|service| service.name == check.service)
 }
 
-/// Everything that can be said from the configuration of all instances alone.
+/// Returns all findings on the configuration of all instances.
 pub fn configuration(instances: &[Postfix], daemon: Daemon<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let checks: Vec<(&Postfix, PolicyCheck)> = instances
@@ -151,7 +151,7 @@ pub fn configuration(instances: &[Postfix], daemon: Daemon<'_>) -> Vec<Finding> 
     told
 }
 
-/// A slip in the address is easier to see beside what is asked.
+/// Lists the addresses that are asked, so that a typing error is seen.
 fn others(checks: &[(&Postfix, PolicyCheck)]) -> String {
     let addresses: BTreeSet<&str> = checks.iter().map(|(_, check)| check.address.as_str()).collect();
     if addresses.is_empty() {
@@ -172,7 +172,7 @@ pub fn port(address: &ListenAddress) -> Option<Finding> {
     })
 }
 
-/// Does a service leave out what the others ask? Each may have restriction lists of its own.
+/// Finds a service that does not ask this daemon though others do: each may have restriction lists of its own.
 fn one_service(
     postfix: &Postfix,
     service: &Service,
@@ -195,7 +195,7 @@ fn one_service(
     }
     if lists.is_empty() {
         if postfix.value(service, "smtpd_sasl_auth_enable").eq_ignore_ascii_case("yes") {
-            // A content filter gives mail back there, which was asked about when it came in; or a webmail logs in.
+            // A content filter hands mail back there, which was asked about before; or a webmail server logs in.
             let local = ["127.", "[::1]:", "::1:", "localhost:"].iter().any(|host| name.starts_with(host));
             let finding = if local { Finding::advice } else { Finding::problem };
             findings.push(finding(
@@ -229,7 +229,7 @@ fn one_check(postfix: &Postfix, check: &PolicyCheck, daemon: Daemon<'_>, finding
         ));
     }
     let service = service_of(postfix, check);
-    // Nobody has logged in there.
+    // There, permit_sasl_authenticated ends the list for no client.
     let without_logins =
         service.is_some_and(|service| postfix.value(service, "smtpd_sasl_auth_enable").eq_ignore_ascii_case("no"));
     for word in &check.before {
@@ -322,7 +322,7 @@ fn one_check(postfix: &Postfix, check: &PolicyCheck, daemon: Daemon<'_>, finding
     }
 }
 
-/// Is it asked at a stage where there is something to count?
+/// Finds a check at a stage at which there is nothing to count.
 fn stage(postfix: &Postfix, check: &PolicyCheck, place: &str, findings: &mut Vec<Finding>) {
     let early = ["smtpd_client_restrictions", "smtpd_helo_restrictions", "smtpd_sender_restrictions"];
     let service = service_of(postfix, check);
@@ -527,7 +527,7 @@ mod tests {
         let overridden = said(GOOD, &format!("{auth}submissions/inet/smtpd_data_restrictions = permit\n"));
         assert_eq!(overridden, named);
         assert!(said(GOOD, auth).is_empty());
-        // Behind a content filter there is nobody to limit.
+        // Behind a content filter no client is to be limited.
         let filter =
             "127.0.0.1:10025/inet/smtpd_data_restrictions =\n127.0.0.1:10025/inet/smtpd_sasl_auth_enable = yes\n";
         let filter = said(GOOD, filter);

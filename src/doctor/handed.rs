@@ -5,7 +5,7 @@ use crate::config::ListenAddress;
 /// What to ask systemctl(1) for.
 pub const PROPERTIES: &str = "Listen,ActiveState,UnitFileState";
 
-/// The addresses that systemd hands over; none if the unit is not there, or neither runs nor is to run.
+/// Returns the addresses that systemd hands over; none if there is no such unit, or it is neither active nor enabled.
 pub fn addresses(shown: &str) -> Vec<ListenAddress> {
     let mut found = Vec::new();
     let mut runs = false;
@@ -22,7 +22,7 @@ pub fn addresses(shown: &str) -> Vec<ListenAddress> {
     if runs { found } else { Vec::new() }
 }
 
-/// A path, or an IP address with a port. Other kinds of sockets are none that Postfix can ask.
+/// A path, or an IP address with a port. Postfix cannot ask at other kinds of sockets.
 fn address(written: &str) -> Option<ListenAddress> {
     match written.starts_with('/') {
         true => Some(ListenAddress::Unix(written.into())),

@@ -118,20 +118,20 @@ impl Postfix {
         found
     }
 
-    /// Whether an access table, which may hold any restriction, is asked by one of the services.
+    /// Whether one of the services looks into an access table, which may hold any restriction.
     pub fn has_access_tables(&self) -> bool {
         let lists = self.services.iter().flat_map(|service| LISTS.map(|list| self.value(service, list)));
         lists.flat_map(words).any(|word| is_access_check(&word))
     }
 }
 
-/// The way through one restriction list and the classes that it names.
+/// Walks through one restriction list and the classes that it names.
 struct Walk<'a> {
     postfix: &'a Postfix,
     service: &'a Service,
     list: &'static str,
     classes: &'a [String],
-    /// Classes that an access table of the list may name: once is enough.
+    /// The classes that were walked through because an access table of the list may name them.
     by_table: HashSet<&'a str>,
     found: Vec<PolicyCheck>,
 }
@@ -159,7 +159,7 @@ impl<'a> Walk<'a> {
                     }
                 }
             }
-            // It softens the restriction that follows, and no other.
+            // It applies to the restriction that follows, and no other.
             match before.last_mut().filter(|last| *last == "warn_if_reject") {
                 Some(softened) => softened.extend([" ", name.as_str()]),
                 None => before.push(name),
@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `check_sender_access`, whose table follows, or a table alone, as of old.
+/// `check_sender_access`, which a table follows, or a table alone, in the old style.
 fn is_access_check(word: &str) -> bool {
     let name = word.to_ascii_lowercase();
     name.starts_with("check_") && name.ends_with("_access") || word.contains(':') && !word.starts_with('{')

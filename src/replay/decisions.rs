@@ -3,10 +3,10 @@
 use super::{PastRequest, bounded};
 use crate::protocol::request::MAX_RECIPIENTS;
 
-/// What such a line says.
+/// A decision as it was logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {
-    /// Empty where Postfix had not given one yet.
+    /// Empty if Postfix had not given one yet.
     pub queue_id: String,
     pub asked: PastRequest,
 }
@@ -15,9 +15,9 @@ pub struct Decided {
 const FIELDS: [&str; 7] =
     [", helo=", ", sasl_method=", ", sasl_username=", ", from=", ", to=", ", recipient_count=", ", curr_count="];
 
-/// Reads a decision. `escaped` says that its values are escaped as ours are; PolicydRateGuard writes them as they came.
+/// Reads a decision. `escaped` says whether its values are escaped as ours are; PolicydRateGuard writes them unchanged.
 ///
-/// What stands before the queue id is the place in the code that LOG_MSG_PREFIX has PolicydRateGuard write.
+/// Before the queue id may stand the place in the code, which PolicydRateGuard writes with LOG_MSG_PREFIX.
 pub fn read(text: &str, escaped: bool) -> Option<Decided> {
     let (head, mut rest) = text.split_once("client=")?;
     let head = head.trim_end();
@@ -36,7 +36,7 @@ pub fn read(text: &str, escaped: bool) -> Option<Decided> {
     }
     let (name, address) = client.strip_suffix(']')?.rsplit_once('[')?;
     let plain = |value: &str| if escaped { unescaped(value) } else { value.to_owned() };
-    // Python writes so what Postfix left out.
+    // Python's word for an attribute that Postfix left out.
     let unless_none = |value: &str| if !escaped && value == "None" { String::new() } else { bounded(&plain(value)) };
     let recipients: u32 = recipients.parse().ok().filter(|count| *count <= MAX_RECIPIENTS)?;
     let to = unless_none(to);
@@ -49,7 +49,7 @@ pub fn read(text: &str, escaped: bool) -> Option<Decided> {
             from: unless_none(from),
             client_name: unless_none(name),
             client_address: unless_none(address),
-            // Postfix counts none at RCPT, where it names the one it asks about.
+            // At RCPT recipient_count is 0, and the recipient is named.
             recipients: (recipients > 0 || to.is_empty()).then_some(recipients),
             to,
             size: 0,
@@ -57,7 +57,7 @@ pub fn read(text: &str, escaped: bool) -> Option<Decided> {
     })
 }
 
-/// How many refusals a line of ours says were left out of the log.
+/// Returns how many refusals were left out of the log, if a line of ours says so.
 pub fn left_out(text: &str) -> Option<u64> {
     if let Some((_, count)) = text.rsplit_once(", suppressed=") {
         return count.parse().ok();
@@ -71,7 +71,7 @@ pub fn left_out(text: &str) -> Option<u64> {
     (text.contains(" more refusals of ") && text.ends_with(" were not logged")).then(|| count.parse().ok())?
 }
 
-/// What `telemetry::decision::escaped` was given. What is no escape of its stays.
+/// Undoes the escaping of `telemetry::decision`. What is no escape stays as it is.
 fn unescaped(value: &str) -> String {
     let mut plain = String::with_capacity(value.len());
     let mut rest = value;
@@ -85,7 +85,7 @@ fn unescaped(value: &str) -> String {
     plain
 }
 
-/// The character that an escape stands for, without its backslash, and what follows it.
+/// Returns the character that an escape without its backslash stands for, and what follows it.
 fn one_escape(after: &str) -> (char, &str) {
     let number = after.strip_prefix("u{").and_then(|rest| rest.split_once('}')).and_then(|(digits, rest)| {
         let number = (digits.len() <= 6).then(|| u32::from_str_radix(digits, 16).ok())??;

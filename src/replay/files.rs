@@ -17,13 +17,13 @@ use lru::LruCache;
 use memchr::memchr;
 
 use super::cause::Cause;
-use super::line::{self, Line, Read as Understood, Said};
-use super::postfix::Told;
+use super::line::{self, Content, Line, Read as Understood};
+use super::postfix::Event;
 use super::stamp::{Milliseconds, Stamps};
 use super::{MAX_LINE, bounded};
 use crate::policy::duration;
 
-/// The name that stands for standard input.
+/// The file name that means standard input.
 pub const STDIN: &str = "-";
 const BUFFER: usize = 64 * 1024;
 /// The same text in two logs within this time is one line: one of them may be cut to the second, or written later.
@@ -31,7 +31,7 @@ const SAME_LINE: Milliseconds = 2_000;
 /// The most texts that are compared with what other logs hold.
 const MAX_COMPARED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(50_000);
 
-/// What cannot be read.
+/// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     #[error("cannot open {}: {source}", path.display())]
@@ -91,10 +91,10 @@ pub fn open(path: &Path, now: i64) -> Result<Opened, ReadError> {
     opened.map_err(|source| ReadError::Open { path: path.to_owned(), source })
 }
 
-/// How far reading has come; shared with the thread that shows it.
+/// How much has been read; shared with the thread that shows it.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Bytes of the files as they are on the disk.
+    /// Bytes of the files, packed as they are.
     pub bytes: AtomicU64,
     pub lines: AtomicU64,
     /// Of all files together; None if one has no size.
@@ -107,7 +107,7 @@ impl Progress {
     }
 }
 
-/// What kinds of lines were read.
+/// How many lines of which kind were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
     pub lines: u64,
@@ -117,14 +117,14 @@ pub struct Counts {
     pub other: u64,
     /// Without a time that can be read, and not on mail.
     pub unknown: u64,
-    /// The first of these.
+    /// The first of them.
     pub first_unknown: Option<Place>,
-    /// On mail, as it seems, and not understood.
+    /// Lines that look like lines on mail, and are not understood.
     pub missed: u64,
     pub first_missed: Option<Missed>,
-    /// In several logs; counted above once.
+    /// Lines that were left out because another log had them.
     pub repeated: u64,
-    /// Messages that clients began at Postfix, and those of them with a login.
+    /// Messages that clients began at Postfix, and how many of them with a login.
     pub clients: u64,
     pub logins: u64,
     /// Refusals that a daemon left out of its log.
@@ -167,14 +167,14 @@ impl Merged {
         for at in 0..merged.logs.len() {
             merged.advance(at)?;
         }
-        // Where a log was rotated, both files have lines of the same second: those of the older one are first.
+        // If a log was rotated within a second, the lines of the older file come first.
         merged.logs.sort_by_key(|log| log.head.as_ref().map(|head| head.at));
         let heads = merged.logs.iter().enumerate();
         merged.heads = heads.filter_map(|(at, log)| Some(Reverse((log.head.as_ref()?.at, at)))).collect();
         Ok(merged)
     }
 
-    /// The next line that tells something; None at the end of all logs.
+    /// Returns the next line that tells something. None at the end of all logs.
     pub fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
         while let Some(Reverse((_, at))) = self.heads.pop() {
             let line = self.logs.get_mut(at).and_then(|log| log.head.take());
@@ -188,7 +188,9 @@ impl Merged {
 
     /// Whether another log had this line.
     fn is_repeated(&mut self, log: usize, line: &Line) -> bool {
-        if self.logs.len() < 2 || matches!(line.said, Said::Other | Said::Dropped | Said::Postfix(Told::Nothing)) {
+        if self.logs.len() < 2
+            || matches!(line.content, Content::Other | Content::Dropped | Content::Postfix(Event::Nothing))
+        {
             return false;
         }
         let seen = self.compared.get_or_insert_mut(line.fingerprint, || Compared::new(line.at));
@@ -230,12 +232,12 @@ impl Merged {
     }
 }
 
-/// How often a text stood in which log.
+/// How often a text was read in each log.
 #[derive(Debug)]
 struct Compared {
     at: Milliseconds,
     by_log: Vec<(usize, u32)>,
-    /// As often as it was passed on: the most that one log had.
+    /// How often it was passed on: as often as it was read in one log at most.
     passed_on: u32,
 }
 
@@ -244,7 +246,7 @@ impl Compared {
         Compared { at, by_log: Vec::new(), passed_on: 0 }
     }
 
-    /// Counts one more of this log. What stands twice in one log was said twice.
+    /// Counts the text once more for this log. A text that stands twice in one log was logged twice.
     fn is_repeated(&mut self, log: usize) -> bool {
         let times = match self.by_log.iter_mut().find(|(known, _)| *known == log) {
             Some((_, times)) => {
@@ -263,41 +265,41 @@ impl Compared {
 }
 
 impl Counts {
-    /// How many lines of a mail server's programs were understood.
+    /// Returns how many lines of Postfix and of policy daemons were understood.
     pub fn understood(&self) -> u64 {
         self.postfix + self.decisions + self.policyd
     }
 
-    /// Counts a line; false if it tells nothing of a message.
+    /// Counts a line. Returns whether it tells something of a message.
     fn take(&mut self, line: &Line) -> bool {
         self.left_out = self.left_out.saturating_add(line.left_out);
-        match &line.said {
-            Said::Postfix(told) => {
+        match &line.content {
+            Content::Postfix(told) => {
                 self.postfix += 1;
-                if let Told::Client { login, .. } | Told::Filtered { login, .. } = told {
+                if let Event::Client { login, .. } | Event::Filtered { login, .. } = told {
                     self.clients += 1;
                     self.logins += u64::from(!login.is_empty());
                 }
-                *told != Told::Nothing
+                *told != Event::Nothing
             }
-            Said::Decided(_) => {
+            Content::Decided(_) => {
                 self.decisions += 1;
                 true
             }
-            Said::Policyd(_) => {
+            Content::Policyd(_) => {
                 self.policyd += 1;
                 true
             }
-            Said::Dropped | Said::Other => {
+            Content::Dropped | Content::Other => {
                 self.other += 1;
-                self.dropped += u64::from(line.said == Said::Dropped);
+                self.dropped += u64::from(line.content == Content::Dropped);
                 false
             }
         }
     }
 }
 
-/// One log, line by line.
+/// One log that is read line by line.
 struct Log {
     name: String,
     bytes: Box<dyn BufRead + Send>,
@@ -315,7 +317,7 @@ impl Log {
         Ok(Log { name, bytes, stamps, line: Vec::new(), number: 0, head: None })
     }
 
-    /// Reads the next line, or as much of it as is looked at; false at the end.
+    /// Reads the next line, or as much of it as is looked at. Returns false at the end.
     fn read_line(&mut self) -> Result<bool, ReadError> {
         self.number += 1;
         bounded_line(&mut self.bytes, &mut self.line).map_err(|source| ReadError::Read {
@@ -326,7 +328,7 @@ impl Log {
     }
 }
 
-/// Puts the next line, without its newline and cut at [`MAX_LINE`], into `line`. False at the end of the input.
+/// Puts the next line, without its newline and cut at [`MAX_LINE`], into `line`. Returns false at the end of the input.
 fn bounded_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let mut any = false;
@@ -352,7 +354,7 @@ fn bounded_line(input: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool
     }
 }
 
-/// The bytes of a log, unpacked if they begin as gzip's do.
+/// Returns the bytes of a log, unpacked if they begin as gzip's do.
 fn unpacked(name: &str, mut source: Counted) -> Result<Box<dyn BufRead + Send>, ReadError> {
     let mut begin = Vec::new();
     source.by_ref().take(6).read_to_end(&mut begin).map_err(|source| ReadError::Read {
@@ -372,7 +374,7 @@ fn unpacked(name: &str, mut source: Counted) -> Result<Box<dyn BufRead + Send>, 
     Ok(if gzip { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(whole))) } else { Box::new(whole) })
 }
 
-/// Counts the bytes on their way.
+/// Counts the bytes that are read.
 struct Counted {
     source: Source,
     progress: Arc<Progress>,
@@ -416,7 +418,7 @@ mod tests {
         let mut merged = Merged::new(opened, &TimeZone::UTC, progress.clone())?;
         let mut ids = Vec::new();
         while let Some(line) = merged.next_line()? {
-            let Said::Postfix(Told::Removed { id }) = line.said else { panic!("{line:?}") };
+            let Content::Postfix(Event::Removed { id }) = line.content else { panic!("{line:?}") };
             ids.push(id);
         }
         assert_eq!(Some(progress.bytes.load(Ordering::Relaxed)), progress.size);

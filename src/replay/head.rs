@@ -11,8 +11,8 @@
 //! Nov 21 08:00:00 host docker[32]: Nov 21 08:00:00 mx postfix/smtpd[101]: text  a container's output in the journal
 //! ```
 //!
-//! Of several times the first counts. Who speaks is found by position alone: a program's name within somebody's text makes
-//! no line of that program's.
+//! If there are several times, the first counts. The program is found by position alone: a name like `postfix/smtpd[1]:` within
+//! another program's text, which a client may choose, is not taken for a line of Postfix.
 
 use super::stamp::{self, Written};
 

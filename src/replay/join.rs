@@ -1,12 +1,12 @@
-//! One message of all the lines that tell of it, and all messages in the order of their times. Pure.
+//! Joins the lines that tell of one message, and puts all messages in the order of their times. Pure.
 //!
-//! Postfix tells of a message on several lines that share its queue id; a policy daemon tells all on one. Where both did, the
-//! daemon's line counts: it says what was asked, and when. policyd names no queue id; its line is taken for the newest
-//! message of the same login and client of which no daemon has told. Behind a before-queue filter a message has no queue id
-//! until the filter hands it on; it is found by its client's address, the oldest first.
+//! Postfix logs several lines for a message, which share its queue id; a policy daemon logs one. If both did, the daemon's line
+//! counts: it has what was asked, and when. policyd logs no queue id; its line belongs to the newest message of the same login
+//! and client for which no daemon's line was read. Behind a before-queue filter a message has no queue id until the filter
+//! hands it on; until then it is found by its client's address, the oldest first.
 //!
-//! What comes late is waited for: a message is given out `GRACE` after its time, and one that is not whole after
-//! `TIMEOUT`, with what is known of it. The log's time is what passes here.
+//! Lines may be late: a message is returned `GRACE` after its time, and an incomplete one after `TIMEOUT`. Both are measured
+//! in the log's time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
@@ -16,37 +16,37 @@ use lru::LruCache;
 
 use super::PastRequest;
 use super::decisions::Decided;
-use super::line::{Line, Said};
-use super::postfix::Told;
+use super::line::{Content, Line};
+use super::postfix::Event;
 use super::stamp::Milliseconds;
 
-/// Lines of the same moment come in any order, and those of syslog are cut to the second.
+/// Lines of the same moment come in any order, and syslog cuts times to the second.
 const GRACE: Milliseconds = 5_000;
-/// How long after its begin the rest of a message is waited for.
+/// How long the rest of a message is waited for after its first line.
 const TIMEOUT: Milliseconds = 60 * 60 * 1000;
-/// A second begin under the same queue id within this time is the same line, read twice.
+/// If a message begins twice under one queue id within this time, the line was read twice.
 const TWICE: Milliseconds = 60_000;
-/// How long a first recipient, asked about before there is a queue id, waits for the rest of its message.
+/// How long the rest of a message is waited for after a request at its first recipient, which has no queue id.
 const FIRST_RECIPIENT: Milliseconds = 5 * 60 * 1000;
-/// The most messages that are waited for at once; the oldest goes first.
+/// The most incomplete messages at once; beyond it the oldest is returned as it is.
 pub const MAX_OPEN: usize = 100_000;
-/// The most queue ids that are known at once.
+/// The most queue ids that are remembered at once.
 const MAX_IDS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(200_000);
-/// The most clients of which open messages are known.
+/// The most clients whose incomplete messages are remembered.
 const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(10_000);
-/// The most open messages of one client that are told apart.
+/// The most incomplete messages of one client.
 const MAX_OF_CLIENT: usize = 32;
 
-/// What became of messages that the log does not tell all about.
+/// How many messages the log does not tell everything about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gaps {
-    /// Begun, and never sent.
+    /// A client began them and never sent the content.
     pub unfinished: u64,
-    /// Sent, but to how many the log does not say.
+    /// Sent, to an unknown number of recipients.
     pub uncounted: u64,
 }
 
-/// Makes messages of lines.
+/// Joins lines to messages.
 #[derive(Debug)]
 pub struct Joiner {
     /// By time, then in the order of the lines.
@@ -54,7 +54,7 @@ pub struct Joiner {
     ids: LruCache<String, Known>,
     clients: LruCache<Client, VecDeque<String>>,
     first_recipients: LruCache<Client, (Milliseconds, String)>,
-    /// What before-queue filters have, by the client's address.
+    /// Messages in before-queue filters, by the client's address.
     filtered: LruCache<String, VecDeque<Filtered>>,
     /// The latest time of any line.
     latest: Milliseconds,
@@ -71,36 +71,36 @@ type Client = (String, String);
 #[derive(Debug)]
 struct Message {
     asked: PastRequest,
-    /// Whether Postfix asked about it for certain.
+    /// Whether it is certain that Postfix asked about it.
     sent: bool,
     /// Whether the number of recipients is known.
     counted: bool,
-    /// Whether nothing more is waited for.
+    /// Whether no more lines are expected.
     whole: bool,
 }
 
-/// What is known of a queue id.
+/// The message of a queue id.
 #[derive(Debug)]
 struct Known {
     message: String,
     began: Milliseconds,
-    /// Where its message is, while something of it is waited for.
+    /// Its place in `messages`, while more lines are expected.
     place: Option<Place>,
-    /// A daemon's line told of it.
+    /// Whether a daemon's line was read for it.
     told: bool,
     removed: bool,
 }
 
-/// A message that a before-queue filter has.
+/// A message in a before-queue filter.
 #[derive(Debug)]
 struct Filtered {
-    /// A name that is no queue id, until it is handed on.
+    /// Its queue id, or until it is handed on a name that is none.
     id: String,
     handed_on: bool,
 }
 
 impl Joiner {
-    /// `wants_size` says whether it matters how large messages are, which only Postfix logs.
+    /// `wants_size` says whether the sizes of messages are needed, which only Postfix logs.
     pub fn new(wants_size: bool) -> Joiner {
         Joiner {
             messages: BTreeMap::new(),
@@ -116,26 +116,26 @@ impl Joiner {
         }
     }
 
-    /// Takes the next line.
+    /// Reads the next line.
     pub fn take(&mut self, line: Line) {
         self.lines += 1;
-        // After a clock was set back, what comes is not late.
+        // After the clock was set back, lines are not late.
         let set_back = self.latest.saturating_sub(line.at) >= TIMEOUT;
         self.latest = if set_back { line.at } else { self.latest.max(line.at) };
-        match line.said {
-            Said::Postfix(told) => self.take_postfix(told, line.at),
-            Said::Decided(decided) => self.take_decided(decided, line.at),
-            Said::Policyd(asked) => self.take_policyd(asked, line.at),
-            Said::Dropped | Said::Other => {}
+        match line.content {
+            Content::Postfix(told) => self.take_postfix(told, line.at),
+            Content::Decided(decided) => self.take_decided(decided, line.at),
+            Content::Policyd(asked) => self.take_policyd(asked, line.at),
+            Content::Dropped | Content::Other => {}
         }
     }
 
-    /// No more lines come.
+    /// Says that no more lines come.
     pub fn end(&mut self) {
         self.ended = true;
     }
 
-    /// The next message that nothing more is waited for, and its time in Unix seconds.
+    /// Returns the next message for which no more lines are expected, and its time in Unix seconds.
     pub fn next_message(&mut self) -> Option<(i64, PastRequest)> {
         loop {
             let entry = self.messages.first_entry()?;
@@ -155,9 +155,9 @@ impl Joiner {
         }
     }
 
-    fn take_postfix(&mut self, told: Told, at: Milliseconds) {
+    fn take_postfix(&mut self, told: Event, at: Milliseconds) {
         match told {
-            Told::Client { id, name, address, login } => {
+            Event::Client { id, name, address, login } => {
                 if self.ids.get(&id).is_some_and(|known| !known.removed && at.saturating_sub(known.began) <= TWICE) {
                     return;
                 }
@@ -174,7 +174,7 @@ impl Joiner {
                 };
                 self.begin(id, asked, at);
             }
-            Told::Filtered { name, address, login } => {
+            Event::Filtered { name, address, login } => {
                 if self.first_recipient(&login, &address, at).is_some() {
                     return;
                 }
@@ -183,7 +183,7 @@ impl Joiner {
                 let asked = PastRequest { login, client_name: name, client_address: address, ..PastRequest::default() };
                 self.begin(id, asked, at);
             }
-            Told::HandedOn { id, address } => {
+            Event::HandedOn { id, address } => {
                 let waiting = self.filtered.get_mut(&address);
                 let Some(filtered) = waiting.and_then(|all| all.iter_mut().find(|one| !one.handed_on)) else { return };
                 filtered.handed_on = true;
@@ -195,16 +195,16 @@ impl Joiner {
                 }
                 self.ids.put(id, known);
             }
-            Told::Answered { address, from, to } => {
+            Event::Answered { address, from, to } => {
                 let Some(waiting) = self.filtered.get_mut(&address) else { return };
                 let answered = waiting.iter().position(|one| one.handed_on).unwrap_or(0);
-                // Of what was handed on the lines with its queue id tell.
+                // For a message that was handed on there are lines with its queue id.
                 if let Some(Filtered { id, handed_on: false }) = waiting.remove(answered) {
                     self.sent(&id, from, to, true, at);
                 }
             }
-            Told::Sent { id, from, to, refused } => self.sent(&id, from, to, refused, at),
-            Told::Active { id, from, size, recipients } => {
+            Event::Sent { id, from, to, refused } => self.sent(&id, from, to, refused, at),
+            Event::Active { id, from, size, recipients } => {
                 if let Some((message, told)) = self.open(&id, at) {
                     message.asked.size = size;
                     message.whole = true;
@@ -216,16 +216,16 @@ impl Joiner {
                     }
                 }
             }
-            Told::Removed { id } => {
+            Event::Removed { id } => {
                 if let Some(known) = self.ids.get_mut(&id) {
                     known.removed = true;
                 }
             }
-            Told::Nothing => {}
+            Event::Nothing => {}
         }
     }
 
-    /// Begins a message of Postfix's under a queue id, or a name in its place.
+    /// Begins a message under its queue id, or a name in its place.
     fn begin(&mut self, id: String, asked: PastRequest, at: Milliseconds) {
         let message = self.new_message(&id);
         push_bounded(&mut self.clients, client(&asked.login, &asked.client_address), id.clone());
@@ -267,13 +267,13 @@ impl Joiner {
                 asked.message.clone_from(&known.message);
                 let first = !known.told;
                 known.told = true;
-                // What Postfix told of it is not needed any more, but perhaps for its size.
+                // Of Postfix's lines at most the size is still needed.
                 let place = known.place.take();
                 if let Some(known) = place.and_then(|place| self.messages.remove(&place)) {
                     asked.size = known.asked.size;
                     whole = known.whole || !self.wants_size;
                     if !first {
-                        // A second question about it: both go their way.
+                        // A second request for the same message: both are returned.
                         let sent = Message { whole: true, ..known };
                         if let Some(place) = place {
                             self.messages.insert(place, sent);
@@ -299,7 +299,7 @@ impl Joiner {
         let mut whole = true;
         let mut found = None;
         if let Some(ids) = self.clients.get_mut(&client(&asked.login, &asked.client_address)) {
-            // The newest: an older one that is still open was given up by its client.
+            // The newest: an older one that is still incomplete was given up by its client.
             while let Some(id) = ids.pop_back() {
                 let Some(known) = self.ids.get_mut(&id).filter(|known| !known.told) else { continue };
                 let Some(message) = known.place.take().and_then(|place| self.messages.remove(&place)) else { continue };
@@ -323,7 +323,7 @@ impl Joiner {
         place
     }
 
-    /// The message of a queue id while it is waited for, and whether a daemon told of it.
+    /// Returns the incomplete message of a queue id, and whether a daemon's line was read for it.
     fn open(&mut self, id: &str, at: Milliseconds) -> Option<(&mut Message, bool)> {
         let known = self.ids.get(id)?;
         let (told, place) = (known.told, known.place?);
@@ -331,32 +331,32 @@ impl Joiner {
         self.messages.get_mut(&place).filter(|_| in_time).map(|message| (message, told))
     }
 
-    /// The oldest message of this client's that a before-queue filter has and no daemon has told of.
+    /// Returns the name of this client's oldest message in a before-queue filter for which no daemon's line was read.
     fn undecided(&mut self, address: &str) -> Option<String> {
         let waiting = self.filtered.get(address)?;
         waiting.iter().find(|one| self.ids.peek(&one.id).is_some_and(|known| !known.told)).map(|one| one.id.clone())
     }
 
-    /// The message whose first recipient this client was asked about a short while ago, before it had a queue id.
+    /// Returns the message of this client whose first recipient was asked about a short while ago, before it had a queue id.
     fn first_recipient(&mut self, login: &str, address: &str, at: Milliseconds) -> Option<String> {
         let (asked_at, message) = self.first_recipients.pop(&(login.to_lowercase(), address.to_owned()))?;
         (at.saturating_sub(asked_at) <= FIRST_RECIPIENT).then_some(message)
     }
 
-    /// A name for a message. Queue ids are used again.
+    /// Returns a name for a message. Queue ids alone are used again.
     fn new_message(&self, id: &str) -> String {
         format!("{id}.{}", self.lines)
     }
 }
 
 impl Message {
-    /// What a daemon's line says of it.
+    /// A message as a daemon's line has it.
     fn told(asked: PastRequest) -> Message {
         Message { asked, sent: true, counted: true, whole: true }
     }
 }
 
-/// Puts something last into one of the queues, from which the first goes when it is full.
+/// Appends to one of the queues. If it is full, its first item is dropped.
 fn push_bounded<K: Hash + Eq, V>(queues: &mut LruCache<K, VecDeque<V>>, key: K, value: V) {
     let queue = queues.get_or_insert_mut(key, VecDeque::new);
     if queue.len() == MAX_OF_CLIENT {
@@ -565,19 +565,19 @@ mod tests {
             for (pause, kind, number, recipients) in lines {
                 now += pause;
                 let id = id(number);
-                let said = match kind {
-                    0 => Said::Postfix(Told::Client { id, name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
-                    1 => Said::Postfix(Told::Sent { id, from: String::new(), to: String::new(), refused: recipients == 1 }),
-                    2 => Said::Postfix(Told::Active { id, from: "a".into(), size: 1, recipients }),
-                    3 => Said::Postfix(Told::Removed { id }),
-                    6 => Said::Postfix(Told::Filtered { name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
-                    7 => Said::Postfix(Told::HandedOn { id, address: "192.0.2.7".into() }),
-                    8 => Said::Postfix(Told::Answered { address: "192.0.2.7".into(), from: "a".into(), to: String::new() }),
-                    4 => Said::Decided(Decided { queue_id: if recipients == 4 { String::new() } else { id }, asked: PastRequest { client_address: "192.0.2.7".into(), recipients: Some(recipients), ..PastRequest::default() } }),
-                    _ => Said::Policyd(PastRequest { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..PastRequest::default() }),
+                let content = match kind {
+                    0 => Content::Postfix(Event::Client { id, name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
+                    1 => Content::Postfix(Event::Sent { id, from: String::new(), to: String::new(), refused: recipients == 1 }),
+                    2 => Content::Postfix(Event::Active { id, from: "a".into(), size: 1, recipients }),
+                    3 => Content::Postfix(Event::Removed { id }),
+                    6 => Content::Postfix(Event::Filtered { name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
+                    7 => Content::Postfix(Event::HandedOn { id, address: "192.0.2.7".into() }),
+                    8 => Content::Postfix(Event::Answered { address: "192.0.2.7".into(), from: "a".into(), to: String::new() }),
+                    4 => Content::Decided(Decided { queue_id: if recipients == 4 { String::new() } else { id }, asked: PastRequest { client_address: "192.0.2.7".into(), recipients: Some(recipients), ..PastRequest::default() } }),
+                    _ => Content::Policyd(PastRequest { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..PastRequest::default() }),
                 };
                 sent += u32::from(matches!(kind, 4 | 5));
-                joiner.take(Line { at: now, said, left_out: 0, fingerprint: 0 });
+                joiner.take(Line { at: now, content, left_out: 0, fingerprint: 0 });
                 let mut last = 0;
                 while let Some((at, _)) = joiner.next_message() {
                     prop_assert!(last <= at && at * 1000 <= now);

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::cause::Cause;
 use super::decisions::{self, Decided};
 use super::head::{self, Rest, without_level};
-use super::postfix::{self, Told};
+use super::postfix::{self, Event};
 use super::stamp::{Milliseconds, Stamps};
 use super::{PastRequest, json, policyd};
 
@@ -26,17 +26,17 @@ pub enum Read {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub at: Milliseconds,
-    pub said: Said,
+    pub content: Content,
     /// How many refusals were left out of the log before it.
     pub left_out: u64,
     /// Equal for equal texts, whatever stands before them.
     pub fingerprint: u64,
 }
 
-/// What a line says, by the program that said it.
+/// What a line says, by the program that wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Said {
-    Postfix(Told),
+pub enum Content {
+    Postfix(Event),
     Decided(Decided),
     Policyd(PastRequest),
     /// The log daemon dropped lines, because there were too many.
@@ -55,32 +55,32 @@ pub fn read(stamps: &mut Stamps, line: &str) -> Read {
         None => head::split(bounded(line)).and_then(|(written, rest)| Some((stamps.read(written)?, rest))),
     };
     match timed {
-        Some((at, rest)) => said(rest, line).map_or_else(Read::Missed, |(said, left_out, text)| {
+        Some((at, rest)) => content(rest, line).map_or_else(Read::Missed, |(content, left_out, text)| {
             let mut hasher = DefaultHasher::new();
             text.trim_end().hash(&mut hasher);
-            Read::Line(Line { at, said, left_out, fingerprint: hasher.finish() })
+            Read::Line(Line { at, content, left_out, fingerprint: hasher.finish() })
         }),
         None if is_on_mail(line) => Read::Missed(if has_foreign_month(line) { Cause::Language } else { Cause::Time }),
         None => Read::NoTime,
     }
 }
 
-/// What is said, how many refusals were left out, and the text that says it.
-fn said<'a>(rest: Rest<'a>, line: &str) -> Result<(Said, u64, &'a str), Cause> {
+/// Returns the content, how many refusals were left out, and the text.
+fn content<'a>(rest: Rest<'a>, line: &str) -> Result<(Content, u64, &'a str), Cause> {
     if let Some((text, iso)) = rest.own_file
         // Ours has a T between date and time, PolicydRateGuard's has none.
-        && let Some((said, left_out)) = from_daemon(text, iso)?
+        && let Some((content, left_out)) = from_daemon(text, iso)?
     {
-        return Ok((said, left_out, text));
+        return Ok((content, left_out, text));
     }
     let (program, text) = rest.program.unwrap_or_default();
-    let (said, left_out) = match program.rsplit_once('/') {
+    let (content, left_out) = match program.rsplit_once('/') {
         // `postfix/smtpd`, `postfix-out/submission/smtpd`; syslog_name may be anything: `mx-out/smtpd`.
         Some((syslog_name, program)) if syslog_name.starts_with("postfix") || postfix::is_looked_at(program) => {
-            (Said::Postfix(postfix::read(program, text).ok_or(Cause::Text)?), 0)
+            (Content::Postfix(postfix::read(program, text).ok_or(Cause::Text)?), 0)
         }
-        _ if is_drop(program, text) => (Said::Dropped, 0),
-        _ if program == policyd::PROGRAM => (policyd::read(text)?.map_or(Said::Other, Said::Policyd), 0),
+        _ if is_drop(program, text) => (Content::Dropped, 0),
+        _ if program == policyd::PROGRAM => (policyd::read(text)?.map_or(Content::Other, Content::Policyd), 0),
         _ => {
             let told = match without_level(text) {
                 Some(text) => from_daemon(text, false),
@@ -89,21 +89,21 @@ fn said<'a>(rest: Rest<'a>, line: &str) -> Result<(Said, u64, &'a str), Cause> {
             match told? {
                 Some(told) => told,
                 None if is_on_mail(line) => return Err(Cause::Program),
-                None => (Said::Other, 0),
+                None => (Content::Other, 0),
             }
         }
     };
-    Ok((said, left_out, text))
+    Ok((content, left_out, text))
 }
 
 /// What a rate guard's text says of a decision or of what it left out, if anything.
-fn from_daemon(text: &str, ours: bool) -> Result<Option<(Said, u64)>, Cause> {
+fn from_daemon(text: &str, ours: bool) -> Result<Option<(Content, u64)>, Cause> {
     let left_out = if ours { decisions::left_out(text) } else { None };
     if text.contains("client=") && text.contains(DECISION) {
         let decided = decisions::read(text, ours).ok_or(Cause::Text)?;
-        return Ok(Some((Said::Decided(decided), left_out.unwrap_or(0))));
+        return Ok(Some((Content::Decided(decided), left_out.unwrap_or(0))));
     }
-    Ok(left_out.map(|left_out| (Said::Other, left_out)))
+    Ok(left_out.map(|left_out| (Content::Other, left_out)))
 }
 
 /// `imuxsock[pid 7]: begin to drop messages due to rate-limiting`; the journal says it of each service.
@@ -153,17 +153,17 @@ mod tests {
         super::read(&mut Stamps::new(TimeZone::UTC, 1_800_000_000), line)
     }
 
-    fn said(line: &str) -> Option<Said> {
+    fn content(line: &str) -> Option<Content> {
         match read(line) {
-            Read::Line(line) => Some(line.said),
+            Read::Line(line) => Some(line.content),
             Read::Missed(cause) => panic!("{line}: {cause}"),
             Read::NoTime => None,
         }
     }
 
     fn login(line: &str) -> Option<String> {
-        match said(line)? {
-            Said::Decided(decided) => Some(decided.asked.login),
+        match content(line)? {
+            Content::Decided(decided) => Some(decided.asked.login),
             other => panic!("{line}: {other:?}"),
         }
     }
@@ -182,20 +182,20 @@ mod tests {
             "Nov 21 08:00:00 mx postfix/smtpd[1]: connect from unknown[192.0.2.7]",
             "Nov 21 08:00:00 mx postfix-out/submission/smtpd[1]: connect from unknown[192.0.2.7]",
         ] {
-            assert_eq!(said(line), Some(Said::Postfix(Told::Nothing)), "{line}");
+            assert_eq!(content(line), Some(Content::Postfix(Event::Nothing)), "{line}");
         }
         assert!(matches!(
-            said("Dec 25 16:17:21 smtps policyd[31899]: Updating db: a/a@d/195.46.20.146/10/10"),
-            Some(Said::Policyd(_))
+            content("Dec 25 16:17:21 smtps policyd[31899]: Updating db: a/a@d/195.46.20.146/10/10"),
+            Some(Content::Policyd(_))
         ));
         for line in [
             "Nov 21 08:00:00 mx dovecot: imap-login: Login: user=<a>",
             "Nov 21 08:00:00 mx",
             "2026-11-21 08:00:00,1 INFO x",
         ] {
-            assert_eq!(said(line), Some(Said::Other), "{line}");
+            assert_eq!(content(line), Some(Content::Other), "{line}");
         }
-        assert_eq!(said("Traceback (most recent call last):"), None);
+        assert_eq!(content("Traceback (most recent call last):"), None);
         let quiet = "Nov 21 08:00:00 mx policyd-rate-guard[17]: 3 more refusals of sender a were not logged";
         assert!(matches!(read(quiet), Read::Line(Line { left_out: 3, .. })));
     }
@@ -209,7 +209,7 @@ mod tests {
             "\0\0Nov 21 12:00:00 mx mx-out/smtpd[1]: connect from x[1.2.3.4]",
         ] {
             let Read::Line(line) = read(line) else { panic!("{line}") };
-            assert_eq!((line.at, line.said), (1_795_262_400_000, Said::Postfix(Told::Nothing)));
+            assert_eq!((line.at, line.content), (1_795_262_400_000, Content::Postfix(Event::Nothing)));
         }
     }
 
@@ -242,8 +242,8 @@ mod tests {
             ("rsyslogd: [origin software=\"rsyslogd\"] start", false),
             ("nginx: imuxsock lost 83 messages from pid 7 due to rate-limiting", false),
         ] {
-            let expected = if dropped { Said::Dropped } else { Said::Other };
-            assert_eq!(said(&format!("Nov 21 08:00:00 mx {text}")), Some(expected), "{text}");
+            let expected = if dropped { Content::Dropped } else { Content::Other };
+            assert_eq!(content(&format!("Nov 21 08:00:00 mx {text}")), Some(expected), "{text}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Past mail, run through the policy that decides live: what `replay` reads, and how a decision comes of it.
+//! Runs past mail through the policy that decides live: reads logs, and makes the decisions.
 //!
 //! [`files`] reads logs, unpacked and merged by their times; [`line`](mod@line) reads one line, with [`head`] and [`json`]
 //! for what stands before its text, [`stamp`] for its time, and a reader for each kind of log: [`postfix`], [`decisions`] (ours
@@ -24,30 +24,30 @@ pub mod tally;
 
 /// The longest line that is read, in bytes. The rest of a longer one is left out. The journal's entries in JSON are long.
 pub const MAX_LINE: usize = 64 * 1024;
-/// The longest value kept, in characters, of what is only shown or looked up: that of a policy request.
+/// The longest value that is kept, in characters, as in a policy request.
 const MAX_SHOWN: usize = 512;
 
 /// One request as Postfix would have asked it, as far as a log tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PastRequest {
-    /// Empty where Postfix had not given one yet, or the log does not tell.
+    /// Empty if Postfix had not given one yet, or the log does not tell.
     pub queue_id: String,
-    /// Equal for all that is one message.
+    /// The same for all requests of one message.
     pub message: String,
     pub login: String,
     /// The envelope sender; empty for `<>`.
     pub from: String,
-    /// The recipient, where there is one alone.
+    /// The recipient, if there is only one.
     pub to: String,
     pub client_name: String,
     pub client_address: String,
-    /// How many recipients; none for one of several requests, each with a recipient of its own.
+    /// How many recipients. None at RCPT, where each recipient has a request of its own.
     pub recipients: Option<u32>,
-    /// 0 where the log does not tell.
+    /// In bytes; 0 if the log does not tell.
     pub size: u64,
 }
 
-/// A foreign value of bounded length.
+/// Returns a foreign value with a bounded length.
 fn bounded(value: &str) -> String {
     match value.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => value.get(..end).unwrap_or(value).to_owned(),
@@ -55,7 +55,7 @@ fn bounded(value: &str) -> String {
     }
 }
 
-/// What stands between two texts, and what follows the second; the first of both counts.
+/// Returns what is between the first `before` and the next `after`, and what follows.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<(&'a str, &'a str)> {
     let (_, rest) = text.split_once(before)?;
     rest.split_once(after)

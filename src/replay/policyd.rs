@@ -1,4 +1,4 @@
-//! The lines of policyd (thc2cat/go-policyd) in the system's log. It knows no queue ids. Pure.
+//! The lines of policyd (thc2cat/go-policyd) in the system's log. They have no queue ids. Pure.
 //!
 //! ```text
 //! Updating db: login/from/address/recipients/recipients of 24 hours
@@ -10,7 +10,7 @@ use super::cause::Cause;
 use super::{PastRequest, bounded};
 use crate::protocol::request::MAX_RECIPIENTS;
 
-/// The name that its lines have in the log.
+/// Its program name in the log.
 pub const PROGRAM: &str = "policyd";
 
 /// Reads the line that each request leaves. None for another line.

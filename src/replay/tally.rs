@@ -1,4 +1,4 @@
-//! What came of all messages together: per sender, per limit and in all. Pure.
+//! Adds up the decisions on all messages: per sender, per limit and in total. Pure.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,16 +6,16 @@ use super::judge::{Judged, Outcome};
 use crate::policy::lists::Which;
 use crate::protocol::reply::{Action, Strictness};
 
-/// The most senders told apart; those beyond are one.
+/// The most senders that are counted by themselves; the others are counted together.
 pub const MAX_SENDERS: usize = 500_000;
-/// The most limits told apart. There are as many as are written, and one per quota for each step.
+/// The most limits that are counted by themselves. There is one for each limit, and one per step and quota.
 const MAX_LIMITS: usize = 1000;
-/// What stands for the senders, or limits, beyond these.
+/// The name of the senders, or limits, beyond these.
 const OTHERS: &str = "(others)";
-/// What stands for who is on a list and has no login.
+/// The name of clients that are on a list and have no login.
 const NOBODY: &str = "(no login)";
 
-/// How many messages, and what came of them.
+/// How many messages and recipients, by what was done with them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
     pub messages: u64,
@@ -25,7 +25,7 @@ pub struct Sums {
     pub held: u64,
     pub deferred: u64,
     pub rejected: u64,
-    /// Passed, over a limit that only warns.
+    /// Passed, but over a limit that only warns.
     pub warned: u64,
 }
 
@@ -35,7 +35,7 @@ impl Sums {
     }
 }
 
-/// One sender's mail.
+/// The mail of one sender.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SenderTally {
     pub sums: Sums,
@@ -52,7 +52,7 @@ pub struct Refusal {
     pub action: String,
 }
 
-/// One limit's messages that did not pass.
+/// The messages that did not pass because of one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LimitTally {
     pub messages: u64,
@@ -69,10 +69,10 @@ pub struct Tally {
     pub senders: HashMap<String, SenderTally>,
     /// By limit and action.
     pub limits: BTreeMap<(String, String), LimitTally>,
-    /// Which senders a limit has met, as far as they are told apart.
+    /// By which limits each sender was refused.
     met: HashMap<String, Vec<u32>>,
     numbers: HashMap<(String, String), u32>,
-    /// Without a login, and so asked in vain.
+    /// Messages without a login, which are charged to no account.
     pub nobody: u64,
     pub allowlisted: u64,
     /// The times of the first and the last message, in Unix seconds.
@@ -101,7 +101,7 @@ impl Tally {
         }
     }
 
-    /// The senders, those with the most mail refused first.
+    /// Returns the senders, those with the most refused mail first.
     pub fn ranked(&self) -> Vec<(&str, &SenderTally)> {
         let mut ranked: Vec<_> = self.senders.iter().map(|(sender, tally)| (sender.as_str(), tally)).collect();
         ranked.sort_by(|(one, a), (other, b)| {
@@ -111,14 +111,14 @@ impl Tally {
         ranked
     }
 
-    /// The limits, those that met the most messages first.
+    /// Returns the limits, those that refused the most messages first.
     pub fn ranked_limits(&self) -> Vec<(&(String, String), &LimitTally)> {
         let mut limits = Vec::from_iter(&self.limits);
         limits.sort_by_key(|(_, tally)| std::cmp::Reverse(tally.messages));
         limits
     }
 
-    /// How many senders had mail held or refused.
+    /// Returns how many senders had mail held or refused.
     pub fn senders_refused(&self) -> usize {
         self.senders.values().filter(|tally| tally.sums.refused() > 0).count()
     }
@@ -141,7 +141,7 @@ impl Tally {
         };
         for sums in [&mut self.totals, &mut tally.sums] {
             sums.recipients += u64::from(recipients);
-            // A recipient that comes to a message later and is refused is refused by himself.
+            // A recipient that is added to a message later and refused counts as a refused message.
             let asked = u64::from(messages).max(u64::from(strictness >= Strictness::Hold));
             sums.messages += asked;
             match strictness {

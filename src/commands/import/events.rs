@@ -1,4 +1,4 @@
-//! Taking over what policyd has counted: the last 24 hours of its events, each once, however often that is asked for.
+//! Takes over what policyd has counted: the last 24 hours of its events, each once, however often the command is run.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub struct Summary {
     pub recipients: i64,
 }
 
-/// What there is to take over, seen from policyd's side alone.
+/// Counts what there is to take over, in policyd's table.
 pub fn count(place: &Place) -> Result<Summary, Failed> {
     let reading = policyd::read(place, clock::now() - WINDOW, None);
     let (events, _) = database::runtime()?.block_on(reading).map_err(unavailable)?;
@@ -41,7 +41,7 @@ pub fn count(place: &Place) -> Result<Summary, Failed> {
     }))
 }
 
-/// Adds it to our counters and history, a few senders at a time. Goes on where it was interrupted.
+/// Adds the events to our counters and history, a few senders at a time. An interrupted run is continued.
 pub async fn take_over(config: &Config, store: &mut Store, place: &Place) -> Result<Summary, Failed> {
     let progress = database::insist(store, async |store| store.meta(PROGRESS).await).await?;
     let progress = Progress::parse(progress.as_deref().unwrap_or_default());
@@ -77,7 +77,7 @@ fn unavailable(error: String) -> Failed {
     Failed::new(Exit::Unavailable, error)
 }
 
-/// The events by our keys, in their order.
+/// Returns the events by our keys, in the order of the keys.
 fn taken(events: &Events, config: &Config) -> Vec<Taken> {
     let mut by_key: BTreeMap<String, BTreeMap<i64, (i64, i64)>> = BTreeMap::new();
     for (login, minutes) in events {
@@ -103,12 +103,12 @@ fn taken(events: &Events, config: &Config) -> Vec<Taken> {
     by_key.into_iter().map(taken).collect()
 }
 
-/// How far it has come. Times are policyd's, in seconds since 1970.
+/// What was taken over so far. Times are policyd's, in seconds since 1970.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
-    /// All before this time is taken over; 0 where nothing is.
+    /// All before this time is taken over; 0 if nothing is.
     Done { until: i64 },
-    /// Of what came between these times, the senders up to this key.
+    /// Of the events between these times, those of the senders up to this key.
     Underway { since: i64, until: i64, last: String },
 }
 
@@ -123,7 +123,7 @@ impl Progress {
         }
     }
 
-    /// What was begun is ended with the same events.
+    /// An interrupted run is continued with the same events.
     fn until(&self) -> Option<i64> {
         match self {
             Progress::Done { .. } => None,

@@ -1,4 +1,4 @@
-//! Putting settings into a settings file that an operator keeps: each in its place, everything else as it was. Pure.
+//! Puts settings into an operator's settings file: each in its place, everything else unchanged. Pure.
 
 use std::collections::HashMap;
 
@@ -14,12 +14,12 @@ pub struct Merged {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Change {
     pub name: String,
-    /// None where the file said nothing.
+    /// None if the file did not set it.
     pub old: Option<String>,
     pub new: String,
 }
 
-/// What an existing file says, by name; the last line of a name counts.
+/// Returns the values in an existing file by name; the last line of a name counts.
 ///
 /// # Errors
 /// In words: why the file cannot be read.

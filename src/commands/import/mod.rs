@@ -41,7 +41,7 @@ struct ChangedFile {
 }
 
 pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
-    // The command's own --config hides that of all commands, which may have been meant where it stands before the command.
+    // `--config` after the command names policyd's file and hides the option of all commands, which may have been meant.
     let (from, into) = (&options.config, options.into.as_path());
     let data_error = |message: String| Failed::new(Exit::Config, format_args!("{}: {message}", from.display()));
     let text = fs::read(from).map_err(|error| {

@@ -18,13 +18,13 @@ const DENYLIST_ACTION: &str = "HOLD blacklisted";
 const KNOWN: [&str; 9] =
     ["port", "bind", "defaultquota", "dbuser", "dbpass", "dbhost", "dbport", "dbname", "policy_table"];
 
-/// What the file says.
+/// The contents of the file.
 #[derive(Debug, Default)]
 pub struct Policyd {
     values: Vec<(String, String)>,
     whitelist: Vec<String>,
     blacklist: Vec<String>,
-    /// What is to be known about it.
+    /// What the operator should know about it.
     pub notes: Vec<String>,
 }
 
@@ -54,8 +54,8 @@ impl Policyd {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// A host and its port. Forks of policyd write both as one, `127.0.0.1:9093`; a port that stands by itself wins, as the one
-    /// that policyd reads.
+    /// Returns a host and its port. Forks of policyd write both in one value, `127.0.0.1:9093`; a port of its own wins, since
+    /// policyd reads that.
     fn host_and_port(&self, host: &str, port: &str) -> (Option<String>, Option<String>) {
         let host = self.value(host).filter(|host| !host.is_empty());
         let with_port = host.filter(|host| host.parse::<Ipv6Addr>().is_err()).and_then(|host| host.rsplit_once(':'));
@@ -66,7 +66,7 @@ impl Policyd {
         (host, self.value(port).filter(|port| !port.is_empty()).or(own).map(str::to_owned))
     }
 
-    /// What stands for it in our settings, without the lists' files.
+    /// Returns our settings of the same meaning, without the lists' files.
     ///
     /// # Errors
     /// In words: what cannot be taken over.
@@ -105,7 +105,7 @@ impl Policyd {
         Ok(settings)
     }
 
-    /// The database, as our settings name it.
+    /// Returns our settings for its database.
     pub fn database(&self) -> Vec<(&'static str, String)> {
         let (host, port) = self.host_and_port("dbhost", "dbport");
         let value = |name| self.value(name).map(str::to_owned);
@@ -120,7 +120,7 @@ impl Policyd {
         values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 
-    /// Where its events are.
+    /// Returns where its events are.
     ///
     /// # Errors
     /// In words: what is missing or makes no sense.
@@ -145,7 +145,7 @@ impl Policyd {
         })
     }
 
-    /// The lines of the allow list and the deny list. What cannot be an entry becomes a note.
+    /// Returns the lines of the allow list and the deny list. What cannot be an entry becomes a note.
     pub fn lists(&mut self, subject: &AccountRules) -> (Vec<String>, Vec<String>) {
         let (mut allow, mut deny) = (Vec::new(), Vec::new());
         for entry in std::mem::take(&mut self.whitelist) {

@@ -1,5 +1,5 @@
-//! `replay`: tries the policy on past mail. Reads logs on a thread of its own, has each message judged as if it came now, and
-//! says who would have been held or refused.
+//! `replay`: tries the policy on past mail. Reads logs on a thread of its own, decides on each message as if it came now, and
+//! prints which senders would have been held or refused.
 
 mod report;
 
@@ -34,17 +34,17 @@ use crate::store::{Failure, Store};
 use crate::system::privileges;
 use crate::telemetry::decision::DecisionLine;
 
-/// Lines that go from the thread that reads to the one that judges at once, and how many such loads may wait.
-const LOAD: usize = 1024;
-const LOADS: usize = 4;
-/// Between two showings of the progress.
+/// Lines are handed from the thread that reads to the one that decides in batches of this many; so many batches may wait.
+const BATCH: usize = 1024;
+const WAITING_BATCHES: usize = 4;
+/// Between two updates of the progress bar.
 const SHOWN_EVERY: Duration = Duration::from_millis(200);
 /// The most quotas taken over from the database.
 const MAX_QUOTAS: u32 = 1_000_000;
 
 pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     let now = clock::now();
-    // As whoever started the program: USER may not read the mail log. Nothing is read of it before USER is who we are.
+    // As root, if started as root: USER may not read the mail log. Nothing is read before privileges are dropped.
     let _ = privileges::raise_open_files();
     let opened = options.files.iter().map(|path| files::open(path, now)).collect::<Result<Vec<_>, _>>();
     let opened = opened.map_err(|error| Failed::new(Exit::IoError, error))?;
@@ -79,18 +79,18 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
     let wanted = |at: i64| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
 
     let mut bar = Bar::new(Arc::new(Progress::of(&opened)));
-    let (lines, loads) = mpsc::sync_channel(LOADS);
+    let (lines, batches) = mpsc::sync_channel(WAITING_BATCHES);
     let reading = start_reading(opened, zone.clone(), bar.progress.clone(), lines)?;
     let (mut joiner, mut tally) = (Joiner::new(wants_size), Tally::default());
     let mut ended = false;
     while !ended {
-        let load = loads.recv().ok();
-        ended = load.is_none();
+        let batch = batches.recv().ok();
+        ended = batch.is_none();
         if ended {
             joiner.end();
         }
-        // One by one: what is given out when does not depend on how lines come.
-        for line in load.into_iter().flatten().map(Some).chain(ended.then_some(None)) {
+        // One by one, so that the result does not depend on the batches.
+        for line in batch.into_iter().flatten().map(Some).chain(ended.then_some(None)) {
             line.into_iter().for_each(|line| joiner.take(line));
             while let Some((at, asked)) = joiner.next_message() {
                 if wanted(at) {
@@ -105,15 +105,15 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
             bar.clear();
         }
         for judged in trial.judged() {
-            // Nobody reads on: `| head`.
+            // The reader of our output is gone: `| head`.
             ended |= options.each && !print_if_read(&each(&judged, &zone))?;
             tally.add(&judged);
         }
         bar.show();
     }
     bar.clear();
-    // Whoever still reads the logs reads in vain.
-    drop(loads);
+    // Ends the thread that reads.
+    drop(batches);
     let counts = match reading.join() {
         Ok(read) => read.map_err(|error| Failed::new(Exit::IoError, error))?,
         Err(_) => return Err(Failed::new(Exit::Software, "the thread that reads the logs ended: this is a bug")),
@@ -130,15 +130,15 @@ fn start_reading(
 ) -> Result<JoinHandle<Result<Counts, ReadError>>, Failed> {
     let read = move || {
         let mut merged = Merged::new(opened, &zone, progress)?;
-        let mut load = Vec::with_capacity(LOAD);
+        let mut batch = Vec::with_capacity(BATCH);
         while let Some(line) = merged.next_line()? {
-            load.push(line);
-            if load.len() == LOAD && lines.send(std::mem::replace(&mut load, Vec::with_capacity(LOAD))).is_err() {
-                // Whoever judges has failed, and says why.
+            batch.push(line);
+            if batch.len() == BATCH && lines.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
+                // The other thread has failed, and returns the reason.
                 return Ok(merged.counts);
             }
         }
-        let _ = lines.send(load);
+        let _ = lines.send(batch);
         Ok(merged.counts)
     };
     thread::Builder::new()
@@ -147,9 +147,9 @@ fn start_reading(
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start a thread to read the logs: {error}")))
 }
 
-/// The rows of the configured database whose quota is not QUOTA.
+/// Returns the rows of the configured database whose quota is not QUOTA.
 async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
-    // Only looks: a policy that is merely tried changes no table.
+    // Trying a policy must not change a table.
     let mut store = Store::reading(&config.database);
     let listing = Listing {
         only: None,
@@ -168,7 +168,7 @@ async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
     }
     let domains: HashSet<String> =
         listed.iter().map(|listed| &listed.row.sender).filter(|sender| sender.starts_with('@')).cloned().collect();
-    // Whoever has QUOTA itself would get it anyway, unless from an `@domain` row.
+    // A new sender has QUOTA anyway, unless there is an `@domain` row.
     let own = |row: &SenderRow| {
         let others = row.quota != config.quota.default || row.quota_reset != config.quota.default;
         others || account::domain_key(&row.sender).is_some_and(|domain| domains.contains(domain))
@@ -182,7 +182,7 @@ fn local(written: Option<DateTime>, zone: &TimeZone) -> Result<Option<i64>, Fail
     Ok(at.map(Timestamp::as_second))
 }
 
-/// What the daemon would have written into its log file.
+/// Returns the line that the daemon would have written into its log file.
 fn each(judged: &Judged, zone: &TimeZone) -> String {
     let asked = &judged.asked;
     let decision = DecisionLine {

@@ -44,7 +44,7 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
         let logins = if options.existing { Some(apply(store, &key, options.once).await?) } else { None };
         Ok((before, after, logins, database::terms(config).listed(&key, now)))
     })?;
-    // Whoever sets a quota to stop somebody must hear that it does not.
+    // A quota that is set to stop a sender has no effect on one who is on a list.
     if let Some(listed) = &listed {
         eprintln!("policyd-rate-guard: {}", table::clean(&words::on_list(listed)));
     }
@@ -59,7 +59,7 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
     Ok(Exit::Ok)
 }
 
-/// No login matches a pattern; its row would only seem to limit somebody.
+/// A name with `*` matches no login: its row would limit no sender.
 fn refuse_wildcard(key: &str) -> Result<(), Failed> {
     let Some((_, after)) = key.rsplit_once('*') else { return Ok(()) };
     let domain = after.trim_start_matches(['@', '.']);
