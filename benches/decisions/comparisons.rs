@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::attackers::{self, Guessers};
 use crate::load::{Load, Measured, Traffic, sender};
 use crate::report::{Comparison, median, microseconds};
 use crate::servers::{Helper, Server, plain};
@@ -188,6 +189,54 @@ pub fn watched(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Res
     }
     server.verify()?;
     Ok(Comparison::of("with watch and the page open, beside unseen", "requests/s", "at least 0.95", rates))
+}
+
+/// While strangers do their worst, beside left alone: 16,000 silent connections, which fill all slots; 100 guessers of the token;
+/// and 100,000 strangers who reach their quota, with a webhook beside without.
+pub fn attacked(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<[Comparison; 3]> {
+    const SILENT: usize = 16_000;
+    const GUESSERS: usize = 100;
+    const STRANGERS: usize = 100_000;
+    const AIM: &str = "about 1";
+    let limit = format!("--nofile={0}:{0}", SILENT + 128);
+    let attacked = plain(setup()).with_metrics().setting("STATUS_TOKEN", viewers::TOKEN).through(["prlimit", &limit]);
+    let (mail, page) = (attacked.tcp_address(), attacked.metrics_address());
+    let mut server = Server::daemon("a daemon among strangers", attacked);
+    let traffic = Arc::new(Traffic::of(crate::load::SENDERS));
+    let (mut silent, mut guessed) = (Vec::new(), Vec::new());
+    for round in 1..=rounds.rounds {
+        eprintln!("round {round} of {}: alone, among silent connections, among guessers", rounds.rounds);
+        let mut p99 = || server.load(load, &traffic, CONNECTIONS, rounds.length).map(|(one, _)| microseconds(one.p99));
+        let alone = p99()?;
+        let connections = attackers::silent(mail, SILENT);
+        silent.push([alone, p99()?]);
+        drop(connections);
+        let guessers = Guessers::start(page, GUESSERS);
+        guessed.push([alone, p99()?]);
+        drop(guessers);
+    }
+    server.verify()?;
+
+    let receiver = Helper::receiver()?;
+    let blocking = || plain(setup()).setting("QUOTA", "0").setting("LIMIT_BY", "sasl_username, sender");
+    let told = blocking().setting("WEBHOOK_ENABLED", "True").setting("WEBHOOK_URL", &receiver.url()?);
+    let mut servers = [Server::daemon("nobody is told", blocking()), Server::daemon("a webhook is called", told)];
+    let mut flooded = Vec::new();
+    for round in 1..=rounds.rounds {
+        eprintln!("round {round} of {}: {STRANGERS} strangers reach their quota", rounds.rounds);
+        let strangers: Vec<String> = (0..STRANGERS).map(|number| format!("a{round}-{number}@example.net")).collect();
+        let traffic = Arc::new(Traffic::by_strangers(&strangers).deferred());
+        let [alone, told] = &mut servers;
+        let p99 = |server: &mut Server| {
+            server.load(load, &traffic, CONNECTIONS, rounds.length).map(|(one, _)| microseconds(one.p99))
+        };
+        flooded.push([p99(alone)?, p99(told)?]);
+    }
+    Ok([
+        Comparison::of("p99 among 16,000 silent connections, beside without", "µs", AIM, silent),
+        Comparison::of("p99 while 100 guess the token, beside without", "µs", AIM, guessed),
+        Comparison::of("p99 while strangers reach quotas, with a webhook beside without", "µs", AIM, flooded),
+    ])
 }
 
 impl Comparison {

@@ -39,8 +39,17 @@ impl Traffic {
     }
 
     pub fn by(senders: &[String]) -> Traffic {
-        let template = |login: &String| {
-            let bytes = Request::data(login, 1).instance(format_args!("1f3a.6560a1b2.{NUMBER}.0")).to_bytes();
+        Traffic::made(senders, |login| Request::data(login, 1))
+    }
+
+    /// Of envelope senders without a login.
+    pub fn by_strangers(senders: &[String]) -> Traffic {
+        Traffic::made(senders, |sender| Request::data("", 1).sender(sender))
+    }
+
+    fn made(senders: &[String], request: impl Fn(&str) -> Request) -> Traffic {
+        let template = |sender: &String| {
+            let bytes = request(sender).instance(format_args!("1f3a.6560a1b2.{NUMBER}.0")).to_bytes();
             let found = bytes.windows(NUMBER.len()).position(|part| part == NUMBER.as_bytes());
             (bytes, found.expect("the instance"))
         };

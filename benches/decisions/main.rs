@@ -2,6 +2,7 @@
 //! same run by the same load, in interleaved rounds. `make bench`, or `cargo bench --bench decisions -- --help`.
 //!
 //! - `load`         asks and measures
+//! - `attackers`    what others do to the daemon meanwhile
 //! - `null_server`  the yardstick for rates
 //! - `commit`       the yardstick for a lone request
 //! - `log_reader`   takes the log lines
@@ -14,6 +15,7 @@
 // A benchmark that fails is to stop and say where.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod attackers;
 mod commit;
 mod comparisons;
 mod load;
@@ -107,6 +109,8 @@ enum Part {
     Surge,
     /// With `watch` and the page open beside unseen.
     Watched,
+    /// Under silent connections, guesses of the token and a flood of notices beside left alone.
+    Attacked,
     /// A million senders and five million messages in the tables beside none. Takes minutes.
     Flat,
 }
@@ -160,6 +164,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Watched) {
         report.comparisons.push(comparisons::watched(&load, setup, rounds)?);
+    }
+    if wanted(Part::Attacked) {
+        report.comparisons.extend(comparisons::attacked(&load, setup, rounds)?);
     }
     if wanted(Part::Flat) {
         report.comparisons.push(comparisons::flat(&load, setup, rounds)?);
