@@ -1,7 +1,6 @@
 //! Opens METRICS_LISTEN, as soon as that can be done.
 //!
-//! A page that nobody can see is no reason to leave mail without its limits, nor is a name server that is away: what fails is
-//! told, and tried again.
+//! Mail is limited also while this cannot be opened or a name server does not answer: a failure is logged, and tried again.
 
 use std::collections::HashSet;
 use std::io;
@@ -42,7 +41,7 @@ impl Opener {
         Opener { endpoint, open: HashSet::new(), in_the_open: HashSet::new(), told: String::new() }
     }
 
-    /// One attempt at what is not open yet. Gives what was opened, and whether there is to be another attempt.
+    /// One attempt to open what is not open yet. Returns what was opened, and whether there is to be another attempt.
     pub async fn attempt(&mut self) -> (Vec<TcpListener>, bool) {
         let (opened, rest) = self.open_all().await;
         for address in opened.iter().filter_map(|listener| listener.local_addr().ok()) {

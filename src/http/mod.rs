@@ -19,7 +19,7 @@ pub use self::connection::MAX_CONNECTIONS;
 pub use self::site::Site;
 use crate::config::Endpoint;
 
-/// Answers until the process ends, on a thread of its own: however much is asked here, mail has its own threads. Gives
+/// Answers until the process ends, on a thread of its own: however much is asked here, mail has its own threads. Returns
 /// what tells when a first attempt was made to open `listen`.
 ///
 /// # Errors

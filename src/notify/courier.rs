@@ -1,4 +1,4 @@
-//! A thread that carries notices to one place, one after the other, and tries again what failed.
+//! A courier: the thread of one channel, which delivers notices one after the other and tries again what failed.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +19,7 @@ use crate::telemetry::metrics::{Channel, Delivery, Metrics};
 /// The most notices that wait for their first attempt, and as many that wait for another.
 const ROOM: usize = 1024;
 
-/// Brings a notice to a place. Called by one thread only; may block, but not for ever.
+/// Delivers notices to a receiver. Called by one thread only; may block, but not for ever.
 pub trait Carrier: Send + 'static {
     /// # Errors
     /// It did not arrive; the error says whether another attempt makes sense.
@@ -98,7 +98,7 @@ impl Courier {
         self.open.clone()
     }
 
-    /// Lets the thread end, and gives what tells when it has: what waits gets one more attempt, at once.
+    /// Lets the thread end. Returns what resolves when it has ended: each notice that waits gets one more attempt, at once.
     pub fn close(self) -> oneshot::Receiver<()> {
         self.ended
     }
@@ -125,7 +125,7 @@ struct Job {
 }
 
 impl<C: Carrier> Round<C> {
-    /// Carries the next notice when its time has come. False when there is none left and there will be none.
+    /// Carries the next notice when it is due. Returns false if there is none left and no more will come.
     fn carry_next(&mut self) -> bool {
         let Some(mut job) = self.next() else { return false };
         let name = self.channel.name();
@@ -211,7 +211,7 @@ mod tests {
         Arc::new(Notice { event: event(Kind::QuotaReached, sender), quota_reset: 1000 })
     }
 
-    /// Sends a notice through a courier with these answers; gives how often it was carried, and what was counted.
+    /// Sends a notice through a courier with these answers. Returns how often it was carried, and what was counted.
     fn carried(answers: Vec<Result<(), Undelivered>>) -> (usize, String) {
         let metrics = Arc::new(Metrics::default());
         let (told, carried) = mpsc::channel();

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::bound::{self, Bound};
 use super::courier::Courier;
 use super::event::{Event, Kind, Notice};
-use super::mail::{self, Addressee, Postman};
+use super::mail::{self, Addressee, MailSender};
 use super::retry::Schedule;
 use super::webhook::Caller;
 use super::{Notifier, Settings, period};
@@ -68,8 +68,8 @@ impl Notifications {
         let courier = |channel, carrier| Courier::start(channel, carrier, Schedule::NORMAL, metrics.clone());
         let webhook =
             Courier::start(Channel::Webhook, Caller::new(settings_now.clone()), Schedule::NORMAL, metrics.clone())?;
-        let mail = courier(Channel::Mail, Postman::new(Addressee::Admin, settings_now.clone()))?;
-        let sender_mail = courier(Channel::SenderMail, Postman::new(Addressee::Sender, settings_now.clone()))?;
+        let mail = courier(Channel::Mail, MailSender::new(Addressee::Admin, settings_now.clone()))?;
+        let sender_mail = courier(Channel::SenderMail, MailSender::new(Addressee::Sender, settings_now.clone()))?;
         let open = [&webhook, &mail, &sender_mail].map(Courier::open).to_vec();
         let dispatcher = Dispatcher {
             ledger: Ledger::new(&config.database),
@@ -181,7 +181,7 @@ impl Dispatcher {
     }
 }
 
-/// What the database knows about who was told what.
+/// The table `notices`: what was told already.
 struct Ledger {
     /// None for a database that lives in this process's memory only, on another connection.
     store: Option<Store>,
@@ -238,7 +238,7 @@ impl Ledger {
     }
 }
 
-/// Claims each event's notice; gives the outcomes in the order of the events.
+/// Claims each event's notice. Returns the outcomes in the order of the events.
 async fn claim_all(store: &mut Store, events: &[Event], window: Window) -> Result<Vec<Claimed>, Failure> {
     let last_reset = match window {
         Window::Reset => store.last_reset(clock::now()).await?,

@@ -21,7 +21,7 @@ pub enum Kind {
     QuotaNotice(String),
     /// A sender passed from not blocked to blocked by one of LIMITS: its text, as written.
     LimitExceeded(String),
-    /// The last of so many events that nobody was told of, in digits: see [`super::bound`].
+    /// The last of many events that were not told, and how many, in digits: see [`super::bound`].
     LeftOut(String),
 }
 
@@ -90,7 +90,7 @@ impl Kind {
 }
 
 impl Event {
-    /// The events of a ruling, most often none.
+    /// The events of a decision, most often none.
     pub fn of(sender: &str, request: &Request, ruling: &Decision, at: i64) -> Vec<Event> {
         let notices = ruling.reached.iter().map(|step| Kind::QuotaNotice(step.clone()));
         let block = ruling.first_block.then(|| match &ruling.reason {

@@ -1,4 +1,4 @@
-//! Mail: to NOTIFY_MAIL_TO about any sender, and to the sender, if that is who logged in and the login is an address.
+//! Mail: to NOTIFY_MAIL_TO about any sender, and to the sender itself if its key is a login that is an address.
 //!
 //! The mail server is this host's or network's own, which takes mail from here without a login; so what we send is never
 //! counted. The envelope sender is null, and the mail says that no person wrote it: nothing answers it.
@@ -149,18 +149,18 @@ fn when(at: i64, zone: &TimeZone) -> String {
 
 /// Writes to one kind of addressee, by the settings as they are at the time.
 #[derive(Debug)]
-pub struct Postman {
+pub struct MailSender {
     addressee: Addressee,
     settings: watch::Receiver<Arc<Settings>>,
 }
 
-impl Postman {
-    pub fn new(addressee: Addressee, settings: watch::Receiver<Arc<Settings>>) -> Postman {
-        Postman { addressee, settings }
+impl MailSender {
+    pub fn new(addressee: Addressee, settings: watch::Receiver<Arc<Settings>>) -> MailSender {
+        MailSender { addressee, settings }
     }
 }
 
-impl Carrier for Postman {
+impl Carrier for MailSender {
     fn carry(&mut self, notice: &Notice) -> Result<(), Undelivered> {
         let settings = self.settings.borrow().clone();
         let (envelope, message) = letter(self.addressee, &settings.notify, notice, &TimeZone::system())

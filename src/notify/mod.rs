@@ -1,16 +1,18 @@
-//! Telling people, off the mail path: a webhook, mail, and error reports.
+//! Notifications, off the mail path: a webhook, mail, and error reports.
 //!
-//! Whoever answers Postfix calls [`Notifier::tell`] after the reply is sent, which never waits: a full queue loses the event
-//! and counts it. One task, the [`dispatcher`], asks the database whether this was told in the same [`period`] already, by any
-//! daemon, and hands what was not to the channels. Each channel is a [`courier`], a thread with a bounded queue of its own
-//! that tries again by the schedule of [`retry`]; so a receiver that hangs holds up neither mail nor the other channels.
+//! After the reply to Postfix is sent, [`Notifier::tell`] takes the event and never waits: what is over the [`bound`] is left to
+//! a summary, and a full queue drops the event and counts it. One task, the [`dispatcher`], asks the database whether this was
+//! told in the same [`period`] already, by any daemon, and hands the rest to the channels. Each channel is a [`courier`], a
+//! thread with a bounded queue of its own that tries again by the schedule of [`retry`]; so a receiver that hangs delays neither
+//! mail nor the other channels.
 //!
-//! [`webhook`] and [`mail`] are what the couriers carry; [`token`] is the pure part of the webhook, and [`https`] its connection. [`crash`] reports the program's own errors to Sentry, and stands beside all this.
+//! [`webhook`] and [`mail`] are what the couriers deliver; [`token`] is the pure part of the webhook, and [`https`] its connection.
+//! [`error_reports`] sends the program's own errors to Sentry, apart from all this.
 
 pub mod bound;
 pub mod courier;
-pub mod crash;
 pub mod dispatcher;
+pub mod error_reports;
 pub mod event;
 pub mod https;
 pub mod mail;

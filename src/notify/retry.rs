@@ -16,7 +16,7 @@ impl Schedule {
     /// Over about six minutes: longer than it takes to restart a web server, and short enough to be news.
     pub const NORMAL: Schedule = Schedule { first: Duration::from_secs(1), factor: 4, attempts: 6 };
 
-    /// How long to wait after the `failed`th attempt (from 1 on); none if that was the last.
+    /// How long to wait after the `failed`th attempt (from 1 on). Returns `None` if that was the last.
     ///
     /// `chance`, from 0 to 1, takes away up to half of the pause, so that what failed together does not come back together.
     pub fn pause(&self, failed: u32, chance: f32) -> Option<Duration> {

@@ -120,7 +120,7 @@ pub async fn converse(mut stream: Stream, slot: &Slot, answerer: &Answerer, stop
 }
 
 /// Ends when there is no request that was there before the stop. A timer fires after the system was asked what there is to
-/// read, also on a connection just accepted. Whoever was answered since then asks elsewhere: waiting for it would have no
+/// read, also on a connection just accepted. A client that was answered since then asks elsewhere: waiting for it would have no
 /// end under load.
 async fn last_look(looked: bool) {
     match looked {

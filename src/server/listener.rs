@@ -71,7 +71,7 @@ impl Network {
         self.connections.close();
         self.ending.stop.cancel();
         let ended = async {
-            // In this order: whoever accepts may have connections to add.
+            // In this order: an acceptor may still add a connection.
             self.acceptors.wait().await;
             self.connections.wait().await;
         };

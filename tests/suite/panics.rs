@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::http::{Message, Receiver};
 use crate::support::own_process;
 use policyd_rate_guard::config::{self, Sources};
-use policyd_rate_guard::notify::crash::Reporter;
+use policyd_rate_guard::notify::error_reports::Reporter;
 use policyd_rate_guard::telemetry::logging::{self, Logging};
 use serde_json::Value;
 

@@ -7,7 +7,7 @@ use hyper::{Request, StatusCode, Uri};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use super::lookout::{Lookout, Question, Seen};
+use super::poller::{Poller, Question, Seen};
 use super::token::{Admission, TokenAuth};
 use crate::clock;
 use crate::http::reply::{Reply, reply};
@@ -23,7 +23,7 @@ const MAX_NAME: usize = 255;
 pub struct Api {
     pub metrics: Arc<Metrics>,
     pub auth: TokenAuth,
-    pub lookout: Lookout,
+    pub poller: Poller,
 }
 
 /// The daemon's own counters, for everybody.
@@ -62,7 +62,7 @@ impl Api {
     }
 
     async fn seen<B>(&self, question: Question, request: &Request<B>) -> Reply {
-        match self.lookout.ask(question).await {
+        match self.poller.ask(question).await {
             // The page shows it in its place; as an error it would be one more line in the browser's console each time.
             Err(unavailable) => json(StatusCode::OK, &unavailable),
             Ok(seen) => shown(&seen, request.headers()),

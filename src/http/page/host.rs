@@ -16,7 +16,7 @@ pub fn is_ours(host: &str, own: Option<&str>) -> bool {
     }
 }
 
-/// The name or address, an IPv6 one still in its brackets; none if what follows is no port.
+/// The name or address, an IPv6 one still in its brackets; `None` if what follows is no port.
 fn without_port(host: &str) -> Option<&str> {
     let end = match host.starts_with('[') {
         true => host.find(']').map(|place| place + 1)?,

@@ -1,4 +1,4 @@
-//! The page itself: one file, which asks for nothing but itself and holds no name. Whoever can connect may read it.
+//! The page itself: one file, which requests nothing but itself and holds no name. Everybody who can connect may read it.
 
 use std::sync::LazyLock;
 

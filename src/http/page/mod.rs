@@ -1,12 +1,12 @@
 //! The page for browsers, and what it asks for.
 //!
-//! Only `api` names senders, to whom `token` admits; `host` keeps foreign web pages out; `lookout` reads the database for all
+//! Only `api` names senders, to whom `token` admits; `host` keeps foreign web pages out; `poller` reads the database for all
 //! viewers together; `markup` is the page itself.
 
 mod api;
 mod host;
-mod lookout;
 mod markup;
+mod poller;
 mod token;
 
 use std::io;
@@ -16,7 +16,7 @@ use hyper::{Request, StatusCode, header};
 use tokio::sync::watch;
 
 use self::api::Api;
-use self::lookout::Lookout;
+use self::poller::Poller;
 use self::token::TokenAuth;
 use super::reply::{Reply, TEXT, reply};
 use crate::config::{self, Secret};
@@ -45,8 +45,8 @@ impl Page {
         terms: watch::Receiver<Arc<Terms>>,
         token: watch::Receiver<Option<Secret>>,
     ) -> io::Result<Page> {
-        let lookout = Lookout::start(database, terms)?;
-        Ok(Page { own_name, api: Api { metrics, auth: TokenAuth::new(token), lookout } })
+        let poller = Poller::start(database, terms)?;
+        Ok(Page { own_name, api: Api { metrics, auth: TokenAuth::new(token), poller } })
     }
 
     /// STATUS_TOKEN, with which names are shown.

@@ -1,9 +1,9 @@
 //! Token authentication: STATUS_TOKEN admits to all that names a sender.
 //!
 //! A token is compared at once, in a time that does not tell how much of it was right, so guesses of others never delay the
-//! right one. The answer to a wrong one waits, which makes guessing slow for whoever waits for it. Only so many wait at once;
+//! right one. The answer to a wrong one waits, which makes guessing slow for a client that waits for it. Only so many wait at once;
 //! the rest is refused without a wait, and its connection closed, so that guesses do not use up the slots. What keeps out
-//! somebody who does not wait is the length of the token: see `config/check/status.rs`.
+//! one that does not wait is the length of the token: see `config/check/status.rs`.
 
 use std::time::Duration;
 

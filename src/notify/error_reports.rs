@@ -34,7 +34,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Starts the transport's thread; none when SENTRY_DSN is not set.
+    /// Starts the transport's thread. Returns `None` if SENTRY_DSN is not set.
     pub fn start(notify: &config::Notify) -> Option<Reporter> {
         let config::SentryDsn(dsn) = notify.sentry_dsn.clone()?;
         let agent = https::agent(None, TIMEOUT).ok()?;

@@ -1,8 +1,8 @@
-//! Looks at the database for the page, once for all who watch.
+//! The poller: reads the database for the page, once for all viewers.
 //!
 //! A thread of its own, with a connection of its own: not even encoding ten thousand senders takes a turn from the mail path.
-//! What was seen is kept and given to everybody until it is time to look again; when nobody has asked for a while, the
-//! connection is closed.
+//! A result is kept, and every viewer gets it, until it is time for the next read. Without a request for a while the connection
+//! is closed.
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -24,15 +24,15 @@ use crate::status::about::{self, AboutJson};
 use crate::status::{Collector, Sender, Snapshot, Sort, collector};
 use crate::store::{Failure, Store};
 
-/// Between two looks, at least.
+/// The least time between two reads.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How long one look may take.
+/// The limit of one read.
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an asker waits for a look; then it gets the last one.
-const ASKERS_TIMEOUT: Duration = Duration::from_secs(3);
-/// When nobody has asked for so long, the connection is closed and what was kept is forgotten.
+/// How long a request waits for a read; then it gets the last result.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Without a request for this time, the connection is closed and the kept results are forgotten.
 const UNWATCHED: Duration = Duration::from_secs(15);
-/// Askers who may wait at once.
+/// Requests that may wait at once.
 const MAX_WAITING: usize = 64;
 /// The longest that an answer about single senders, or to a search, is kept: people wait for what is new.
 const MAX_KEPT_FOR: Duration = Duration::from_secs(10);
@@ -73,22 +73,22 @@ type Answer = Result<Arc<Seen>, Unavailable>;
 
 /// Where answers are to be had. The thread ends when the last one of these has gone.
 #[derive(Debug, Clone)]
-pub struct Lookout {
+pub struct Poller {
     questions: mpsc::Sender<(Question, oneshot::Sender<Answer>)>,
     last: watch::Receiver<Option<Arc<Seen>>>,
 }
 
-impl Lookout {
+impl Poller {
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(database: config::Database, terms: watch::Receiver<Arc<Terms>>) -> io::Result<Lookout> {
+    pub fn start(database: config::Database, terms: watch::Receiver<Arc<Terms>>) -> io::Result<Poller> {
         let (questions, asked) = mpsc::channel(MAX_WAITING);
         let (last, last_now) = watch::channel(None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("page".to_owned()).spawn(move || {
-            runtime.block_on(Watcher::new(&database, terms, last).run(asked));
+            runtime.block_on(Task::new(&database, terms, last).run(asked));
         })?;
-        Ok(Lookout { questions, last: last_now })
+        Ok(Poller { questions, last: last_now })
     }
 
     /// Asks, and waits for the answer for a bounded time.
@@ -101,7 +101,7 @@ impl Lookout {
         let wants_everybody = question == Question::Everybody;
         let answered = async {
             self.questions.try_send((question, reply)).ok()?;
-            timeout(ASKERS_TIMEOUT, answer).await.ok()?.ok()
+            timeout(REQUEST_TIMEOUT, answer).await.ok()?.ok()
         };
         match answered.await {
             Some(answer) => answer,
@@ -120,9 +120,9 @@ struct Kept {
     until: Instant,
 }
 
-struct Watcher {
+struct Task {
     store: Store,
-    /// Nobody but the committer's connection sees such a database.
+    /// A database in the committer's memory, which no other connection sees.
     in_memory: bool,
     terms: watch::Receiver<Arc<Terms>>,
     collector: Collector,
@@ -136,13 +136,13 @@ struct Watcher {
     last: watch::Sender<Option<Arc<Seen>>>,
 }
 
-impl Watcher {
+impl Task {
     fn new(
         database: &config::Database,
         terms: watch::Receiver<Arc<Terms>>,
         last: watch::Sender<Option<Arc<Seen>>>,
-    ) -> Watcher {
-        Watcher {
+    ) -> Task {
+        Task {
             store: Store::reading(database),
             in_memory: database.is_in_memory(),
             terms,
@@ -209,7 +209,7 @@ impl Watcher {
         let answer = self.look(&question).await;
         let took = began.elapsed();
         let now = Instant::now();
-        self.rested = now + took.min(ASKERS_TIMEOUT);
+        self.rested = now + took.min(REQUEST_TIMEOUT);
         if self.others.len() < MAX_KEPT {
             let until = now + took.saturating_mul(collector::REST).clamp(INTERVAL, MAX_KEPT_FOR);
             self.others.insert(question, Kept { answer: answer.clone(), until });
@@ -305,14 +305,14 @@ mod tests {
     use crate::policy::lists::Lists;
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_gone_waits_for_no_turn_and_is_looked_up_nothing() {
+    async fn a_viewer_that_has_gone_waits_for_no_turn_and_costs_no_read() {
         let file = ("DB_DATABASE", "/nonexistent/rate-guard.db");
         let config = config::load(&Sources::new(None, [file], false)).unwrap().config;
         let terms = watch::channel(Arc::new(config.terms(Lists::default(), TimeZone::UTC))).1;
         let began = Instant::now();
         let turn = Duration::from_secs(60);
         let rested = began + turn;
-        let mut watcher = Watcher { rested, ..Watcher::new(&config.database, terms, watch::channel(None).0) };
+        let mut watcher = Task { rested, ..Task::new(&config.database, terms, watch::channel(None).0) };
         let question = Question::Find("bob".to_owned());
         assert!(watcher.answer(question.clone(), future::ready(())).await.is_none());
         assert_eq!(began.elapsed(), Duration::ZERO);
@@ -324,9 +324,9 @@ mod tests {
     async fn what_was_seen_last_is_not_given_for_ever_when_the_thread_has_ended() {
         let seen = Seen { json: Bytes::new(), packed: None, tag: String::new(), at: Instant::now() };
         let (questions, asked) = mpsc::channel(1);
-        let lookout = Lookout { questions, last: watch::channel(Some(Arc::new(seen))).1 };
+        let poller = Poller { questions, last: watch::channel(Some(Arc::new(seen))).1 };
         drop(asked);
-        let told = lookout.ask(Question::Everybody).await.unwrap_err();
+        let told = poller.ask(Question::Everybody).await.unwrap_err();
         assert!(told.unavailable.contains("restart the daemon"), "{told:?}");
     }
 }
