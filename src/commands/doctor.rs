@@ -27,7 +27,7 @@ use crate::policy::quota::Window;
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Step};
 use crate::system::privileges;
-use crate::telemetry::metrics::DATABASE_AWAY;
+use crate::telemetry::counters::DATABASE_AWAY;
 
 /// For one socket, and for the database.
 const TIMEOUT: Duration = Duration::from_secs(5);

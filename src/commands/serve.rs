@@ -28,7 +28,7 @@ use crate::system::systemd::{self, ServiceManager};
 use crate::telemetry::FINDING;
 use crate::telemetry::log_throttle::{self, warn_limited};
 use crate::telemetry::logging::{self, Logging};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Elsewhere, Metrics};
 
 /// Descriptors kept for the database, the logs and the sockets themselves.
 const SPARE_DESCRIPTORS: u64 = 64;
@@ -146,7 +146,7 @@ async fn serve(
         env!("CARGO_PKG_VERSION"),
         names.join(", ")
     );
-    manager.ready(&answerer.metrics.to_string());
+    manager.ready(&answerer.metrics.counters().to_string());
 
     let mut running = Running { sources, config, terms, token, logging, manager, notifications: &notifications };
     let ended = running.until_stopped(&mut signals, &answerer, &mut committing).await;
@@ -163,7 +163,7 @@ async fn serve(
     if cut > 0 {
         log::warn!("{cut} connections did not end within {timeout:?} and were cut off");
     }
-    log::info!("{}", answerer.metrics);
+    log::info!("{}", answerer.metrics.counters());
     if let Some(failed) = ended {
         return Err(failed);
     }
@@ -193,19 +193,10 @@ fn show_status(
     let metrics = answerer.metrics.clone();
     // Weak: the committer ends with the last one who can put something into its queue.
     let waiting = Arc::downgrade(answerer);
-    metrics.gauge_from("queue_depth", "Requests that wait for the committer", move || {
-        waiting.upgrade().map_or(0, |answerer| answerer.waiting() as u64)
+    metrics.read_elsewhere(Elsewhere {
+        queue_depth: Box::new(move || waiting.upgrade().map_or(0, |answerer| answerer.waiting() as u64)),
+        connections_displaced: Box::new(move || slots.displaced()),
     });
-    metrics.counter_from(
-        "log_lines_lost",
-        "Log lines that came faster than they could be written",
-        logging::lost_lines,
-    );
-    metrics.counter_from(
-        "connections_displaced",
-        "Idle connections closed because others needed their slots",
-        move || slots.displaced(),
-    );
     let name = listen.name().map(str::to_owned);
     Site::new(metrics, stopping, name, config.database.clone(), terms, token)
         .and_then(|site| http::start(site, listen.clone()))
@@ -242,7 +233,7 @@ impl Running<'_> {
                     Wish::Reload => {
                         self.manager.reloading();
                         self.reload();
-                        self.manager.ready(&answerer.metrics.to_string());
+                        self.manager.ready(&answerer.metrics.counters().to_string());
                     }
                 },
                 ended = &mut *committing => {
@@ -250,7 +241,7 @@ impl Running<'_> {
                         Failed::new(Exit::Software, "the committer ended although nobody asked it to")
                     }));
                 }
-                _ = status.tick() => self.manager.status(&answerer.metrics.to_string()),
+                _ = status.tick() => self.manager.status(&answerer.metrics.counters().to_string()),
                 _ = quiet.tick() => {
                     log_throttle::report_quiet();
                     follow_zone(&self.terms, TimeZone::system());

@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 use super::event::Notice;
 use super::retry::Schedule;
 use crate::telemetry::decision::escaped;
+use crate::telemetry::labels::{Channel, Delivery};
 use crate::telemetry::log_throttle::warn_limited;
-use crate::telemetry::metrics::{Channel, Delivery, Metrics};
+use crate::telemetry::metrics::Metrics;
 
 /// The most notices that wait for their first attempt, and as many that wait for another.
 const ROOM: usize = 1024;

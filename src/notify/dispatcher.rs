@@ -26,8 +26,9 @@ use crate::policy::quota::Window;
 use crate::store::maintenance::{Aged, Outdated};
 use crate::store::notices::{Claim, Claimed};
 use crate::store::{Failure, Store};
+use crate::telemetry::labels::{Channel, Heard};
 use crate::telemetry::log_throttle::warn_limited;
-use crate::telemetry::metrics::{Channel, Heard, Metrics};
+use crate::telemetry::metrics::Metrics;
 
 /// The most notices claimed in one transaction: it holds rows that the committer may need, so it is to be short.
 const MAX_BATCH: usize = 32;

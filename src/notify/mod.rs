@@ -29,8 +29,9 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use crate::config::{self, Config};
 use crate::policy::quota::Window;
 use crate::telemetry::decision::escaped;
+use crate::telemetry::labels::Heard;
 use crate::telemetry::log_throttle::warn_limited;
-use crate::telemetry::metrics::{Heard, Metrics};
+use crate::telemetry::metrics::Metrics;
 use bound::Bound;
 use event::Event;
 

@@ -19,8 +19,9 @@ use crate::protocol::queue_id::QueueId;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Nonsense, Request, Stage};
 use crate::telemetry::decision::{DecisionLine, escaped};
+use crate::telemetry::labels::Outcome;
 use crate::telemetry::log_throttle::{log_decision, warn_limited};
-use crate::telemetry::metrics::{Metrics, Outcome};
+use crate::telemetry::metrics::Metrics;
 
 /// The most stage names that are warned about; the network chooses them.
 const MAX_STAGES: usize = 16;

@@ -1,11 +1,11 @@
-//! What the daemon does, in numbers: the one source for `/metrics`, for `systemctl status` and for the last line in the log.
+//! What the daemon does, in numbers: counted here, and read either by [`counters`](Metrics::counters) or at `/metrics`.
 //!
 //! The counters are atomics, found without a search; a histogram takes a lock for some nanoseconds. No label holds text from
 //! the network: a scrape shows no sender, and has as many lines tomorrow as today. docs/metrics.md says what each one means.
 
 use std::fmt::{self, Write as _};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -16,86 +16,17 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Metric, Registry, Unit};
 
+use super::counters::Counters;
+use super::labels::{Channel, Delivery, Heard, Outcome};
+use super::logging;
 use crate::clock;
 use crate::limiter::verdict::FailOpen;
 use crate::protocol::reply::Strictness;
 
 const PREFIX: &str = "policyd_rate_guard";
-/// What [`Metrics`] say in words while `database_up` is 0. `systemctl status` shows it, and `doctor` looks for it there.
-pub const DATABASE_AWAY: &str = "the database is away, counting in memory";
 
 /// Buckets of times, in seconds: a decision takes about one commit.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
-
-/// How a request was settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Counted, and within its limits.
-    Accepted,
-    /// Counted, and over a limit.
-    Blocked,
-    /// Nobody is charged for it.
-    NotCounted,
-    /// Answered with ACTION_ON_ERROR.
-    InDoubt,
-}
-
-impl Outcome {
-    const NAMES: [&str; 4] = ["accepted", "blocked", "not_counted", "in_doubt"];
-}
-
-/// The names of [`Strictness`], in its order: what Postfix was told to do.
-const ACTIONS: [&str; 5] = ["pass", "warn", "hold", "defer", "reject"];
-
-/// Ways by which people are told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
-    Webhook,
-    /// To NOTIFY_MAIL_TO.
-    Mail,
-    /// To the sender whose quota it is.
-    SenderMail,
-}
-
-impl Channel {
-    const NAMES: [&str; 3] = ["webhook", "mail", "sender_mail"];
-
-    /// In metrics and in the log.
-    pub fn name(self) -> &'static str {
-        Channel::NAMES.get(self as usize).copied().unwrap_or_default()
-    }
-}
-
-/// What became of one notification, or of one attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Delivery {
-    Delivered,
-    /// An attempt failed, and there will be another.
-    Retried,
-    /// Refused, or given up.
-    Failed,
-    /// There was no room to keep it.
-    Dropped,
-}
-
-impl Delivery {
-    const NAMES: [&str; 4] = ["delivered", "retried", "failed", "dropped"];
-}
-
-/// What became of an event that people want to hear of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    Told,
-    /// By this daemon or another, in the same period.
-    AlreadyTold,
-    /// Told by a summary only.
-    LeftOut,
-    Dropped,
-}
-
-impl Heard {
-    const NAMES: [&str; 4] = ["told", "already_told", "left_out", "dropped"];
-}
 
 /// Counters that any task may raise.
 #[derive(Debug)]
@@ -103,16 +34,18 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     connections: Gauge,
     connections_limit: Gauge,
-    decisions: [[Counter; ACTIONS.len()]; Outcome::NAMES.len()],
-    decision_seconds: Histogram,
+    started: i64,
+    decisions: [[Counter; Strictness::ALL.len()]; Outcome::ALL.len()],
+    decision_seconds: Times,
     from_memory: Counter,
     fail_open: [Counter; FailOpen::ALL.len()],
     batch_requests: Histogram,
-    transaction_seconds: Histogram,
+    transaction_seconds: Times,
     database_up: Gauge,
     database_since: Gauge<f64, AtomicU64>,
-    events: [Counter; Heard::NAMES.len()],
-    notifications: [[Counter; Delivery::NAMES.len()]; Channel::NAMES.len()],
+    events: [Counter; Heard::ALL.len()],
+    notifications: [[Counter; Delivery::ALL.len()]; Channel::ALL.len()],
+    elsewhere: Arc<OnceLock<Elsewhere>>,
 }
 
 impl Default for Metrics {
@@ -131,7 +64,32 @@ impl Default for Metrics {
             Unit::Seconds,
             database_since.clone(),
         );
-        r.register_with_unit("start_time", "When the daemon started, since 1970", Unit::Seconds, start);
+        r.register_with_unit("start_time", "When the daemon started, since 1970", Unit::Seconds, start.clone());
+
+        let elsewhere = Arc::new(OnceLock::<Elsewhere>::new());
+        let (queue, displaced) = (elsewhere.clone(), elsewhere.clone());
+        for live in [
+            Live {
+                name: "queue_depth",
+                help: "Requests that wait for the committer",
+                counts_up: false,
+                read: Box::new(move || queue.get().map_or(0, |elsewhere| (elsewhere.queue_depth)())),
+            },
+            Live {
+                name: "log_lines_lost",
+                help: "Log lines that came faster than they could be written",
+                counts_up: true,
+                read: Box::new(logging::lost_lines),
+            },
+            Live {
+                name: "connections_displaced",
+                help: "Idle connections closed because others needed their slots",
+                counts_up: true,
+                read: Box::new(move || displaced.get().map_or(0, |elsewhere| (elsewhere.connections_displaced)())),
+            },
+        ] {
+            r.register_collector(Box::new(live));
+        }
 
         let decisions = family(r, "decisions", "Requests answered, by outcome and by what Postfix was told");
         let fail_open = family(r, "fail_open", "Requests answered with ACTION_ON_ERROR, by reason");
@@ -145,8 +103,11 @@ impl Default for Metrics {
                 "The most connections served at once, which is also the room in the queue",
                 Gauge::default(),
             ),
-            decisions: Outcome::NAMES.map(|outcome| {
-                ACTIONS.map(|action| decisions.get_or_create_owned(&vec![("outcome", outcome), ("action", action)]))
+            started: start.get() as i64,
+            decisions: Outcome::ALL.map(|outcome| {
+                Strictness::ALL.map(|action| {
+                    decisions.get_or_create_owned(&vec![("outcome", outcome.name()), ("action", action.name())])
+                })
             }),
             decision_seconds: seconds(r, "decision", "From a request's arrival to its answer"),
             from_memory: add(
@@ -170,11 +131,13 @@ impl Default for Metrics {
                 Gauge::default(),
             ),
             database_since,
-            events: Heard::NAMES.map(|outcome| events.get_or_create_owned(&vec![("outcome", outcome)])),
-            notifications: Channel::NAMES.map(|channel| {
-                Delivery::NAMES
-                    .map(|outcome| notifications.get_or_create_owned(&vec![("channel", channel), ("outcome", outcome)]))
+            events: Heard::ALL.map(|outcome| events.get_or_create_owned(&vec![("outcome", outcome.name())])),
+            notifications: Channel::ALL.map(|channel| {
+                Delivery::ALL.map(|outcome| {
+                    notifications.get_or_create_owned(&vec![("channel", channel.name()), ("outcome", outcome.name())])
+                })
             }),
+            elsewhere,
             registry: Mutex::new(registry),
         }
     }
@@ -195,10 +158,45 @@ fn family(registry: &mut Registry, name: &str, help: &str) -> Family<Vec<Label>,
     add(registry, name, help, Family::default())
 }
 
-fn seconds(registry: &mut Registry, name: &str, help: &str) -> Histogram {
+fn seconds(registry: &mut Registry, name: &str, help: &str) -> Times {
     let histogram = Histogram::new(SECONDS);
     registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
-    histogram
+    Times { histogram, number: AtomicU64::new(0), nanoseconds: AtomicU64::new(0) }
+}
+
+/// Times in a histogram, with their number and sum, which the histogram itself does not tell.
+#[derive(Debug)]
+struct Times {
+    histogram: Histogram,
+    number: AtomicU64,
+    /// Enough for 584 years.
+    nanoseconds: AtomicU64,
+}
+
+impl Times {
+    fn observe(&self, time: Duration) {
+        self.histogram.observe(time.as_secs_f64());
+        self.number.fetch_add(1, Ordering::Relaxed);
+        self.nanoseconds.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn sum(&self) -> f64 {
+        Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)).as_secs_f64()
+    }
+}
+
+/// Figures that others keep; they are read when somebody asks for them.
+pub struct Elsewhere {
+    /// Requests that wait for the committer.
+    pub queue_depth: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Idle connections that were closed because others needed their slots.
+    pub connections_displaced: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Elsewhere")
+    }
 }
 
 impl Metrics {
@@ -218,7 +216,7 @@ impl Metrics {
         if let Some(counter) = self.decisions.get(outcome as usize).and_then(|row| row.get(action as usize)) {
             counter.inc();
         }
-        self.decision_seconds.observe(after.as_secs_f64());
+        self.decision_seconds.observe(after);
     }
 
     /// Why a request was answered with ACTION_ON_ERROR.
@@ -236,7 +234,7 @@ impl Metrics {
     /// So many requests took the database so long.
     pub fn transaction(&self, requests: usize, took: Duration) {
         self.batch_requests.observe(f64::from(u32::try_from(requests).unwrap_or(u32::MAX)));
-        self.transaction_seconds.observe(took.as_secs_f64());
+        self.transaction_seconds.observe(took);
     }
 
     /// Whether counts go into the database.
@@ -265,18 +263,39 @@ impl Metrics {
         }
     }
 
-    /// A gauge that is read when somebody asks for it.
-    pub fn gauge_from(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.collect(Live { name, help, counts_up: false, read: Box::new(read) });
+    /// Where the figures are read that others keep. Until then they are 0.
+    pub fn read_elsewhere(&self, elsewhere: Elsewhere) {
+        let _already = self.elsewhere.set(elsewhere);
     }
 
-    /// A counter that is kept elsewhere.
-    pub fn counter_from(&self, name: &'static str, help: &'static str, read: impl Fn() -> u64 + Send + Sync + 'static) {
-        self.collect(Live { name, help, counts_up: true, read: Box::new(read) });
-    }
-
-    fn collect(&self, live: Live) {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register_collector(Box::new(live));
+    /// The counters as they are now.
+    pub fn counters(&self) -> Counters {
+        let mut counters = Counters {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            from_memory: self.from_memory.get(),
+            queue_depth: self.elsewhere.get().map_or(0, |elsewhere| (elsewhere.queue_depth)()),
+            connections: u64::try_from(self.connections.get()).unwrap_or(0),
+            connections_limit: u64::try_from(self.connections_limit.get()).unwrap_or(0),
+            database_up: self.is_database_up(),
+            database_since: self.database_since.get() as i64,
+            transactions: self.transaction_seconds.number.load(Ordering::Relaxed),
+            transaction_seconds: self.transaction_seconds.sum(),
+            decision_seconds: self.decision_seconds.sum(),
+            log_lines_lost: logging::lost_lines(),
+            ..Counters::default()
+        };
+        for (outcome, row) in Outcome::ALL.iter().zip(&self.decisions) {
+            for (action, counter) in Strictness::ALL.iter().zip(row) {
+                counters.decisions += counter.get();
+                *counters.outcomes.entry(outcome.name()).or_default() += counter.get();
+                *counters.actions.entry(action.name()).or_default() += counter.get();
+            }
+        }
+        let reasons = FailOpen::ALL.iter().zip(&self.fail_open);
+        let opened = reasons.filter(|(_, counter)| counter.get() > 0);
+        counters.fail_open = opened.map(|(reason, counter)| (reason.name(), counter.get())).collect();
+        counters
     }
 
     /// All figures in OpenMetrics 1.0.
@@ -290,14 +309,14 @@ impl Metrics {
         text
     }
 
-    /// All figures in Prometheus' text format 0.0.4, for who does not ask for OpenMetrics.
+    /// All figures in Prometheus' text format 0.0.4, for clients that do not ask for OpenMetrics.
     pub fn prometheus_text(&self) -> String {
         classic(&self.open_metrics())
     }
 }
 
-/// OpenMetrics names a counter without the `_total` that its samples have; the older format has one name for both, and
-/// knows neither units nor an end.
+/// The library writes OpenMetrics only. That names a counter without the `_total` of its samples; the older format has one name
+/// for both, and neither units nor an end.
 fn classic(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = None;
@@ -356,39 +375,6 @@ impl Drop for Connected<'_> {
     }
 }
 
-/// One line for people: `12 connections; 3456 accepted, 7 blocked, 0 not counted; let through in doubt: deadline 2`.
-impl fmt::Display for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = |outcome: Outcome| -> u64 {
-            self.decisions.get(outcome as usize).map_or(0, |row| row.iter().map(Counter::get).sum())
-        };
-        write!(
-            f,
-            "{} connections; {} accepted, {} blocked, {} not counted",
-            self.connections.get(),
-            outcome(Outcome::Accepted),
-            outcome(Outcome::Blocked),
-            outcome(Outcome::NotCounted),
-        )?;
-        if self.database_up.get() == 0 {
-            write!(f, "; {DATABASE_AWAY}")?;
-        }
-        if self.from_memory.get() > 0 {
-            write!(f, "; {} judged from memory", self.from_memory.get())?;
-        }
-        let opened: Vec<String> = FailOpen::ALL
-            .iter()
-            .zip(&self.fail_open)
-            .filter(|(_, counter)| counter.get() > 0)
-            .map(|(reason, counter)| format!("{} {}", reason.name(), counter.get()))
-            .collect();
-        if !opened.is_empty() {
-            write!(f, "; let through in doubt: {}", opened.join(", "))?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,12 +385,13 @@ mod tests {
         for (number, reason) in FailOpen::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, number);
             metrics.fail_open(reason);
-            assert!(metrics.to_string().contains(&format!("{} 1", reason.name())), "{metrics}");
+            let line = metrics.counters().to_string();
+            assert!(line.contains(&format!("{} 1", reason.name())), "{line}");
         }
         let guard = metrics.connection();
-        assert!(metrics.to_string().starts_with("1 connections"));
+        assert!(metrics.counters().to_string().starts_with("1 connections"));
         drop(guard);
-        assert!(metrics.to_string().starts_with("0 connections"));
+        assert!(metrics.counters().to_string().starts_with("0 connections"));
     }
 
     #[test]
@@ -431,15 +418,14 @@ mod tests {
     #[test]
     fn the_older_format_names_a_counter_as_its_samples() {
         let metrics = Metrics::default();
-        metrics.counter_from("log_lines_lost", "Lost", || 7);
-        metrics.gauge_from("queue_depth", "Waiting", || 3);
+        metrics.read_elsewhere(Elsewhere { queue_depth: Box::new(|| 3), connections_displaced: Box::new(|| 7) });
         let (new, old) = (metrics.open_metrics(), metrics.prometheus_text());
-        assert!(new.ends_with("# EOF\n") && new.contains("# TYPE policyd_rate_guard_log_lines_lost counter\n"));
+        assert!(new.ends_with("# EOF\n") && new.contains("# TYPE policyd_rate_guard_connections_displaced counter\n"));
         assert!(
             old.contains(
-                "# HELP policyd_rate_guard_log_lines_lost_total Lost.\n\
-                 # TYPE policyd_rate_guard_log_lines_lost_total counter\n\
-                 policyd_rate_guard_log_lines_lost_total 7\n"
+                "# HELP policyd_rate_guard_connections_displaced_total Idle connections closed because others needed their slots.\n\
+                 # TYPE policyd_rate_guard_connections_displaced_total counter\n\
+                 policyd_rate_guard_connections_displaced_total 7\n"
             ),
             "{old}"
         );

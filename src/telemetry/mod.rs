@@ -2,10 +2,12 @@
 //!
 //! `escape` makes foreign text safe to show; `decision` is the line; `throttle` decides, without a clock, what repeats
 //! too often; `log_throttle` is the throttle at work; `logging` carries every line to its sinks, off the mail path; `metrics` counts
-//! what happens.
+//! what happens, by `labels`, and `counters` is what it shows.
 
+pub mod counters;
 pub mod decision;
 pub mod escape;
+pub mod labels;
 pub mod log_throttle;
 pub mod logging;
 pub mod metrics;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::daemon::Setup;
-use policyd_rate_guard::telemetry::metrics::DATABASE_AWAY;
+use policyd_rate_guard::telemetry::counters::DATABASE_AWAY;
 
 /// What is found of a set-up whose daemon does not run, with no Postfix.
 fn found(setup: &Setup) -> String {

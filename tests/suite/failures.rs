@@ -190,7 +190,7 @@ mod reasons {
         drop(waiting);
         assert_eq!(ask(&answerer).await, IN_DOUBT);
         assert_eq!(begun.elapsed(), DECISION_TIMEOUT);
-        let tally = answerer.metrics.to_string();
+        let tally = answerer.metrics.counters().to_string();
         assert!(tally.ends_with("in doubt: deadline 1, queue_full 1, stopping 1"), "{tally}");
     }
 }
@@ -379,7 +379,7 @@ mod panics {
         }
         assert!(others.iter_mut().all(|client| client.ask(&Request::data(ALICE, 1)) == ACCEPTED));
         assert_eq!(Client::unix(&path).ask(&Request::data(ALICE, 1)), ACCEPTED);
-        let tally = answerer.metrics.to_string();
+        let tally = answerer.metrics.counters().to_string();
         assert!(tally.contains("connections; 27 accepted, 0 blocked"), "{tally}");
         assert!(!committing.is_finished());
         network.ending.cut.cancel();

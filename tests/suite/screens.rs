@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use policyd_rate_guard::commands::watch::screen::draw::{View, draw};
-use policyd_rate_guard::commands::watch::screen::figures::{Contact, Counters, Figures, OneSender, Own};
+use policyd_rate_guard::commands::watch::screen::figures::{Contact, Figures, OneSender, Own, Progress};
 use policyd_rate_guard::commands::watch::screen::look::Look;
 use policyd_rate_guard::commands::watch::screen::state::{Key, Seen, State};
 use policyd_rate_guard::config::{self, Sources};
@@ -19,11 +19,12 @@ use policyd_rate_guard::limiter::history::History;
 use policyd_rate_guard::limiter::increase::Increase;
 use policyd_rate_guard::policy::lists::Lists;
 use policyd_rate_guard::status::about::About;
-use policyd_rate_guard::status::daemon::{Daemon, Rate};
+
 use policyd_rate_guard::status::snapshot::{Next, PolicyShown, Refused, Sender, Snapshot, Sort, Totals};
 use policyd_rate_guard::store::refusals::Refusal;
 use policyd_rate_guard::store::report::{Logged, Part};
 use policyd_rate_guard::store::senders::SenderRow;
+use policyd_rate_guard::telemetry::counters::{Counters, Rate};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
@@ -133,7 +134,7 @@ fn figures() -> Figures {
         hours_from: NOW - 24 * 3600,
         refused: Refused { known: true, from: NOW - 24 * 3600, blocked: 357, held: 22, last: refusals() },
     };
-    let daemon = Daemon {
+    let counters = Counters {
         version: "1.0.0".to_owned(),
         started: NOW - 5000,
         decisions: 1_000_000,
@@ -141,10 +142,10 @@ fn figures() -> Figures {
         connections_limit: 900,
         queue_depth: 3,
         database_up: true,
-        ..Daemon::default()
+        ..Counters::default()
     };
     let rate = Some(Rate { decisions: 49.7, transaction: Some(0.0012), decision: Some(0.0021) });
-    let actions = vec![("pass".to_owned(), 47.4), ("reject".to_owned(), 1.9), ("hold".to_owned(), 0.4)];
+    let actions = vec![("pass", 47.4), ("reject", 1.9), ("hold", 0.4)];
     let mut figures = Figures {
         place: "SQLite file /var/lib/policyd-rate-guard/policyd-rate-guard.db".to_owned(),
         database: Contact::Up(Duration::from_micros(3456)),
@@ -152,7 +153,7 @@ fn figures() -> Figures {
         daemon: Own::Asked {
             address: "127.0.0.1:9464".to_owned(),
             contact: Contact::Up(Duration::ZERO),
-            told: Some(Box::new(Counters { daemon, rate, actions })),
+            told: Some(Box::new(Progress { counters, rate, actions })),
         },
         ..Figures::default()
     };
@@ -330,9 +331,9 @@ fn what_is_wrong_or_not_known_is_said() {
     trouble.database.lost(NOW - 95, "the database cannot be used: connection \u{1b}[31mrefused".to_owned());
     trouble.snapshot.as_mut().unwrap().at = NOW - 97;
     if let Own::Asked { told: Some(told), .. } = &mut trouble.daemon {
-        told.daemon.database_up = false;
-        told.daemon.from_memory = 1234;
-        told.daemon.fail_open = BTreeMap::from([("deadline".to_owned(), 3), ("commit_unknown".to_owned(), 1)]);
+        told.counters.database_up = false;
+        told.counters.from_memory = 1234;
+        told.counters.fail_open = BTreeMap::from([("deadline", 3), ("commit_unknown", 1)]);
     }
     for size in [(80, 24), (40, 10)] {
         is_as("trouble", &trouble, &State::default(), PLAIN, size);

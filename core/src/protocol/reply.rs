@@ -30,6 +30,23 @@ pub enum Strictness {
     Reject,
 }
 
+impl Strictness {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Strictness; 5] =
+        [Strictness::Pass, Strictness::Warn, Strictness::Hold, Strictness::Defer, Strictness::Reject];
+
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strictness::Pass => "pass",
+            Strictness::Warn => "warn",
+            Strictness::Hold => "hold",
+            Strictness::Defer => "defer",
+            Strictness::Reject => "reject",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
     Dunno,

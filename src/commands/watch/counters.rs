@@ -1,31 +1,32 @@
-//! Asks the daemon for its counters again and again.
+//! Asks the counters for its counters again and again.
 
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::screen::figures::Counters;
+use super::screen::figures::Progress;
 use crate::commands::scrape;
 use crate::config::Endpoint;
-use crate::status::daemon::Daemon;
+use crate::telemetry::counters::Counters;
 
-/// The daemon's counters, or why it did not answer.
-pub type Answered = Result<Box<Counters>, String>;
+/// The counters's counters, or why it did not answer.
+pub type Answered = Result<Box<Progress>, String>;
 
 /// Asks until the receiver of the answers is gone.
 pub async fn ask(address: Endpoint, interval: Duration, answers: mpsc::Sender<Answered>) {
     let agent = scrape::agent();
-    let mut earlier: Option<(Daemon, Instant)> = None;
+    let mut earlier: Option<(Counters, Instant)> = None;
     loop {
         let (agent, address) = (agent.clone(), address.clone());
         let asked =
             tokio::task::spawn_blocking(move || scrape::read(&agent, &address).map(|told| (told, Instant::now())));
         let told = match asked.await.unwrap_or_else(|error| Err(error.to_string())) {
             Err(why) => Err(why),
-            Ok((daemon, at)) => {
-                let before = earlier.as_ref().map(|(daemon, then)| (daemon, at.duration_since(*then).as_secs_f64()));
-                let told = Counters::new(daemon.clone(), before);
-                earlier = Some((daemon, at));
+            Ok((counters, at)) => {
+                let before =
+                    earlier.as_ref().map(|(counters, then)| (counters, at.duration_since(*then).as_secs_f64()));
+                let told = Progress::new(counters.clone(), before);
+                earlier = Some((counters, at));
                 Ok(Box::new(told))
             }
         };

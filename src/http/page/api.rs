@@ -11,7 +11,7 @@ use super::poller::{Poller, Question, Seen};
 use super::token::{Admission, TokenAuth};
 use crate::clock;
 use crate::http::reply::{Reply, reply};
-use crate::status::Daemon;
+use crate::telemetry::counters::Counters;
 use crate::telemetry::metrics::Metrics;
 
 const JSON: &str = "application/json";
@@ -33,7 +33,7 @@ struct Now {
     at: u64,
     /// Whether STATUS_TOKEN is set, so that names can be seen at all.
     token: bool,
-    daemon: Option<Daemon>,
+    daemon: Counters,
 }
 
 #[derive(Serialize)]
@@ -57,8 +57,8 @@ impl Api {
     }
 
     fn daemon(&self) -> Reply {
-        let daemon = Daemon::read(&self.metrics.prometheus_text());
-        json(StatusCode::OK, &Now { at: milliseconds(), token: self.auth.has_token(), daemon })
+        let now = Now { at: milliseconds(), token: self.auth.has_token(), daemon: self.metrics.counters() };
+        json(StatusCode::OK, &now)
     }
 
     async fn seen<B>(&self, question: Question, request: &Request<B>) -> Reply {

@@ -1,11 +1,11 @@
 //! What is known at the moment, and since when something is not.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::status::about::About;
-use crate::status::daemon::{Daemon, Rate};
 use crate::status::snapshot::Snapshot;
+use crate::telemetry::counters::{Counters, Rate};
 
 /// Over which time messages are counted for [`Pace`], in seconds.
 const MINUTE: i64 = 60;
@@ -114,34 +114,34 @@ pub enum Own {
     Asked {
         address: String,
         contact: Contact,
-        told: Option<Box<Counters>>,
+        told: Option<Box<Progress>>,
     },
 }
 
 /// The daemon's counters, and what they say of the time since the ones before.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Counters {
-    pub daemon: Daemon,
+pub struct Progress {
+    pub counters: Counters,
     pub rate: Option<Rate>,
     /// Decisions a second by what Postfix was told, as far as there were any.
-    pub actions: Vec<(String, f64)>,
+    pub actions: Vec<(&'static str, f64)>,
 }
 
-impl Counters {
+impl Progress {
     /// The new counters, `seconds` after the `earlier` ones.
-    pub fn new(daemon: Daemon, earlier: Option<(&Daemon, f64)>) -> Counters {
-        let Some((earlier, seconds)) = earlier else { return Counters { daemon, ..Counters::default() } };
-        let rate = daemon.since(earlier, seconds);
-        let nothing = BTreeMap::new();
-        let actions = if rate.is_some() { &daemon.actions } else { &nothing };
-        let per_second = |(action, count): (&String, &u64)| {
-            let before = earlier.actions.get(action).copied().unwrap_or(0);
-            let more = count.checked_sub(before).filter(|&more| more > 0)?;
-            Some((action.clone(), more as f64 / seconds))
-        };
-        let mut actions: Vec<_> = actions.iter().filter_map(per_second).collect();
+    pub fn new(counters: Counters, earlier: Option<(&Counters, f64)>) -> Progress {
+        let rate = earlier.and_then(|(earlier, seconds)| counters.since(earlier, seconds));
+        let mut actions = Vec::new();
+        if let (Some((earlier, seconds)), Some(_)) = (earlier, rate) {
+            for (action, count) in &counters.actions {
+                let before = earlier.actions.get(action).copied().unwrap_or(0);
+                if let Some(more) = count.checked_sub(before).filter(|&more| more > 0) {
+                    actions.push((*action, more as f64 / seconds));
+                }
+            }
+        }
         actions.sort_by(|one, other| other.1.total_cmp(&one.1));
-        Counters { rate, actions, daemon }
+        Progress { rate, actions, counters }
     }
 }
 
@@ -177,16 +177,16 @@ mod tests {
 
     #[test]
     fn decisions_are_told_by_what_postfix_was_told() {
-        let daemon = |pass, hold| Daemon {
+        let daemon = |pass, hold| Counters {
             started: 7,
             decisions: pass + hold,
-            actions: [("pass".to_owned(), pass), ("hold".to_owned(), hold), ("warn".to_owned(), 0)].into(),
-            ..Daemon::default()
+            actions: [("pass", pass), ("hold", hold), ("warn", 0)].into(),
+            ..Counters::default()
         };
         let before = daemon(100, 1);
-        let told = Counters::new(daemon(104, 21), Some((&before, 2.0)));
-        assert_eq!(told.actions, [("hold".to_owned(), 10.0), ("pass".to_owned(), 2.0)]);
-        let anew = Counters::new(Daemon { started: 8, ..daemon(104, 21) }, Some((&before, 2.0)));
+        let told = Progress::new(daemon(104, 21), Some((&before, 2.0)));
+        assert_eq!(told.actions, [("hold", 10.0), ("pass", 2.0)]);
+        let anew = Progress::new(Counters { started: 8, ..daemon(104, 21) }, Some((&before, 2.0)));
         assert_eq!((anew.rate, anew.actions), (None, Vec::new()));
     }
 }

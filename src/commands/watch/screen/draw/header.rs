@@ -113,7 +113,7 @@ fn daemon(view: &View<'_>, width: usize) -> (u8, Row) {
                 Some(of) => {
                     row.part(Tone::Strong, &format!("{}/s", rate(of.decisions)));
                     for (action, per_second) in &told.actions {
-                        let tone = if action == "pass" { Tone::Good } else { Tone::Warning };
+                        let tone = if *action == "pass" { Tone::Good } else { Tone::Warning };
                         row.part(tone, &format!("{} {}/s", safe(action, view.look.unicode), rate(*per_second)));
                     }
                     if let Some(seconds) = of.decision {
@@ -121,11 +121,11 @@ fn daemon(view: &View<'_>, width: usize) -> (u8, Row) {
                     }
                 }
             }
-            let daemon = &told.daemon;
-            row.part(Tone::Plain, &format!("queue {}", number(daemon.queue_depth)));
-            let connections = match daemon.connections_limit {
-                0 => format!("{} connections", number(daemon.connections)),
-                limit => format!("{} of {} connections", number(daemon.connections), number(limit)),
+            let counters = &told.counters;
+            row.part(Tone::Plain, &format!("queue {}", number(counters.queue_depth)));
+            let connections = match counters.connections_limit {
+                0 => format!("{} connections", number(counters.connections)),
+                limit => format!("{} of {} connections", number(counters.connections), number(limit)),
             };
             row.part(Tone::Plain, &connections);
             (4, row)
@@ -140,7 +140,7 @@ fn database(view: &View<'_>, width: usize) -> (u8, Row) {
         Own::Asked { told: Some(told), contact: Contact::Up(_), .. } => Some(told),
         _ => None,
     };
-    let away_for_daemon = told.is_some_and(|told| !told.daemon.database_up);
+    let away_for_daemon = told.is_some_and(|told| !told.counters.database_up);
     if away_for_daemon {
         row.part(Tone::Bad, "AWAY for the daemon, which counts in memory");
     }
@@ -163,8 +163,8 @@ fn database(view: &View<'_>, width: usize) -> (u8, Row) {
     if let Some(seconds) = told.and_then(|told| told.rate.as_ref()).and_then(|of| of.transaction) {
         row.part(Tone::Plain, &format!("{} a transaction", short(seconds)));
     }
-    if let Some(told) = told.filter(|told| told.daemon.from_memory > 0) {
-        row.part(Tone::Warning, &format!("{} counted in memory so far", number(told.daemon.from_memory)));
+    if let Some(told) = told.filter(|told| told.counters.from_memory > 0) {
+        row.part(Tone::Warning, &format!("{} counted in memory so far", number(told.counters.from_memory)));
     }
     (rank, row)
 }
@@ -202,13 +202,13 @@ fn day(view: &View<'_>, width: usize) -> Option<Row> {
 /// What was answered in doubt since the daemon's start, if there is any.
 fn doubt(view: &View<'_>, width: usize) -> Option<Row> {
     let Own::Asked { told: Some(told), .. } = &view.figures.daemon else { return None };
-    let daemon = &told.daemon;
-    if daemon.fail_open.is_empty() {
+    let counters = &told.counters;
+    if counters.fail_open.is_empty() {
         return None;
     }
     let mut row = named(view, width, "in doubt");
     row.part(Tone::Bad, "let through without a verdict");
-    for (reason, count) in &daemon.fail_open {
+    for (reason, count) in &counters.fail_open {
         row.part(Tone::Bad, &format!("{} {}", safe(reason, view.look.unicode), number(*count)));
     }
     Some(row)
