@@ -250,9 +250,9 @@ fn an_unknown_outcome_of_commit_is_never_tried_again<S: Server>() {
         let daemon = setup(&database.over_tcp(proxy.tcp_address())).setting("DB_TLS", READABLE).start();
         let mut client = daemon.connect();
         if is_committed {
-            proxy.lose_reply_to(b"COMMIT")
+            proxy.lose_reply_to(S::COMMIT)
         } else {
-            proxy.cut_at(b"COMMIT")
+            proxy.cut_at(S::COMMIT)
         }
         let message = Request::data(ALICE, 1);
         let (answer, took) = timed(&mut client, &message);

@@ -32,6 +32,9 @@ pub trait Flavour: Debug + Sized + 'static {
     /// Beside what both are started with.
     const OPTIONS: &'static [&'static str];
     const WITHOUT_TLS: &'static str;
+    const COUNT_SESSIONS: &'static str;
+    /// Where sessions are listed by id and user.
+    const SESSIONS: &'static str;
     /// The rights by which a user writes although the server is set to read only.
     const WRITES_ALWAYS: &'static str;
 
@@ -54,6 +57,8 @@ impl Flavour for IsMariaDb {
     const OPTIONS: &'static [&'static str] =
         &["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"];
     const WITHOUT_TLS: &'static str = "--skip-ssl";
+    const COUNT_SESSIONS: &'static str = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()";
+    const SESSIONS: &'static str = "SELECT id, user FROM information_schema.processlist";
     const WRITES_ALWAYS: &'static str = "SUPER, READ_ONLY ADMIN";
 
     fn programs() -> &'static Programs {
@@ -84,6 +89,10 @@ impl Flavour for IsMySql {
     const OPTIONS: &'static [&'static str] =
         &["--mysqlx=OFF", "--secure-file-priv=NULL", "--innodb-redo-log-capacity=8M"];
     const WITHOUT_TLS: &'static str = "--tls-version=";
+    const COUNT_SESSIONS: &'static str =
+        "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_db = DATABASE()";
+    const SESSIONS: &'static str =
+        "SELECT processlist_id AS id, processlist_user AS user FROM performance_schema.threads";
     const WRITES_ALWAYS: &'static str = "SUPER, CONNECTION_ADMIN";
 
     fn programs() -> &'static Programs {
@@ -183,9 +192,7 @@ impl<F: Flavour> Mysqld<F> {
     /// Ends all sessions of the daemon's user.
     pub fn end_sessions(&self) {
         let administrator = self.administrator().session();
-        for session in
-            administrator.select(&["id"], &format!("FROM information_schema.processlist WHERE user = '{USER}'"))
-        {
+        for session in administrator.select(&["id"], &format!("FROM ({}) AS s WHERE user = '{USER}'", F::SESSIONS)) {
             // It may have ended by itself.
             let _ = administrator.try_execute(&format!("KILL {}", session[0]));
         }

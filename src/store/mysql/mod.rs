@@ -33,7 +33,8 @@ pub const DIALECT: Dialect = Dialect {
     reuses_ids: true,
     lowered: Some("LOWER(CONVERT(sender USING utf8mb4)) COLLATE utf8mb4_bin"),
     usage: "`usage`",
-    from_epoch: ("FROM_UNIXTIME(", ")"),
+    // MariaDB 11.8 knows no time before the second 1: it makes NULL of 0, which is no earlier than anything.
+    from_epoch: ("FROM_UNIXTIME(GREATEST(", ", 1))"),
     to_epoch: ("CAST(UNIX_TIMESTAMP(", ") AS SIGNED)"),
     tables_among: "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
                    WHERE table_schema = DATABASE() AND table_name IN ",
