@@ -28,29 +28,29 @@ pub struct Cli {
 pub enum Command {
     /// Answer policy requests until told to stop.
     ///
-    /// SIGHUP reads the settings again, SIGUSR1 reopens the logs, SIGTERM and SIGINT end the daemon after it has answered
-    /// what was asked.
+    /// SIGHUP reads the settings again, SIGUSR1 reopens the logs, SIGTERM and SIGINT end the daemon after it has answered the
+    /// requests that wait.
     Serve,
 
     /// Reset the counters and delete what is older than its retention.
     ///
     /// Sets every counter to 0 and every quota that is not locked back to its quota_reset, then deletes messages older than
-    /// MESSAGE_RETENTION days, and rows of senders without a login that were not used for a week or a window, but for locked
-    /// ones. Works in small steps while mail goes on. To be run once a day, by the packaged timer.
+    /// MESSAGE_RETENTION days, and rows of senders without a login that were not used for a week or a window, except locked
+    /// ones. Works in small steps while mail goes on. The packaged timer runs it once a day.
     Cleanup(Cleanup),
 
     /// Bring the database's tables to this version of the program.
     ///
-    /// The daemon does so itself when it starts, but for what takes minutes on large tables of PolicydRateGuard: an index, and the
-    /// history of sliding windows. Mail goes on meanwhile.
+    /// The daemon does so itself when it starts, except for two steps that take minutes on large tables of PolicydRateGuard: an
+    /// index, and the history of sliding windows. Mail goes on meanwhile.
     Migrate(Migrate),
 
-    /// Check the settings and the lists that they name, and show the settings as they are in effect.
+    /// Check the settings and the lists that they name, and show the settings in effect.
     ///
     /// Exits with 78 if there is an error in them: the daemon would not start, and a reload would change nothing.
     Check(Check),
 
-    /// Look at settings, database, sockets and Postfix's configuration, and say what to mend.
+    /// Examine settings, database, sockets and Postfix's configuration, and say what to mend.
     ///
     /// Changes nothing and counts nothing. Run it as root on the mail server. Exits with 1 if there is a problem.
     Doctor(Doctor),
@@ -62,24 +62,24 @@ pub enum Command {
 
     /// Look at senders, and change their quotas.
     ///
-    /// A sender is named as it logs in, or as it is listed. `@example.com` names the row whose quota the logins of that
-    /// domain begin with.
+    /// A sender is named by its login, or as `sender list` shows it. `@example.com` names the row with the quota that new
+    /// logins of that domain begin with.
     #[command(subcommand)]
     Sender(Sender),
 
-    /// Show who sent most.
+    /// Show the senders that sent most.
     Top(Top),
 
-    /// Show live who sends how much, who is blocked and why, and how the daemon and its database do.
+    /// Show live what senders send, which are blocked and why, and the state of the daemon and its database.
     ///
     /// Needs a terminal. `?` lists the keys: they sort, filter, and open a sender. `q` quits. Only reads, and never keeps mail
     /// waiting. NO_COLOR and CLICOLOR=0 in the environment leave the colours out.
     Watch(Watch),
 
-    /// Try the policy on past mail: who would have been held or refused, when, and by which limit.
+    /// Try the policy on past mail: which senders would have been held or refused, when, and by which limit.
     ///
     /// Reads logs of Postfix, of policyd, of PolicydRateGuard and of this program, and judges each message by the settings as
-    /// they are, at the log's own time and on an empty database in memory: nothing is counted, and no daemon need run. To try
+    /// they are, at the log's own time and on an empty database in memory: nothing is counted, and no daemon is needed. To try
     /// other settings, name another file with --config. Exits with 1 if there is no message in the logs.
     Replay(Replay),
 
@@ -118,8 +118,8 @@ pub struct Check {
 
 #[derive(Debug, Args)]
 pub struct Cleanup {
-    /// Do not reset counters that were reset within this time, by any host: a duration, `20h`; or `today`, the time since
-    /// this host's last midnight.
+    /// Do not reset the counters if any host has reset them within this time: a duration like `20h`, or `today` for the time
+    /// since this host's last midnight.
     #[arg(long, value_name = "DURATION", value_parser = parse_recent)]
     pub unless_within: Option<Recent>,
 
@@ -127,7 +127,7 @@ pub struct Cleanup {
     pub output: Output,
 }
 
-/// What counts as just now.
+/// The time of --unless-within.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recent {
     /// Since local midnight.
@@ -137,7 +137,7 @@ pub enum Recent {
 
 #[derive(Debug, Args)]
 pub struct Migrate {
-    /// Only list the migrations and whether the database has them, and what tables of PolicydRateGuard lack.
+    /// Only list the migrations, whether the database has them, and what tables of PolicydRateGuard lack.
     #[arg(long)]
     pub status: bool,
 
@@ -157,7 +157,7 @@ pub struct Doctor {
 
 #[derive(Debug, Args)]
 pub struct Query {
-    /// The daemon's socket, as SOCKET writes it. Without it, the first address of SOCKET, or else the socket of the packaged
+    /// The daemon's socket, written as in SOCKET. Without it: the first address of SOCKET, or else the socket of the packaged
     /// systemd unit.
     #[arg(long, value_name = "ADDRESS")]
     pub socket: Option<String>,
@@ -178,7 +178,7 @@ pub struct Query {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub client_address: String,
 
-    /// Any attribute of the request, as Postfix writes it. May be given several times, and wins over the other options.
+    /// An attribute of the request, as Postfix writes it. May be given several times, and wins over the other options.
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_attribute)]
     pub attribute: Vec<(String, String)>,
 
@@ -198,11 +198,11 @@ pub struct Query {
 pub enum Sender {
     /// List senders.
     List(SenderList),
-    /// Show all about a sender: each limit with what is used and when there is room again, history, blocked messages.
+    /// Show everything about a sender: each limit with what is used and when there is room again, history, blocked messages.
     Show(SenderShow),
     /// Change a sender's quota. Counts for the next message.
     Set(SenderSet),
-    /// Let a sender send again at once: what was counted so far counts no more. History stays.
+    /// Let a sender send again at once: what was counted so far no longer counts. History stays.
     Reset(SenderName),
     /// Delete a sender's row and history.
     Delete(SenderDelete),
@@ -222,7 +222,7 @@ pub struct SenderList {
     #[arg(long)]
     pub blocked: bool,
 
-    /// How many at the most.
+    /// The most senders to list.
     #[arg(long, short = 'n', value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
 
@@ -242,7 +242,7 @@ pub enum SenderOrder {
 
 #[derive(Debug, Args)]
 pub struct SenderName {
-    /// The login, or the name as it is listed.
+    /// The login, or the name as `sender list` shows it.
     #[arg(value_name = "NAME")]
     pub name: String,
 
@@ -256,11 +256,11 @@ pub struct SenderShow {
     pub sender: SenderName,
 
     /// Print only the queue ids of the mail that was held, one on a line, the oldest first, as `postsuper -H -` reads them. How
-    /// many they are, since when, and whether there are older ones, is told on standard error.
+    /// many they are, since when, and whether there are older ones, stands on standard error.
     #[arg(long, conflicts_with = "json")]
     pub held: bool,
 
-    /// With --held: since when.
+    /// With --held: how far to look back.
     #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration, requires = "held")]
     pub since: Duration,
 }
@@ -287,7 +287,7 @@ pub struct SenderSet {
     #[arg(long)]
     pub unlock: bool,
 
-    /// With `@domain`: the logins that the domain has already get the quota too, but for locked ones.
+    /// With `@domain`: existing logins of the domain get the quota too, except locked ones.
     #[arg(long, requires = "quota")]
     pub existing: bool,
 }
@@ -312,11 +312,11 @@ pub struct Top {
     #[arg(short = 'n', long = "number", value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub number: u32,
 
-    /// Since when.
+    /// How far to look back.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
     pub since: Duration,
 
-    /// Who is first.
+    /// What to rank by.
     #[arg(long, value_enum, default_value_t = TopBy::Recipients)]
     pub by: TopBy,
 
@@ -337,7 +337,7 @@ pub enum TopBy {
 
 #[derive(Debug, Args)]
 pub struct Watch {
-    /// How often to look: from 1s to 1h. A database that takes long to answer is asked less often.
+    /// How often to look, from 1s to 1h. A slow database is asked less often.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_interval)]
     pub interval: Duration,
 
@@ -360,7 +360,7 @@ pub struct Replay {
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub until: Option<DateTime>,
 
-    /// With the senders' own quotas as the configured database has them. Without it, everybody has QUOTA.
+    /// Use the senders' own quotas from the configured database. Without it, every sender has QUOTA.
     #[arg(long)]
     pub quotas: bool,
 
@@ -368,7 +368,7 @@ pub struct Replay {
     #[arg(short = 'n', long = "number", value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub number: u32,
 
-    /// Instead of a summary, print the line that the daemon would have logged on each message.
+    /// Instead of a summary, print the line that the daemon would have logged for each message.
     #[arg(long, conflicts_with = "json")]
     pub each: bool,
 
@@ -394,7 +394,7 @@ pub struct ImportPolicyd {
     #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
     pub into: PathBuf,
 
-    /// Take over what policyd has counted in the last 24 hours. What was taken over once is not taken again.
+    /// Take over what policyd has counted in the last 24 hours. What was taken over once is not taken over again.
     #[arg(long)]
     pub events: bool,
 

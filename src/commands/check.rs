@@ -1,4 +1,4 @@
-//! `check`: says what is wrong with the settings and with the lists that they name, or what they come to and where each
+//! `check`: says what is wrong with the settings and with the lists that they name, or shows each setting in effect and where it
 //! comes from.
 
 use std::io::{self, Write};
@@ -11,15 +11,15 @@ use crate::clock;
 use crate::config::{self, ConfigError, Effective, Finding, Loaded, Origin, Severity, Sources};
 use crate::system::privileges;
 
-/// Prints the findings and, when the settings are good, all of them as they are in effect; with `quiet` the findings only.
-/// Returns whether the settings are good.
+/// Prints the findings and, if the settings are good, all settings in effect; with `quiet` the findings only. Returns whether
+/// the settings are good.
 ///
-/// Blocks as [`config::load`] does; fails when `out` does. Before it reads a list, root becomes USER for good.
+/// Blocks as [`config::load`] does; fails if `out` does. Before it reads a list, root becomes USER.
 pub fn run(sources: &Sources, options: &Check, out: &mut impl Write) -> io::Result<bool> {
     report(read(sources), options, out)
 }
 
-/// All that `serve` and a reload read: what passes here, they take.
+/// Reads all that `serve` and a reload read: they accept what passes here.
 fn read(sources: &Sources) -> Result<Loaded, ConfigError> {
     let loaded = config::load(sources)?;
     let Err(found) = lists_are_good(&loaded.config) else { return Ok(loaded) };
@@ -30,7 +30,7 @@ fn lists_are_good(config: &config::Config) -> Result<(), ConfigError> {
     if config.lists.allow.is_none() && config.lists.deny.is_none() {
         return Ok(());
     }
-    // The daemon reads them as USER, too.
+    // As the daemon, which reads them as USER.
     privileges::become_user(&config.sockets).map_err(|error| ConfigError {
         findings: vec![Finding {
             severity: Severity::Error,

@@ -14,7 +14,7 @@ use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 use crate::system::privileges;
 
-/// Reads the settings; all that is wrong with them comes back at once.
+/// Reads the settings; the failure names every error in them.
 pub fn load(sources: &Sources) -> Result<Config, Failed> {
     match config::load(sources) {
         Ok(loaded) => Ok(loaded.config),
@@ -22,22 +22,23 @@ pub fn load(sources: &Sources) -> Result<Config, Failed> {
     }
 }
 
-/// As root becomes USER, before a database is asked; and keeps others out of files and memory. Before there is a second thread.
+/// Becomes USER if started as root, before the database is opened, and keeps other users out of files and memory. To be called
+/// before there is a second thread.
 pub fn become_user(config: &Config) -> Result<(), Failed> {
     privileges::become_user(&config.sockets).map(drop).map_err(|error| Failed::new(Exit::OsError, error))
 }
 
-/// For a command that does one thing after the other.
+/// A runtime for a command that does one thing after the other.
 pub fn runtime() -> Result<Runtime, Failed> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))
 }
 
-/// The terms on which this host's daemon answers. To be called as USER, who reads the lists. What is asked about senders can
-/// be told without the lists, too: where they cannot be read, that is said on standard error.
+/// Returns the terms on which this host's daemon answers. To be called as USER, as which the daemon reads the lists. If they
+/// cannot be read, standard error says so, and the terms have none.
 pub fn terms(config: &Config) -> Terms {
     let lists = config::load_lists(config).unwrap_or_else(|error| {
-        eprintln!("policyd-rate-guard: what follows knows nothing of ALLOWLIST and DENYLIST: {error}");
+        eprintln!("policyd-rate-guard: what follows leaves ALLOWLIST and DENYLIST out: {error}");
         Lists::default()
     });
     config.terms(lists, TimeZone::system())
@@ -46,7 +47,7 @@ pub fn terms(config: &Config) -> Terms {
 /// Reads the settings, becomes USER if started as root, and runs `work` with a store that is not connected yet.
 ///
 /// The database is opened as USER: a file made by root could not be written by the daemon, and root would follow a link that
-/// USER has planted.
+/// USER has made.
 pub fn with_store<T, F>(sources: &Sources, work: impl FnOnce(Config, Store) -> F) -> Result<T, Failed>
 where
     F: Future<Output = Result<T, Failed>>,
@@ -62,15 +63,15 @@ where
     })
 }
 
-/// What to do when the database cannot be used: its file is USER's, and closed to everybody else. SQLite does not say whether
-/// that was the reason.
+/// Returns advice for a database that cannot be used: an SQLite file is readable for USER only, and SQLite does not say whether
+/// that is the reason.
 fn advice(config: &Config) -> Option<String> {
     let in_a_file = config.database.driver == Driver::Sqlite && !config.database.is_in_memory();
     (in_a_file && !privileges::is_user(&config.sockets))
         .then(|| format!("if it is a matter of permission, run this as root or {}", config.sockets.user))
 }
 
-/// As [`with_store`], with tables that are up to date; and the connection is ended politely.
+/// As [`with_store`], with tables that are up to date; closes the connection at the end.
 pub fn with_tables<T>(
     sources: &Sources,
     work: impl AsyncFnOnce(&Config, &mut Store) -> Result<T, Failed>,
@@ -85,7 +86,7 @@ pub fn with_tables<T>(
     })
 }
 
-/// Does one thing on the database, again and again for a while if the database asks for that: mail comes first.
+/// Runs `work` on the database, and again for some seconds while it is locked or busy: the mail has priority.
 pub async fn insist<T>(
     store: &mut Store,
     mut work: impl AsyncFnMut(&mut Store) -> Result<T, Failure>,
@@ -104,7 +105,7 @@ pub async fn insist<T>(
     }
 }
 
-/// A failed migration, for people.
+/// Returns the failure for a migration that failed.
 pub fn unusable(place: &str, error: &MigrateError) -> Failed {
     Failed::new(Exit::Unavailable, format_args!("{place}: {error}"))
 }

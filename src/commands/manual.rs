@@ -1,5 +1,14 @@
 //! `manual`: writes the manual pages, made from the command line's definitions and the table of settings, so that they cannot
 //! differ from the program. For the packages; hidden from the help.
+//!
+//! clap_mangen would make a page for each of twenty commands, with `--help` and `--version` in each and helps without their last
+//! full stop; here one page has all commands between prose about the daemon.
+//!
+//! clap_mangen would make a page for each of twenty commands, with `--help` and `--version` in each and helps without their last
+//! full stop; here one page has all commands between prose about the daemon.
+//!
+//! clap_mangen would make a page for each of twenty commands, with `--help` and `--version` in each and helps without their last
+//! full stop; here one page has all commands between prose about the daemon.
 
 use std::fmt::Write;
 use std::fs;
@@ -14,7 +23,7 @@ use crate::exit::{Exit, Failed};
 
 const PROSE_8: &str = include_str!("../../docs/man/policyd-rate-guard.8.in");
 const PROSE_5: &str = include_str!("../../docs/man/policyd-rate-guard.env.5.in");
-/// Where the commands stand in [`PROSE_8`].
+/// The line of [`PROSE_8`] that the commands replace.
 const COMMANDS_HERE: &str = ".\\\" ---- commands ----\n";
 
 pub fn run(folder: &Path) -> Result<Exit, Failed> {
@@ -92,13 +101,13 @@ fn options(page: &mut String, command: &Command, wanted: impl Fn(&Arg) -> bool) 
         let short = arg.get_short().map(|short| format!("\\fB\\-{short}\\fR, ")).unwrap_or_default();
         let _ = writeln!(page, ".TP\n{short}{name}");
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        // clap takes the last period away, and more sentences follow.
+        // clap takes the last full stop away, but more sentences follow.
         paragraphs(page, &format!("{}.", help.trim_end_matches('.')), ".IP");
         values(page, arg);
     }
 }
 
-/// What may be given and what holds without it, as the help says.
+/// The possible values and the default, as the help shows them.
 fn values(page: &mut String, arg: &Arg) {
     if !arg.get_action().takes_values() {
         return;
@@ -148,10 +157,10 @@ fn paragraphs(page: &mut String, text: &str, between: &str) {
     }
 }
 
-/// A text as one input line, which roff fills by itself.
+/// Returns a text as one input line, which roff wraps.
 fn line(text: &str) -> String {
     let text = escaped(&text.replace('\n', " "));
-    // A dot or a quote at the begin of a line would be a request.
+    // A dot or a quote at the start of a line would be a request to roff.
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }
 
@@ -192,7 +201,6 @@ mod tests {
         assert!(settings_page().contains("Default: reset; the packaged settings file sets 24h."));
     }
 
-    /// What `--help` tells of an option and the page does not would have to be guessed.
     #[test]
     fn possible_values_and_defaults_are_those_of_the_help() {
         fn look(command: &Command, page: &str) {
@@ -212,7 +220,7 @@ mod tests {
         program.build();
         look(&program, &page);
         let by = page.split_once("\\fB\\-\\-by\\fR").and_then(|(_, rest)| rest.split_once(".TP")).unwrap().0;
-        let told = "Who is first.\nPossible values: recipients, messages, blocked (Messages that were held or refused), networks \
+        let told = "What to rank by.\nPossible values: recipients, messages, blocked (Messages that were held or refused), networks \
                     (Networks that the sender was seen from). Default: recipients.";
         assert!(by.contains(told), "{by}");
     }

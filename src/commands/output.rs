@@ -4,12 +4,12 @@ use std::io::{self, Write};
 
 use crate::exit::{Exit, Failed};
 
-/// Prints to standard output. A reader that went away (`| head`) is no failure.
+/// Prints to standard output. A closed pipe (`| head`) is no failure.
 pub fn print(text: &str) -> Result<(), Failed> {
     print_if_read(text).map(drop)
 }
 
-/// As [`print`], and says whether the reader is still there: whoever has much more to print may end when it is not.
+/// As [`print`]; returns whether the output is still read, so that a long output can end early.
 pub fn print_if_read(text: &str) -> Result<bool, Failed> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => Ok(true),
@@ -18,7 +18,7 @@ pub fn print_if_read(text: &str) -> Result<bool, Failed> {
     }
 }
 
-/// Prints a value as JSON, on lines of its own.
+/// Prints a value as JSON over several lines.
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failed> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failed::new(Exit::Software, error))?;
     print(&(text + "\n"))

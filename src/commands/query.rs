@@ -45,7 +45,7 @@ pub fn run(sources: &Sources, options: &cli::Query) -> Result<Exit, Failed> {
     Ok(Exit::Ok)
 }
 
-/// The daemon's socket: named, or of the settings, or of the packages.
+/// Returns the daemon's socket: --socket, else that of the settings, else the packaged unit's.
 fn address(sources: &Sources, options: &cli::Query) -> Result<ListenAddress, Failed> {
     if let Some(written) = &options.socket {
         return named(written);
@@ -59,9 +59,9 @@ fn address(sources: &Sources, options: &cli::Query) -> Result<ListenAddress, Fai
     }
 }
 
-/// An address as `--socket` and main.cf write it; of a host name's addresses the first.
+/// Reads an address as `--socket` and main.cf write it; a host name means its first address.
 pub fn named(written: &str) -> Result<ListenAddress, Failed> {
-    // A plain host:port can only mean one thing.
+    // A plain host:port is TCP.
     let read = ListenAddress::parse(written).or_else(|_| ListenAddress::parse(&format!("inet:{written}")));
     read.ok().and_then(|addresses| addresses.into_iter().next()).ok_or_else(|| {
         Failed::new(
@@ -71,16 +71,16 @@ pub fn named(written: &str) -> Result<ListenAddress, Failed> {
     })
 }
 
-/// A request that only asks whether there is an answer.
+/// A request that only checks whether there is an answer.
 pub fn test_request() -> Vec<u8> {
-    // With a login, so that the answer comes from where answers come from.
+    // With a login, so that the limiter answers it.
     format!("request=smtpd_access_policy\nprotocol_state=DATA\nsasl_username=doctor\n{DRY_RUN}=yes\n\n").into_bytes()
 }
 
-/// The request's bytes. Attributes named on the command line replace ours.
+/// Returns the request's bytes. Attributes of the command line replace the others.
 fn request(options: &cli::Query) -> Vec<u8> {
     let now = clock::since_1970();
-    // Unlike any other message, or the daemon would take it for a repeat of that.
+    // A new one for each request, or the daemon would take it for a repeated request.
     let instance = format!("query.{:x}.{:x}.{:x}", std::process::id(), now.as_secs(), now.subsec_nanos());
     let count = options.recipients.to_string();
     let ours = [
@@ -116,7 +116,7 @@ fn request(options: &cli::Query) -> Vec<u8> {
     bytes
 }
 
-/// Sends a request and reads the action of its reply. Waits so long to get in, and so long for the answer.
+/// Sends a request and returns the action of its reply. `timeout` is for connecting, and again for the answer.
 pub fn ask(address: &ListenAddress, request: &[u8], timeout: Duration) -> io::Result<String> {
     let stream: Socket = match address {
         ListenAddress::Tcp(address) => TcpStream::connect_timeout(address, timeout)?.into(),
@@ -126,7 +126,7 @@ pub fn ask(address: &ListenAddress, request: &[u8], timeout: Duration) -> io::Re
             socket.set_write_timeout(Some(timeout))?;
             socket.connect(&SockAddr::unix(path)?).map_err(|error| match error.kind() {
                 io::ErrorKind::WouldBlock => {
-                    io::Error::new(io::ErrorKind::TimedOut, "it accepts no connection in time")
+                    io::Error::new(io::ErrorKind::TimedOut, "it did not accept the connection in time")
                 }
                 _ => error,
             })?;

@@ -12,14 +12,14 @@ use crate::telemetry::counters::Counters;
 use crate::telemetry::labels::Outcome;
 
 const PREFIX: &str = "policyd_rate_guard_";
-/// For one answer, from connecting on.
+/// For one answer, with connecting.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The most bytes of an answer: the daemon's is a tenth of that.
+/// The largest answer, in bytes; the daemon's is a tenth of that.
 const MAX_ANSWER: u64 = 256 * 1024;
-/// The most bytes of an answer's head.
+/// The largest head of an answer, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// Where the daemon is asked: as near as it listens.
+/// Returns the address to ask: a daemon that listens on all addresses is asked on the loopback address.
 pub fn address(listens: &Endpoint) -> Endpoint {
     let mut nearest = listens.clone();
     if let Endpoint::Address(address) = &mut nearest
@@ -31,7 +31,7 @@ pub fn address(listens: &Endpoint) -> Endpoint {
     nearest
 }
 
-/// With which to ask. No proxy of the environment's: this stays on the host.
+/// Returns the HTTP client. It uses no proxy of the environment: the daemon is on this host.
 pub fn agent() -> Agent {
     Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
@@ -43,26 +43,26 @@ pub fn agent() -> Agent {
         .new_agent()
 }
 
-/// The counters as they are now.
+/// Returns the counters as they are now.
 ///
 /// # Errors
-/// In words: who answers there, if anybody.
+/// Why there are none, for people.
 pub fn read(agent: &Agent, address: &Endpoint) -> Result<Counters, String> {
     let mut response = agent.get(format!("http://{address}/metrics")).call().map_err(|error| why(&error))?;
     if response.status() != 200 {
-        return Err(format!("what answers there says {}", response.status().as_u16()));
+        return Err(format!("the answer has HTTP status {}", response.status().as_u16()));
     }
     let text = response.body_mut().with_config().limit(MAX_ANSWER).read_to_string().map_err(|error| why(&error))?;
-    parsed(&text).ok_or_else(|| "what answers there is not this daemon".to_owned())
+    parsed(&text).ok_or_else(|| "the answer is not from this daemon".to_owned())
 }
 
-/// Reads Prometheus' text or OpenMetrics; what is unknown in it is left out. None if it is not of this program.
+/// Reads Prometheus' text or OpenMetrics; unknown series are ignored. None if it is not of this program.
 fn parsed(metrics: &str) -> Option<Counters> {
     let mut counters = Counters::default();
     let mut is_ours = false;
     for line in metrics.lines() {
         let Some((name, labels, value)) = sample(line) else { continue };
-        // Counts are whole, and far below where a float is not.
+        // Counts are whole numbers, small enough for a float to be exact.
         let count = value.max(0.0) as u64;
         let label = |wanted: &str| {
             let (_, rest) = labels.split_once(&format!("{wanted}=\""))?;

@@ -1,4 +1,4 @@
-//! `serve`: the start-up checklist, the wait, the drain.
+//! `serve`: starts the daemon step by step, waits for signals, drains it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,25 +30,25 @@ use crate::telemetry::log_throttle::{self, warn_limited};
 use crate::telemetry::logging::{self, Logging};
 use crate::telemetry::metrics::{Elsewhere, Metrics};
 
-/// Descriptors kept for the database, the logs and the sockets themselves.
+/// File descriptors kept for the database, the logs and the listening sockets.
 const SPARE_DESCRIPTORS: u64 = 64;
-/// The most connections served at once, however many descriptors there are.
+/// The most connections served at once, however many file descriptors there are.
 const MAX_CONNECTIONS: u64 = 65_536;
-/// Beyond DECISION_TIMEOUT, what a stopping daemon gives its connections and the last commit.
+/// Time beyond DECISION_TIMEOUT for connections, and again for the last commit, when the daemon stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a stopping daemon goes on telling people.
+/// Time for the last notifications when the daemon stops.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long the start waits for METRICS_LISTEN to be open, which may have a name that nobody finds.
+/// How long the start waits for METRICS_LISTEN to be open; its name may not resolve.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the service manager may take for what it is told last.
+/// Time for the last message to the service manager.
 const MANAGER_TIMEOUT: Duration = Duration::from_millis(200);
-/// How long the log may take for its last lines.
+/// Time for the last lines of the log.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is left of a stop when its connections are drained, at the most: the last commit, people, the manager, Sentry, the log.
+/// The most that a stop takes after its connections are drained: last commit, notifications, service manager, Sentry, log.
 const LAST_STEPS: Duration = Duration::from_secs(10);
-/// Between two updates of what `systemctl status` shows.
+/// Between two updates of the status that `systemctl status` shows.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two looks at what was left out of the log, and at the host's time zone.
+/// Between two reports of lines left out of the log, and two checks of the host's time zone.
 const QUIET_INTERVAL: Duration = Duration::from_secs(60);
 
 pub fn run(sources: Sources) -> Result<Exit, Failed> {
@@ -79,7 +79,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     let connections = descriptors.saturating_sub(SPARE_DESCRIPTORS + page).clamp(1, MAX_CONNECTIONS);
     let connections = usize::try_from(connections).unwrap_or(1024);
     let served = runtime.block_on(serve(&sources, config, bound, held, &logging, &manager, connections));
-    // What still runs had its time; a hung database must not keep the process.
+    // A database that hangs must not keep the process running.
     runtime.shutdown_timeout(Duration::from_millis(100));
     match &served {
         Err(Failed { exit: Exit::Config, message }) => log::error!(target: FINDING, "{message}"),
@@ -96,7 +96,7 @@ pub fn run(sources: Sources) -> Result<Exit, Failed> {
     served
 }
 
-/// Serves until a signal ends it, or the committer ends, without which nothing is counted.
+/// Serves until a signal ends it, or until the committer ends, without which nothing is counted.
 async fn serve(
     sources: &Sources,
     config: Config,
@@ -167,7 +167,7 @@ async fn serve(
     if let Some(failed) = ended {
         return Err(failed);
     }
-    // The last sender of the queue goes with the answerer; the committer then settles what is left, and ends.
+    // The answerer holds the last sender of the queue; without it the committer settles what is left and ends.
     drop(answerer);
     let settled = match tokio::time::timeout_at(deadline + DRAIN_TIMEOUT, &mut committing).await {
         Ok(ended) => committer_ended(ended).map_or(Ok(Exit::Ok), Err),
@@ -180,7 +180,7 @@ async fn serve(
     settled
 }
 
-/// Shows the figures at METRICS_LISTEN until the process ends. Gives what tells when a first attempt was made to open it.
+/// Shows the figures at METRICS_LISTEN until the process ends. The receiver it returns is told of the first attempt to open it.
 fn show_status(
     listen: &Endpoint,
     config: &Config,
@@ -191,7 +191,7 @@ fn show_status(
     token: watch::Receiver<Option<Secret>>,
 ) -> Result<oneshot::Receiver<()>, Failed> {
     let metrics = answerer.metrics.clone();
-    // Weak: the committer ends with the last one who can put something into its queue.
+    // Weak: the committer ends when no strong reference to its queue is left.
     let waiting = Arc::downgrade(answerer);
     metrics.read_elsewhere(Elsewhere {
         queue_depth: Box::new(move || waiting.upgrade().map_or(0, |answerer| answerer.waiting() as u64)),
@@ -216,7 +216,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Carries out signals until one says to stop. Gives the failure if the committer ended instead.
+    /// Carries out signals until one says to stop. Returns a failure if the committer ended instead.
     async fn until_stopped(
         &mut self,
         signals: &mut Signals,
@@ -238,7 +238,7 @@ impl Running<'_> {
                 },
                 ended = &mut *committing => {
                     return Some(committer_ended(ended).unwrap_or_else(|| {
-                        Failed::new(Exit::Software, "the committer ended although nobody asked it to")
+                        Failed::new(Exit::Software, "the committer ended unexpectedly")
                     }));
                 }
                 _ = status.tick() => self.manager.status(&answerer.metrics.counters().to_string()),
@@ -250,7 +250,7 @@ impl Running<'_> {
         }
     }
 
-    /// Reads the settings again. Bad ones are reported, and the old ones stay; connections notice nothing.
+    /// Reads the settings again. Bad ones are reported, and the old ones stay; connections are not touched.
     fn reload(&mut self) {
         self.logging.reopen();
         let read = config::load(self.sources).and_then(|loaded| {
@@ -261,14 +261,16 @@ impl Running<'_> {
             Ok(read) => read,
             Err(error) => {
                 error.findings.iter().for_each(log_finding);
-                log::error!("the settings were not read again: there are errors in them; the old ones stay in effect");
+                log::error!(
+                    "the settings were not changed: there are errors in the new ones; the old ones stay in effect"
+                );
                 return;
             }
         };
         loaded.warnings.iter().for_each(log_finding);
         let waiting = config::restart_needed(&self.config, &loaded.config);
         if !waiting.is_empty() {
-            log::warn!("{}: changed, and takes effect after a restart only", waiting.join(", "));
+            log::warn!("{}: changed, but takes effect only after a restart", waiting.join(", "));
         }
         if let Err(error) = self.logging.reconfigure(&loaded.config.logging) {
             log::error!("{error}");
@@ -284,9 +286,9 @@ impl Running<'_> {
     }
 }
 
-/// The timer of `cleanup` follows `timedatectl set-timezone` at once: senders must not go on being told the old midnight.
+/// Follows a change of the host's time zone, as the timer of `cleanup` does at once: senders must not be told the old midnight.
 fn follow_zone(terms: &watch::Sender<Arc<Terms>>, zone: TimeZone) {
-    // The zone that is not known stands for a file that cannot be read just now.
+    // An unknown zone means that its file cannot be read at the moment.
     if zone.is_unknown() || terms.borrow().policy.zone == zone {
         return;
     }
@@ -298,7 +300,7 @@ fn no_thread(purpose: &str, error: &std::io::Error) -> Failed {
     Failed::new(Exit::OsError, format_args!("cannot start a thread for {purpose}: {error}"))
 }
 
-/// The failure, if the committer's end was one.
+/// Returns the failure, if the committer ended with one.
 fn committer_ended(ended: Result<Result<(), CommitterError>, tokio::task::JoinError>) -> Option<Failed> {
     match ended {
         Ok(Ok(())) => None,

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_nothing_is_seen() {
+    fn any_value_but_0_is_seen() {
         assert_eq!(bar(1, 1_000_000, 10, true), "▏");
         assert_eq!(bar(0, 10, 10, true), "");
         assert_eq!(bar(u64::MAX, u64::MAX, 3, true), "███");

@@ -4,14 +4,14 @@ use ratatui::text::Span;
 
 use crate::telemetry::escape::is_unprintable;
 
-/// The most characters of a text from outside that are looked at: more never fits.
+/// The most characters of a foreign text that are read: more never fit on a screen.
 const MAX_LOOKED_AT: usize = 1024;
 
-/// A text from the network or the database, of which every character takes one cell or two, wherever it is shown.
+/// Returns a text from the network or the database in which every character takes one cell or two on any terminal.
 ///
-/// What could steer the terminal, turn the line's direction or join with its neighbours is written as `\u{…}`: terminals
-/// differ in how they show that, and everything after it would stand in the wrong place. So two names that differ look
-/// different, too. Without `unicode` all but ASCII is written so.
+/// Characters that could steer the terminal, turn the line's direction or join with their neighbours are written as `\u{…}`:
+/// terminals differ in how they show them, and what follows would be in the wrong place. Names that differ look different.
+/// Without `unicode`, all but ASCII is written so.
 pub fn safe(text: &str, unicode: bool) -> String {
     let mut shown = String::new();
     for character in text.chars().take(MAX_LOOKED_AT) {
@@ -24,12 +24,12 @@ pub fn safe(text: &str, unicode: bool) -> String {
     shown
 }
 
-/// How many cells a text takes.
+/// Returns how many cells a text takes.
 pub fn width(text: &str) -> usize {
     Span::raw(text).width()
 }
 
-/// A text in at most so many cells, and whether it is whole.
+/// Returns as much of a text as fits into `most` cells, and whether that is all of it.
 fn cut(text: &str, most: usize) -> (&str, bool) {
     let mut taken = 0;
     for (at, character) in text.char_indices() {
@@ -41,7 +41,7 @@ fn cut(text: &str, most: usize) -> (&str, bool) {
     (text, true)
 }
 
-/// A harmless text in at most so many cells; what is cut off is marked.
+/// Returns a harmless text in at most `most` cells, with a mark if it is cut.
 pub fn shortened(text: &str, most: usize, unicode: bool) -> String {
     match cut(text, most) {
         (whole, true) => whole.to_owned(),
@@ -52,20 +52,20 @@ pub fn shortened(text: &str, most: usize, unicode: bool) -> String {
     }
 }
 
-/// A harmless text in exactly so many cells, at their left.
+/// Returns a harmless text in exactly so many cells, aligned to the left.
 pub fn left(text: &str, cells: usize, unicode: bool) -> String {
     let shown = shortened(text, cells, unicode);
     let blanks = " ".repeat(cells.saturating_sub(width(&shown)));
     shown + &blanks
 }
 
-/// A harmless text in exactly so many cells, at their right.
+/// Returns a harmless text in exactly so many cells, aligned to the right.
 pub fn right(text: &str, cells: usize, unicode: bool) -> String {
     let shown = shortened(text, cells, unicode);
     " ".repeat(cells.saturating_sub(width(&shown))) + &shown
 }
 
-/// A number with its thousands apart.
+/// Returns a number with separated thousands.
 pub fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::with_capacity(digits.len() * 4 / 3);
@@ -78,23 +78,23 @@ pub fn number(number: u64) -> String {
     shown
 }
 
-/// A number in at most so many cells: in thousands, millions and so on where it is too long. Cut off it would be another one.
+/// Returns a number in at most so many cells, if need be in thousands, millions and so on.
 pub fn number_in(of: u64, cells: usize) -> String {
     let units = [(1, ""), (1_000, "k"), (1_000_000, "M"), (1_000_000_000, "G"), (1_000_000_000_000, "T")];
     let mut shown = units.iter().map(|(size, unit)| format!("{}{unit}", number(of / size)));
     shown.find(|shown| shown.len() <= cells).unwrap_or_else(|| ">".repeat(cells))
 }
 
-/// A rate: whole where it is large.
+/// Returns a rate, without a fraction if it is large.
 pub fn rate(rate: f64) -> String {
     if rate > 0.0 && rate < 9.95 {
         return format!("{rate:.1}");
     }
-    // What is no number, or beyond all numbers, becomes an end of the range.
+    // NaN becomes 0, infinity the greatest number.
     number(rate.round() as u64)
 }
 
-/// A time as people count it: `40 s`, `12 min`, `3 h`, `2 d`.
+/// Returns a time in seconds for people: `40 s`, `12 min`, `3 h`, `2 d`.
 pub fn age(seconds: i64) -> String {
     match seconds.max(0) {
         seconds @ 0..120 => format!("{seconds} s"),
@@ -104,12 +104,12 @@ pub fn age(seconds: i64) -> String {
     }
 }
 
-/// Whether every terminal shows a character by itself, in as many cells as we think, from left to right.
+/// Whether every terminal shows a character by itself, in the cells counted here, from left to right.
 fn stands_alone(character: char) -> bool {
     let from_right_to_left = matches!(character,
         '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}'
         | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}');
-    // Pairs of letters that become a flag, and the colours of skin.
+    // Pairs of letters that become a flag, and skin colours.
     let joins = matches!(character, '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f3fb}'..='\u{1f3ff}');
     !is_unprintable(character)
         && !character.is_whitespace()

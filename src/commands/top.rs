@@ -1,4 +1,4 @@
-//! `top`: who sent most. On a terminal as wide as it is, with bars and the day hour by hour; elsewhere plain columns.
+//! `top`: the senders that sent most. On a terminal with bars and the time in parts, as wide as it is; elsewhere plain columns.
 
 use std::collections::HashMap;
 
@@ -17,14 +17,15 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::moment;
 use crate::policy::duration;
 use crate::policy::limit::Measure;
+use crate::status::collector::by_sender;
 use crate::store::report::{By, Part, Top, Totals};
 
-/// Of a sparkline: parts of the time.
+/// Parts of the time in a sparkline.
 const PARTS: usize = 24;
 /// From this width on there is room for all parts.
 const WIDE: usize = 110;
 
-/// All that is shown.
+/// What is shown.
 struct Shown {
     tops: Vec<Top>,
     totals: Totals,
@@ -64,7 +65,9 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
         if options.by == TopBy::Networks && !counts_networks {
             notes.push("LIMITS has no limit on networks, so they are not noted.");
         }
-        Ok(Shown { tops, totals, parts: sparks(&parts, options.by), since, by: options.by, notes })
+        let number = |part: &Part| if options.by == TopBy::Messages { part.messages } else { part.recipients };
+        let parts = by_sender(&parts, PARTS, number);
+        Ok(Shown { tops, totals, parts, since, by: options.by, notes })
     })?;
     if options.output.json {
         print_json(&json(&shown))?;
@@ -92,21 +95,6 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
     Ok(Exit::Ok)
 }
 
-/// Each sender's parts of the time, in the measure that is ranked by.
-fn sparks(parts: &[Part], by: TopBy) -> HashMap<i64, Vec<u64>> {
-    let mut sparks: HashMap<i64, Vec<u64>> = HashMap::new();
-    for part in parts {
-        let number = if by == TopBy::Messages { part.messages } else { part.recipients };
-        let spark = sparks.entry(part.id).or_insert_with(|| vec![0; PARTS]);
-        // A host whose clock is ahead writes beyond the last part.
-        let place = usize::try_from(part.part).unwrap_or(0).min(PARTS - 1);
-        if let Some(place) = spark.get_mut(place) {
-            *place = place.saturating_add(u64::try_from(number).unwrap_or(0));
-        }
-    }
-    sparks
-}
-
 /// The number that a sender is ranked by.
 fn ranked(top: &Top, by: TopBy) -> u64 {
     let number = match by {
@@ -115,7 +103,7 @@ fn ranked(top: &Top, by: TopBy) -> u64 {
         TopBy::Blocked => top.blocked,
         TopBy::Networks => top.networks,
     };
-    u64::try_from(number).unwrap_or(0)
+    number.max(0).cast_unsigned()
 }
 
 /// The share of a sender's messages that was held or refused.
@@ -153,7 +141,7 @@ fn columns(by: TopBy, wide: bool) -> Vec<Column> {
     }
 }
 
-/// The table with bars and sparklines, exactly as wide as the screen at the most.
+/// The table with bars and sparklines, at most as wide as the screen.
 fn drawn(shown: &Shown, screen: Screen) -> String {
     const NUMBER: usize = 8;
     let wide = screen.width >= WIDE;

@@ -18,16 +18,15 @@ pub const SYSTEM_FILE: &str = "/etc/policyd-rate-guard/policyd-rate-guard.env";
 /// The settings file of PolicydRateGuard, read from the current folder unless started as root.
 pub const LOCAL_FILE: &str = "./.env";
 
-/// So many unknown names are warned about one by one; a file with more is not a settings file of ours.
+/// The most unknown names that are warned about one by one; a file with more is not a settings file of this program.
 const NAMED_UNKNOWN: usize = 20;
 
-/// Where to look for settings. Keep it for a reload: what it says is true for the whole life of the process, also after
-/// privileges were dropped.
+/// Where to look for settings. It is kept for reloads: it stays true after privileges were dropped.
 #[derive(Clone)]
 pub struct Sources {
-    /// The file named on the command line; it has to exist.
+    /// The file named on the command line; it must exist.
     pub explicit: Option<PathBuf>,
-    /// Without one, the first of these that exists is read; none has to.
+    /// Without `explicit`, the first of these that exists is read, if one does.
     pub search: Vec<PathBuf>,
     /// The real environment variables.
     pub environment: Vec<(OsString, OsString)>,
@@ -35,21 +34,21 @@ pub struct Sources {
     pub is_root: bool,
 }
 
-/// One value with the place that it was written at.
+/// A value and where it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Given {
     pub text: String,
     pub origin: Origin,
 }
 
-/// What was given, by name.
+/// The given values, by name.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     pub file: Option<PathBuf>,
-    /// The file can be read by everybody.
+    /// Whether every user can read the file.
     pub world_readable: bool,
     pub given: BTreeMap<String, Given>,
-    /// The environment, for what is no setting (STATE_DIRECTORY). Values that are not UTF-8 are left out.
+    /// The environment, for variables that are no settings (STATE_DIRECTORY). Values that are not UTF-8 are left out.
     pub environment: HashMap<String, String>,
 }
 
@@ -65,25 +64,25 @@ impl fmt::Debug for Sources {
 }
 
 impl Sources {
-    /// For a program that was started with these environment variables and, perhaps, `--config FILE`.
+    /// Returns the sources of a program started with these environment variables and, if given, `--config FILE`.
     pub fn new<N, V>(explicit: Option<PathBuf>, environment: impl IntoIterator<Item = (N, V)>, is_root: bool) -> Sources
     where
         N: Into<OsString>,
         V: Into<OsString>,
     {
         let mut search = vec![PathBuf::from(SYSTEM_FILE)];
-        // A folder that root happens to stand in may be anybody's.
+        // Root's current folder may be another user's.
         search.extend((!is_root).then(|| PathBuf::from(LOCAL_FILE)));
         let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Sources { explicit, search, environment, is_root }
     }
 
-    /// For this process. To be called before privileges are dropped.
+    /// Returns the sources of this process. To be called before privileges are dropped.
     pub fn from_process(explicit: Option<PathBuf>, is_root: bool) -> Sources {
         Sources::new(explicit, std::env::vars_os(), is_root)
     }
 
-    /// Reads it all. What cannot be read is added to the findings.
+    /// Reads file and environment. What cannot be read is added to the findings.
     pub(super) fn read(&self, findings: &mut Vec<Finding>) -> Values {
         let mut values = Values::default();
         let mut not_utf8 = Vec::new();
@@ -153,12 +152,12 @@ impl Sources {
         }
     }
 
-    /// The file to be read, opened; none when none was named and none is there.
+    /// Opens the file to be read. None if none was named and none exists.
     fn open(&self) -> Option<(PathBuf, io::Result<File>)> {
         if let Some(path) = &self.explicit {
             return Some((path.clone(), File::open(path)));
         }
-        // A file that is there but not for us is not passed over: other settings than the operator's would apply.
+        // A file that exists but cannot be opened is not skipped: other settings than the operator's would apply.
         self.search
             .iter()
             .map(|path| (path.clone(), File::open(path)))
@@ -166,7 +165,7 @@ impl Sources {
     }
 }
 
-/// Puts the file's statements into the values; the last one of a name counts.
+/// Puts the file's statements into the values; the last one of a name wins.
 fn take_statements(
     statements: Vec<env_file::Statement>,
     path: &Path,
@@ -213,14 +212,14 @@ fn take_statements(
     }
 }
 
-/// Reads up to one byte more than `limit`, so that the reader of it can tell that it is too much.
+/// Reads at most `limit` bytes and one more, so that the caller can see that it is too much.
 pub(super) fn read_bounded(file: &mut File, limit: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// Whether a file's permissions let everybody read it.
+/// Whether a file's permissions let every user read it.
 /// Who may write a file beside its owner, in words; `None` if nobody. Root's group, and one with the number of the owner, as
 /// every user has one on many systems, are as good as the owner.
 pub(super) fn who_else_writes(file: &Metadata) -> Option<&'static str> {

@@ -1,5 +1,5 @@
-//! All about one sender, for people and for programs: its row, each limit with what is used of it, its last day hour by hour,
-//! and its last messages that were held or refused, and why.
+//! Everything about one sender, for people and for programs: its row, each limit with what is used of it, its last day hour by
+//! hour, and its last messages that were held or refused, and why.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,35 +16,35 @@ use crate::store::report::{Logged, Part};
 use crate::store::senders::SenderRow;
 use crate::store::{Failure, Store};
 
-/// Blocked messages that are shown.
+/// The most blocked messages that are shown.
 const BLOCKED: u32 = 10;
 
 #[derive(Debug, Clone)]
 pub struct About {
     pub row: SenderRow,
     pub listed: Option<Listed>,
-    /// Empty for an `@domain` row, which nobody is charged to.
+    /// Empty for an `@domain` row, which no mail is charged to.
     pub explained: Vec<Explained>,
-    /// What was let through in each of the last hours of the clock, and when it began; the present one last.
+    /// When each of the last hours of the clock began, and what was let through in it; the present hour last.
     pub hours: Vec<(i64, Part)>,
     /// The latest first.
     pub blocked: Vec<Logged>,
 }
 
 impl About {
-    /// The entry of a list that decides at this moment, in the place of quota and limits.
+    /// Returns the entry of a list that decides at this moment, before quota and limits.
     pub fn deciding(&self) -> Option<&Listed> {
         self.listed.as_ref().filter(|listed| listed.now)
     }
 
-    /// What the next message to one recipient would be told.
+    /// Returns what Postfix would be told of the next message to one recipient.
     pub fn next<'a>(&'a self, policy: &'a Policy) -> &'a Action {
         let limit = || blocking(&self.explained).and_then(|one| one.action.as_ref());
         self.deciding().map(|listed| &listed.action).or_else(limit).unwrap_or(&policy.accepted)
     }
 }
 
-/// Reads what there is about a sender. `now` is in seconds since 1970.
+/// Reads everything about a sender. `now` is in seconds since 1970.
 pub async fn read(store: &mut Store, terms: &Terms, row: &SenderRow, now: i64) -> Result<About, Failure> {
     let policy = &terms.policy;
     let standings = standing::of(store, policy, &[row], now).await?;
@@ -75,7 +75,7 @@ pub struct Row {
     quota: Option<u32>,
     quota_reset: Option<u32>,
     quota_locked: bool,
-    /// Since the last cleanup, also what was refused.
+    /// Since the last cleanup, with what was refused.
     msg_counter: u32,
     rcpt_counter: u32,
     msg_total: u32,
@@ -108,7 +108,7 @@ pub struct AboutJson {
     row: Row,
     /// None if no list has an entry for this name.
     listed: Option<ListedJson>,
-    /// What the next message to one recipient would be told.
+    /// What Postfix would be told of the next message to one recipient.
     next: String,
     limits: Vec<Value>,
     hours: Vec<Value>,
@@ -121,7 +121,7 @@ pub struct ListedJson {
     /// `ALLOWLIST` or `DENYLIST`.
     pub list: String,
     entry: String,
-    /// False where its hours do not contain this moment.
+    /// False if its hours do not contain this moment.
     pub now: bool,
 }
 

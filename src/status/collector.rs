@@ -1,8 +1,8 @@
-//! Looks at the database again and again, and spends little on it: what a look took, it rests many times as long.
+//! Looks at the database again and again at a small cost: after each look it rests many times as long as the look took.
 //!
-//! Everybody's use of the quota is a sum over all minutes of the window, which takes long where there are a million senders.
-//! So that is read when it may be, and in between only those who are sending or were refused: their numbers are always those
-//! of the moment, and the others' only fall.
+//! What all senders have used is a sum over all minutes of the window, which takes long with a million senders. So all of them
+//! are read rarely, and in between only those that are sending or were refused: their numbers are always current, and the
+//! numbers of the others can only fall.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -19,22 +19,23 @@ use crate::limiter::window::minute_of;
 use crate::policy::duration;
 use crate::policy::quota::Window;
 use crate::store::refusals::{Count, Refusals};
+use crate::store::report::Part;
 use crate::store::senders::{Listed, Listing, Order};
 use crate::store::{Failure, Store};
 
 /// The most senders in a snapshot.
 pub const MAX_SENDERS: u32 = 10_000;
-/// A look that took a second is followed by so many seconds without one.
+/// Rest after a look, in multiples of the time it took.
 pub const REST: u32 = 50;
-/// Before everybody is looked at again, after that took too long.
+/// Before all senders are read again, after that took too long.
 const AFTER_GIVING_UP: Duration = Duration::from_secs(600);
-/// However long a look took.
+/// The longest rest, however long a look took.
 const MAX_REST: Duration = Duration::from_secs(60);
-/// Senders read again since they are sending.
+/// The most senders read again because they are sending.
 const MAX_ACTIVE: u32 = 2_000;
 /// Refusals that are shown.
 const LAST_REFUSALS: u32 = 50;
-/// Senders whose hours and limits are read: the first ones in order, and those who were refused most.
+/// Senders whose hours and limits are read: the first ones in order, and those refused most.
 const CLOSELY: usize = 50;
 /// Rows in one statement.
 const AT_A_TIME: usize = 500;
@@ -43,7 +44,7 @@ const AT_A_TIME: usize = 500;
 pub const HOURS: i64 = 24;
 const DAY: i64 = 24 * 3600;
 
-/// Reads snapshots, and keeps from one to the next what need not be read again.
+/// Reads snapshots, and keeps what need not be read again for the next one.
 #[derive(Debug)]
 pub struct Collector {
     pub sort: Sort,
@@ -54,22 +55,21 @@ pub struct Collector {
     window: Option<Window>,
     /// When the last look was.
     looked: i64,
-    /// When everybody may be looked at again.
+    /// When all senders may be read again.
     rested: Option<Instant>,
-    /// What the last look took, without what is rested for already.
+    /// The time of the last look, without the part for which `rested` accounts.
     took: Duration,
-    /// When a look began that has not come to its end: it failed, or was given up.
+    /// When a look began that did not end: it failed, or was given up.
     unended: Option<Instant>,
 }
 
 impl Collector {
     pub fn new(sort: Sort) -> Collector {
-        let (kept, totals) = (HashMap::new(), Totals::default());
         Collector {
             sort,
             rest: REST,
-            kept,
-            totals,
+            kept: HashMap::new(),
+            totals: Totals::default(),
             window: None,
             looked: 0,
             rested: None,
@@ -78,12 +78,12 @@ impl Collector {
         }
     }
 
-    /// One that rests so many times as long as it looked.
+    /// Returns a collector that rests `rest` times as long as a look took.
     pub fn with_rest(sort: Sort, rest: u32) -> Collector {
         Collector { rest, ..Collector::new(sort) }
     }
 
-    /// How long to wait after a look, so that all looks together take little of the database's time.
+    /// Returns how long to wait after a look, so that looks take little of the database's time.
     pub fn rest(&self) -> Duration {
         let took = self.unended.map_or(self.took, |begun| begun.elapsed());
         took.saturating_mul(self.rest).min(MAX_REST)
@@ -95,24 +95,24 @@ impl Collector {
         let begun = Instant::now();
         self.unended = Some(begun);
         let mut rested_for = Duration::ZERO;
-        // Whole minutes: what changes with every second would be news to every viewer.
+        // Whole minutes: a value that changes every second would have to be sent to every viewer.
         let day = now.saturating_sub(DAY).div_euclid(60) * 60;
         let refusals = if message_log { store.refusals(day, LAST_REFUSALS).await? } else { Refusals::default() };
         if self.window != Some(policy.window) {
-            // What was kept was counted otherwise.
+            // The sums that were kept are of another window.
             self.window = Some(policy.window);
             self.kept.clear();
             self.rested = None;
         }
         if self.rested.is_none_or(|rested| Instant::now() >= rested) {
             let begun = Instant::now();
-            // If this is given up since it takes too long, it is not begun again at once.
+            // If this is given up because it takes too long, it is not begun again at once.
             self.rested = begun.checked_add(AFTER_GIVING_UP);
             let looked = self.look_at_all(store, policy, now).await;
             rested_for = begun.elapsed();
             match looked {
                 Ok(()) => self.rested = Instant::now().checked_add(rested_for.saturating_mul(self.rest)),
-                // The server is there, and took too long: those who are busy are known all the same.
+                // The server took too long for all senders; those that are busy are known from before.
                 Err(failure) if failure.rolled_back() => {}
                 Err(failure) => {
                     self.rested = None;
@@ -133,7 +133,7 @@ impl Collector {
         self.sort.sort(&mut senders);
         let room = usize::try_from(MAX_SENDERS).unwrap_or(usize::MAX);
         if senders.len() > room {
-            // Whoever is blocked is never left out.
+            // A blocked sender is never left out.
             senders.sort_by_key(|sender| sender.next.is_none() && sender.blocked == 0);
             for sender in senders.split_off(room) {
                 self.kept.remove(&sender.id);
@@ -161,7 +161,7 @@ impl Collector {
         })
     }
 
-    /// Senders whose name contains `filter`, of all there are.
+    /// Returns senders whose name contains `filter`, of all in the database.
     pub async fn find(
         &self,
         store: &mut Store,
@@ -196,7 +196,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Reads again who sent or was refused since the last look, and whoever is at the quota and may be free again.
+    /// Reads senders again that sent or were refused since the last look, or are at the quota and may be free again.
     async fn look_at_busy(
         &mut self,
         store: &mut Store,
@@ -226,7 +226,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Reads the hours of the first senders, and by all limits whether they and those refused most are blocked.
+    /// Reads the hours of the first senders and of those refused most, and whether any limit blocks them.
     async fn look_closely(
         &self,
         store: &mut Store,
@@ -241,21 +241,13 @@ impl Collector {
         let close =
             |(place, sender): (usize, &Sender)| (place < CLOSELY || refused.contains(&sender.id)).then_some(sender.id);
         let ids: Vec<i64> = senders.iter().enumerate().filter_map(close).collect();
-        let mut hours: HashMap<i64, Vec<u64>> = ids.iter().map(|&id| (id, vec![0; HOURS as usize])).collect();
-        for part in store.parts(&ids, minute_of(hours_from), 60).await? {
-            // A host whose clock is ahead writes beyond the last hour.
-            let place = usize::try_from(part.part.clamp(0, HOURS - 1)).unwrap_or(0);
-            if let Some(hour) = hours.get_mut(&part.id).and_then(|hours| hours.get_mut(place)) {
-                *hour = hour.saturating_add(u64::try_from(part.recipients).unwrap_or(0));
-            }
-        }
+        let parts = store.parts(&ids, minute_of(hours_from), 60).await?;
+        let mut hours = by_sender(&parts, HOURS as usize, |part| part.recipients);
         let rows: Vec<_> = ids.iter().filter_map(|id| self.kept.get(id)).map(|listed| &listed.row).collect();
         let standings = standing::of(store, policy, &rows, now).await?;
         for sender in senders {
-            if let Some(hours) = hours.remove(&sender.id) {
-                sender.hours = hours;
-            }
             if let Some(standing) = standings.get(&sender.id) {
+                sender.hours = hours.remove(&sender.id).unwrap_or_else(|| vec![0; HOURS as usize]);
                 sender.next = Next::of(&explain(policy, standing, now));
             }
         }
@@ -263,7 +255,7 @@ impl Collector {
     }
 }
 
-/// Where a list says what the next message is told, it is not the limits that do.
+/// If a list decides on a sender's next message, the limits do not.
 fn by_the_lists(senders: &mut [Sender], terms: &Terms, now: i64) {
     for sender in senders {
         if let Some(listed) = terms.listed(&sender.sender, now).filter(|listed| listed.now) {
@@ -272,7 +264,8 @@ fn by_the_lists(senders: &mut [Sender], terms: &Terms, now: i64) {
     }
 }
 
-fn everybody(policy: &Policy, now: i64) -> Listing {
+/// All senders, those that used most of the quota first.
+pub fn everybody(policy: &Policy, now: i64) -> Listing {
     Listing {
         only: None,
         filter: None,
@@ -286,7 +279,7 @@ fn everybody(policy: &Policy, now: i64) -> Listing {
     }
 }
 
-/// An `@domain` row is the quota that others begin with; nobody is charged to it.
+/// An `@domain` row is the quota that new logins begin with; no mail is charged to it.
 fn is_charged(listed: &Listed) -> bool {
     !listed.row.sender.starts_with('@')
 }
@@ -296,8 +289,7 @@ fn keyed(listed: Vec<Listed>) -> impl Iterator<Item = (i64, Listed)> {
 }
 
 fn sender(listed: &Listed, policy: &Policy, count: Option<&Count>) -> Sender {
-    let positive = |number: i64| u64::try_from(number).unwrap_or(0);
-    let (messages, recipients) = (positive(listed.messages), positive(listed.recipients));
+    let [messages, recipients] = [listed.messages, listed.recipients].map(|number| number.max(0).cast_unsigned());
     Sender {
         id: listed.row.id,
         sender: listed.row.sender.clone(),
@@ -312,7 +304,21 @@ fn sender(listed: &Listed, policy: &Policy, count: Option<&Count>) -> Sender {
     }
 }
 
-/// The begin of the first of the last 24 hours of the local clock, the present one being the last.
+/// Returns each sender's numbers in so many equal parts of a time, by id; a sender without any is left out.
+pub fn by_sender(parts: &[Part], count: usize, number: impl Fn(&Part) -> i64) -> HashMap<i64, Vec<u64>> {
+    let mut senders: HashMap<i64, Vec<u64>> = HashMap::new();
+    for part in parts {
+        let numbers = senders.entry(part.id).or_insert_with(|| vec![0; count]);
+        // A host whose clock is ahead writes beyond the last part.
+        let place = usize::try_from(part.part).unwrap_or(0).min(count.saturating_sub(1));
+        if let Some(sum) = numbers.get_mut(place) {
+            *sum = sum.saturating_add(number(part).max(0).cast_unsigned());
+        }
+    }
+    senders
+}
+
+/// Returns when the first of the last 24 hours of the local clock began; the present hour is the last of them.
 pub fn first_hour(now: i64, zone: &TimeZone) -> i64 {
     let offset = Timestamp::from_second(now).map_or(0, |at| i64::from(zone.to_offset(at).seconds()));
     (now + offset).div_euclid(3600) * 3600 - offset - (HOURS - 1) * 3600

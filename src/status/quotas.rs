@@ -1,4 +1,4 @@
-//! What a change of QUOTA does not change: a sender's quota is copied into its row when the row is made.
+//! Which senders a new QUOTA does not change: a sender's quota is copied into its row when the row is made.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::config::Database;
 use crate::policy::quota;
 use crate::store::{Failure, Store};
 
-/// A look at every row of a large table takes a second. Nobody waits for it.
+/// Reading every row of a large table takes about a second. Nothing waits for it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Logs how many senders have another usual quota than QUOTA, if any do.
@@ -23,13 +23,14 @@ pub async fn tell_of_others(database: Database, quota: u32) {
                 log::info!("{said}");
             }
         }
-        // Whatever ails the database is told by those who need it.
+        // The committer reports what is wrong with the database.
         Ok(Err(error)) => log::debug!("comparing quotas: {error}"),
         Err(_) => log::debug!("comparing quotas: no end within {} s", TIMEOUT.as_secs()),
     }
 }
 
-/// `others` are the other quotas and how many senders have each, the most frequent first.
+/// Returns the log message, or None if there is nothing to say. `others` are the other quotas and how many senders have each,
+/// the most frequent first.
 fn said(quota: u32, others: &[(u32, i64)]) -> Option<String> {
     let (most, rows) = others.first()?;
     let all: i64 = others.iter().map(|(_, rows)| rows).sum();

@@ -1,4 +1,4 @@
-//! What one look at the database tells. Pure. All times are in seconds since 1970.
+//! What one look at the database returns. Pure. All times are in seconds since 1970.
 
 use serde::Serialize;
 
@@ -11,15 +11,15 @@ use crate::policy::steps::{Step, StepAction};
 use crate::protocol::reply::Strictness;
 use crate::store::refusals::Refusal;
 
-/// All senders, the policy that they are under, and what was refused of late.
+/// All senders, the policy that applies to them, and what was recently refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     pub at: i64,
     pub policy: PolicyShown,
     pub totals: Totals,
-    /// In the order of the collector; at most as many as it was told.
+    /// In the collector's order; at most [`super::collector::MAX_SENDERS`].
     pub senders: Vec<Sender>,
-    /// Whether these are all there are.
+    /// Whether `senders` are all senders in the database.
     pub complete: bool,
     /// How many of these senders are blocked now.
     pub blocked_now: usize,
@@ -29,7 +29,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Whether nothing but the time is another.
+    /// Whether the two differ in nothing but the time.
     pub fn says_the_same(&self, other: &Snapshot) -> bool {
         let totals = |snapshot: &Snapshot| Totals { at: 0, ..snapshot.totals };
         let refused = |snapshot: &Snapshot| (snapshot.refused.known, snapshot.refused.blocked, snapshot.refused.held);
@@ -41,16 +41,16 @@ impl Snapshot {
     }
 }
 
-/// What is in force.
+/// The policy as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PolicyShown {
     /// `24h`, or `reset`.
     pub window: String,
-    /// Of a sender without a row of its own; none for unlimited.
+    /// The quota of a sender without a row; None for unlimited.
     pub quota: Option<u32>,
     /// QUOTA_STEPS, lowest first.
     pub steps: Vec<StepShown>,
-    /// LIMITS as written, with what happens beyond each.
+    /// LIMITS as written, each with its action.
     pub limits: Vec<String>,
 }
 
@@ -86,53 +86,53 @@ impl PolicyShown {
 /// Of all senders together, in the last 24 hours.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// When they were counted: on a large database that is seldom.
+    /// When they were counted; rarely on a large database.
     pub at: i64,
     /// Rows in `ratelimits`.
     pub known: i64,
-    /// Who had mail let through.
+    /// Senders that had mail let through.
     pub active: i64,
     pub messages: i64,
     pub recipients: i64,
 }
 
-/// What was held or refused in the last 24 hours, as far as the newest messages tell.
+/// What was held or refused in the last 24 hours, as far as the newest messages in the audit log show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refused {
-    /// Whether MESSAGE_LOG is on; if not, nothing of this is known.
+    /// Whether MESSAGE_LOG is on; without it none of this is known.
     pub known: bool,
     /// How far back the numbers reach.
     pub from: i64,
     /// Held ones among them.
     pub blocked: i64,
     pub held: i64,
-    /// The latest of each sender and action, the latest first; not bound to those 24 hours.
+    /// The latest of each sender and action, the latest first; they may be older than 24 hours.
     pub last: Vec<Refusal>,
 }
 
-/// What is left out of the JSON is 0, null or empty: there may be ten thousand of these.
+/// The JSON leaves out what is 0, null or empty, since there may be ten thousand of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sender {
     pub id: i64,
-    /// The key: a login, or `<sender>` or `[address]`. It is a stranger's text.
+    /// The account: a login, or `<sender>` or `[address]`. It may be any text.
     pub sender: String,
     /// None for unlimited.
     pub quota: Option<u32>,
-    /// In the present window, what the quota counts.
+    /// What counts against the quota in the present window.
     pub messages: u64,
     pub recipients: u64,
     /// When it last sent something.
     pub last: i64,
-    /// Messages held or refused, as far back as [`Refused::from`]; held ones among them.
+    /// Messages held or refused since [`Refused::from`], with those held.
     #[serde(skip_serializing_if = "is_zero")]
     pub blocked: i64,
     #[serde(skip_serializing_if = "is_zero")]
     pub held: i64,
-    /// What the next message would be told, if it would be held or refused.
+    /// What Postfix would be told of the next message, if it would be held or refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Next>,
-    /// Recipients let through in each of the last 24 hours of the clock, the present one last; empty where they were not
-    /// read, which is so beyond the first senders.
+    /// Recipients let through in each of the last 24 hours of the clock, the present one last; empty if they were not read,
+    /// as for all but the first senders.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hours: Vec<u64>,
 }
@@ -144,18 +144,18 @@ pub struct Next {
     pub action: String,
     /// `1x quota 1000`, `30 recipients/5m`, `DENYLIST @example.com`, ….
     pub limit: String,
-    /// None where it is not known, and where it never will be free by itself.
+    /// None if it is not known, or never by itself.
     pub free_at: Option<i64>,
 }
 
 impl Next {
-    /// By all limits that a sender has.
+    /// What the strictest exceeded limit does.
     pub fn of(explained: &[Explained]) -> Option<Next> {
         let one = blocking(explained)?;
         Some(Next { action: one.action.as_ref()?.word(), limit: one.limit.clone(), free_at: one.free_at })
     }
 
-    /// By a list, which decides in the place of all limits.
+    /// What a list does, which decides before any limit.
     pub fn of_listed(listed: &Listed) -> Option<Next> {
         (!listed.action.delivers()).then(|| Next {
             action: listed.action.word(),
@@ -164,7 +164,7 @@ impl Next {
         })
     }
 
-    /// By the quota alone, for who has used so much of it. LIMITS need the sender's history.
+    /// What the quota alone does when `used` is used of it. LIMITS need the sender's history.
     pub fn by_quota(policy: &Policy, used: u64, quota: u32) -> Option<Next> {
         let (step, action) = policy.steps.acting(used.saturating_add(1), quota)?;
         (action.strictness() >= Strictness::Hold).then(|| Next {
@@ -178,14 +178,14 @@ impl Next {
 /// What senders are sorted by; equal ones by name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sort {
-    /// Of the quota, what is used; the greatest first.
+    /// The used share of the quota, the greatest first.
     #[default]
     Share,
     /// The most first.
     Recipients,
     /// The most first.
     Messages,
-    /// Who is blocked now, then by the number of blocked messages.
+    /// Senders blocked now first, then by the number of blocked messages.
     Blocked,
     /// The latest first.
     Last,
@@ -193,12 +193,12 @@ pub enum Sort {
 }
 
 impl Sender {
-    /// Of messages and recipients the greater: what is compared with the quota.
+    /// What is compared with the quota: messages or recipients, the greater.
     pub fn used(&self) -> u64 {
         self.messages.max(self.recipients)
     }
 
-    /// What is used of the quota, in thousandths; none where there is no quota. Who may not send is at its end.
+    /// What is used of the quota, in thousandths; None if it is unlimited. Any use of a quota of 0 is all of it.
     pub fn share(&self) -> Option<u64> {
         match self.quota? {
             0 => Some(if self.used() == 0 { 0 } else { 1000 }),
@@ -229,7 +229,7 @@ fn is_zero(number: &i64) -> bool {
     *number == 0
 }
 
-/// A quota for programs: none for unlimited.
+/// Returns a quota for programs: None for unlimited.
 pub fn limited(quota: u32) -> Option<u32> {
     (quota != UNLIMITED).then_some(quota)
 }

@@ -1,4 +1,4 @@
-//! Where senders stand, from their rows and histories: what decisions are made by.
+//! What decisions on senders depend on: their rows and histories.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use crate::store::senders::SenderRow;
 use crate::store::usage::Since;
 use crate::store::{Failure, Store};
 
-/// Where each of these senders stands now. `now` is in seconds since 1970.
+/// Returns the standing of each sender, by id. `now` is in seconds since 1970.
 pub async fn of(
     store: &mut Store,
     policy: &Policy,

@@ -1,4 +1,4 @@
-//! A sender in words, for people at a terminal. Whoever shows them makes foreign text safe.
+//! A sender in words, for people at a terminal. The caller makes foreign text safe to show.
 
 use super::about::About;
 use crate::limiter::decide::Policy;
@@ -8,8 +8,9 @@ use crate::limiter::terms::Listed;
 use crate::policy::lists::Which;
 use crate::policy::quota;
 use crate::protocol::reply::Action;
+use crate::store::senders::SenderRow;
 
-/// What an entry of a list means for whom it names.
+/// Returns what an entry of a list means for the senders it names.
 pub fn on_list(listed: &Listed) -> String {
     let Listed { hit, now, action } = listed;
     let meaning = match hit.list {
@@ -20,20 +21,23 @@ pub fn on_list(listed: &Listed) -> String {
     format!("{} has {}: {meaning}{hours}", hit.list, hit.entry)
 }
 
-/// What is told of a sender in words: names, and what there is to say. A sender that nobody is charged to has fewer.
+/// Returns how long a sender's quota holds, as an addition to it: empty for its usual quota.
+pub fn quota_until(row: &SenderRow) -> String {
+    match (row.locked, row.quota == row.quota_reset) {
+        (true, _) => ", locked: cleanup leaves it".to_owned(),
+        (false, true) => String::new(),
+        (false, false) => format!(", until cleanup makes it {}", quota::written(row.quota_reset)),
+    }
+}
+
+/// Returns what is known of a sender as names and texts. An `@domain` row, which is never charged, has fewer.
 pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
     let About { row, explained, .. } = about;
     let zone = &policy.zone;
-    let mut quota = quota::written(row.quota);
-    match (row.locked, row.quota == row.quota_reset) {
-        (true, _) => quota.push_str(", locked: cleanup leaves it"),
-        (false, true) => {}
-        (false, false) => quota.push_str(&format!(", until cleanup makes it {}", quota::written(row.quota_reset))),
-    }
-    let mut facts = vec![("quota", quota)];
+    let mut facts = vec![("quota", quota::written(row.quota) + &quota_until(row))];
     facts.extend(about.listed.as_ref().map(|listed| ("list", on_list(listed))));
     if row.sender.starts_with('@') {
-        let meaning = "the quota that new logins of this domain begin with; nobody is charged to it";
+        let meaning = "the quota that new logins of this domain begin with; no mail counts against it";
         facts.push(("", meaning.to_owned()));
         return facts;
     }

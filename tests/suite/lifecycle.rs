@@ -224,7 +224,7 @@ mod reload {
         daemon.change_setting("SOCKET", "127.0.0.1,1");
         daemon.change_setting("SOCKET_MODE", "0600");
         daemon.hup();
-        daemon.await_log("DB_DATABASE, SOCKET, SOCKET_MODE: changed, and takes effect after a restart only");
+        daemon.await_log("DB_DATABASE, SOCKET, SOCKET_MODE: changed, but takes effect only after a restart");
         assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
         assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
         assert_eq!(daemon.database().counters(ALICE).unwrap().rcpt_counter, 2);

@@ -124,7 +124,7 @@ mod run {
         // Logins that end alike, but are of another domain; a login that looks like the domain's row.
         assert_eq!(accepted(&mut client, "new@sub.example.com", 7), 3);
         assert_eq!(accepted(&mut client, "@example.com", 7), 5, "a login of that domain without a user");
-        assert_eq!(daemon.database().counters("@example.com").unwrap().msg_total, 0, "nobody is charged to it");
+        assert_eq!(daemon.database().counters("@example.com").unwrap().msg_total, 0, "no mail is charged to it");
         assert_eq!(quotas(daemon.database(), "new@example.com"), (5, 5, false));
 
         told(setup, &["set", "locked@example.com", "--quota", "1", "--lock"]);
@@ -198,7 +198,7 @@ mod run {
         }
         assert!(text.is_ascii(), "a pipe gets plain text");
         told(daemon.setup(), &["set", "@example.com", "--quota", "5"]);
-        assert!(told(daemon.setup(), &["show", "@example.com"]).contains("nobody is charged to it"));
+        assert!(told(daemon.setup(), &["show", "@example.com"]).contains("no mail counts against it"));
         assert_eq!(sender(daemon.setup(), &["show", "nobody"]).0, NO_USER);
     }
 
@@ -417,7 +417,7 @@ fn a_list_decides_in_the_place_of_a_quota_and_is_told() {
     fs::write(&allow, "*@example.com\n").unwrap();
     let (status, stdout, stderr) = sender(setup, &["show", ALICE]);
     assert!(status == 0 && stdout.contains("next mail  REJECT"), "{stdout}{stderr}");
-    assert!(stderr.contains("knows nothing of ALLOWLIST and DENYLIST: ") && stderr.contains("allow:1"), "{stderr}");
+    assert!(stderr.contains("leaves ALLOWLIST and DENYLIST out: ") && stderr.contains("allow:1"), "{stderr}");
 }
 
 #[test]

@@ -14,9 +14,7 @@ use crate::exit::{Exit, Failed};
 
 pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Failed> {
     let (sender, deleted) = database::with_tables(sources, async |config, store| {
-        let key = named::key(config, &options.sender.name)?;
-        let row = database::insist(store, async |store| store.sender(&key).await).await?;
-        let row = row.ok_or_else(|| named::no_such_sender(&key))?;
+        let row = named::row(config, store, &options.sender.name).await?;
         if !options.yes && !confirmed(&row.sender, options.messages)? {
             return Ok((row.sender, None));
         }
@@ -47,10 +45,13 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
     Ok(Exit::Ok)
 }
 
-/// Asks on the terminal. Without one there is nobody to ask.
+/// Asks on the terminal.
 fn confirmed(sender: &str, messages: bool) -> Result<bool, Failed> {
     if !io::stdin().is_terminal() {
-        return Err(Failed::new(Exit::Usage, "nobody is there to be asked: say --yes to delete without a question"));
+        return Err(Failed::new(
+            Exit::Usage,
+            "standard input is no terminal to ask on: --yes deletes without a question",
+        ));
     }
     let what = if messages { "row, history and messages" } else { "row and history" };
     eprint!("Delete {what} of {}? [y/N] ", table::clean(sender));

@@ -15,25 +15,23 @@ use crate::limiter::moment;
 use crate::policy::duration;
 use crate::protocol::queue_id::QueueId;
 
-/// Queue ids that are printed at once.
+/// The most queue ids that are printed at once.
 const MAX_IDS: u32 = 100_000;
 const DAY: u64 = 24 * 3600;
 
-/// What there was to be found.
+/// What was found.
 struct Held {
     ids: Vec<QueueId>,
     since: i64,
-    /// When the first of all that the audit log knows was held.
+    /// When the first message was held, as far as the audit log reaches back.
     first: Option<i64>,
 }
 
 pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
-    // MySQL knows no time before 1970.
+    // MySQL has no time before 1970.
     let since = clock::now().saturating_sub(duration::seconds(options.since)).max(0);
     let (ids, first, audit) = database::with_tables(sources, async |config, store| {
-        let key = named::key(config, &options.sender.name)?;
-        let row = database::insist(store, async |store| store.sender(&key).await).await?;
-        let row = row.ok_or_else(|| named::no_such_sender(&key))?;
+        let row = named::row(config, store, &options.sender.name).await?;
         let ids = database::insist(store, async |store| store.held(row.id, since, MAX_IDS).await).await?;
         let first = database::insist(store, async |store| store.first_held(row.id).await).await?;
         Ok((ids, first, config.audit.clone()))
@@ -50,7 +48,7 @@ fn for_postsuper(ids: Vec<String>) -> Vec<QueueId> {
     ids.iter().filter_map(|id| QueueId::parse(id)).filter(|id| seen.insert(id.clone())).collect()
 }
 
-/// An empty list would pass for one without held mail, whatever the reason.
+/// Says what the list leaves out: an empty list would look as if there were no held mail.
 fn told(held: &Held, since: std::time::Duration, audit: &Audit, zone: &TimeZone) -> String {
     let at = |time| moment::local(time, zone);
     let mut text = format!("{} held since {} ({})", held.ids.len(), at(held.since), duration::show(since));
@@ -61,7 +59,7 @@ fn told(held: &Held, since: std::time::Duration, audit: &Audit, zone: &TimeZone)
         text.push_str(&format!("; others before, from {} on: --since names a longer time", at(first)));
     }
     if !audit.message_log {
-        text.push_str("; MESSAGE_LOG is off, so what is held now is not known here: postqueue -p lists it");
+        text.push_str("; MESSAGE_LOG is off, so held mail is not known here: postqueue -p lists it");
     } else if audit.message_retention > 0 && since.as_secs() > u64::from(audit.message_retention) * DAY {
         text.push_str(&format!(
             "; what is older than {} days is not known (MESSAGE_RETENTION)",

@@ -14,24 +14,25 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::explain::{explain, quota_used};
 use crate::limiter::moment;
 use crate::policy::duration;
-use crate::policy::quota::{self, UNLIMITED, Window};
+use crate::policy::quota::{self, UNLIMITED};
 use crate::status::about::{ListedJson, Row};
+use crate::status::collector::everybody;
 use crate::status::snapshot::Next;
 use crate::status::standing;
 use crate::store::senders::{Listing, Order};
 
 /// Histories read at a time: some 150,000 minutes at the most.
 const AT_A_TIME: usize = 100;
-/// Senders that are looked at for whether they are blocked.
+/// The most senders that are checked for being blocked.
 const CANDIDATES: u32 = 10_000;
 
 #[derive(Serialize)]
 struct Line {
     #[serde(flatten)]
     row: Row,
-    /// Of the quota in the present window: of messages and recipients the greater.
+    /// What is used of the quota in the present window: messages or recipients, the greater.
     used: u64,
-    /// What the next message would be told, if it would be held or refused.
+    /// What Postfix would be told of the next message, if it would be held or refused.
     blocked: Option<String>,
     /// The entry of a list that is about all mail of this sender.
     listed: Option<ListedJson>,
@@ -44,13 +45,8 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         let now = clock::now();
         let longest = policy.longest_window().map_or(24 * 3600, duration::seconds);
         let listing = Listing {
-            only: None,
             filter: options.filter.clone(),
             blocked_since: options.blocked.then(|| now.saturating_sub(longest)),
-            window_since: match policy.window {
-                Window::Reset => None,
-                Window::Sliding(window) => Some(now.saturating_sub(duration::seconds(window))),
-            },
             order: match options.sort {
                 SenderOrder::Used => Order::Used,
                 SenderOrder::Name => Order::Name,
@@ -58,6 +54,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
                 SenderOrder::Last => Order::LastUsed,
             },
             limit: if options.blocked { CANDIDATES } else { options.limit },
+            ..everybody(policy, now)
         };
         let listed = database::insist(store, async |store| store.list(&listing).await).await?;
         let mut lines = Vec::new();
@@ -67,7 +64,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
                 database::insist(store, async |store| standing::of(store, policy, &rows, now).await).await?;
             for row in rows {
                 let Some(standing) = standings.get(&row.id) else { continue };
-                // A domain's row is charged nothing.
+                // No mail is charged to a domain's row.
                 let is_domain = row.sender.starts_with('@');
                 let explained = if is_domain { Vec::new() } else { explain(policy, standing, now) };
                 let listed = terms.listed(&row.sender, now);
@@ -94,7 +91,7 @@ pub fn run(sources: &Sources, options: &cli::SenderList) -> Result<Exit, Failed>
         return Ok(Exit::Ok);
     }
     if lines.is_empty() {
-        print(if options.blocked { "Nobody is blocked.\n" } else { "There are no senders.\n" })?;
+        print(if options.blocked { "No sender is blocked.\n" } else { "There are no senders.\n" })?;
         return Ok(Exit::Ok);
     }
     let zone = TimeZone::system();

@@ -1,4 +1,4 @@
-//! `sender`: what operators ask about senders, and change; one file for each verb.
+//! `sender`: looks at senders and changes them; one file for each verb.
 
 mod delete;
 mod held;
@@ -6,7 +6,7 @@ mod list;
 mod named;
 mod reset;
 mod set;
-pub(super) mod show;
+mod show;
 
 use crate::cli::Sender;
 use crate::config::Sources;

@@ -20,7 +20,7 @@ use crate::store::senders::{Change, SenderRow};
 struct Changed {
     #[serde(flatten)]
     row: Row,
-    /// Whether the row was made now.
+    /// Whether there was no row before.
     made: bool,
     /// With --existing, how many of the domain's logins were changed.
     logins_changed: Option<u64>,
@@ -67,14 +67,14 @@ fn refuse_wildcard(key: &str) -> Result<(), Failed> {
     Err(Failed::new(
         Exit::Usage,
         format_args!(
-            "{} is taken as it stands, and nobody is called so; write @{} for all logins of a domain",
+            "{} is taken literally, and no login has that name; write @{} for all logins of a domain",
             table::clean(key),
             table::clean(domain)
         ),
     ))
 }
 
-/// Gives the logins that a domain has its quota, a few at a time.
+/// Sets a domain's quota for the logins it has, a few at a time. Returns how many were changed.
 async fn apply(store: &mut Store, domain: &str, once: bool) -> Result<u64, Failed> {
     let (mut done, mut after) = (0, 0);
     while let Some(worked) =
@@ -96,11 +96,7 @@ fn told(before: Option<&SenderRow>, after: &SenderRow) -> String {
         }
         Some(_) => {}
     }
-    match (after.locked, after.quota == after.quota_reset) {
-        (true, _) => text.push_str(", locked: cleanup leaves it"),
-        (false, true) => {}
-        (false, false) => text.push_str(&format!(", until cleanup makes it {}", quota::written(after.quota_reset))),
-    }
+    text.push_str(&words::quota_until(after));
     text
 }
 

@@ -1,5 +1,5 @@
-//! `sender show`: explains a sender. Each limit with what is used, allowed, and when there is room again; the last day hour
-//! by hour; the last messages that were held or refused, and why.
+//! `sender show`: everything about a sender. Each limit with what is used, what is allowed, and when there is room again; the
+//! last day hour by hour; the last messages that were held or refused, and why.
 
 use jiff::Timestamp;
 
@@ -9,22 +9,27 @@ use crate::clock;
 use crate::commands::database;
 use crate::commands::output::{print, print_json};
 use crate::commands::table::{self, Screen, clean, table};
-use crate::config::{Config, Sources};
+use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::limiter::moment;
 use crate::limiter::terms::Terms;
 use crate::status::about::{self, About, AboutJson};
 use crate::status::words;
-use crate::store::Store;
 use crate::store::report::Part;
-use crate::store::senders::SenderRow;
 
 pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
     let now = clock::now();
     let (shown, Terms { policy, message_log, .. }) = database::with_tables(sources, async |config, store| {
         let terms = database::terms(config);
-        let row = row(config, &terms, store, &options.sender.name).await?;
+        let name = &options.sender.name;
+        let row = named::row(config, store, name).await.map_err(|failed| {
+            let key = named::key(config, name).unwrap_or_default();
+            match terms.listed(&key, now).filter(|_| failed.exit == Exit::NoUser) {
+                Some(listed) => failed.and(&words::on_list(&listed)),
+                None => failed,
+            }
+        })?;
         let shown = database::insist(store, async |store| about::read(store, &terms, &row, now).await).await?;
         Ok((shown, terms))
     })?;
@@ -34,15 +39,6 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
         print(&told(&shown, &policy, message_log, Screen::of_process()))?;
     }
     Ok(Exit::Ok)
-}
-
-async fn row(config: &Config, terms: &Terms, store: &mut Store, name: &str) -> Result<SenderRow, Failed> {
-    let key = named::key(config, name)?;
-    let row = database::insist(store, async |store| store.sender(&key).await).await?;
-    row.ok_or_else(|| match terms.listed(&key, clock::now()) {
-        Some(listed) => named::no_such_sender(&key).and(&words::on_list(&listed)),
-        None => named::no_such_sender(&key),
-    })
 }
 
 fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
@@ -83,7 +79,7 @@ fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> S
         text.push_str(&format!("{}\n", line.trim_end()));
     }
     if !logs {
-        text.push_str("\nMESSAGE_LOG is off: what was blocked is in the log alone.\n");
+        text.push_str("\nMESSAGE_LOG is off: what was blocked is known from the log only.\n");
     } else if blocked.is_empty() {
         text.push_str("\nNothing was recently held or refused.\n");
     } else {

@@ -1,5 +1,5 @@
-//! Looks at the database for the screen: beside the drawing, on a connection of its own that only reads, and never for more
-//! than a small part of the time.
+//! Looks at the database for the screen: beside the drawing, on a connection of its own that only reads, and for a small part
+//! of the time only.
 
 use std::time::{Duration, Instant};
 
@@ -14,33 +14,33 @@ use crate::status::snapshot::{Sender, Snapshot, Sort};
 use crate::status::{Collector, collector};
 use crate::store::{Failure, Store};
 
-/// For one look. A statement that hangs is given up, and its connection with it.
+/// The longest time for one look. Then it is given up, with its connection.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// After a look that took a second there is none for so many seconds, unless the operator asks for one.
+/// Rest after a look, in multiples of the time it took, unless the operator asks for a look.
 pub const REST: u32 = 9;
-/// Between two looks for which the operator asks, as fast as keys may come.
+/// The shortest rest between two looks that the operator asks for, however fast keys come.
 const MIN_REST: Duration = Duration::from_millis(50);
-/// Minutes whose sums are read for the pace.
+/// The most minutes whose sums are read for the pace.
 const MAX_MINUTES: i64 = 10;
-/// Senders that are found by a part of their name, beyond those in the snapshot.
+/// The most senders found by a part of their name that are not in the snapshot.
 const MAX_FOUND: u32 = 500;
 
 /// What the operator wants to see.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     pub sort: Sort,
-    /// A part of a name, or nothing.
+    /// A part of a name, or empty.
     pub filter: String,
     /// The sender whose page is open.
     pub opened: Option<String>,
 }
 
-/// What a look brought.
+/// What a look found.
 #[derive(Debug)]
 pub struct Look {
     pub snapshot: Snapshot,
     pub asked: Option<OneSender>,
-    /// What had been let through at some times: seconds since 1970, messages, recipients.
+    /// Running totals of what was let through: time in seconds since 1970, messages, recipients.
     pub sums: Vec<(i64, i64, i64)>,
     pub took: Duration,
 }
@@ -77,7 +77,7 @@ pub async fn look(
             tokio::select! {
                 () = tokio::time::sleep(interval.max(took * REST)) => {}
                 changed = wanted.changed() => {
-                    // Half of the time at the most, however fast somebody types.
+                    // At most half of the time, however fast keys come.
                     tokio::time::sleep(took.max(MIN_REST)).await;
                     return changed.is_ok();
                 }
@@ -96,7 +96,7 @@ struct Looker {
     found: Option<Found>,
 }
 
-/// Senders whose name contains a text, and until when that is good enough.
+/// Senders whose name contains a text, and until when they need not be read again.
 struct Found {
     text: String,
     senders: Vec<Sender>,
@@ -129,7 +129,7 @@ impl Looker {
         Ok(Look { snapshot, asked, sums, took: Duration::ZERO })
     }
 
-    /// Looks among all senders, which may take long, so not for every look.
+    /// Searches all senders, which may take long, so not on every look.
     async fn find(&mut self, store: &mut Store, terms: &Terms, text: &str, now: i64) -> Result<(), Failure> {
         if self.found.as_ref().is_some_and(|found| found.text == text && Instant::now() < found.until) {
             return Ok(());
@@ -142,7 +142,7 @@ impl Looker {
     }
 }
 
-/// Reads what has been let through since the screen was opened, from the last minutes alone.
+/// Reads what was let through since the screen was opened; only the last minutes are read each time.
 #[derive(Default)]
 struct Meter {
     /// The minute (counted from 1970) from which sums are read.
@@ -156,12 +156,12 @@ impl Meter {
         let minute = minute_of(now);
         let mut sums = Vec::new();
         let from = match self.from {
-            // A clock that was set back begins anew.
+            // The first look, or the clock was set back.
             Some(from) if from <= minute => from,
             _ => {
                 let from = minute - 1;
                 *self = Meter { from: Some(from), before: (0, 0) };
-                // By definition: then there was nothing yet.
+                // The totals begin here, with 0.
                 sums.push((from * 60, 0, 0));
                 from
             }

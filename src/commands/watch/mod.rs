@@ -28,9 +28,9 @@ use screen::look::Look as Style;
 use screen::state::{Effect, Seen, State};
 use terminal::{Input, Terminal};
 
-/// The screen is drawn anew at least so often: it has a clock.
+/// The longest time between two drawings of the screen, which has a clock.
 const TICK: Duration = Duration::from_secs(1);
-/// How long the terminal may take to be given back once a signal came. It may hang, at the other end of a connection.
+/// How long restoring the terminal may take after a signal. It may hang, at the other end of a connection.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
@@ -45,7 +45,7 @@ pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
     }
     let config = super::database::load(sources)?;
     if config.database.is_in_memory() {
-        let why = "DB_DATABASE is :memory:, which nobody sees but the daemon; METRICS_LISTEN shows its counters";
+        let why = "DB_DATABASE is :memory:, which only the daemon itself can read; METRICS_LISTEN shows its counters";
         return Err(Failed::new(Exit::Unavailable, why));
     }
     super::database::become_user(&config)?;
@@ -55,7 +55,7 @@ pub fn run(sources: &Sources, options: &cli::Watch) -> Result<Exit, Failed> {
         .build()
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))?;
     let done = runtime.block_on(watch(&config, options));
-    // Whatever still waits for a database or the daemon waits in vain.
+    // A task may still wait for the database or the daemon; nothing needs its answer.
     runtime.shutdown_background();
     done
 }
@@ -85,7 +85,7 @@ async fn watch(config: &Config, options: &cli::Watch) -> Result<Exit, Failed> {
     app.run(terminal, inputs, (looks, answers), signalled, lookers).await
 }
 
-/// What is known of the daemon at first.
+/// Returns what is known of the daemon at first.
 fn own(address: Option<&Endpoint>) -> Own {
     address.map_or(Own::NotAsked, |address| Own::Asked {
         address: address.to_string(),
@@ -94,7 +94,7 @@ fn own(address: Option<&Endpoint>) -> Own {
     })
 }
 
-/// Is told of the first signal to end.
+/// Returns a channel that gets the first signal to end.
 fn signalled() -> Result<mpsc::Receiver<()>, Failed> {
     let (sender, receiver) = mpsc::channel(1);
     for kind in [SignalKind::terminate(), SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit()] {
@@ -112,7 +112,7 @@ fn signalled() -> Result<mpsc::Receiver<()>, Failed> {
     Ok(receiver)
 }
 
-/// What there is while the screen is open.
+/// The state while the screen is open.
 struct App {
     figures: Figures,
     state: State,
@@ -141,7 +141,7 @@ impl App {
                 _ = signalled.recv() => return Ok(Exit::Ok),
                 ended = any(&mut lookers) => {
                     drop(terminal);
-                    return Err(Failed::new(Exit::Software, format_args!("a part of `watch` has ended: {ended}")));
+                    return Err(Failed::new(Exit::Software, format_args!("a task of `watch` has ended: {ended}; this is a bug")));
                 }
                 Some(input) = inputs.recv() => {
                     // Keys that came together are drawn together.
@@ -183,7 +183,7 @@ impl App {
             let State { sort, filter, .. } = &self.state;
             let opened = self.state.opened().map(str::to_owned);
             let wanted = Wanted { sort: *sort, filter: filter.clone(), opened };
-            // What is known is put in order at once; more comes when the database has answered.
+            // The known senders are sorted at once; others come when the database has answered.
             if let Some(snapshot) = &mut self.figures.snapshot
                 && self.wanted.borrow().sort != wanted.sort
             {
@@ -227,7 +227,7 @@ impl App {
     }
 }
 
-/// Why the first of these tasks ended, which none of them does by itself.
+/// Returns why the first of these tasks ended; none of them ends by itself.
 async fn any(lookers: &mut [JoinHandle<()>]) -> String {
     match lookers {
         [one, other] => tokio::select! { ended = one => told(ended), ended = other => told(ended) },
@@ -237,5 +237,5 @@ async fn any(lookers: &mut [JoinHandle<()>]) -> String {
 }
 
 fn told(ended: Result<(), tokio::task::JoinError>) -> String {
-    ended.map_or_else(|error| error.to_string(), |()| "it has nothing more to do".to_owned())
+    ended.map_or_else(|error| error.to_string(), |()| "it returned".to_owned())
 }

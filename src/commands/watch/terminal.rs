@@ -1,4 +1,4 @@
-//! The terminal: taken, drawn on, and given back as it was, however the program ends; and the keys that come from it.
+//! The terminal: drawn on, restored however the program ends; and the keys that come from it.
 
 use std::io::{self, IsTerminal};
 use std::thread;
@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 use super::screen::draw::{self, View};
 use super::screen::state::{Key, Seen};
 
-/// The terminal while it is ours. Dropping it gives it back; a panic does so before it says anything.
+/// The terminal in raw mode. Dropping it restores the terminal; a panic does so before its message is printed.
 pub struct Terminal(DefaultTerminal);
 
 impl Terminal {
-    /// Takes the terminal: keys come at once and unseen, and what was on it is kept.
+    /// Puts the terminal into raw mode, on its alternate screen.
     pub fn take() -> io::Result<Terminal> {
         ratatui::try_init().map(Terminal).inspect_err(|_| {
             let _ = ratatui::try_restore();
@@ -31,24 +31,24 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        // A terminal that has gone needs nothing. The cursor comes back with the field.
+        // It fails only if the terminal is gone. Dropping the field shows the cursor again.
         let _ = ratatui::try_restore();
     }
 }
 
-/// Gives the terminal's keys back to whoever waits for them, when nothing else can be done: what was drawn stays.
+/// Leaves raw mode when nothing else can be done: what was drawn stays.
 pub fn abandon() {
     let _ = ratatui::crossterm::terminal::disable_raw_mode();
 }
 
-/// Why `watch` cannot draw here, if it cannot.
+/// Returns why `watch` cannot draw here, or None if it can.
 pub fn obstacle() -> Option<&'static str> {
     if !io::stdout().is_terminal() {
         return Some("standard output is no terminal");
     }
     match std::env::var("TERM") {
         Ok(name) if name != "dumb" && !name.is_empty() => None,
-        _ => Some("TERM says that the terminal can do no more than a teleprinter"),
+        _ => Some("TERM is unset or `dumb`, so the terminal cannot move its cursor"),
     }
 }
 
@@ -58,7 +58,7 @@ pub enum Input {
     Key(Key),
     /// Its size has changed.
     Resized,
-    /// Nothing can be read from it any more.
+    /// Reading from it failed; nothing more comes.
     Lost(io::Error),
 }
 
@@ -84,7 +84,7 @@ pub fn inputs() -> io::Result<mpsc::Receiver<Input>> {
     Ok(receiver)
 }
 
-/// A key that means something to us.
+/// Returns the key, or None if it has no meaning here.
 fn key(event: KeyEvent) -> Option<Key> {
     let control = event.modifiers.contains(KeyModifiers::CONTROL);
     if event.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER | KeyModifiers::META) {

@@ -1,4 +1,4 @@
-//! What is known at the moment, and since when something is not.
+//! What is known at the moment, and since when something does not answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use crate::status::about::About;
 use crate::status::snapshot::Snapshot;
 use crate::telemetry::counters::{Counters, Rate};
 
-/// Over which time messages are counted for [`Pace`], in seconds.
+/// The time over which [`Pace`] is measured, in seconds.
 const MINUTE: i64 = 60;
 /// How many paces are remembered.
 const REMEMBERED: usize = 120;
@@ -18,36 +18,36 @@ pub struct Figures {
     /// Where the database is.
     pub place: String,
     pub database: Contact,
-    /// Of the last time that the database answered.
+    /// From the last time the database answered.
     pub snapshot: Option<Snapshot>,
     pub paces: Paces,
     pub daemon: Own,
-    /// What was last read of a sender that was asked about.
+    /// What was last read of the opened sender.
     pub about: Option<OneSender>,
 }
 
-/// What is known of a sender that was asked about.
+/// What is known of the opened sender.
 #[derive(Debug, Clone)]
 pub struct OneSender {
     /// The name as it was asked for.
     pub name: String,
-    /// None if there is no such sender, or no more.
+    /// None if there is no such sender, or not any more.
     pub about: Option<About>,
 }
 
-/// Whether somebody answers.
+/// Whether the database or the daemon answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Contact {
     #[default]
     Asking,
-    /// It took so long.
+    /// With the time that the last answer took.
     Up(Duration),
     /// `since` in seconds since 1970.
     Away { since: i64, why: String },
 }
 
 impl Contact {
-    /// No answer at this time. The first one is remembered.
+    /// Notes that there was no answer. The time of the first one is kept.
     pub fn lost(&mut self, at: i64, why: String) {
         let since = if let Contact::Away { since, .. } = self { *since } else { at };
         *self = Contact::Away { since, why };
@@ -61,7 +61,7 @@ pub struct Pace {
     pub recipients: f64,
 }
 
-/// Sums of what was let through at different times, and what they say about the pace.
+/// Running totals of what was let through, and the pace computed from them.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Paces {
     /// Time in seconds since 1970, messages, recipients; the oldest first.
@@ -70,14 +70,14 @@ pub struct Paces {
 }
 
 impl Paces {
-    /// What had been let through at a time, since whenever the sums begin.
+    /// Adds the totals at a time, in seconds since 1970.
     pub fn add(&mut self, at: i64, messages: i64, recipients: i64) {
         if self.sums.back().is_some_and(|(last, ..)| *last >= at) {
-            // A clock that was set back, or two looks in a second.
+            // The clock was set back, or there were two looks in a second.
             self.sums.retain(|(time, ..)| *time < at);
         }
         self.sums.push_back((at, messages, recipients));
-        // The newest that is a minute old or more is what is compared with.
+        // The newest totals of a minute ago or more are compared with.
         while self.sums.get(1).is_some_and(|(time, ..)| *time <= at - MINUTE) {
             self.sums.pop_front();
         }
@@ -89,7 +89,7 @@ impl Paces {
         }
     }
 
-    /// The present pace; none before there are two sums.
+    /// Returns the present pace, or None before there are two totals.
     pub fn now(&self) -> Option<Pace> {
         let (&(from, messages, recipients), &(to, more_messages, more_recipients)) =
             self.sums.front().zip(self.sums.back())?;
@@ -99,13 +99,13 @@ impl Paces {
             .then(|| Pace { messages: pace(messages, more_messages), recipients: pace(recipients, more_recipients) })
     }
 
-    /// Messages a minute of late, the oldest first.
+    /// Returns past paces in messages a minute, the oldest first.
     pub fn past(&self) -> impl DoubleEndedIterator<Item = u64> {
         self.past.iter().map(|pace| pace.messages.round() as u64)
     }
 }
 
-/// What the daemon tells of itself.
+/// What is known of the daemon on this host.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Own {
     /// METRICS_LISTEN is not set.
@@ -118,12 +118,12 @@ pub enum Own {
     },
 }
 
-/// The daemon's counters, and what they say of the time since the ones before.
+/// The daemon's counters, and rates since they were read before.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Progress {
     pub counters: Counters,
     pub rate: Option<Rate>,
-    /// Decisions a second by what Postfix was told, as far as there were any.
+    /// Decisions a second by what Postfix was told; actions without any are left out.
     pub actions: Vec<(&'static str, f64)>,
 }
 

@@ -1,5 +1,5 @@
-//! How things look: colours where they are wanted, characters that the terminal has. Colour repeats what words, places and
-//! lengths say already; nothing is told by it alone.
+//! How things look: colours if they are wanted, characters that the terminal has. Colour only repeats what words, places and
+//! lengths show.
 
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use crate::commands::table;
 use crate::commands::text::{number_in, safe, shortened, width};
 
-/// What the terminal shows, and what its user wants to see.
+/// What the terminal can show, and whether its user wants colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
     pub colour: bool,
@@ -15,7 +15,7 @@ pub struct Look {
     pub unicode: bool,
 }
 
-/// What a text is about.
+/// What a text means, which its colour shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
     Plain,
@@ -59,7 +59,7 @@ impl Look {
         match (tone, self.colour) {
             (Tone::Plain, _) | (Tone::Faint | Tone::Good | Tone::Warning, false) => style,
             (Tone::Strong | Tone::Bad, false) | (Tone::Strong, true) => style.add_modifier(Modifier::BOLD),
-            // The terminal's own palette, which is readable on its own background; dark grey would not be, everywhere.
+            // The terminal's own palette, which is readable on its background; dark grey is not, everywhere.
             (Tone::Faint, true) => style.fg(Color::Cyan),
             (Tone::Good, true) => style.fg(Color::Green),
             (Tone::Warning, true) => style.fg(Color::Yellow),
@@ -104,7 +104,7 @@ impl Look {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 
-    /// For lines between parts of the screen.
+    /// Returns the character for lines between parts of the screen.
     pub fn rule(self) -> &'static str {
         if self.unicode { "─" } else { "-" }
     }

@@ -1,5 +1,5 @@
-//! The live screen without its terminal: what is known ([`figures`]), what the operator has chosen ([`state`]), and how both
-//! are drawn ([`draw`]). Pure: no terminal, no clock, no socket, no SQL.
+//! The live screen without its terminal: what is known ([`figures`]), what the operator has chosen ([`state`]), and how it is
+//! drawn ([`draw`]). Pure: no terminal, no clock, no socket, no SQL.
 
 pub mod draw;
 pub mod figures;

@@ -1,4 +1,4 @@
-//! What the operator has chosen: which senders, in which order, which of them, which page. Keys change it, and nothing else.
+//! What the operator has chosen: filter, order, the chosen sender, the page. Only keys change it.
 
 use crate::status::snapshot::{Sender, Sort};
 
@@ -15,7 +15,7 @@ const SORTS: [(Sort, &str); 6] = [
     (Sort::Name, "name"),
 ];
 
-/// What a list is sorted by, in words.
+/// Returns the order's name for the title.
 pub fn sort_name(sort: Sort) -> &'static str {
     SORTS.iter().find(|(one, _)| *one == sort).map_or("", |(_, name)| name)
 }
@@ -26,7 +26,7 @@ fn next_sort(sort: Sort, back: bool) -> Sort {
     SORTS.get(next % SORTS.len()).map_or(sort, |(sort, _)| *sort)
 }
 
-/// A key, as far as it means something here.
+/// A key that has a meaning here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
     Character(char),
@@ -50,15 +50,15 @@ pub enum Key {
 pub struct Seen {
     /// Lines for which there was room.
     pub rows: usize,
-    /// Of the open page, all of them.
+    /// All lines of the page.
     pub lines: usize,
 }
 
-/// What a key brought about beside a change of the state.
+/// What a key causes beside a change of the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     None,
-    /// What is asked of the database is another: the order, a text, a sender.
+    /// The database must be asked for something else: another order, a text, a sender.
     Asks,
     Quit,
 }
@@ -87,12 +87,12 @@ pub struct State {
     pub typing: bool,
     /// The chosen sender. Stays the same however the order changes.
     chosen: Option<i64>,
-    /// Where it was when it was last seen: who is there is chosen when it has gone.
+    /// Its last place in the list; if it has gone, the sender at this place is chosen.
     place: usize,
 }
 
 impl State {
-    /// Those of the senders that are to be shown, in their order.
+    /// Returns the senders to be shown, in their order.
     pub fn shown<'a>(&self, senders: &'a [Sender]) -> Vec<&'a Sender> {
         let filter = self.filter.to_lowercase();
         let wanted = |sender: &&Sender| {
@@ -102,13 +102,13 @@ impl State {
         senders.iter().filter(wanted).collect()
     }
 
-    /// Which of the shown ones is chosen.
+    /// Returns the place of the chosen sender among the shown ones.
     pub fn place(&self, shown: &[&Sender]) -> usize {
         let found = self.chosen.and_then(|id| shown.iter().position(|sender| sender.id == id));
         found.unwrap_or(self.place).min(shown.len().saturating_sub(1))
     }
 
-    /// The sender whose page is open.
+    /// Returns the sender whose page is open.
     pub fn opened(&self) -> Option<&str> {
         match &self.page {
             Page::Senders => None,
@@ -116,7 +116,7 @@ impl State {
         }
     }
 
-    /// Does what a key means. `seen` is what the last drawing had room for.
+    /// Applies a key. `seen` is what the last drawing had room for.
     pub fn key(&mut self, key: Key, senders: &[Sender], seen: Seen) -> Effect {
         match key {
             Key::Control('c') => Effect::Quit,
@@ -185,7 +185,7 @@ impl State {
 
     fn choose(&mut self, place: usize, shown: &[&Sender]) {
         self.place = place;
-        // The first line is whoever is first, until somebody else is chosen.
+        // At the first place no sender is held on to: the mark stays on the first line.
         self.chosen = shown.get(place).filter(|_| place > 0).map(|sender| sender.id);
     }
 
@@ -207,7 +207,7 @@ impl State {
     }
 }
 
-/// Where a key leads to among so many lines.
+/// Returns the line that a key leads to among `count` lines.
 fn moved(key: Key, place: usize, rows: usize, count: usize) -> Option<usize> {
     let page = rows.saturating_sub(1).max(1);
     let last = count.saturating_sub(1);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_was_chosen_stays_chosen_whatever_the_order() {
+    fn the_chosen_sender_stays_chosen_in_any_order() {
         let mut senders = senders(&["a1", "b1", "a2", "b2"]);
         let mut state = State::default();
         press(&mut state, &senders, "jj");
@@ -268,10 +268,10 @@ mod tests {
         press(&mut state, &senders, "g");
         assert_eq!(chosen(&state, &senders), "b2");
         senders.reverse();
-        assert_eq!(chosen(&state, &senders), "a1", "the first is whoever is first");
+        assert_eq!(chosen(&state, &senders), "a1", "the mark stays on the first line");
         press(&mut state, &senders, "G");
         senders.pop();
-        assert_eq!(chosen(&state, &senders), "a2", "who is gone is followed by a neighbour");
+        assert_eq!(chosen(&state, &senders), "a2", "the next sender is chosen when one is gone");
         state.key(Key::PageUp, &senders, SEEN);
         assert_eq!(chosen(&state, &senders), "a1");
     }

@@ -1,4 +1,4 @@
-//! The first lines: who this is, the pace, the daemon, the database, the last day.
+//! The first lines: the program, the pace, the daemon, the database, the last day.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::commands::text::{self, number, rate, safe};
 use crate::commands::watch::database::REST;
 use crate::policy::duration;
 
-/// Names at the left have so much room.
+/// The width of the names at the left.
 const NAMES: usize = 11;
 
-/// At most so many lines, the most important ones: what is wrong first.
+/// Returns at most `most` lines, the most important ones: problems first.
 pub fn lines(view: &View<'_>, width: usize, most: usize) -> Vec<Line<'static>> {
     let mut rows = vec![(0, name(view, width)), (3, pace(view, width)), daemon(view, width), database(view, width)];
     rows.extend(day(view, width).map(|row| (5, row)));
@@ -31,12 +31,12 @@ pub fn lines(view: &View<'_>, width: usize, most: usize) -> Vec<Line<'static>> {
 
 fn named(view: &View<'_>, width: usize, name: &str) -> Row {
     let mut row = Row::new(view.look, width);
-    // Parts bring the blanks between.
+    // Each part begins with two blanks.
     row.add(Tone::Faint, &text::left(name, NAMES - 2, view.look.unicode));
     row
 }
 
-/// The program, the database's place, and of when the figures are.
+/// The program, the database's place, and the time of the figures.
 fn name(view: &View<'_>, width: usize) -> Row {
     let mut row = Row::new(view.look, width);
     row.add(Tone::Strong, "policyd-rate-guard");
@@ -60,7 +60,7 @@ fn name(view: &View<'_>, width: usize) -> Row {
     row
 }
 
-/// How long there usually is between two looks.
+/// Returns the usual time between two looks.
 fn usual(view: &View<'_>) -> Duration {
     match view.figures.database {
         Contact::Up(took) => view.interval.max(took * REST) + took,
@@ -86,7 +86,7 @@ fn pace(view: &View<'_>, width: usize) -> Row {
     row
 }
 
-/// What the daemon tells of itself, and how important that is.
+/// The daemon's counters, and the rank of this line.
 fn daemon(view: &View<'_>, width: usize) -> (u8, Row) {
     let mut row = named(view, width, "decisions");
     match &view.figures.daemon {
@@ -133,7 +133,7 @@ fn daemon(view: &View<'_>, width: usize) -> (u8, Row) {
     }
 }
 
-/// Whether the database answers us, and takes the daemon's counts; and how important that is.
+/// Whether the database answers, here and for the daemon; and the rank of this line.
 fn database(view: &View<'_>, width: usize) -> (u8, Row) {
     let mut row = named(view, width, "database");
     let told = match &view.figures.daemon {
@@ -169,7 +169,7 @@ fn database(view: &View<'_>, width: usize) -> (u8, Row) {
     (rank, row)
 }
 
-/// What the last day brought.
+/// Totals of the last day.
 fn day(view: &View<'_>, width: usize) -> Option<Row> {
     let snapshot = view.figures.snapshot.as_ref()?;
     let mut row = named(view, width, "24 hours");
@@ -178,7 +178,7 @@ fn day(view: &View<'_>, width: usize) -> Option<Row> {
         let (blocked, held) = (positive(snapshot.refused.blocked), positive(snapshot.refused.held));
         let tone = if blocked > 0 { Tone::Warning } else { Tone::Plain };
         let held = if held > 0 { format!(", {} of them held", number(held)) } else { String::new() };
-        // The audit log is not read without end.
+        // Of the audit log, only the newest messages are read.
         let day = view.now.saturating_sub(24 * 3600 - 120);
         let since = match snapshot.refused.from > day {
             true => format!(" since {}", clock(snapshot.refused.from, &view.policy.zone)),
@@ -199,7 +199,7 @@ fn day(view: &View<'_>, width: usize) -> Option<Row> {
     Some(row)
 }
 
-/// What was answered in doubt since the daemon's start, if there is any.
+/// What was answered with ACTION_ON_ERROR since the daemon's start, if anything was.
 fn doubt(view: &View<'_>, width: usize) -> Option<Row> {
     let Own::Asked { told: Some(told), .. } = &view.figures.daemon else { return None };
     let counters = &told.counters;
@@ -214,7 +214,7 @@ fn doubt(view: &View<'_>, width: usize) -> Option<Row> {
     Some(row)
 }
 
-/// A short time.
+/// A duration in seconds, for people.
 fn short(seconds: f64) -> String {
     if seconds < 1.0 { format!("{:.1} ms", seconds * 1000.0) } else { format!("{seconds:.1} s") }
 }

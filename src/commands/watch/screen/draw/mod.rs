@@ -1,5 +1,5 @@
-//! The drawing: what is known, as it is chosen, in the room that there is. What does not fit is left out from the least
-//! important on; what came from outside goes through [`text::safe`].
+//! Draws what is known, as the operator has chosen, in the room that there is. What does not fit is left out, the least
+//! important first; foreign text goes through [`text::safe`].
 
 mod columns;
 mod header;
@@ -23,7 +23,7 @@ use row::Row;
 use sheet::Sheet;
 pub use view::View;
 
-/// Below this nothing sensible can be shown.
+/// The smallest screen that is drawn on, in cells.
 const MIN_SIZE: (u16, u16) = (36, 6);
 
 /// Draws the screen, and returns how much there was to see.
@@ -85,7 +85,7 @@ fn list(body: &mut Sheet, view: &View<'_>, lines: usize) -> Seen {
 fn foot(view: &View<'_>, keys: &str, width: usize, seen: Seen) -> Line<'static> {
     let mut row = Row::new(view.look, width);
     if view.state.typing {
-        // Its end is where letters are added.
+        // The end is shown, where letters are added.
         let room = width.saturating_sub(32).max(8);
         let typed = text::safe(&view.state.filter, view.look.unicode);
         let mut kept = typed.as_str();

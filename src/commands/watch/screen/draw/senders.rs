@@ -118,8 +118,8 @@ fn heading(sheet: &mut Sheet, view: &View<'_>, shown: usize) {
 fn nothing(view: &View<'_>, nobody_at_all: bool) -> &'static str {
     match () {
         () if view.figures.snapshot.is_none() => " The database has not answered yet.",
-        () if nobody_at_all => " Nobody has sent anything yet.",
-        () if view.state.blocked_only && view.state.filter.is_empty() => " Nobody is blocked. b shows all.",
+        () if nobody_at_all => " No sender has sent anything yet.",
+        () if view.state.blocked_only && view.state.filter.is_empty() => " No sender is blocked. b shows all.",
         () => " No sender matches. Esc shows all.",
     }
 }
