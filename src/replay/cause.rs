@@ -1,6 +1,6 @@
-//! What a line on mail has that is not understood.
+//! Why a line on mail is not understood.
 
-/// Why a line on mail is not understood, as the end of a sentence.
+/// The reason, as the end of a sentence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     #[error("its month is not English; use `journalctl -o short-iso`, or run journalctl under LC_ALL=C")]

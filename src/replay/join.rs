@@ -37,11 +37,13 @@ const MAX_CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(10_000);
 /// The most incomplete messages of one client.
 const MAX_OF_CLIENT: usize = 32;
 
-/// How many messages the log does not tell everything about.
+/// How many messages there were, and of how many the log does not tell everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gaps {
-    /// A client began them and never sent the content.
+    /// A client with a login began them and never sent the content.
     pub unfinished: u64,
+    /// Sent, and returned.
+    pub sent: u64,
     /// Sent, to an unknown number of recipients.
     pub uncounted: u64,
 }
@@ -147,9 +149,11 @@ impl Joiner {
             }
             let (_, message) = self.messages.pop_first()?;
             if !message.sent {
-                self.gaps.unfinished += 1;
+                // Servers that only try an address leave many without a login.
+                self.gaps.unfinished += u64::from(!message.asked.login.is_empty());
                 continue;
             }
+            self.gaps.sent += 1;
             self.gaps.uncounted += u64::from(!message.counted);
             return Some((at.div_euclid(1000), message.asked));
         }
@@ -444,7 +448,7 @@ mod tests {
         assert_eq!(joined(&text), expected);
         let (messages, gaps) = joined_with(&text, true);
         let sizes: Vec<u64> = messages.iter().map(|(_, asked)| asked.size).collect();
-        assert_eq!((sizes, gaps), (vec![500, 900, 1], Gaps::default()));
+        assert_eq!((sizes, gaps), (vec![500, 900, 1], Gaps { sent: 3, ..Gaps::default() }));
         // A log that is cut to the second may tell of the end first.
         let late: Vec<&str> =
             lines.iter().filter(|line| !line.contains("INFO")).copied().chain([daemon.trim_end()]).collect();
@@ -466,7 +470,7 @@ mod tests {
         );
         let told: Vec<_> = messages.iter().map(|(_, asked)| (asked.login.as_str(), asked.recipients)).collect();
         assert_eq!(told, [("alice", Some(30)), ("bob", Some(1))], "released in time");
-        assert_eq!(gaps, Gaps { unfinished: 1, uncounted: 1 });
+        assert_eq!(gaps, Gaps { unfinished: 1, sent: 2, uncounted: 1 });
     }
 
     /// As smtpd_proxy_filter makes Postfix log: two messages of one client at once, then one that is refused.
@@ -490,11 +494,11 @@ mod tests {
         assert_eq!(joined(FILTERED), expected);
         let (messages, gaps) = joined_with(FILTERED, true);
         let sizes: Vec<u64> = messages.iter().map(|(_, asked)| asked.size).collect();
-        assert_eq!((sizes, gaps), (vec![500, 500, 0], Gaps { unfinished: 0, uncounted: 1 }));
+        assert_eq!((sizes, gaps), (vec![500, 500, 0], Gaps { unfinished: 0, sent: 3, uncounted: 1 }));
         // A filter that does not say whose mail it is.
         let silent: Vec<&str> = FILTERED.lines().filter(|line| line.contains("NOQUEUE")).collect();
         let (messages, gaps) = joined_with(&silent.join("\n"), false);
-        assert_eq!((messages.len(), gaps), (3, Gaps { unfinished: 0, uncounted: 3 }));
+        assert_eq!((messages.len(), gaps), (3, Gaps { unfinished: 0, sent: 3, uncounted: 3 }));
     }
 
     #[test]

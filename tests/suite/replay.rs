@@ -282,6 +282,21 @@ fn what_was_not_understood_is_never_passed_over_with_status_0() {
 }
 
 #[test]
+fn the_beginnings_of_messages_alone_are_no_result() {
+    let setup = setup();
+    let whole = message("2026-11-21T08:00:00+01:00 mx ", "postfix");
+    let begin = |id: u32| whole.lines().next().unwrap().replace("4F9D195432C", &format!("4F9D1954{id:03}")) + "\n";
+    for (begun, status) in [(1, 0), (2, 1)] {
+        let begun: String = (0..begun).map(begin).collect();
+        let log = write(&setup, "some.log", (whole.clone() + &begun).as_bytes(), WRITTEN);
+        assert_eq!(replay(&setup, &[&log], &[]).status.code(), Some(status), "{begun}");
+        let output = replay(&setup, &[&write(&setup, "begun.log", begun.as_bytes(), WRITTEN)], &[]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(shown(&output.stdout).contains("are cleanup's and qmgr's among them"), "{}", shown(&output.stdout));
+    }
+}
+
+#[test]
 fn logs_of_several_daemons_that_hold_the_same_lines_are_one() {
     let setup = setup().setting("QUOTA", "3");
     let syslog = write(&setup, "syslog", message("Nov 21 08:00:00 mx ", "mx-out").as_bytes(), WRITTEN);

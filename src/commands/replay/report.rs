@@ -37,7 +37,9 @@ pub struct Report {
 impl Report {
     /// Whether too much was not understood for the figures to mean anything.
     fn is_incomplete(&self) -> bool {
-        self.counts.missed.saturating_mul(MISSED_SHARE) > self.counts.understood()
+        // Of most messages only the beginning was found: the lines of cleanup and qmgr are elsewhere.
+        let without_end = self.gaps.unfinished > self.gaps.sent;
+        without_end || self.counts.missed.saturating_mul(MISSED_SHARE) > self.counts.understood()
     }
 
     /// Whether there is a result, and not of a part of the mail only.
@@ -178,7 +180,7 @@ impl Report {
                 shortened(&clean(text), MAX_EXAMPLE, true)
             ));
         }
-        let guess = if self.is_incomplete() {
+        let guess = if self.counts.missed > 0 && self.is_incomplete() {
             ""
         } else if lines == 0 {
             "There is not one line."
@@ -188,6 +190,8 @@ impl Report {
             "No line of Postfix's names a sasl_username: is this the log of the submission server?"
         } else if clients == 0 && told == 0 {
             "Postfix began no message in these lines: is this the log of the host that clients talk to?"
+        } else if self.gaps.unfinished > self.gaps.sent {
+            "Most messages have no end in these lines: are cleanup's and qmgr's among them, in this file or in another?"
         } else if self.tally.totals.messages == 0 {
             "No message is of these times, or of an account that could be charged for it."
         } else {
@@ -212,7 +216,7 @@ impl Report {
             ),
             (
                 self.gaps.unfinished,
-                "Begun by a client, and never sent as far as the log tells: {} messages, which are not counted here.",
+                "Begun by a client with a login, and never sent as far as the log tells: {} messages, which are not counted here.",
             ),
             (
                 left_out,
