@@ -61,5 +61,12 @@ fn describe(error: &sqlx::Error) -> String {
         }
         source = cause.source();
     }
+    if text.contains("invalid peer certificate") {
+        text.push_str(
+            ". DB_TLS=verify asks for a certificate of the name in DB_HOST that is signed by DB_TLS_CA, or by one that the \
+             system trusts. The one that MySQL, MariaDB or Debian's PostgreSQL makes for itself is neither: give the server \
+             another, or set DB_TLS=require, by which anybody may be the server",
+        );
+    }
     text
 }
