@@ -408,6 +408,22 @@ fn a_locked_table_is_not_taken_for_a_row_that_was_held<S: Server>() {
     locker.execute(S::UNLOCK_TABLES);
 }
 
+/// A server need not notice that a client is gone while its statement waits.
+fn a_daemon_that_is_killed_while_it_waits_leaves_nothing_on_the_server<S: Server>() {
+    let database = S::shared().database();
+    let mut daemon = setup(&database).start();
+    daemon.connect().ask(&Request::data(ALICE, 1));
+    let (locker, observer) = (database.session(), database.session());
+    locker.execute("BEGIN");
+    locker.execute(&S::lock_tables(&["ratelimits", "messages", "networks", "meta"]));
+    daemon.connect().send(&Request::data(ALICE, 1));
+    let waiting = format!("{}{}", S::SESSIONS, S::AND_WAIT);
+    wait::until(Duration::from_secs(20), "a statement waits", || (observer.number(&waiting) > 0).then_some(()));
+    daemon.kill9();
+    let locker_alone = || (observer.number(S::SESSIONS) <= 1).then_some(());
+    wait::until(Duration::from_secs(5), "the daemon's sessions end", locker_alone);
+}
+
 fn the_audit_log_is_locked<S: Server>() {
     mail_is_limited_from_memory_while_tables_are_locked::<S>(&["messages"]);
 }
@@ -500,6 +516,7 @@ crate::on_each_server! {
     a_row_that_somebody_holds
     a_row_that_somebody_is_making
     a_locked_table_is_not_taken_for_a_row_that_was_held
+    a_daemon_that_is_killed_while_it_waits_leaves_nothing_on_the_server
     the_audit_log_is_locked
     all_tables_are_locked
     deadlocks_are_tried_again

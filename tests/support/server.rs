@@ -22,6 +22,10 @@ pub trait Server: Sized + 'static {
     const COUNT_SESSIONS: &'static str;
     /// Has a session see what others commit meanwhile.
     const READ_COMMITTED: &'static str;
+    /// Counts the sessions that others have in this database.
+    const SESSIONS: &'static str;
+    /// To be added: of these, those that wait for somebody's lock.
+    const AND_WAIT: &'static str;
     /// Ends what [`Server::lock_tables`] began.
     const UNLOCK_TABLES: &'static str;
 
@@ -101,6 +105,9 @@ impl<F: Flavour> Server for Mysqld<F> {
     alike!(socket);
 
     const FEW_CONNECTIONS: &'static [&'static str] = &["--max-connections=10"];
+    const SESSIONS: &'static str =
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID()";
+    const AND_WAIT: &'static str = " AND state LIKE 'Waiting for%'";
     const QUICK_DEADLOCKS: &'static [&'static str] = &[];
     const GATHER_STATISTICS: &'static str = "ANALYZE TABLE messages, ratelimits";
     const READ_COMMITTED: &'static str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
@@ -160,6 +167,9 @@ impl Server for Postgres {
     alike!(folder);
 
     const FEW_CONNECTIONS: &'static [&'static str] = &["-c", "max_connections=10", "-c", "max_wal_senders=0"];
+    const SESSIONS: &'static str =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    const AND_WAIT: &'static str = " AND wait_event_type = 'Lock'";
     const QUICK_DEADLOCKS: &'static [&'static str] = &["-c", "deadlock_timeout=5ms"];
     const GATHER_STATISTICS: &'static str = "ANALYZE messages, ratelimits";
     const READ_COMMITTED: &'static str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
