@@ -24,6 +24,10 @@ use crate::store::{Failure, Store};
 use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::Metrics;
 
+/// Of a transaction whose statements are all prepared before. It gets the time for these, however urgent its charges are: each
+/// try would end in the same way.
+const ROUND_TRIPS: u32 = 24;
+
 /// Everything the committer task owns.
 pub struct Committer {
     settings: config::Database,
@@ -274,6 +278,7 @@ fn interval(period: Duration) -> tokio::time::Interval {
 async fn settle(database: &mut Database, transaction: Transaction<'_, Reply>, now: i64) -> Result<Decided, Failure> {
     let Database::Here(store) = database else { return Err(is_away()) };
     let Transaction { sums, decider, new_quota, limit, .. } = transaction;
+    let limit = limit.max(store.round_trip() * ROUND_TRIPS);
     match tokio::time::timeout(limit, store.settle(sums, new_quota, now, decider)).await {
         Ok(result) => result,
         Err(_) => {

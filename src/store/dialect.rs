@@ -8,6 +8,9 @@ use super::charset::Charset;
 /// that the others in the batch hardly notice.
 pub const LOCK_TIMEOUT: Duration = Duration::from_millis(150);
 
+/// A question that took longer met a server that was busy.
+pub const MAX_ROUND_TRIP: Duration = Duration::from_millis(250);
+
 /// How long the server itself lets a statement run, so that it ends what the client has given up.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -136,10 +139,18 @@ pub struct Session {
     pub texts: Charset,
     /// Whether `Alice` and `alice` are two keys to `ratelimits.sender`.
     pub heeds_case: bool,
+    /// How long a question took on its way there and back, at the most [`MAX_ROUND_TRIP`].
+    pub round_trip: Duration,
 }
 
 impl Default for Session {
     fn default() -> Session {
-        Session { id: None, keys: Charset::Utf8mb4, texts: Charset::Utf8mb4, heeds_case: false }
+        Session {
+            id: None,
+            keys: Charset::Utf8mb4,
+            texts: Charset::Utf8mb4,
+            heeds_case: false,
+            round_trip: Duration::ZERO,
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The store: one connection to one database. What is done on it is in files of its own.
 
+use std::time::Duration;
+
 use super::charset::narrow;
 use super::connection::{Connection, Options};
 use super::dialect::Session;
@@ -139,14 +141,19 @@ impl Store {
         result
     }
 
+    /// How long a question takes on its way to the database and back, as the last connection found it.
+    pub fn round_trip(&self) -> Duration {
+        self.session.round_trip
+    }
+
     /// Asks one question that no lock may hold up for long.
     pub(super) async fn look<T>(
         &mut self,
         question: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut connection = self.take_connection().await?;
-        let result = match self.session.id {
-            Some(session) => LockTimeout { options: &self.options, session }.bound(&mut connection, question).await,
+        let result = match LockTimeout::new(&self.options, self.session) {
+            Some(lock_timeout) => lock_timeout.bound(&mut connection, question).await,
             None => question(&mut connection).await,
         };
         self.put_back_if_good(connection, &result);
@@ -160,8 +167,7 @@ impl Store {
         work: impl AsyncFnOnce(&mut Script<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut connection = self.take_connection().await?;
-        let session = self.session.id.filter(|_| patience == Patience::Short);
-        let lock_timeout = session.map(|session| LockTimeout { options: &self.options, session });
+        let lock_timeout = LockTimeout::new(&self.options, self.session).filter(|_| patience == Patience::Short);
         let mut script = Script::new(&mut connection, lock_timeout);
         let written = async {
             script.begin().await?;

@@ -1,21 +1,31 @@
 //! How long a statement waits for rows that somebody else holds.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use super::connection::{Connection, Options};
-use super::dialect::LOCK_TIMEOUT;
+use super::dialect::{LOCK_TIMEOUT, Session};
 use super::failure::Failure;
 use super::sql::Sql;
 
 /// Bounds how long a statement waits for locks, on servers that cannot be told so finely themselves.
 pub struct LockTimeout<'a> {
-    pub options: &'a Options,
+    options: &'a Options,
     /// The session whose statement is interrupted.
-    pub session: i64,
+    session: i64,
+    /// Before it is.
+    patience: Duration,
 }
 
-impl LockTimeout<'_> {
-    /// Runs a statement. If it takes longer than [`LOCK_TIMEOUT`], the server is asked to interrupt it, and its own word on
+impl<'a> LockTimeout<'a> {
+    /// None where the server itself keeps to [`LOCK_TIMEOUT`].
+    pub fn new(options: &'a Options, session: Session) -> Option<LockTimeout<'a>> {
+        // A statement may have to be prepared before.
+        let patience = LOCK_TIMEOUT + session.round_trip * 2;
+        session.id.map(|session| LockTimeout { options, session, patience })
+    }
+
+    /// Runs a statement. If it takes longer than [`LOCK_TIMEOUT`] there, the server is asked to interrupt it, and its own word on
     /// that is the result: the transaction's end is never guessed at.
     pub async fn execute(&self, connection: &mut Connection, sql: Sql) -> Result<(), Failure> {
         self.bound(connection, async |connection| connection.execute(sql).await.map(drop)).await
@@ -31,7 +41,7 @@ impl LockTimeout<'_> {
             let mut statement = pin!(work(connection));
             tokio::select! {
                 done = &mut statement => return done,
-                () = tokio::time::sleep(LOCK_TIMEOUT) => {}
+                () = tokio::time::sleep(self.patience) => {}
             }
             // Both to their end: an interruption that is still under way would hit the next statement.
             let (done, interrupted) = tokio::join!(statement, self.options.interrupt(self.session));

@@ -1,11 +1,13 @@
 //! PostgreSQL, 13 or newer.
 
+use std::time::Instant;
+
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, LOCK_TIMEOUT, STANDARD, STATEMENT_TIMEOUT, Session};
+use super::dialect::{Dialect, LOCK_TIMEOUT, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session};
 use super::failure::Failure;
 use super::sql::STATEMENTS_KEPT;
 use crate::config;
@@ -70,13 +72,15 @@ pub fn place(options: &PgConnectOptions) -> String {
 /// Connects, and looks at what the database can hold.
 pub async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Session), sqlx::Error> {
     let mut connection = options.connect().await?;
+    let asked = Instant::now();
     let encoding: String = connection.fetch_one("SHOW server_encoding").await?.try_get(0)?;
+    let round_trip = asked.elapsed().min(MAX_ROUND_TRIP);
     let holds = match encoding.as_str() {
         "UTF8" => Charset::Utf8mb4,
         "WIN1252" => Charset::Latin1,
         _ => Charset::Ascii,
     };
-    Ok((connection, Session { keys: holds, texts: holds, ..Session::default() }))
+    Ok((connection, Session { keys: holds, texts: holds, round_trip, ..Session::default() }))
 }
 
 /// Whether somebody else holds the row of a key, or is making it in a transaction of its own. Asks without waiting.

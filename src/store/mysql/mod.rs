@@ -2,14 +2,14 @@
 
 pub mod adopt;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::migrate::Migrator;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, STANDARD, STATEMENT_TIMEOUT, Session};
+use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session};
 use super::failure::Failure;
 use super::sql::STATEMENTS_KEPT;
 use crate::config;
@@ -123,7 +123,9 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
          AND (character_set_name IS NOT NULL OR data_type LIKE '%binary' OR data_type LIKE '%blob') \
          AND (table_name = 'messages' OR table_name = 'ratelimits' AND column_name = 'sender')"
     );
+    let asked = Instant::now();
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
+    let round_trip = asked.elapsed().min(MAX_ROUND_TRIP);
     let found: Vec<(String, String, String)> = (rows.iter())
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, if row.len() > 2 { row.try_get(2)? } else { String::new() })))
         .collect::<Result<_, sqlx::Error>>()?;
@@ -145,7 +147,7 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
     // As the table does that we make.
     let heeds_case = !columns().any(|(table, _, collation)| table == "ratelimits" && collation.contains("_ci"));
     let id = value("session").and_then(|id| id.parse().ok());
-    Ok(Session { id, keys: of("ratelimits"), texts: of("messages"), heeds_case })
+    Ok(Session { id, keys: of("ratelimits"), texts: of("messages"), heeds_case, round_trip })
 }
 
 /// READ COMMITTED cannot be written where the binary log takes statements.
