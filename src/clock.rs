@@ -1,4 +1,4 @@
-//! The wall clock. Whatever decides is given a time; this is where it comes from.
+//! The wall clock, read here and nowhere else. Decisions are given the time as an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::policy::duration;
 
-/// The time since 1970; none at all where the clock stands before that.
+/// The time since 1970; zero if the clock is before that.
 pub fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

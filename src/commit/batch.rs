@@ -40,7 +40,7 @@ impl<R> Due<R> {
     pub fn facts(&self, policy: &Policy, now: i64) -> Facts<'_> {
         let New { increase, outstanding, recipients_of_message } = self.new;
         Facts {
-            sender: &self.charge.account,
+            account: &self.charge.account,
             increase,
             outstanding,
             recipients_of_message,

@@ -49,7 +49,7 @@ impl MemoryFallback {
     pub fn decide(&mut self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>, dry_run: bool) -> Decision {
         let now = facts.now;
         let mut standing = self.known(policy, facts, known);
-        let counted = self.accounts.get(facts.sender);
+        let counted = self.accounts.get(facts.account);
         if let Some(counted) = counted {
             if is_of_this_period(policy, counted.since, now) {
                 standing.messages = standing.messages.saturating_add(counted.messages);
@@ -76,7 +76,7 @@ impl MemoryFallback {
 
     /// Where an account stood when the database was last asked.
     fn known(&self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>) -> Standing {
-        let own = self.own_quota(facts.sender);
+        let own = self.own_quota(facts.account);
         let Some(known) = known else { return Standing::new(own.unwrap_or(policy.new_quota)) };
         let mut standing = known.standing.clone();
         if !is_of_this_period(policy, known.at, facts.now) {
@@ -94,8 +94,8 @@ impl MemoryFallback {
     }
 
     fn count(&mut self, policy: &Policy, facts: &Facts<'_>, standing: &Standing, let_through: bool) {
-        let before = self.accounts.get(facts.sender).map_or(0, |counted| counted.bytes(facts.sender));
-        let counted = self.accounts.entry(facts.sender.to_owned()).or_default();
+        let before = self.accounts.get(facts.account).map_or(0, |counted| counted.bytes(facts.account));
+        let counted = self.accounts.entry(facts.account.to_owned()).or_default();
         counted.forget(policy, facts.now);
         if counted.messages == 0 && counted.recipients == 0 {
             counted.since = facts.now;
@@ -111,7 +111,7 @@ impl MemoryFallback {
                 counted.history.see(network, facts.now);
             }
         }
-        self.bytes = self.bytes.saturating_sub(before).saturating_add(counted.bytes(facts.sender));
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(counted.bytes(facts.account));
     }
 }
 
@@ -161,9 +161,9 @@ mod tests {
         }
     }
 
-    fn facts(sender: &str, now: i64) -> Facts<'_> {
+    fn facts(account: &str, now: i64) -> Facts<'_> {
         let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
-        Facts { sender, increase, outstanding: increase, recipients_of_message: 1, network: None, now }
+        Facts { account, increase, outstanding: increase, recipients_of_message: 1, network: None, now }
     }
 
     /// An account that had so many mails counted at a time.

@@ -1,4 +1,4 @@
-//! A host and a port of somebody else's, or of the page.
+//! A host and a port: of another server, or of the page.
 
 use std::fmt;
 use std::io;
@@ -45,7 +45,7 @@ impl Endpoint {
     /// The addresses it stands for, one at the least. Blocks for as long as the name servers do.
     ///
     /// # Errors
-    /// The name has no address, or nobody says so now.
+    /// The name has no address, or no name server answers now.
     pub fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
         match self {
             Endpoint::Address(address) => Ok(vec![*address]),

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
-    /// Where it was written; none when it is about nothing in particular that was written.
+    /// Where it was written. None if it is about no particular setting or line.
     pub origin: Option<Origin>,
-    /// The setting's name; for a line that cannot be read, none.
+    /// The setting's name. None for a line that cannot be read.
     pub name: Option<String>,
     /// The value, shortened and on one line; never a secret's.
     pub value: Option<String>,
@@ -19,7 +19,7 @@ pub struct Finding {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// The program does not start, or keeps its old settings, until this is mended.
+    /// The program does not start, or keeps its old settings, until this is corrected.
     Error,
     Warning,
 }

@@ -19,7 +19,7 @@ use crate::protocol::reply::Action;
 /// The typed configuration. Cloned into the parts of the daemon that need it; a reload makes a new one.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The settings file that was read; none when only the environment and defaults apply.
+    /// The settings file that was read. None if only the environment and defaults apply.
     pub file: Option<PathBuf>,
     pub database: Database,
     pub sockets: Sockets,
@@ -39,7 +39,7 @@ pub struct Database {
     pub driver: Driver,
     /// DB_HOST.
     pub host: String,
-    /// DB_PORT; none means the driver's default.
+    /// DB_PORT. None: the driver's default.
     pub port: Option<u16>,
     /// DB_SOCKET; wins over host and port.
     pub socket: Option<PathBuf>,
@@ -67,7 +67,7 @@ impl Database {
         }
     }
 
-    /// Nobody but the connection that opened it sees such a database.
+    /// Such a database is seen by the connection that opened it, and by no other.
     pub fn is_in_memory(&self) -> bool {
         self.driver == Driver::Sqlite && self.name == IN_MEMORY
     }
@@ -100,7 +100,7 @@ pub struct Sockets {
     pub explicit: bool,
     pub mode: u32,
     pub user: String,
-    /// None means the user's primary group.
+    /// None: the user's primary group.
     pub group: Option<String>,
 }
 
@@ -138,7 +138,7 @@ pub struct Answers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
     pub message_log: bool,
-    /// Days; 0 keeps for ever.
+    /// Days; 0: messages are never deleted.
     pub message_retention: u32,
     /// Days of per-minute history.
     pub usage_retention: u32,
@@ -163,7 +163,7 @@ pub struct Notify {
     /// Only when WEBHOOK_ENABLED.
     pub webhook: Option<Webhook>,
     pub mail_to: Option<String>,
-    /// None means `mail_to`.
+    /// None: `mail_to`.
     pub mail_from: Option<String>,
     pub mail_sender: bool,
     pub mail_server: Endpoint,

@@ -91,9 +91,9 @@ impl Kind {
 
 impl Event {
     /// The events of a decision, most often none.
-    pub fn of(sender: &str, request: &Request, ruling: &Decision, at: i64) -> Vec<Event> {
-        let notices = ruling.reached.iter().map(|step| Kind::QuotaNotice(step.clone()));
-        let block = ruling.first_block.then(|| match &ruling.reason {
+    pub fn of(sender: &str, request: &Request, decision: &Decision, at: i64) -> Vec<Event> {
+        let notices = decision.reached.iter().map(|step| Kind::QuotaNotice(step.clone()));
+        let block = decision.first_block.then(|| match &decision.reason {
             Some(reason) if !reason.is_quota => Kind::LimitExceeded(reason.limit.clone()),
             _ => Kind::QuotaReached,
         });
@@ -110,15 +110,15 @@ impl Event {
                 from: cut(&request.sender),
                 to: cut(&request.recipient),
                 recipients: request.recipient_count,
-                used: ruling.used,
-                quota: ruling.quota,
+                used: decision.used,
+                quota: decision.quota,
             })
             .collect()
     }
 
-    /// Whether a ruling has anything that people want to hear of.
-    pub fn is_in(ruling: &Decision) -> bool {
-        ruling.first_block || !ruling.reached.is_empty()
+    /// Whether a decision has anything that people want to hear of.
+    pub fn is_in(decision: &Decision) -> bool {
+        decision.first_block || !decision.reached.is_empty()
     }
 }
 

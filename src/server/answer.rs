@@ -51,7 +51,7 @@ struct Record {
 
 #[derive(Debug)]
 enum Recorded {
-    Ruled { sender: String, ruling: Arc<Decision>, from_memory: bool },
+    Decided { account: String, decision: Arc<Decision>, from_memory: bool },
     Listed(Hit, Action),
 }
 
@@ -106,16 +106,18 @@ impl Answerer {
         let verdict = self.queue.charge(account.key.clone(), request.clone(), arrived, deadline).await;
         let from_memory = matches!(verdict, Verdict::FromMemory(_));
         match verdict {
-            Verdict::Counted(ruling) | Verdict::FromMemory(ruling) => {
+            Verdict::Counted(decision) | Verdict::FromMemory(decision) => {
                 if from_memory {
                     self.metrics.judged_from_memory();
                 }
-                let outcome = if ruling.blocked { Outcome::Blocked } else { Outcome::Accepted };
-                let action = ruling.action.clone();
-                let what = Recorded::Ruled { sender: account.key, ruling, from_memory };
+                let outcome = if decision.blocked { Outcome::Blocked } else { Outcome::Accepted };
+                let action = decision.action.clone();
+                let what = Recorded::Decided { account: account.key, decision, from_memory };
                 (outcome, Answer { action, record: Some(Record { request, what }) })
             }
-            Verdict::DryRun(ruling) => (Outcome::NotCounted, Answer { action: ruling.action.clone(), record: None }),
+            Verdict::DryRun(decision) => {
+                (Outcome::NotCounted, Answer { action: decision.action.clone(), record: None })
+            }
             Verdict::InDoubt(reason) => {
                 say_in_doubt(reason, &account.key, &terms.policy.on_error);
                 self.in_doubt(reason, &terms)
@@ -151,22 +153,27 @@ impl Answerer {
     }
 }
 
-fn say_in_doubt(reason: FailOpen, sender: &str, answered: &Action) {
+fn say_in_doubt(reason: FailOpen, account: &str, answered: &Action) {
     let answered = if answered.delivers() { "let through" } else { "answered with ACTION_ON_ERROR" };
     warn_limited(
         reason.name(),
-        format_args!("{}: {answered} without being counted for certain: {reason} ({})", escaped(sender), reason.name()),
+        format_args!(
+            "{}: {answered} without being counted for certain: {reason} ({})",
+            escaped(account),
+            reason.name()
+        ),
     );
 }
 
 impl Answerer {
     /// Logs the decision and has people told. After the reply is sent: neither delays anybody.
     pub fn follow_up(&self, answer: Answer) {
-        if let Some(Record { request, what: Recorded::Ruled { sender, ruling, from_memory: false } }) = &answer.record
-            && Event::is_in(ruling)
+        if let Some(Record { request, what: Recorded::Decided { account, decision, from_memory: false } }) =
+            &answer.record
+            && Event::is_in(decision)
         {
             let at = clock::now();
-            Event::of(sender, request, ruling, at).into_iter().for_each(|event| self.notifier.tell(|| event));
+            Event::of(account, request, decision, at).into_iter().for_each(|event| self.notifier.tell(|| event));
         }
         answer.log();
     }
@@ -175,7 +182,7 @@ impl Answerer {
 impl Answer {
     fn log(self) {
         let Some(Record { request, what }) = self.record else { return };
-        let decision = DecisionLine {
+        let line = DecisionLine {
             queue_id: request.queue_id.as_ref().map_or("", QueueId::as_str),
             client_name: &request.client_name,
             client_address: &request.client_address,
@@ -188,17 +195,17 @@ impl Answer {
             ..DecisionLine::default()
         };
         match what {
-            Recorded::Ruled { sender, ruling, from_memory } => {
-                for step in &ruling.reached {
-                    let (sender, used, quota) = (escaped(&sender), ruling.used, ruling.quota);
-                    log::warn!("{sender} has reached {step} of the quota: {used} of {quota}");
+            Recorded::Decided { account, decision, from_memory } => {
+                for step in &decision.reached {
+                    let (account, used, quota) = (escaped(&account), decision.used, decision.quota);
+                    log::warn!("{account} has reached {step} of the quota: {used} of {quota}");
                 }
-                let word = ruling.action.word();
-                log_decision(&sender, decision.ruled(&ruling, &word, from_memory));
+                let word = decision.action.word();
+                log_decision(&account, line.decided(&decision, &word, from_memory));
             }
             Recorded::Listed(hit, action) => {
                 let (word, reason) = (action.word(), hit.to_string());
-                log_decision(&reason, decision.listed(hit.list, &word, &reason));
+                log_decision(&reason, line.listed(hit.list, &word, &reason));
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Who the process is: from root to USER, for good.
+//! The identity of the process: from root to USER, with no way back.
 //!
 //! All names are looked up first ([`Identity::resolve`]), so that a wrong USER or GROUP is found before anything is done.
 //! The drop itself is system calls only, is made before the process has a second thread, and is verified from what the
-//! kernel reports afterwards. A process that was not started as root needs none of this and stays who it is.
+//! kernel reports afterwards. A process that was not started as root keeps its identity.
 
 use std::ffi::CString;
 use std::io;
@@ -95,7 +95,7 @@ impl Identity {
         Ok(Identity { user: account.name, uid: account.uid, gid, groups })
     }
 
-    /// USER and GROUP for a process that was started as root; none for any other, which they do not concern.
+    /// USER and GROUP for a process that was started as root. None for any other.
     pub fn for_root(sockets: &config::Sockets) -> Result<Option<Identity>, Error> {
         if !is_root() {
             return Ok(None);
@@ -163,7 +163,7 @@ fn not_dumpable() -> Result<(), Error> {
     prctl::set_dumpable(false).map_err(Error::Dumpable)
 }
 
-/// What this process makes from here on is not for everybody: the database says who writes to whom. A umask that is
+/// Files that this process makes from here on are not readable by all: the database tells who writes to whom. A umask that is
 /// stricter (UMask= of the unit) stays so. Belongs where there is one thread: for a moment there is only our own.
 fn close_umask() {
     let ours = Mode::S_IWGRP | Mode::S_IRWXO;

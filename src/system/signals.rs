@@ -4,7 +4,7 @@ use std::io;
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// SIGHUP and SIGUSR1, waiting for somebody who hears them.
+/// SIGHUP and SIGUSR1, blocked until they are received.
 #[derive(Debug)]
 #[must_use]
 pub struct Held(SigSet);

@@ -29,7 +29,7 @@ pub type Warn = fn(key: &str, warning: fmt::Arguments<'_>);
 /// signals, so a thread of its own does the writing, in the order in which it was told.
 #[derive(Debug, Clone)]
 pub struct ServiceManager {
-    /// None where there is no manager.
+    /// None if there is no manager.
     teller: Option<Teller>,
 }
 
@@ -128,7 +128,7 @@ impl ServiceManager {
     }
 }
 
-/// Writes messages until nobody can send one any more. Blocks for as long as the manager does not read.
+/// Writes messages until all senders are gone. Blocks for as long as the manager does not read.
 fn write_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warn: Warn) {
     for message in messages {
         match message {

@@ -44,7 +44,7 @@ pub struct Counters {
     pub log_lines_lost: u64,
 }
 
-/// What happened between two looks.
+/// What happened between two readings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Rate {
     /// Per second.
@@ -55,7 +55,7 @@ pub struct Rate {
 }
 
 impl Counters {
-    /// What happened since an earlier look, `seconds` ago. None if the daemon was started anew meanwhile.
+    /// What happened since `earlier`, which was read `seconds` ago. None if the daemon was restarted meanwhile.
     pub fn since(&self, earlier: &Counters, seconds: f64) -> Option<Rate> {
         if self.started != earlier.started || seconds <= 0.0 {
             return None;

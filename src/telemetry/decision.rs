@@ -57,22 +57,22 @@ pub struct DecisionLine<'a> {
 }
 
 impl<'a> DecisionLine<'a> {
-    /// With what was ruled; `word` is the ruling's action as Postfix was sent it.
-    pub fn ruled(self, ruling: &'a Decision, word: &'a str, from_memory: bool) -> DecisionLine<'a> {
+    /// With what was decided; `word` is the decision's action as Postfix was sent it.
+    pub fn decided(self, decision: &'a Decision, word: &'a str, from_memory: bool) -> DecisionLine<'a> {
         // PolicydRateGuard's line, where it says it all: its own answers, over the quota alone.
-        let plain = ruling.action.strictness() == Strictness::Pass || word == "DEFER_IF_PERMIT";
+        let plain = decision.action.strictness() == Strictness::Pass || word == "DEFER_IF_PERMIT";
         DecisionLine {
-            used: ruling.used,
-            quota: ruling.quota,
-            blocked: ruling.blocked,
-            limit_reached: ruling.first_block,
+            used: decision.used,
+            quota: decision.quota,
+            blocked: decision.blocked,
+            limit_reached: decision.first_block,
             action: (!plain).then_some(word),
-            reason: match &ruling.reason {
+            reason: match &decision.reason {
                 _ if from_memory => Some("counted in memory".into()),
                 Some(reason) if plain && reason.is_quota => None,
                 reason => reason.as_ref().map(|reason| reason.to_string().into()),
             },
-            would: ruling.would.as_deref(),
+            would: decision.would.as_deref(),
             ..self
         }
     }

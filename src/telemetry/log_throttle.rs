@@ -1,4 +1,4 @@
-//! What is said at most so often, by the real clock: repeated warnings, and the lines of a blocked sender who goes on.
+//! Limits how often a line is logged: repeated warnings, and the decision lines of an account that goes on being blocked.
 
 use std::fmt::Display;
 use std::panic::Location;
@@ -12,10 +12,10 @@ use super::throttle::{Throttle, Verdict};
 /// The period of both limits.
 pub const PERIOD: Duration = Duration::from_secs(60);
 
-/// How many lines of one blocked sender are logged in a period before the rest is only counted.
+/// How many lines of one blocked account are logged in a period; the rest is counted.
 const BLOCKED_LINES: u64 = 10;
 
-/// Warnings have few keys, and those are ours; blocked senders are bounded by what memory may cost.
+/// Warnings have few keys, all of them ours; blocked accounts are bounded by the memory that they take.
 const MAX_WARNINGS: usize = 256;
 const MAX_SENDERS: usize = 4096;
 
@@ -51,7 +51,7 @@ pub fn log_decision(account: &str, mut decision: DecisionLine<'_>) {
     log::log!(target: DECISION, decision.level(), "{decision}");
 }
 
-/// Logs what was left out for those who went quiet. To be called about once a [`PERIOD`]: it makes room for others.
+/// Logs how many lines were left out for keys that went quiet. To be called about once a [`PERIOD`]: it makes room for other keys.
 pub fn report_quiet() {
     let now = Instant::now();
     report(lock(&WARNINGS).ended(now), lock(&BLOCKED).ended(now));

@@ -185,7 +185,7 @@ impl Times {
     }
 }
 
-/// Figures that others keep; they are read when somebody asks for them.
+/// Figures that other modules keep; they are read when they are shown.
 pub struct Elsewhere {
     /// Requests that wait for the committer.
     pub queue_depth: Box<dyn Fn() -> u64 + Send + Sync>,
@@ -263,7 +263,7 @@ impl Metrics {
         }
     }
 
-    /// Where the figures are read that others keep. Until then they are 0.
+    /// Sets where the figures of other modules are read. Until then they are 0.
     pub fn read_elsewhere(&self, elsewhere: Elsewhere) {
         let _already = self.elsewhere.set(elsewhere);
     }

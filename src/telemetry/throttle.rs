@@ -1,4 +1,4 @@
-//! What is said too often: the same warning again and again, the lines of one blocked sender who keeps trying.
+//! A throttle per key: for warnings that repeat, and for the decision lines of an account that is blocked again and again.
 //!
 //! Pure: the time is an argument. Every event is either let through or counted, and every count is handed out once.
 

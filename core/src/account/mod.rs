@@ -2,12 +2,12 @@
 //!
 //! Keys live in four namespaces that never meet, told apart by their first character:
 //!
-//! | key | who |
+//! | key | account |
 //! | --- | --- |
 //! | `alice@example.com` | a login; one that begins with `@`, `<`, `[` or `\` has a `\` put before it |
 //! | `<alice@example.com>` | an envelope sender without a login |
 //! | `[192.0.2.1]`, `[2001:db8::/64]` | a client without a login |
-//! | `@example.com` | the quota that the logins of a domain begin with; nobody is charged to it |
+//! | `@example.com` | the quota that the logins of a domain begin with; no mail is charged to it |
 //!
 //! So an outsider, who may choose any envelope sender, never meets a login's row. A key is at most [`MAX_KEY`] characters,
 //! without control characters and without blanks at its ends, in lower case.
@@ -22,7 +22,7 @@ pub const MAX_KEY: usize = 255;
 const KEPT: usize = 190;
 /// Hexadecimal digits of the SHA-256 in a shortened key.
 const HASH_DIGITS: usize = 32;
-/// What a login must not begin with, lest it be taken for a key of another namespace.
+/// What a login must not begin with: it would be taken for a key of another namespace.
 const RESERVED: [char; 4] = ['@', '<', '[', '\\'];
 
 /// LIMIT_BY, LOGIN_DOMAIN, SENDER_STRIP_DOMAIN: whose quota a request is charged to.
@@ -52,7 +52,7 @@ pub struct Attributes<'a> {
     pub client_address: &'a str,
 }
 
-/// Who is charged.
+/// The account that a request is charged to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Account {
     /// What `ratelimits.sender` holds.
@@ -87,7 +87,7 @@ pub fn is_login(key: &str) -> bool {
     !key.starts_with(['@', '<', '['])
 }
 
-/// The key of the row whose quota a new sender begins with: `@domain`. None for a login without a domain, and for those
+/// The key of the row whose quota a new sender begins with: `@domain`. None for a login without a domain, and for accounts
 /// without a login.
 pub fn domain_key(key: &str) -> Option<&str> {
     let at = key.rfind('@').filter(|_| is_login(key))?;
@@ -95,7 +95,7 @@ pub fn domain_key(key: &str) -> Option<&str> {
 }
 
 /// The key of a sender as an operator names it on the command line: a login in any spelling, or a key as it is shown.
-/// None when nothing is named.
+/// None if nothing is named.
 pub fn named_key(typed: &str, settings: &AccountRules) -> Option<String> {
     let shown = folded(typed);
     if is_shortened(&shown) {
@@ -161,7 +161,7 @@ fn client_key(client_address: &str) -> Option<String> {
     Some(if network.addr().is_ipv4() { format!("[{}]", network.addr()) } else { format!("[{network}]") })
 }
 
-/// Lower case, without what a sender could vary and still be himself: control characters, and blanks at the ends,
+/// Lower case, without what a sender could vary and still log in: control characters, and blanks at the ends,
 /// which most collations ignore. The two Greek small sigmas are one letter, since lower-casing must not depend on its
 /// neighbours.
 pub(super) fn folded(text: &str) -> String {

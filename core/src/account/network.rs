@@ -1,13 +1,13 @@
-//! Client addresses as the limiter sees them: which address a request came from, and which network that stands for.
+//! Client addresses: which address a request came from, and which network that is counted as.
 //!
-//! An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`) is the IPv4 address everywhere here, so that nobody is two
-//! clients.
+//! An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) is the IPv4 address everywhere here, so that one client has one
+//! address.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// Reads a `client_address` attribute; none when it is empty, `unknown` or otherwise no address.
+/// Reads a `client_address` attribute. None if it is empty, `unknown` or otherwise no address.
 pub fn address(written: &str) -> Option<IpAddr> {
     // A link-local address may carry the interface it came in by (`fe80::1%eth0`).
     let bare = written.split_once('%').map_or(written, |(address, _)| address);
@@ -23,7 +23,7 @@ pub fn network(written: &str) -> Option<IpNet> {
     Some(unmapped(net).unwrap_or(net))
 }
 
-/// The network a fallback row stands for: one IPv4 address, or the /64 that one IPv6 customer has to himself.
+/// The network that is an account of its own: one IPv4 address, or the /64 that one IPv6 customer has.
 pub fn neighbourhood(address: IpAddr) -> IpNet {
     around(address, 32, 64)
 }

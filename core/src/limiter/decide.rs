@@ -1,4 +1,4 @@
-//! The decision: what a request adds, where its sender stands, and what Postfix is told.
+//! The decision: what a request adds, the standing of its account, and what Postfix is told.
 //!
 //! All limits are judged for each request, and the strictest action of those exceeded wins; of equally strict ones the quota
 //! first, then the limits as written.
@@ -20,10 +20,10 @@ use crate::policy::steps::Steps;
 use crate::policy::text::{self, Values};
 use crate::protocol::reply::{Action, Strictness};
 
-/// What the operator wants, as far as decisions need it.
+/// The operator's policy, as far as decisions need it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// The quota of a sender without a row of its own.
+    /// The quota of an account without a row of its own.
     pub new_quota: u32,
     pub window: Window,
     pub steps: Steps,
@@ -31,7 +31,7 @@ pub struct Policy {
     pub networks_ignore: Vec<IpNet>,
     pub accepted: Action,
     pub on_error: Action,
-    /// In which times are shown.
+    /// For the times in texts.
     pub zone: TimeZone,
 }
 
@@ -52,24 +52,24 @@ impl Policy {
     }
 }
 
-/// A request, as far as a decision needs it.
+/// What a decision needs of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts<'a> {
-    pub sender: &'a str,
-    /// What it adds to the counters: what was not asked about before.
+    pub account: &'a str,
+    /// What it adds to the counters: the part of the message that no earlier request asked about.
     pub increase: Increase,
-    /// What would go through with it and has not gone through before: what is judged, and what windows hold once it is let
-    /// through. More than the increase where something of the same message was refused before.
+    /// The part of the message that was not let through before: limits are checked against it, and it is added to windows if
+    /// it is let through. More than the increase if an earlier request of the same message was refused.
     pub outstanding: Increase,
     /// All recipients that the message would then have.
     pub recipients_of_message: u32,
-    /// Where it comes from, unless that network is not to be counted.
+    /// The client's network. None if it is not counted.
     pub network: Option<IpNet>,
     /// Unix seconds.
     pub now: i64,
 }
 
-/// Where a sender stands before a request. A batch walks it forward, request by request, in the order of arrival.
+/// The standing of an account before a request. A batch updates it, request by request, in the order of arrival.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     pub quota: u32,
@@ -79,8 +79,8 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What stood before `added` made `after` of it. A counter at its end has lost count: it stays there, and whoever it
-    /// belongs to stays over any quota.
+    /// What stood before `added` made `after` of it. A counter at its maximum stays there: it has lost count, and its
+    /// account stays over any quota.
     pub fn before(after: u32, added: u64) -> u32 {
         match after {
             u32::MAX => u32::MAX,
@@ -88,7 +88,7 @@ impl Standing {
         }
     }
 
-    /// A sender of whom nothing is known.
+    /// An account of which nothing is known.
     pub fn new(quota: u32) -> Standing {
         Standing { quota, messages: 0, recipients: 0, history: History::default() }
     }
@@ -99,12 +99,12 @@ impl Standing {
 pub struct Decision {
     pub action: Action,
     pub blocked: bool,
-    /// Whether this request is the one that took its sender from not blocked to blocked.
+    /// Whether this request is the one that took its account from not blocked to blocked.
     pub first_block: bool,
     /// What is used of the quota, with this request: of messages and recipients the greater.
     pub used: u64,
     pub quota: u32,
-    /// Which limit decided; none where nothing was exceeded, or only what warns.
+    /// Which limit decided. None if nothing was exceeded, or only limits that warn.
     pub reason: Option<Reason>,
     /// The limits that only warn, if exceeded.
     pub would: Option<String>,
@@ -143,7 +143,7 @@ struct Exceeded<'a> {
     amount: u64,
 }
 
-/// In which time an exceeded limit counts.
+/// The time that an exceeded limit is for.
 #[derive(Clone, Copy)]
 enum Span {
     Reset,
@@ -151,7 +151,7 @@ enum Span {
     Window(Duration, Measure),
 }
 
-/// Counts the request on `standing` and rules by what then stands. Only the measures of which something is outstanding are
+/// Counts the request on `standing` and decides by the result. Only the measures of which something is outstanding are
 /// judged: a request that adds recipients to a message is not refused for messages.
 pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> Decision {
     let Facts { increase, outstanding, now, .. } = *facts;
@@ -210,8 +210,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> De
     }
 }
 
-/// What is used of the quota, judged by the measures of which something is outstanding: of messages and recipients the
-/// greater.
+/// What is used of the quota: of messages and recipients the greater, each only if something of it is outstanding.
 fn quota_used(policy: &Policy, standing: &Standing, outstanding: Increase, now: i64) -> u64 {
     let (messages, recipients) = match policy.window {
         Window::Reset => (u64::from(standing.messages), u64::from(standing.recipients)),
@@ -300,7 +299,7 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
     limit.action.with_text(&text::fill(
         limit.action.text(),
         &Values {
-            sender: facts.sender,
+            sender: facts.account,
             used: limit.used,
             quota: limit.allowed,
             unit: limit.unit,
@@ -335,7 +334,7 @@ mod tests {
 
     fn facts(messages: u32, recipients: u32, now: i64) -> Facts<'static> {
         Facts {
-            sender: "alice@example.com",
+            account: "alice@example.com",
             increase: Increase { messages, recipients, bytes: 0 },
             outstanding: Increase { messages, recipients, bytes: 0 },
             recipients_of_message: recipients,
@@ -348,20 +347,20 @@ mod tests {
     fn a_quota_of_n_lets_n_through() {
         let policy = policy(Window::Reset, "", "");
         let mut standing = Standing::new(3);
-        let rulings: Vec<_> = (0..5)
+        let decisions: Vec<_> = (0..5)
             .map(|_| decide(&policy, &mut standing, &facts(1, 1, NOON)))
-            .map(|ruling| (ruling.blocked, ruling.first_block))
+            .map(|decision| (decision.blocked, decision.first_block))
             .collect();
-        assert_eq!(rulings, [(false, false), (false, false), (false, false), (true, true), (true, false)]);
+        assert_eq!(decisions, [(false, false), (false, false), (false, false), (true, true), (true, false)]);
         assert_eq!(standing.recipients, 5, "counted over quota too");
     }
 
     #[test]
     fn a_message_that_would_go_over_is_blocked_as_a_whole() {
         let mut standing = Standing { messages: 1, recipients: 8, ..Standing::new(10) };
-        let ruling = decide(&policy(Window::Reset, "", ""), &mut standing, &facts(1, 3, NOON));
-        assert!(ruling.blocked && ruling.first_block);
-        assert_eq!((ruling.used, ruling.quota), (11, 10));
+        let decision = decide(&policy(Window::Reset, "", ""), &mut standing, &facts(1, 3, NOON));
+        assert!(decision.blocked && decision.first_block);
+        assert_eq!((decision.used, decision.quota), (11, 10));
     }
 
     #[test]
@@ -394,8 +393,8 @@ mod tests {
         let mut standing = Standing::new(1500);
         let (mut passed, mut held, mut rejected) = (0, 0, 0);
         for burst in 0..400 {
-            let ruling = decide(&policy, &mut standing, &facts(1, 9, NOON + burst));
-            match ruling.action.word().as_str() {
+            let decision = decide(&policy, &mut standing, &facts(1, 9, NOON + burst));
+            match decision.action.word().as_str() {
                 "DUNNO" => passed += 9,
                 "HOLD" => held += 9,
                 "REJECT" => rejected += 9,
@@ -414,8 +413,8 @@ mod tests {
         let mut standing = Standing::new(1500);
         for number in 0..12u8 {
             let network = Some(format!("192.0.{number}.0/24").parse().unwrap());
-            let ruling = decide(&policy, &mut standing, &Facts { network, ..facts(1, 9, NOON) });
-            assert_eq!(ruling.blocked, number >= 8, "{number}");
+            let decision = decide(&policy, &mut standing, &Facts { network, ..facts(1, 9, NOON) });
+            assert_eq!(decision.blocked, number >= 8, "{number}");
         }
         let later = decide(&policy, &mut standing, &facts(1, 1, NOON + 660));
         assert!(!later.blocked, "after the window");
@@ -547,8 +546,8 @@ mod tests {
                     events.iter().filter(|(at, _)| *at > now - length).map(|(_, size)| size).sum()
                 };
                 let mut patient = standing.clone();
-                let ruling = decide(&policy, &mut standing, &facts(1, size, now));
-                if ruling.blocked {
+                let decision = decide(&policy, &mut standing, &facts(1, size, now));
+                if decision.blocked {
                     prop_assert!(held(window as i64 + 60, &through) + size > quota, "more than a minute stricter");
                     patient.history.blocked = standing.history.blocked;
                     prop_assert_eq!(&patient.history, &standing.history, "a refusal leaves no trace");

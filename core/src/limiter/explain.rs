@@ -1,4 +1,4 @@
-//! Where a sender stands, limit by limit: what is used, what is allowed, what happens beyond it, and when there is room again.
+//! The standing of an account, limit by limit: what is used, what is allowed, what happens beyond it, and when there is room again.
 //! Says of the next message what [`super::decide`] would.
 
 use super::day::next_reset;
@@ -9,7 +9,7 @@ use crate::policy::quota::{self, Window};
 use crate::policy::steps::{Step, StepAction};
 use crate::protocol::reply::{Action, Strictness};
 
-/// How a sender stands to one limit.
+/// The standing of an account in one limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
     /// Whether it is a step of the quota, and not one of LIMITS.
@@ -19,17 +19,17 @@ pub struct Explained {
     /// In which time: `24h`, `message`, or `reset`.
     pub per: String,
     pub used: u64,
-    /// None where the sender has no such limit.
+    /// None if the account has no such limit.
     pub allowed: Option<u64>,
-    /// What happens beyond it; none for a step that only tells.
+    /// What happens beyond it. None for a step that only notifies.
     pub action: Option<Action>,
     /// Whether the next message, to one recipient and from a place that is known, is beyond it.
     pub exceeded: bool,
-    /// When that message would be within it again, in seconds since 1970; none where it is now, or never will be.
+    /// When that message would be within it again, in seconds since 1970. None if it is now, or never will be.
     pub free_at: Option<i64>,
 }
 
-/// Every limit that a sender has: the quota's steps, lowest first, then LIMITS as written.
+/// Every limit that an account has: the quota's steps, lowest first, then LIMITS as written.
 pub fn explain(policy: &Policy, standing: &Standing, now: i64) -> Vec<Explained> {
     let steps = policy.steps.iter().map(|step| of_step(policy, step, standing, now));
     steps.chain(policy.limits.iter().map(|limit| of_limit(limit, standing, now))).collect()
@@ -149,7 +149,7 @@ mod tests {
 
     fn facts(recipients: u32, network: u8, now: i64) -> Facts<'static> {
         Facts {
-            sender: "alice@example.com",
+            account: "alice@example.com",
             increase: Increase { messages: 1, recipients, bytes: 0 },
             outstanding: Increase { messages: 1, recipients, bytes: 0 },
             recipients_of_message: recipients,
@@ -178,15 +178,15 @@ mod tests {
             let told = |at: i64| decide(&policy, &mut standing.clone(), &facts(1, last, at));
             let explained = explain(&policy, &standing, now);
             let blocking = blocking(&explained);
-            let ruling = told(now);
-            prop_assert_eq!(blocking.is_some(), ruling.blocked);
+            let decision = told(now);
+            prop_assert_eq!(blocking.is_some(), decision.blocked);
             if let Some(limit) = blocking {
-                prop_assert_eq!(limit.action.as_ref().unwrap().word(), ruling.action.word());
+                prop_assert_eq!(limit.action.as_ref().unwrap().word(), decision.action.word());
                 if let (true, Some(at)) = (sliding, limit.free_at) {
                     let still = told(at - 1);
                     prop_assert!(still.blocked, "free before the moment that was named");
                     let freed = told(at);
-                    prop_assert!(freed.action != ruling.action || freed.reason != ruling.reason);
+                    prop_assert!(freed.action != decision.action || freed.reason != decision.reason);
                 }
             }
         }

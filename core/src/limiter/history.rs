@@ -1,5 +1,5 @@
-//! What one sender did of late, as far as sliding windows and limits ask: sums per minute of what was let through, and the
-//! networks that it was seen from.
+//! The recent past of one account, as far as sliding windows and limits need it: sums per minute of what was let through, and
+//! the networks of its clients.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -20,7 +20,7 @@ pub struct Minute {
     pub bytes: u64,
 }
 
-/// The history of one sender. Minutes are in ascending order, each once.
+/// The history of one account. Minutes are in ascending order, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     minutes: Vec<Minute>,
@@ -61,7 +61,7 @@ impl History {
         History { minutes, networks, from, blocked: Blocked::default() }
     }
 
-    /// The same, of a sender whose last request is known to have been blocked or not.
+    /// The same, of an account whose last request is known to have been blocked or not.
     pub fn with_blocked(self, blocked: Blocked) -> History {
         History { blocked, ..self }
     }
@@ -84,7 +84,7 @@ impl History {
         }
     }
 
-    /// The first moment at which `amount` more is within what is allowed; none if it never is.
+    /// Returns the first moment at which `amount` more is within what is allowed. None if it never is.
     pub fn free_at(&self, measure: Measure, window: Duration, allowed: u64, amount: u64, now: i64) -> Option<i64> {
         let counting = self.counting(window, now);
         let mut sums: Vec<MinuteSum> = match measure {

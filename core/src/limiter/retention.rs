@@ -5,20 +5,20 @@ use std::time::Duration;
 use crate::policy::duration::seconds;
 
 const DAY: i64 = 24 * 60 * 60;
-/// A row of somebody without a login goes when it has not been used for so long, and no history is left of it.
+/// A row of an account without a login is deleted when it was not used for so long, and has no history left.
 const IDLE: i64 = 7 * DAY;
 /// History is kept so much longer than any window: that reaches up to a minute further back than its length, and hosts'
 /// clocks differ.
 const SPARE: i64 = 60 * 60;
-/// Notices are kept longer than any window: what was told so long ago is of no account.
+/// Notices are kept longer than any window.
 const NOTICES: i64 = 62 * DAY;
 /// The history of an adopted database is filled in so far back although no window is that long: one may be set later.
 const MIN_FILLED: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What settings say of how long things are kept.
+/// How long things are kept, by the settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Of messages, in seconds; none keeps them for ever.
+    /// Of messages, in seconds. None: they are never deleted.
     messages: Option<i64>,
     /// Of minutes and networks, in seconds.
     history: i64,
@@ -34,12 +34,12 @@ impl Retention {
         }
     }
 
-    /// From before when messages are deleted; none where they are kept.
+    /// Messages before this time are deleted. None: all are kept.
     pub fn messages_before(self, now: i64) -> Option<i64> {
         self.messages.map(|kept| now.saturating_sub(kept))
     }
 
-    /// From before when history is deleted.
+    /// History before this time is deleted.
     pub fn history_before(self, now: i64) -> i64 {
         now.saturating_sub(self.history)
     }
@@ -50,7 +50,7 @@ impl Retention {
     }
 }
 
-/// From before when notices are forgotten.
+/// Notices before this time are deleted.
 pub fn notices_before(now: i64) -> i64 {
     now.saturating_sub(NOTICES)
 }

@@ -37,9 +37,9 @@ pub struct Listed {
 pub enum Known {
     /// It is on a list, which says what is answered.
     Listed(Hit, Action),
-    /// Nobody can be charged for it.
+    /// There is no account to charge it to.
     Nobody,
-    /// Whom to charge.
+    /// The account to charge it to.
     Charged(Account),
 }
 

@@ -13,7 +13,7 @@ impl Decimal {
     pub const MAX: u32 = 1_000_000;
     pub const ONE: Decimal = Decimal { thousandths: 1000 };
 
-    /// Reads `2`, `0.8` or `1.125`; none for anything else: signs, exponents, a fourth decimal.
+    /// Reads `2`, `0.8` or `1.125`. None for anything else: signs, exponents, a fourth decimal.
     pub fn parse(written: &str) -> Option<Decimal> {
         let (whole, fraction) = written.split_once('.').unwrap_or((written, "0"));
         let number = |digits: &str| -> Option<u32> {

@@ -6,7 +6,7 @@ const DAY: u64 = 86_400_000;
 /// The units, longest first, in milliseconds.
 const UNITS: [(&str, u64); 5] = [("d", DAY), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
-/// Reads `90s`, `5m`, … None for anything else, also for a number without a unit: nobody could say what it meant.
+/// Reads `90s`, `5m`, … None for anything else, also for a number without a unit, which would be ambiguous.
 pub fn parse(written: &str) -> Option<Duration> {
     let digits = written.find(|character: char| !character.is_ascii_digit())?;
     let (number, unit) = written.split_at_checked(digits)?;

@@ -89,7 +89,10 @@ pub enum LimitProblem {
     Action(#[from] ActionProblem),
 }
 
-/// Reads LIMITS. `text_blocked` is the text of an action that has none. On error, every mistake there is.
+/// Reads LIMITS. `text_blocked` is the text of an action without a text.
+///
+/// # Errors
+/// Every mistake in it.
 pub fn parse(written: &str, text_blocked: &str) -> Result<Vec<Limit>, Vec<Mistake<LimitProblem>>> {
     let mut limits = Vec::new();
     let mut mistakes = Vec::new();
@@ -235,7 +238,7 @@ impl Per {
 }
 
 impl Limit {
-    /// How much a sender with this quota may use; none if the limit does not concern it, because it is a part of a
+    /// How much an account with this quota may use. None if the limit does not apply, because it is a part of a
     /// quota that is unlimited. A part never rounds down to nothing: a small quota is no ban.
     pub fn allowed(&self, quota: u32) -> Option<u64> {
         match self.amount {
@@ -245,13 +248,13 @@ impl Limit {
         }
     }
 
-    /// Whether a sender with this quota, who has used so much with this request, gets the action.
+    /// Whether an account with this quota, which has used so much with this request, gets the action.
     pub fn exceeded(&self, used: u64, quota: u32) -> bool {
         self.allowed(quota).is_some_and(|allowed| used > allowed)
     }
 }
 
-/// The longest window that a decision looks at; none where counters are all. History must be kept for as long.
+/// The longest window that a decision looks at. None if decisions need counters alone. History must be kept for as long.
 pub fn longest_window(quota: Window, limits: &[Limit]) -> Option<Duration> {
     let quota = match quota {
         Window::Reset => None,

@@ -1,4 +1,4 @@
-//! ALLOWLIST and DENYLIST: who is not counted, and who may not send.
+//! ALLOWLIST and DENYLIST: mail that is not counted, and mail that is refused.
 //!
 //! One entry a line: `user`, `user@domain`, `@domain`, an address, a network, or `sender:` and an envelope sender,
 //! after which `hours=Mon-Fri,07:00-19:59` may say when. `#` begins a comment. Host names are never matched: a client
@@ -94,7 +94,7 @@ pub enum ListProblem {
 }
 
 impl Lists {
-    /// Whether nobody is on them.
+    /// Whether both are empty.
     pub fn is_empty(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }
@@ -270,7 +270,7 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// `192.0.2`, `192.0.2.0/33`, `2001:db8/32`: what was meant to be an address, and would match nobody as a login.
+/// `192.0.2`, `192.0.2.0/33`, `2001:db8/32`: what was meant to be an address, and would match no login.
 fn like_an_address(text: &str) -> bool {
     let only = |allowed: fn(u8) -> bool| text.bytes().all(allowed);
     let ipv4 = only(|b| b.is_ascii_digit() || b".:/".contains(&b)) && text.contains('.');

@@ -25,7 +25,7 @@ pub struct Step {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepAction {
-    /// Somebody is told, once per sender and window; the mail goes on.
+    /// A notification, once per account and window; the mail goes on.
     Notify,
     /// Postfix is told this; the text may hold placeholders.
     Act(Action),
@@ -89,14 +89,14 @@ impl Steps {
         exceeded.filter_map(|step| Some((step, step.action()?))).max_by_key(|(_, action)| action.strictness())
     }
 
-    /// The exceeded steps that only tell, lowest first. They stay exceeded: whoever tells remembers that it was told.
+    /// The exceeded steps that only tell, lowest first. They stay exceeded: the caller remembers that it was told.
     pub fn telling(&self, used: u64, quota: u32) -> impl Iterator<Item = &Step> {
         self.0.iter().filter(move |step| step.action == StepAction::Notify && step.exceeded(used, quota))
     }
 }
 
 impl Step {
-    /// How much may be used before this step is exceeded; none when the quota is unlimited.
+    /// How much may be used before this step is exceeded. None if the quota is unlimited.
     pub fn allowed(&self, quota: u32) -> Option<u64> {
         (quota != UNLIMITED).then(|| self.factor.times(quota))
     }

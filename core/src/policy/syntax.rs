@@ -68,7 +68,7 @@ impl<'a> Piece<'a> {
         Some(Piece { text, column: self.column + prefix.chars().count() })
     }
 
-    /// The piece as a message shows it: on one line, and not for ever.
+    /// The piece as a message shows it: on one line, and shortened.
     pub fn shown(self) -> String {
         const MAX_SHOWN: usize = 40;
         let text: String = self.text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();

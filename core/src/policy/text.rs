@@ -59,7 +59,7 @@ impl Placeholder {
     }
 }
 
-/// Every mistake in a text; none if it can be filled.
+/// Returns every mistake in a text; empty if it can be filled.
 pub fn check(text: &str) -> Vec<Mistake<TextProblem>> {
     check_piece(Piece::new(text))
 }

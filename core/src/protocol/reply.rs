@@ -18,7 +18,7 @@ pub struct Action {
 /// How hard an action is on the mail; the order is "strictest last".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strictness {
-    /// The mail goes on as if nobody had asked.
+    /// The mail goes on as without this policy service.
     Pass,
     /// The mail goes on, and Postfix logs a line (WARN, INFO).
     Warn,

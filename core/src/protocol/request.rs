@@ -8,7 +8,7 @@ use memchr::memchr;
 use super::queue_id::QueueId;
 
 /// The longest line that is kept, in bytes without its newline. What comes after on the same line is left out, so that
-/// nobody escapes a limit by a long HELO: the request counts with its cut value.
+/// no sender escapes a limit by a long HELO: the request counts with its cut value.
 pub const MAX_LINE: usize = 8192;
 /// The longest request, in bytes with its newlines, the one that ends it too. A client that sends more is cut off.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -138,7 +138,7 @@ impl Parser {
 
     /// Takes in a line that ended; true if it was the empty one that ends the request.
     fn end_line(&mut self, line: &[u8]) -> bool {
-        // Postfix ends lines with a newline alone; somebody who types a request by hand may send CR as well.
+        // Postfix ends lines with a newline alone; a request that is typed by hand may have CR as well.
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             return true;

@@ -202,7 +202,7 @@ fn each(judged: &Judged, zone: &TimeZone) -> String {
     match &judged.outcome {
         Outcome::Nobody => String::new(),
         Outcome::Decided { decision: decided, .. } | Outcome::Again { decision: decided, .. } => {
-            line(&decision.ruled(decided, &decided.action.word(), false))
+            line(&decision.decided(decided, &decided.action.word(), false))
         }
         Outcome::Listed(hit, action) => line(&decision.listed(hit.list, &action.word(), &hit.to_string())),
     }

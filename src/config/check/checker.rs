@@ -27,7 +27,7 @@ pub struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// What was given for a setting. An empty value is as good as none.
+    /// What was given for a setting. None also for an empty value.
     pub fn given(&self, name: &str) -> Option<&Given> {
         self.values.given.get(name).filter(|given| !given.text.is_empty())
     }

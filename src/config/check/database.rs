@@ -47,7 +47,7 @@ impl Checker<'_> {
         Ok(Database { host, port, socket, user, password, tls, tls_ca, ..Database::sqlite(String::new()) })
     }
 
-    /// Whatever is said of a server, a file needs none of it: it is no reason not to start.
+    /// A file needs no server, so mistakes in the server's settings do not prevent the start.
     fn no_server(&mut self) -> Checked<Database> {
         for name in
             ["DB_HOST", "DB_PORT", "DB_SOCKET", "DB_USER", "DB_PASSWORD", "DB_PASSWORD_FILE", "DB_TLS", "DB_TLS_CA"]

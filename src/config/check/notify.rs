@@ -1,4 +1,4 @@
-//! SENTRY_*, WEBHOOK_*, NOTIFY_*: who is told.
+//! SENTRY_*, WEBHOOK_*, NOTIFY_*: notifications and error reports.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;

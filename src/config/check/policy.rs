@@ -27,7 +27,7 @@ impl Checker<'_> {
         Ok(AccountRules { limit_by: limit_by?, login_domain, strip_domain })
     }
 
-    /// `text_blocked` is the text of actions that have none of their own.
+    /// `text_blocked` is the text of actions without a text.
     pub fn quota(&mut self, text_blocked: &str) -> Checked<Quota> {
         let default = self.get("QUOTA", values::quota);
         let window = self.get("QUOTA_WINDOW", values::window);

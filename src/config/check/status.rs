@@ -5,7 +5,7 @@ use crate::config::endpoint::{Endpoint, IN_THE_OPEN};
 use crate::config::typed::Status;
 use crate::config::{settings, values};
 
-/// A STATUS_TOKEN that nobody guesses has so many characters, at least.
+/// The fewest characters of a STATUS_TOKEN that cannot be guessed.
 const MIN_TOKEN_CHARS: usize = 16;
 
 impl Checker<'_> {

@@ -37,7 +37,7 @@ pub(super) const LOCK_LIMIT: Duration = LOCK_PAUSE.saturating_mul(LOCK_ATTEMPTS)
 #[derive(Debug)]
 pub struct Directory {
     descriptor: OwnedFd,
-    /// Nobody but root, or else this process's own user, can make its path lead elsewhere.
+    /// Only root, or this process's own user, can make its path lead elsewhere.
     steady: bool,
 }
 
@@ -70,7 +70,7 @@ impl Directory {
         self.steady
     }
 
-    /// Opens an entry without following it; none when it is not there.
+    /// Opens an entry without following it. None if it does not exist.
     pub(super) fn entry(&self, name: &OsStr) -> nix::Result<Option<OwnedFd>> {
         match openat(&self.descriptor, name, WALK, Mode::empty()) {
             Ok(entry) => Ok(Some(entry)),
@@ -214,13 +214,13 @@ fn root_directory() -> Result<Directory, Error> {
     Ok(Directory { descriptor, steady: true })
 }
 
-/// Makes a directory and gives it to `owner`, if nobody has put another in its place meanwhile.
+/// Makes a directory and gives it to `owner`, unless another was put in its place meanwhile.
 fn make(parent: &Directory, name: &OsStr, path: &Path, owner: Option<&Identity>) -> Result<OwnedFd, Error> {
     let failed = |source| Error::Directory { path: path.to_owned(), source };
     let mode = Mode::from_bits_truncate(NEW_DIRECTORY_MODE);
     match mkdirat(&parent.descriptor, name, mode) {
         Ok(()) => {}
-        // Somebody else made it just now: it is an existing one.
+        // Another process made it just now: it exists.
         Err(Errno::EEXIST) => return opened(parent, name, path),
         Err(error) => return Err(failed(error.into())),
     }

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::listener::{BACKLOG, unix_name};
 use crate::system::privileges::Identity;
 
-/// Nobody else may connect until the socket has its owner and mode.
+/// No other user may connect until the socket has its owner and mode.
 const MODE_UNTIL_READY: Mode = Mode::S_IRUSR.union(Mode::S_IWUSR);
 /// What fits into a unix socket's address, beside its final NUL.
 const MAX_ADDRESS: usize = 107;
@@ -133,7 +133,7 @@ fn open_up(entry: &std::os::fd::OwnedFd, path: &Path, mode: u32, owner: Option<&
         .map_err(|source| Error::Bind { name: unix_name(path), source })
 }
 
-/// Removes a socket that nobody listens on. Anything else stays, and is an error.
+/// Removes a socket on which no process listens. Anything else stays, and is an error.
 fn remove_dead(directory: &Directory, name: &OsStr, path: &Path) -> Result<(), Error> {
     let failed = |source: io::Error| Error::Dead { path: path.to_owned(), source };
     let Some(entry) = directory.entry(name).map_err(|error| failed(error.into()))? else { return Ok(()) };

@@ -1,6 +1,6 @@
 //! The log: the `log` facade's global logger, and the sinks that LOG_FILE, LOG_CONSOLE and SYSLOG name.
 //!
-//! Whoever logs makes its line safe and bounded (`line`) and pushes it into one bounded queue per sink (`queue`), which
+//! The thread that logs makes its line safe and bounded (`line`) and pushes it into one bounded queue per sink (`queue`), which
 //! never waits: when a sink cannot follow, lines are lost and counted, not mail. One thread per sink writes (`writer`),
 //! so that a log daemon that hangs holds up neither mail nor the log file.
 
@@ -72,7 +72,7 @@ impl Logging {
         Ok(())
     }
 
-    /// Has each error seen as it is logged, by whoever logs it; once only, and a second observer is ignored.
+    /// Calls the observer with each error, on the thread that logs it. A second observer is ignored.
     pub fn on_error(&self, observer: impl Fn(&log::Record<'_>) + Send + Sync + 'static) {
         self.router.on_error(Box::new(observer));
     }

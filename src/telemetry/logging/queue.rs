@@ -37,7 +37,7 @@ struct State {
     lost: u64,
     reopen: bool,
     closed: bool,
-    /// Somebody waits in `flush`.
+    /// A thread waits in `flush`.
     hurry: bool,
     /// The writer waits for a line and must be woken; it is not woken for each one while it gathers or writes.
     asleep: bool,
@@ -101,7 +101,7 @@ impl Queue {
         !timeout.timed_out()
     }
 
-    /// For the writer: waits for something to do. None when the queue is closed and empty.
+    /// For the writer: waits for work. None when the queue is closed and empty.
     pub fn take(&self) -> Option<Work> {
         let mut state = self.state();
         state.writing = false;

@@ -144,7 +144,7 @@ impl Router {
     }
 }
 
-/// Trouble with one sink is told on the others, or on standard error where there is none.
+/// An error of one sink is logged on the others, or written to standard error if there is no other.
 fn tell_others(router: Weak<Router>, teller: Target) -> Tell {
     Box::new(move |level, text| {
         let Some(router) = router.upgrade() else { return };
@@ -195,7 +195,7 @@ impl Log for Router {
         };
         let line = Arc::new(line);
         routes.outlets.iter().for_each(|outlet| outlet.queue.push(line.clone()));
-        // Whoever observes may log, too.
+        // The observer may log, too.
         drop(routes);
         if let Some(observer) = self.observer.get().filter(|_| record.level() == Level::Error) {
             observer(record);

@@ -1,4 +1,4 @@
-//! The thread that writes one sink, so that a sink that hangs holds up nobody else.
+//! The thread that writes one sink, so that a sink that hangs holds up nothing else.
 
 use std::io::{self, Write};
 use std::sync::Arc;
