@@ -4,7 +4,7 @@
 use jiff::tz::TimeZone;
 use libfuzzer_sys::fuzz_target;
 use policyd_rate_guard::replay::join::Joiner;
-use policyd_rate_guard::replay::line::{self, Content, Read};
+use policyd_rate_guard::replay::line::{self, Content};
 use policyd_rate_guard::replay::stamp::Stamps;
 
 fuzz_target!(|input: (&str, i64, bool)| {
@@ -13,7 +13,7 @@ fuzz_target!(|input: (&str, i64, bool)| {
     let mut joiner = Joiner::new(wants_size);
     let (mut told, mut made) = (0, 0);
     for line in text.lines() {
-        let Read::Line(line) = line::read(&mut stamps, line) else { continue };
+        let Ok(line) = line::read(&mut stamps, line) else { continue };
         told += u64::from(matches!(line.content, Content::Decided(_) | Content::Policyd(_)));
         joiner.take(line);
         while joiner.next_message().is_some() {

@@ -17,7 +17,7 @@ use lru::LruCache;
 use memchr::memchr;
 
 use super::cause::Cause;
-use super::line::{self, Content, Line, Read as Understood};
+use super::line::{self, Content, Line, Unread};
 use super::postfix::Event;
 use super::stamp::{Milliseconds, Stamps};
 use super::{MAX_LINE, bounded};
@@ -211,18 +211,18 @@ impl Merged {
             let text = String::from_utf8_lossy(&log.line);
             let place = || Place { file: log.name.clone(), line: log.number };
             match line::read(&mut log.stamps, &text) {
-                Understood::Line(head) => {
+                Ok(head) => {
                     self.heads.push(Reverse((head.at, at)));
                     log.head = Some(head);
                     break;
                 }
-                Understood::Missed(cause) => {
+                Err(Unread::Missed(cause)) => {
                     self.counts.missed += 1;
                     let first = || Missed { place: place(), text: bounded(&text), cause };
                     self.counts.first_missed.get_or_insert_with(first);
                 }
-                Understood::NoTime if text.trim().is_empty() => {}
-                Understood::NoTime => {
+                Err(Unread::NoTime) if text.trim().is_empty() => {}
+                Err(Unread::NoTime) => {
                     self.counts.unknown += 1;
                     self.counts.first_unknown.get_or_insert_with(place);
                 }

@@ -377,7 +377,7 @@ fn client(login: &str, address: &str) -> Client {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::line::{self, Read};
+    use crate::replay::line;
     use crate::replay::stamp::Stamps;
     use jiff::tz::TimeZone;
     use proptest::prelude::*;
@@ -387,7 +387,7 @@ mod tests {
         let mut joiner = Joiner::new(wants_size);
         let mut messages = Vec::new();
         for line in lines.lines() {
-            let Read::Line(line) = line::read(&mut stamps, line.trim_start()) else { panic!("{line}") };
+            let Ok(line) = line::read(&mut stamps, line.trim_start()) else { panic!("{line}") };
             joiner.take(line);
             messages.extend(std::iter::from_fn(|| joiner.next_message()));
         }

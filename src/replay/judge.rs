@@ -16,7 +16,7 @@ use crate::clock;
 use crate::commit::charge::Charge;
 use crate::commit::rounds::{Answered, MAX_BATCH, Next, Now, Rounds};
 use crate::commit::standings::Standings;
-use crate::config::{Database, Driver, IN_MEMORY, Tls};
+use crate::config::{Database, IN_MEMORY};
 use crate::limiter::day;
 use crate::limiter::decide::Decision;
 use crate::limiter::increase::Increase;
@@ -80,17 +80,7 @@ pub struct Trial {
 impl Trial {
     /// On an empty database in memory. `terms` must have the zone of the log.
     pub async fn new(mut terms: Terms, retention: Retention) -> Result<Trial, MigrateError> {
-        let mut store = Store::new(&Database {
-            driver: Driver::Sqlite,
-            host: String::new(),
-            port: None,
-            socket: None,
-            user: String::new(),
-            password: None,
-            name: IN_MEMORY.to_owned(),
-            tls: Tls::Off,
-            tls_ca: None,
-        });
+        let mut store = Store::new(&Database::sqlite(IN_MEMORY.to_owned()));
         store.migrate(true).await?;
         // Nobody would ever read the audit rows.
         terms.message_log = false;

@@ -12,10 +12,9 @@ use super::{PastRequest, json, policyd};
 /// The longest line that is looked at without being JSON, in bytes. The rest of a longer one is left out.
 const MAX_TEXT: usize = 8192;
 
-/// What a line is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
-    Line(Line),
+/// A line that was not understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
     /// It looks like a line on mail, and is not understood.
     Missed(Cause),
     /// It has no time and does not look like a line on mail.
@@ -46,7 +45,7 @@ pub enum Content {
 }
 
 /// Reads a line without its newline.
-pub fn read(stamps: &mut Stamps, line: &str) -> Read {
+pub fn read(stamps: &mut Stamps, line: &str) -> Result<Line, Unread> {
     // An editor may put the one before the first line, a crash the other before any.
     let line = line.trim_start_matches(['\u{feff}', '\0']).trim_end();
     let json = if line.starts_with('{') { json::read(line) } else { None };
@@ -55,13 +54,18 @@ pub fn read(stamps: &mut Stamps, line: &str) -> Read {
         None => head::split(bounded(line)).and_then(|(written, rest)| Some((stamps.read(written)?, rest))),
     };
     match timed {
-        Some((at, rest)) => content(rest, line).map_or_else(Read::Missed, |(content, left_out, text)| {
-            let mut hasher = DefaultHasher::new();
-            text.trim_end().hash(&mut hasher);
-            Read::Line(Line { at, content, left_out, fingerprint: hasher.finish() })
-        }),
-        None if is_on_mail(line) => Read::Missed(if has_foreign_month(line) { Cause::Language } else { Cause::Time }),
-        None => Read::NoTime,
+        Some((at, rest)) => content(rest, line).map_or_else(
+            |cause| Err(Unread::Missed(cause)),
+            |(content, left_out, text)| {
+                let mut hasher = DefaultHasher::new();
+                text.trim_end().hash(&mut hasher);
+                Ok(Line { at, content, left_out, fingerprint: hasher.finish() })
+            },
+        ),
+        None if is_on_mail(line) => {
+            Err(Unread::Missed(if has_foreign_month(line) { Cause::Language } else { Cause::Time }))
+        }
+        None => Err(Unread::NoTime),
     }
 }
 
@@ -149,15 +153,15 @@ mod tests {
     const DECISION: &str = "4Xy: client=x[192.0.2.7], helo=h, sasl_method=PLAIN, sasl_username=DOM\\\\al, from=a@b, \
         to=c@d, recipient_count=1, curr_count=1/9, status=ACCEPTED";
 
-    fn read(line: &str) -> Read {
+    fn read(line: &str) -> Result<Line, Unread> {
         super::read(&mut Stamps::new(TimeZone::UTC, 1_800_000_000), line)
     }
 
     fn content(line: &str) -> Option<Content> {
         match read(line) {
-            Read::Line(line) => Some(line.content),
-            Read::Missed(cause) => panic!("{line}: {cause}"),
-            Read::NoTime => None,
+            Ok(line) => Some(line.content),
+            Err(Unread::Missed(cause)) => panic!("{line}: {cause}"),
+            Err(Unread::NoTime) => None,
         }
     }
 
@@ -197,7 +201,7 @@ mod tests {
         }
         assert_eq!(content("Traceback (most recent call last):"), None);
         let quiet = "Nov 21 08:00:00 mx policyd-rate-guard[17]: 3 more refusals of sender a were not logged";
-        assert!(matches!(read(quiet), Read::Line(Line { left_out: 3, .. })));
+        assert!(matches!(read(quiet), Ok(Line { left_out: 3, .. })));
     }
 
     #[test]
@@ -208,7 +212,7 @@ mod tests {
             "\u{feff}Nov 21 12:00:00 mx mx-out/smtpd[1]: connect from x[1.2.3.4]\r",
             "\0\0Nov 21 12:00:00 mx mx-out/smtpd[1]: connect from x[1.2.3.4]",
         ] {
-            let Read::Line(line) = read(line) else { panic!("{line}") };
+            let Ok(line) = read(line) else { panic!("{line}") };
             assert_eq!((line.at, line.content), (1_795_262_400_000, Content::Postfix(Event::Nothing)));
         }
     }
@@ -216,7 +220,7 @@ mod tests {
     #[test]
     fn the_same_text_has_the_same_fingerprint_behind_any_head() {
         let print = |line: &str| match read(line) {
-            Read::Line(line) => line.fingerprint,
+            Ok(line) => line.fingerprint,
             other => panic!("{line}: {other:?}"),
         };
         let one = print(&format!("Nov 21 08:00:00 mx policyd-rate-guard[17]: {DECISION}"));
@@ -266,7 +270,7 @@ mod tests {
             ("Nov 21 08:00:00 mx policyd[1]: Updating db: a/b@c/192.0.2.1/many/50".to_owned(), Cause::Text),
             (format!("2026-11-21T08:00:00+01:00 INFO {}", DECISION.replace("status=A", "state=A")), Cause::Text),
         ] {
-            assert_eq!(read(&line), Read::Missed(cause), "{line}");
+            assert_eq!(read(&line), Err(Unread::Missed(cause)), "{line}");
         }
     }
 

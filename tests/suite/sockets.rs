@@ -28,7 +28,7 @@ fn names(bound: &[Bound]) -> Vec<String> {
     bound.iter().map(ToString::to_string).collect()
 }
 
-/// Hands descriptors over as systemd does, but from number `first` on: below are this process's own.
+/// Hands descriptors over as systemd does, but from number `first` on, below which are those of all tests of this process.
 fn hand_over(command: &mut Command, first: i32, descriptors: &[&dyn AsFd]) {
     for (number, descriptor) in (first..).zip(descriptors) {
         // Copies that the new process inherits; they stay open here too.
@@ -69,7 +69,7 @@ fn sockets_handed_over_replace_the_default() {
     let v6 = TcpListener::bind("[::1]:0").unwrap();
     let (v4_address, v6_address) = (v4.local_addr().unwrap(), v6.local_addr().unwrap());
     let _clients = (UnixStream::connect(&path), TcpStream::connect(v4_address), TcpStream::connect(v6_address));
-    hand_over(&mut command, 100, &[&v4, &unix, &v6]);
+    hand_over(&mut command, 600, &[&v4, &unix, &v6]);
     command.env("EXPECTED_NAMES", format!("inet:{v4_address} unix:{} inet:{v6_address}", path.display()));
     own_process::succeeds(&mut command);
     assert!(path.exists());
@@ -92,7 +92,7 @@ fn an_explicit_socket_is_opened_beside_those_handed_over() {
     let folder = tempfile::tempdir().unwrap();
     symlink(".", folder.path().join("link")).unwrap();
     let listener = UnixListener::bind(folder.path().join("policyd")).unwrap();
-    hand_over(&mut command, 200, &[&listener]);
+    hand_over(&mut command, 700, &[&listener]);
     own_process::succeeds(command.env("FOLDER", folder.path()));
 }
 
@@ -111,7 +111,7 @@ fn what_cannot_be_listened_on_is_refused_by_its_number() {
     let neither = "it is neither a TCP nor a unix stream socket";
     let not_listening = "it does not listen (Accept=yes is not supported)";
     let unfit: [(&dyn AsFd, &str); 3] = [(&connection, not_listening), (&datagrams, neither), (&file, neither)];
-    for (first, (unfit, why)) in (300..).step_by(10).zip(unfit) {
+    for (first, (unfit, why)) in (800..).step_by(10).zip(unfit) {
         hand_over(&mut command, first, &[&good, unfit]);
         let expected = format!("cannot use socket number 2 of those handed over at start: {why}; see the socket unit");
         command.env("EXPECTED_ERROR", expected);
@@ -127,7 +127,7 @@ fn sockets_for_another_process_are_left_alone() {
         assert!(bound.iter().all(|socket| !socket.inherited));
         return;
     };
-    hand_over(&mut command, 400, &[&TcpListener::bind("127.0.0.1:0").unwrap()]);
+    hand_over(&mut command, 900, &[&TcpListener::bind("127.0.0.1:0").unwrap()]);
     command.env("LISTEN_PID", "1");
     own_process::succeeds(&mut command);
 }
