@@ -1,4 +1,4 @@
-//! The table of settings as people read it: the commented settings file, and Markdown for the README.
+//! The table of settings for people: the commented settings file, and Markdown for the README.
 
 use std::fmt::Write;
 
@@ -57,7 +57,7 @@ fn allowed_and_default(setting: &Setting) -> String {
     format!("Allowed: {}. Default: {default}.{}", setting.kind.allowed(), note(setting))
 }
 
-/// When a change applies, where that is not at once.
+/// Says if a change does not apply at once.
 fn note(setting: &Setting) -> &'static str {
     if setting.reload { "" } else { " A change takes a restart." }
 }

@@ -1,9 +1,9 @@
-//! What is to be said about the settings: each with its place, so that all of it can be said at once.
+//! Errors and warnings about the settings, each with its place, so that all can be reported at once.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing to be said about the settings.
+/// An error or a warning about the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     pub severity: Severity,
@@ -43,10 +43,10 @@ pub struct ConfigError {
     pub findings: Vec<Finding>,
 }
 
-/// The longest piece of a value that is shown, in characters.
+/// The most characters of a value that are shown.
 const SHOWN: usize = 100;
 
-/// A value as it may be shown: on one line, without control characters, shortened.
+/// Returns a value as it may be shown: on one line, without control characters, shortened.
 pub fn shown(value: &str) -> String {
     let mut shown: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if value.chars().nth(SHOWN).is_some() {

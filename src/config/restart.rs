@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::address::ListenAddress;
 use super::typed::{Config, Sockets};
 
-/// The names of the settings that differ and take a restart to apply, in the table's order.
+/// Returns the names of settings that differ and need a restart, in the table's order.
 pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let (old_db, new_db) = (&old.database, &new.database);
     let (old_sockets, new_sockets) = (&old.sockets, &new.sockets);
@@ -33,12 +33,12 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     settings.into_iter().filter_map(|(name, differs)| differs.then_some(name)).collect()
 }
 
-/// A name's addresses come in another order each time.
+/// Without their order: a name's addresses come in another one each time.
 fn addresses(sockets: &Sockets) -> HashSet<&ListenAddress> {
     sockets.listen.iter().collect()
 }
 
-/// The settings after a reload: the new ones, but for those that stay as they were at the start until there is a restart.
+/// Returns the settings after a reload: the new ones, except those that stay as they were until a restart.
 pub fn in_effect(old: &Config, mut new: Config) -> Config {
     new.database = old.database.clone();
     new.sockets = old.sockets.clone();

@@ -515,7 +515,7 @@ pub const SECTIONS: &[Section] = &[
                 name: "WEBHOOK_URL",
                 kind: Kind::Url,
                 example: "https://example.com/api/policyd/{sender}?token={token}",
-                // Many receivers know who calls by a word in the path.
+                // For many receivers a word in the path is the password.
                 secret: true,
                 help: "The URL. Any key of the payload in braces is filled in, and {token}; without {token} the token is \
                        sent as a Bearer header. A user and password before the host, percent-encoded, are sent where no token is.",

@@ -16,7 +16,7 @@ use crate::policy::quota::Window;
 use crate::policy::steps::Steps;
 use crate::protocol::reply::Action;
 
-/// The typed configuration. Cloned into the parts of the daemon that need it; a reload makes a new one.
+/// The settings, checked and typed. Parts of the daemon have clones; a reload makes a new one.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The settings file that was read. None if only the environment and defaults apply.

@@ -44,7 +44,7 @@ pub fn run(sources: &Sources, options: &cli::SenderSet) -> Result<Exit, Failed> 
         let logins = if options.existing { Some(apply(store, &key, options.once).await?) } else { None };
         Ok((before, after, logins, database::terms(config).listed(&key, now)))
     })?;
-    // A quota that is set to stop a sender has no effect on one who is on a list.
+    // A quota has no effect on a sender that is on a list.
     if let Some(listed) = &listed {
         eprintln!("policyd-rate-guard: {}", table::clean(&words::on_list(listed)));
     }

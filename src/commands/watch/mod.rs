@@ -1,5 +1,5 @@
 //! `watch`: a live screen. [`screen`] draws it; `database` and `counters` look, each beside the drawing, so that a key is
-//! answered at once whatever they wait for; [`terminal`] takes the terminal and gives it back.
+//! answered at once whatever they wait for; [`terminal`] sets the terminal up and restores it.
 
 mod counters;
 mod database;

@@ -9,12 +9,12 @@ use crate::config::values::Parsed;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effective {
     pub name: &'static str,
-    /// As it may be shown; `(set)` for a secret, empty where nothing is set.
+    /// As it may be shown; `(set)` for a secret, empty if nothing is set.
     pub value: String,
     pub origin: Origin,
 }
 
-/// What is wrong stands among the findings; there is nothing left to do but go on to the next setting.
+/// The error is among the findings already; continue with the next setting.
 #[derive(Debug, Clone, Copy)]
 pub struct Reported;
 
@@ -32,7 +32,7 @@ impl Checker<'_> {
         self.values.given.get(name).filter(|given| !given.text.is_empty())
     }
 
-    /// A setting's value, or its default's.
+    /// Returns a setting's value, or its default.
     pub fn get<T>(&mut self, name: &'static str, parse: fn(&str, &Setting) -> Parsed<T>) -> Checked<T> {
         match self.optional(name, parse)? {
             Some(value) => Ok(value),
@@ -44,7 +44,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The value that was given for a setting, if one was.
+    /// Returns the value that was given for a setting, if one was.
     pub fn optional<T>(&mut self, name: &'static str, parse: fn(&str, &Setting) -> Parsed<T>) -> Checked<Option<T>> {
         let setting = self.row(name)?;
         let Some(given) = self.given(name).cloned() else {
@@ -57,7 +57,7 @@ impl Checker<'_> {
         Ok(Some(value))
     }
 
-    /// Says what a setting comes to that was not given.
+    /// Notes the value in effect of a setting that was not given.
     pub fn in_effect(&mut self, name: &str, value: String) {
         if let Some(effective) = self.effective.iter_mut().find(|effective| effective.name == name) {
             effective.value = value;

@@ -79,7 +79,7 @@ impl Checker<'_> {
         let state = self.values.environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next());
         match state.filter(|folder| !folder.is_empty()) {
             Some(folder) => format!("{folder}/{DATABASE_FILE}"),
-            // With the system's settings, whoever reads them means the system's database.
+            // The system's settings mean the system's database, whichever user reads them.
             None if is_root || self.values.file.as_deref() == Some(Path::new(SYSTEM_FILE)) => {
                 format!("/var/lib/policyd-rate-guard/{DATABASE_FILE}")
             }

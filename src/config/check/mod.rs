@@ -23,7 +23,7 @@ use super::values;
 pub use checker::Effective;
 use checker::{Checked, Checker};
 
-/// Settings that can be used, and what is to be said about them.
+/// Settings that can be used, and the warnings about them.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     pub config: Config,
@@ -52,7 +52,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 }
 
 impl Checker<'_> {
-    /// Reads every setting before it gives up on any, so that every error is told.
+    /// Reads every setting before it fails, so that every error is reported.
     fn config(&mut self, is_root: bool) -> Checked<Config> {
         let database = self.database(is_root);
         let sockets = self.sockets();

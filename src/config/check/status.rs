@@ -34,7 +34,7 @@ impl Checker<'_> {
             }
             match &listen {
                 None => self.warn("STATUS_TOKEN", "has no effect without METRICS_LISTEN"),
-                // What a name stands for is known, and told, when it is listened on: nobody waits for name servers here.
+                // A name is looked up, and warned about, when it is listened on: the check waits for no name server.
                 Some(Endpoint::Address(address)) if !address.ip().is_loopback() => {
                     self.warn("METRICS_LISTEN", IN_THE_OPEN);
                 }

@@ -92,7 +92,7 @@ fn daemon(view: &View<'_>, width: usize) -> (u8, Row) {
     match &view.figures.daemon {
         Own::NotAsked => {
             let text = "not known; METRICS_LISTEN=127.0.0.1:9464 in the settings tells them";
-            row.part(Tone::Plain, &text::shortened(text, width - NAMES, view.look.unicode));
+            row.rest(Tone::Plain, text);
             (6, row)
         }
         Own::Asked { contact: Contact::Asking, .. } => {
@@ -103,7 +103,7 @@ fn daemon(view: &View<'_>, width: usize) -> (u8, Row) {
             let since = clock(*since, &view.policy.zone);
             let why = safe(why, view.look.unicode);
             let text = format!("NOT KNOWN since {since}: {address}: {why}");
-            row.part(Tone::Bad, &text::shortened(&text, width - NAMES, view.look.unicode));
+            row.rest(Tone::Bad, &text);
             (1, row)
         }
         Own::Asked { told: None, .. } => (4, row),
@@ -156,7 +156,7 @@ fn database(view: &View<'_>, width: usize) -> (u8, Row) {
         Contact::Away { since, why } => {
             let since = clock(*since, &view.policy.zone);
             let text = format!("AWAY since {since}, asking again: {}", safe(why, view.look.unicode));
-            row.part(Tone::Bad, &text::shortened(&text, row.room().saturating_sub(2), view.look.unicode));
+            row.rest(Tone::Bad, &text);
             1
         }
     };
@@ -173,9 +173,8 @@ fn database(view: &View<'_>, width: usize) -> (u8, Row) {
 fn day(view: &View<'_>, width: usize) -> Option<Row> {
     let snapshot = view.figures.snapshot.as_ref()?;
     let mut row = named(view, width, "24 hours");
-    let positive = |number: i64| u64::try_from(number).unwrap_or(0);
     if snapshot.refused.known {
-        let (blocked, held) = (positive(snapshot.refused.blocked), positive(snapshot.refused.held));
+        let [blocked, held] = [snapshot.refused.blocked, snapshot.refused.held].map(|sum| sum.max(0).cast_unsigned());
         let tone = if blocked > 0 { Tone::Warning } else { Tone::Plain };
         let held = if held > 0 { format!(", {} of them held", number(held)) } else { String::new() };
         // Of the audit log, only the newest messages are read.
@@ -187,9 +186,8 @@ fn day(view: &View<'_>, width: usize) -> Option<Row> {
         row.part(tone, &format!("{} blocked{held}{since}", number(blocked)));
     }
     let totals = &snapshot.totals;
-    let recipients = number(positive(totals.recipients));
-    let senders = number(positive(totals.active));
-    let messages = number(positive(totals.messages));
+    let [recipients, senders, messages] =
+        [totals.recipients, totals.active, totals.messages].map(|total| number(total.max(0).cast_unsigned()));
     let whole = format!("{recipients} recipients, {messages} messages, {senders} senders let through");
     if row.room() >= text::width(&whole) + 2 {
         row.part(Tone::Plain, &whole);

@@ -38,7 +38,13 @@ impl Row {
         }
     }
 
-    /// The same, at the line's end.
+    /// The same, but as much of it as fits.
+    pub fn rest(&mut self, tone: Tone, text: &str) {
+        self.add(Tone::Plain, GAP);
+        self.add(tone, text);
+    }
+
+    /// A text at the line's end; whole, or not at all.
     pub fn part_at_end(&mut self, tone: Tone, text: &str) {
         let width = text::width(text);
         if self.room >= GAP.len() + width {

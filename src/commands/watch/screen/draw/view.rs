@@ -1,4 +1,4 @@
-//! All that is drawn from, and how its times and actions are written.
+//! What is drawn, and how its times and actions are written.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::commands::watch::screen::look::{Look, Tone};
 use crate::commands::watch::screen::state::State;
 use crate::limiter::decide::Policy;
 
-/// All that is drawn from.
+/// What is drawn.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub figures: &'a Figures,
@@ -20,7 +20,7 @@ pub struct View<'a> {
     pub policy: &'a Policy,
     /// In seconds since 1970.
     pub now: i64,
-    /// How often the database is looked at.
+    /// The time between two looks at the database.
     pub interval: Duration,
     pub look: Look,
 }
@@ -49,7 +49,7 @@ pub fn format(at: i64, zone: &TimeZone, form: &str) -> String {
     local.map_or_else(|_| "?".to_owned(), |at| at.strftime(form).to_string())
 }
 
-/// An action in the room of a column.
+/// An action, short enough for a column.
 pub fn short_action(action: &str) -> &str {
     action.strip_suffix("_IF_PERMIT").unwrap_or(action)
 }
