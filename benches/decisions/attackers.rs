@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::support::http::get;
+use crate::support::wait;
+
 /// Between two guesses of one guesser. Faster ones would show how many processors this benchmark takes from the daemon.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A guess beyond this is not answered any more.
@@ -15,6 +18,16 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Idle connections.
 pub fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     (0..count).map(|_| TcpStream::connect(address).expect("a connection")).collect()
+}
+
+/// Waits until the daemon has closed its end of them, which takes its time from whatever is measured next.
+pub fn await_end(metrics: SocketAddr) {
+    let open = || {
+        let figures = get(metrics, "/metrics").body;
+        let open = figures.lines().find_map(|line| line.strip_prefix("policyd_rate_guard_connections "));
+        open.and_then(|open| open.parse::<usize>().ok()).expect("a number of connections")
+    };
+    wait::until(Duration::from_secs(60), "the silent connections are closed", || (open() < 100).then_some(()));
 }
 
 /// Guessers of STATUS_TOKEN, until this is dropped.

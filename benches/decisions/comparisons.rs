@@ -205,15 +205,16 @@ pub fn attacked(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Re
     let traffic = Arc::new(Traffic::of(crate::load::SENDERS));
     let (mut silent, mut guessed) = (Vec::new(), Vec::new());
     for round in 1..=rounds.rounds {
-        eprintln!("round {round} of {}: alone, among silent connections, among guessers", rounds.rounds);
+        eprintln!("round {round} of {}: alone, among guessers, among silent connections", rounds.rounds);
         let mut p99 = || server.load(load, &traffic, CONNECTIONS, rounds.length).map(|(one, _)| microseconds(one.p99));
         let alone = p99()?;
-        let connections = attackers::silent(mail, SILENT);
-        silent.push([alone, p99()?]);
-        drop(connections);
         let guessers = Guessers::start(page, GUESSERS);
         guessed.push([alone, p99()?]);
         drop(guessers);
+        let connections = attackers::silent(mail, SILENT);
+        silent.push([alone, p99()?]);
+        drop(connections);
+        attackers::await_end(page);
     }
     server.verify()?;
 
