@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
+use lru::LruCache;
+
 use crate::limiter::increase::Increase;
 use crate::limiter::verdict::Verdict;
 use crate::protocol::request::{Request, Stage};
@@ -20,6 +22,8 @@ pub const MAX_MESSAGES: usize = 100_000;
 const MAX_RECIPIENTS: usize = 1000;
 /// The most recipients that are told apart of all messages together; with more, the oldest messages are forgotten. 20 MB.
 const MAX_TOLD: usize = 500_000;
+/// One account's flood must not push out what others asked: it has this part of each of the three, and pushes out its own.
+const PART_OF_ACCOUNT: usize = 10;
 
 /// What is known about one message.
 #[derive(Debug, Default)]
@@ -50,19 +54,45 @@ struct AtRcpt {
 }
 
 /// What is known about the messages of the last hour.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Deduplication {
     messages: HashMap<Key, Message>,
-    /// Keys by the time of their entry; a message asked about again stands here again.
-    order: VecDeque<(Duration, Key)>,
-    /// Recipients told apart, of all messages.
-    told: usize,
+    /// The accounts by their hashes, that which asked last at the end.
+    accounts: LruCache<u64, Account>,
+    size: Size,
     hasher: [RandomState; 2],
 }
 
-/// A hash of sender and instance, keyed at random in each process: nobody outside can make two messages meet.
+/// The messages of one account.
+#[derive(Debug, Default)]
+struct Account {
+    /// By the time of their entry; a message asked about again stands here again.
+    order: VecDeque<(Duration, u64)>,
+    size: Size,
+}
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Size {
+    messages: usize,
+    entries: usize,
+    /// Recipients told apart.
+    told: usize,
+}
+
+impl Size {
+    /// Whether it is more than a part of what is allowed in all.
+    fn exceeds(self, part: usize) -> bool {
+        self.messages >= MAX_MESSAGES / part || self.entries >= 2 * MAX_MESSAGES / part || self.told >= MAX_TOLD / part
+    }
+}
+
+/// The hashes of an account and of its instance, keyed at random in each process: nobody outside can make two messages meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key(u64, u64);
+pub struct Key {
+    account: u64,
+    message: u64,
+}
 
 /// What a request asks to be charged for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +130,23 @@ pub struct New {
     pub recipients_of_message: u32,
 }
 
+impl Default for Deduplication {
+    fn default() -> Deduplication {
+        Deduplication {
+            messages: HashMap::new(),
+            accounts: LruCache::unbounded(),
+            size: Size::default(),
+            hasher: Default::default(),
+        }
+    }
+}
+
 impl Deduplication {
     pub fn asked(&self, sender: &str, request: &Request) -> Asked {
         let [first, second] = &self.hasher;
-        let named = (sender, &request.instance);
+        let key = || Key { account: first.hash_one(sender), message: second.hash_one((sender, &request.instance)) };
         Asked {
-            key: (!request.instance.is_empty()).then(|| Key(first.hash_one(named), second.hash_one(named))),
+            key: (!request.instance.is_empty()).then(key),
             what: match request.stage {
                 Stage::Rcpt => What::Recipient(first.hash_one(request.recipient.to_lowercase())),
                 // A message that is being sent has a recipient, whatever the count says.
@@ -144,20 +185,30 @@ impl Deduplication {
     /// Remembers that the request was charged, its answer, and whether the mail goes on with that.
     pub fn remember(&mut self, asked: &Asked, verdict: &Verdict, passes: bool, now: Duration) {
         let Some(key) = asked.key else { return };
-        self.forget(now);
-        let message = self.messages.entry(key).or_default();
+        self.forget(key.account, now);
+        let mut added = Size { entries: 1, ..Size::default() };
+        let message = self.messages.entry(key).or_insert_with(|| {
+            added.messages = 1;
+            Message::default()
+        });
         let (would_be_asked, would_pass) = (message.would_be_asked(asked), message.would_pass(asked));
         message.asked = message.asked.max(would_be_asked);
         if passes {
             message.through = message.through.max(would_pass);
         }
         if let What::Recipient(hash) = asked.what {
-            self.told += message.at_rcpt.get_or_insert_default().note(hash, passes);
+            added.told = message.at_rcpt.get_or_insert_default().note(hash, passes);
         }
         let answered = if passes { &mut message.passed } else { &mut message.refused };
         *answered = Some(verdict.clone());
         message.at = now;
-        self.order.push_back((now, key));
+        let account = self.accounts.get_or_insert_mut(key.account, Account::default);
+        account.order.push_back((now, key.message));
+        for size in [&mut account.size, &mut self.size] {
+            size.messages += added.messages;
+            size.entries += added.entries;
+            size.told += added.told;
+        }
     }
 
     /// How many messages are remembered.
@@ -169,20 +220,46 @@ impl Deduplication {
         self.messages.is_empty()
     }
 
-    fn forget(&mut self, now: Duration) {
-        while let Some(&(at, key)) = self.order.front() {
-            let full =
-                self.messages.len() >= MAX_MESSAGES || self.order.len() >= 2 * MAX_MESSAGES || self.told >= MAX_TOLD;
-            if !full && now.saturating_sub(at) <= KEPT_FOR {
-                break;
-            }
-            self.order.pop_front();
+    /// Forgets what is too old, and what is too much: first of the account that asks, then of that which asked least lately.
+    fn forget(&mut self, asking: u64, now: Duration) {
+        while self.accounts.peek(&asking).is_some_and(|own| own.is_old(now) || own.size.exceeds(PART_OF_ACCOUNT)) {
+            self.forget_one(asking);
+        }
+        while let Some((&account, oldest)) = self.accounts.peek_lru()
+            && (oldest.is_old(now) || self.size.exceeds(1))
+        {
+            self.forget_one(account);
+        }
+    }
+
+    /// Forgets the oldest entry of an account.
+    fn forget_one(&mut self, id: u64) {
+        let Some(account) = self.accounts.peek_mut(&id) else { return };
+        let mut gone = Size::default();
+        if let Some((at, message)) = account.order.pop_front() {
+            gone.entries = 1;
+            let key = Key { account: id, message };
             // Asked about again since: a later entry stands for it.
             if self.messages.get(&key).is_some_and(|message| message.at == at) {
-                let forgotten = self.messages.remove(&key).and_then(|message| message.at_rcpt);
-                self.told -= forgotten.map_or(0, |at_rcpt| at_rcpt.told.len());
+                let at_rcpt = self.messages.remove(&key).and_then(|message| message.at_rcpt);
+                gone.messages = 1;
+                gone.told = at_rcpt.map_or(0, |at_rcpt| at_rcpt.told.len());
             }
         }
+        for size in [&mut account.size, &mut self.size] {
+            size.messages -= gone.messages;
+            size.entries -= gone.entries;
+            size.told -= gone.told;
+        }
+        if account.order.is_empty() {
+            self.accounts.pop(&id);
+        }
+    }
+}
+
+impl Account {
+    fn is_old(&self, now: Duration) -> bool {
+        self.order.front().is_some_and(|(at, _)| now.saturating_sub(*at) > KEPT_FOR)
     }
 }
 
@@ -433,19 +510,18 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded() {
+    fn memory_is_bounded_of_each_account_first() {
         let mut deduplication = Deduplication::default();
+        let victims = request("DATA", "", 3, "one");
+        charge(&mut deduplication, "victim", &victims, 0);
         for number in 0..MAX_MESSAGES + 50 {
             charge(&mut deduplication, "alice", &request("DATA", "", 1, &number.to_string()), 0);
         }
-        assert_eq!(deduplication.len(), MAX_MESSAGES);
-        for number in 0..1100 * MAX_RECIPIENTS {
+        assert_eq!(deduplication.len(), MAX_MESSAGES / PART_OF_ACCOUNT + 1);
+        for number in 0..100 * MAX_RECIPIENTS {
             let message = (number / MAX_RECIPIENTS).to_string();
             charge(&mut deduplication, "bob", &request("RCPT", &format!("{number}@x"), 0, &message), 0);
         }
-        let told = |message: &Message| message.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
-        assert_eq!(deduplication.told, deduplication.messages.values().map(told).sum::<usize>());
-        assert!(deduplication.told <= MAX_TOLD, "{}", deduplication.told);
         for number in 0..MAX_RECIPIENTS + 50 {
             charge(&mut deduplication, "alice", &request("RCPT", &format!("{number}@x"), 0, "long"), 0);
         }
@@ -455,5 +531,20 @@ mod tests {
             (message.at_rcpt.as_ref().unwrap().told.len(), message.asked.recipients),
             (MAX_RECIPIENTS, MAX_RECIPIENTS as u32 + 50)
         );
+        assert_eq!(charge(&mut deduplication, "victim", &victims, 0), (0, 0), "nobody else is pushed out");
+        for number in 0..MAX_MESSAGES + 50 {
+            charge(&mut deduplication, &format!("many{number}"), &victims, 1);
+        }
+        assert!(matches!(charge(&mut deduplication, "victim", &victims, 1), (1, 3)), "all of them are");
+        let told = |message: &Message| message.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
+        let size = Size {
+            messages: deduplication.messages.len(),
+            entries: deduplication.accounts.iter().map(|(_, account)| account.order.len()).sum(),
+            told: deduplication.messages.values().map(told).sum(),
+        };
+        assert_eq!(deduplication.size, size);
+        assert!(size.messages <= MAX_MESSAGES && size.told <= MAX_TOLD);
+        deduplication.forget(0, KEPT_FOR + Duration::from_secs(2));
+        assert_eq!((deduplication.size, deduplication.accounts.len()), (Size::default(), 0));
     }
 }
