@@ -17,7 +17,6 @@ use crate::limiter::increase::Increase;
 use crate::limiter::terms::Terms;
 use crate::limiter::verdict::Verdict;
 use crate::limiter::window::minute_of;
-use crate::policy::duration;
 use crate::store::counters::{Row, Sum};
 use crate::store::messages::AuditRow;
 use crate::store::settle::{Decider, Writes};
@@ -170,13 +169,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             let version = Version::before(row, 0, 0);
             self.standings.insert(row.id, Walked { standing, history_read, version, through: Increase64::default() });
         }
-        let Reach { window, networks } = reach?;
-        let seconds = duration::seconds(window);
-        (!unread.is_empty()).then(|| Since {
-            rows: unread,
-            time: self.now.saturating_sub(seconds).div_euclid(60) * 60,
-            networks,
-        })
+        (!unread.is_empty()).then_some(reach?.since(unread, self.now))
     }
 
     fn decide(mut self, rows: &[Option<Row>], read: HistoryRows) -> (Decided, Writes) {
@@ -231,7 +224,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 _ => None,
             };
             match reach {
-                Some(reach) => standing.history.forget(reach.window, self.now),
+                Some(reach) => standing.history.forget(reach.window, reach.exact, self.now),
                 // Decisions add to it although none of them looks at it.
                 None => standing.history = History::default().with_blocked(standing.history.blocked),
             }

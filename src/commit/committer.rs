@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::batch::Decided;
 use super::breaker::Outage;
+use super::coarsening::Coarsening;
 use super::probe::{self, Probe};
 use super::queue::{Reply, Waiting};
 use super::quotas::Quotas;
@@ -36,6 +37,7 @@ pub struct Committer {
     rounds: Rounds<Reply>,
     database: Database,
     quotas: Quotas,
+    _coarsening: Coarsening,
     /// At an interval, also within a long round: proof that this task still moves.
     heartbeat: Option<Heartbeat>,
     metrics: Arc<Metrics>,
@@ -105,8 +107,19 @@ impl Committer {
             rounds.database_is_away(reason, Now { elapsed: waiting.start.elapsed(), unix: clock::now() });
         }
         let quotas = Quotas::start(settings.clone(), terms.clone());
+        let coarsening = Coarsening::start(settings.clone(), terms.clone());
         let database = Database::Here(Box::new(store));
-        Ok(Committer { settings, waiting, terms, rounds, database, quotas, heartbeat: None, metrics })
+        Ok(Committer {
+            settings,
+            waiting,
+            terms,
+            rounds,
+            database,
+            quotas,
+            _coarsening: coarsening,
+            heartbeat: None,
+            metrics,
+        })
     }
 
     /// Has `beat` called at this interval, for as long as the committer makes progress.

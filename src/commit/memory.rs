@@ -120,7 +120,7 @@ impl Counted {
         if !is_of_this_period(policy, self.since, now) {
             (self.messages, self.recipients) = (0, 0);
         }
-        self.history.forget(policy.longest_window().unwrap_or_default(), now);
+        self.history.forget(policy.longest_window().unwrap_or_default(), policy.exact(), now);
     }
 
     fn bytes(&self, account: &str) -> usize {

@@ -10,6 +10,7 @@
 pub mod batch;
 pub mod breaker;
 pub mod charge;
+pub mod coarsening;
 pub mod committer;
 pub mod deduplication;
 pub mod locks;

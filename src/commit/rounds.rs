@@ -28,7 +28,7 @@ use crate::telemetry::decision::escaped;
 /// The most charges settled in one transaction.
 pub const MAX_BATCH: usize = 1024;
 /// How old a charge may be to be tried again after it waited for a lock that nobody was seen to hold.
-const UNSEEN_LOCK_TIMEOUT: Duration = Duration::from_millis(300);
+const UNSEEN_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// The least time that the database gets for an answer. Charges that are late already get it too: they must be counted.
 pub const MIN_TRANSACTION_TIME: Duration = Duration::from_millis(500);
 /// The most time that it gets, however patient Postfix is: a database that takes longer is away.
@@ -40,10 +40,9 @@ const MARGIN: Duration = Duration::from_millis(100);
 const TRIES_AT_ONCE: u32 = 3;
 /// Before parked charges and what the database asks to try again are tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// A look at rows that somebody else holds is in the way of all others: the next one comes after so many times its length …
-const LOOK_REST: u32 = 9;
-/// … and at the latest after this.
-const MAX_LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// A look at rows that somebody else holds is in the way of all others: it rests as long as it took, and not longer than this,
+/// since another daemon that charges the same account holds its row again and again.
+const MAX_LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// A moment, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,7 +288,7 @@ impl<R> Rounds<R> {
         let Some(reason) = lock else {
             // Where the look fails nobody counts as held: what is wrong with the database shows when the rest is settled.
             self.locks.found(asked, result.unwrap_or_default());
-            let pause = (elapsed.saturating_sub(began) * LOOK_REST).clamp(RETRY_PAUSE, MAX_LOOK_PAUSE);
+            let pause = elapsed.saturating_sub(began).clamp(RETRY_PAUSE, MAX_LOOK_PAUSE);
             let (held, free): (Vec<_>, Vec<_>) =
                 part.into_iter().partition(|due| self.locks.is_held(&due.charge.account));
             self.put_off_held(held, elapsed);

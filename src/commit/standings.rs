@@ -16,8 +16,10 @@ use lru::LruCache;
 
 use crate::limiter::decide::{Policy, Standing};
 use crate::limiter::history::{Blocked, History, Minute};
+use crate::limiter::window;
+use crate::policy::duration::seconds;
 use crate::store::counters::{COUNTER_MAX, Row};
-use crate::store::usage::HistoryRows;
+use crate::store::usage::{HistoryRows, Since};
 
 /// The most memory for all accounts, in bytes; those that did not send for the longest time are forgotten first.
 const MAX_BYTES: usize = 32 << 20;
@@ -52,17 +54,29 @@ impl Version {
 pub struct Reach {
     /// The longest window.
     pub window: Duration,
+    /// How far back it tells minutes apart: see [`window::exact_for`].
+    pub exact: Duration,
     pub networks: bool,
 }
 
 impl Reach {
     /// What a policy looks at; none where that is no history.
     pub fn of(policy: &Policy) -> Option<Reach> {
-        Some(Reach { window: policy.longest_window()?, networks: policy.counts_networks() })
+        Some(Reach { window: policy.longest_window()?, exact: policy.exact(), networks: policy.counts_networks() })
+    }
+
+    /// Which history of these rows is to be read.
+    pub fn since(self, rows: Vec<i64>, now: i64) -> Since {
+        Since {
+            rows,
+            time: now.saturating_sub(seconds(self.window)).div_euclid(60) * 60,
+            most: (self.window > window::EXACT).then(|| window::most_sums(self.window, self.exact)),
+            networks: self.networks,
+        }
     }
 
     fn covers(self, asked: Reach) -> bool {
-        self.window >= asked.window && self.networks >= asked.networks
+        self.window >= asked.window && self.exact >= asked.exact && self.networks >= asked.networks
     }
 }
 
@@ -197,7 +211,7 @@ mod tests {
     use super::*;
     use crate::limiter::increase::Increase;
 
-    const HOUR: Reach = Reach { window: Duration::from_secs(3600), networks: false };
+    const HOUR: Reach = Reach { window: Duration::from_secs(3600), exact: Duration::from_secs(3600), networks: false };
 
     fn kept(version: Version, since: i64, history: History) -> Kept {
         let standing = Standing { history, ..Standing::new(1000) };
@@ -249,6 +263,7 @@ mod tests {
         };
         assert!(found(HOUR) && found(Reach { window: Duration::from_secs(300), ..HOUR }));
         assert!(!found(Reach { window: Duration::from_secs(3601), ..HOUR }), "a longer window");
+        assert!(!found(Reach { exact: Duration::from_secs(3601), ..HOUR }), "minutes further back");
         assert!(!found(Reach { networks: true, ..HOUR }), "networks that nobody read");
     }
 

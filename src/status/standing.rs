@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::commit::standings;
+use crate::commit::standings::{self, Reach};
 use crate::limiter::decide::{Policy, Standing};
 use crate::limiter::history::History;
-use crate::policy::duration;
 use crate::store::senders::SenderRow;
-use crate::store::usage::Since;
 use crate::store::{Failure, Store};
 
 /// Returns the standing of each sender, by id. `now` is in seconds since 1970.
@@ -18,13 +16,8 @@ pub async fn of(
     now: i64,
 ) -> Result<HashMap<i64, Standing>, Failure> {
     let mut histories: HashMap<i64, History> = HashMap::new();
-    if let Some(longest) = policy.longest_window() {
-        let seconds = duration::seconds(longest);
-        let since = Since {
-            rows: rows.iter().map(|row| row.id).collect(),
-            time: now.saturating_sub(seconds).div_euclid(60) * 60,
-            networks: policy.counts_networks(),
-        };
+    if let Some(reach) = Reach::of(policy) {
+        let since = reach.since(rows.iter().map(|row| row.id).collect(), now);
         let from = rows.iter().map(|row| (row.id, row.window_from)).collect();
         histories = standings::from_rows(store.histories(since).await?, &from);
     }

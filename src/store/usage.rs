@@ -1,7 +1,11 @@
 //! What was let through per minute (`usage`), and where senders were seen (`networks`).
 
+use std::ops::{Range, RangeInclusive};
+
 use super::dialect::Dialect;
 use super::failure::Failure;
+use super::handle::{Patience, Store};
+use super::meta;
 use super::script::Script;
 use super::sql::{Sql, in_statements};
 use crate::limiter::window::CLOCKS_DIFFER;
@@ -12,6 +16,8 @@ pub struct Since {
     pub rows: Vec<i64>,
     /// From this time on, in seconds since 1970; the begin of a minute.
     pub time: i64,
+    /// The most minutes of each row, the latest, where [`Store::coarsen`] keeps them few.
+    pub most: Option<u64>,
     /// Whether networks are wanted too.
     pub networks: bool,
 }
@@ -35,6 +41,19 @@ pub struct UsageRow {
     pub bytes: i64,
 }
 
+impl UsageRow {
+    /// This and a later one, in the minute of the later one.
+    fn with(self, later: UsageRow) -> UsageRow {
+        let sum = |one: i64, other: i64| one.saturating_add(other).min(SUM_MAX);
+        UsageRow {
+            messages: sum(self.messages, later.messages),
+            recipients: sum(self.recipients, later.recipients),
+            bytes: sum(self.bytes, later.bytes),
+            ..later
+        }
+    }
+}
+
 /// A network that a sender was seen from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenRow {
@@ -51,18 +70,25 @@ pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, 
     let Dialect { usage, .. } = script.dialect();
     let mut read = HistoryRows::default();
     for slice in in_statements(&since.rows) {
-        let rest = |sql: &mut Sql| {
-            sql.push(format_args!("FROM {usage} WHERE minute >= ")).push_bind(since.time.div_euclid(60));
-            sql.push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
-        };
+        let first = since.time.div_euclid(60);
         let numbers = ["ratelimit_id", "minute", "messages", "recipients", "bytes"];
-        let rows = script.read("''", &numbers, rest).await?;
-        read.usage.extend(rows.iter().filter_map(|(_, numbers)| match *numbers.as_slice() {
-            [ratelimit_id, minute, messages, recipients, bytes] => {
-                Some(UsageRow { ratelimit_id, minute, messages, recipients, bytes })
+        let columns = numbers.join(", ");
+        let rest = |sql: &mut Sql| {
+            let Some(most) = since.most else {
+                sql.push(format_args!("FROM {usage} WHERE minute >= ")).push_bind(first);
+                sql.push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
+                return;
+            };
+            for (place, id) in slice.iter().enumerate() {
+                sql.push(if place == 0 { "FROM (" } else { " UNION ALL " });
+                sql.push(format_args!("SELECT * FROM (SELECT {columns} FROM {usage} WHERE ratelimit_id = "));
+                sql.push_bind(*id).push(" AND minute >= ").push_bind(first);
+                sql.push(format_args!(" ORDER BY minute DESC LIMIT {most}) AS row{place}"));
             }
-            _ => None,
-        }));
+            sql.push(") AS latest");
+        };
+        let rows = script.read("''", &numbers, rest).await?;
+        read.usage.extend(rows.iter().filter_map(|(_, numbers)| row_of(*numbers.first()?, numbers.get(1..)?)));
         if since.networks {
             let rest = |sql: &mut Sql| {
                 sql.push(
@@ -81,6 +107,11 @@ pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, 
     }
     read.rows = since.rows;
     Ok(read)
+}
+
+fn row_of(ratelimit_id: i64, numbers: &[i64]) -> Option<UsageRow> {
+    let &[minute, messages, recipients, bytes] = numbers else { return None };
+    Some(UsageRow { ratelimit_id, minute, messages, recipients, bytes })
 }
 
 /// The greatest value that a minute's sums take: they stay there, as counters do. Two of them are still a whole number.
@@ -125,4 +156,68 @@ pub async fn see(script: &mut Script<'_>, rows: &[SeenRow]) -> Result<(), Failur
         script.run(sql).await?;
     }
     Ok(())
+}
+
+/// What the daemons that make hours of minutes have a lock on: one of them at a time works on a sender.
+const COARSENING: &str = "usage_coarsening";
+/// The most minutes that are read to be made hours of: they are in nobody's way for long.
+const MAX_READ: i64 = 3000;
+
+impl Store {
+    /// The senders that have anything in these minutes.
+    pub async fn with_usage(&mut self, minutes: Range<i64>) -> Result<Vec<i64>, Failure> {
+        self.run(async |connection| {
+            let Dialect { usage, integer, .. } = connection.dialect();
+            let mut sql = connection.sql(format!("SELECT DISTINCT CAST(ratelimit_id AS {integer}) FROM {usage} "));
+            sql.push("WHERE minute >= ").push_bind(minutes.start).push(" AND minute < ").push_bind(minutes.end);
+            connection.fetch_ids(sql).await
+        })
+        .await
+    }
+
+    /// Keeps the sums of a sender's minutes that are `together` in the last of them, from the first of these minutes on.
+    /// Returns the minute from which on it is to be called again; None when nothing is left.
+    pub async fn coarsen(
+        &mut self,
+        id: i64,
+        minutes: Range<i64>,
+        together: impl Fn(i64) -> RangeInclusive<i64>,
+    ) -> Result<Option<i64>, Failure> {
+        self.transact(Patience::Short, async |script| {
+            script.run(meta::setting(script.dialect(), COARSENING, "")).await?;
+            let Dialect { usage, .. } = script.dialect();
+            let rest = |sql: &mut Sql| {
+                sql.push(format_args!("FROM {usage} WHERE ratelimit_id = ")).push_bind(id);
+                sql.push(" AND minute >= ").push_bind(minutes.start).push(" AND minute < ").push_bind(minutes.end);
+                sql.push(format_args!(" ORDER BY minute LIMIT {MAX_READ}"));
+            };
+            let read = script.read("''", &["minute", "messages", "recipients", "bytes"], rest).await?;
+            let mut rows: Vec<UsageRow> = read.iter().filter_map(|(_, numbers)| row_of(id, numbers)).collect();
+            // The database that packs them has its own order.
+            rows.sort_unstable_by_key(|row| row.minute);
+            // Of more than was read, the last span may be cut.
+            let full = i64::try_from(rows.len()).unwrap_or(i64::MAX) >= MAX_READ;
+            let cut = rows.last().filter(|_| full).map(|last| *together(last.minute).start());
+            rows.retain(|row| cut.is_none_or(|cut| row.minute < cut));
+            for span in rows.chunk_by(|one, next| together(one.minute).contains(&next.minute)) {
+                let (Some(first), Some(sum)) = (span.first(), span.iter().copied().reduce(UsageRow::with)) else {
+                    continue;
+                };
+                if first.minute == sum.minute {
+                    continue;
+                }
+                let mut sql = script.sql(format!("UPDATE {usage} SET messages = "));
+                sql.push_bind(sum.messages).push(", recipients = ").push_bind(sum.recipients);
+                sql.push(", bytes = ").push_bind(sum.bytes);
+                sql.push(" WHERE ratelimit_id = ").push_bind(id).push(" AND minute = ").push_bind(sum.minute);
+                script.run(sql).await?;
+                let mut sql = script.sql(format!("DELETE FROM {usage} WHERE ratelimit_id = "));
+                sql.push_bind(id).push(" AND minute >= ").push_bind(first.minute);
+                sql.push(" AND minute < ").push_bind(sum.minute);
+                script.run(sql).await?;
+            }
+            Ok(cut)
+        })
+        .await
+    }
 }

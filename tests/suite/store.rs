@@ -53,7 +53,7 @@ impl Decider for Clerk {
 
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let time = self.histories_since?;
-        Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, networks: true })
+        Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, most: None, networks: true })
     }
 
     fn decide(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Decided, Writes) {
@@ -341,6 +341,55 @@ fn usage_and_networks_add_up_and_are_read_back_from_a_time_on(place: &Place) {
     assert_eq!(all.seen, [seen("192.0.2.0/24", NOW), seen("2001:db8::/48", NOW - 3600)], "never earlier");
     let (minutes, late) = read(NOW - 600);
     assert_eq!((minutes, late.seen.len()), (vec![minute], 1));
+}
+
+fn minutes_that_are_kept_together_become_the_last_of_them(place: &Place) {
+    let mut store = place.open();
+    let rows = store.settle(&[sum("alice", 1, 1), sum("bob", 1, 1)]);
+    let (alice, bob) = (rows[0].unwrap().id, rows[1].unwrap().id);
+    let used = |id, minute| UsageRow { ratelimit_id: id, minute, messages: 1, recipients: 2, bytes: i64::MAX / 3 };
+    // More than are read at once; of bob one an hour.
+    let usage: Vec<UsageRow> =
+        (600..4600).map(|minute| used(alice, minute)).chain((610..4600).step_by(60).map(|at| used(bob, at))).collect();
+    for usage in usage.chunks(500) {
+        let writes = Writes { usage: usage.to_vec(), ..Writes::default() };
+        store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    }
+    for _ in 0..2 {
+        let Opened { runtime, store } = &mut store;
+        let mut senders = runtime.block_on(store.with_usage(0..4200)).unwrap();
+        senders.sort_unstable();
+        assert_eq!(senders, [alice, bob]);
+        for id in senders {
+            let mut next = Some(0);
+            while let Some(first) = next {
+                let together = |minute: i64| minute.div_euclid(60) * 60..=minute.div_euclid(60) * 60 + 59;
+                next = runtime.block_on(store.coarsen(id, first..4200, together)).unwrap();
+            }
+        }
+        let table = if place.is_mysql() { "`usage`" } else { "usage" };
+        let of = |id| format!("FROM {table} WHERE ratelimit_id = {id}");
+        let number = |what: &str, rest: &str| place.database.number(&format!("SELECT {what} {rest}"));
+        assert_eq!(number("COUNT(*)", &of(alice)), 60 + 400, "60 hours and the minutes after them");
+        let sums = place.database.select(&["SUM(messages)", "SUM(recipients)"], &of(alice));
+        assert_eq!(sums, [["4000", "8000"]]);
+        assert_eq!(number("COUNT(*)", &format!("{} AND minute < 4200 AND minute % 60 <> 59", of(alice))), 0);
+        assert_eq!(number("MAX(bytes)", &of(alice)), i64::MAX / 2, "and no further");
+        assert_eq!(number("COUNT(*)", &of(bob)), 67);
+    }
+    let mut most_read = |most| {
+        let since = Since { rows: vec![alice, bob], time: 0, most, networks: false };
+        let Opened { runtime, store } = &mut store;
+        let read = runtime.block_on(store.histories(since)).unwrap();
+        let of = |id| read.usage.iter().filter(|row| row.ratelimit_id == id).map(|row| row.minute).collect::<Vec<_>>();
+        (of(alice), of(bob))
+    };
+    let (all_of_alice, all_of_bob) = most_read(None);
+    assert_eq!((all_of_alice.len(), all_of_bob.len()), (460, 67));
+    let (mut latest, mut of_bob) = most_read(Some(100));
+    latest.sort_unstable();
+    of_bob.sort_unstable();
+    assert_eq!((latest, of_bob), ((4500..4600).collect(), all_of_bob));
 }
 
 fn a_sender_from_very_many_networks_hides_nobody_elses(place: &Place) {
@@ -862,6 +911,7 @@ on_every_database! {
     audit_rows_are_written_with_their_sums_and_cut_to_their_columns
     times_are_the_ones_given
     usage_and_networks_add_up_and_are_read_back_from_a_time_on
+    minutes_that_are_kept_together_become_the_last_of_them
     a_sender_from_very_many_networks_hides_nobody_elses
     several_writers_lose_nothing
     a_reset_goes_in_chunks_and_leaves_locked_quotas_and_times

@@ -13,6 +13,7 @@ use super::day;
 use super::history::History;
 use super::increase::Increase;
 use super::moment;
+use super::window;
 use crate::policy::duration;
 use crate::policy::limit::{self, Limit, Measure, Per};
 use crate::policy::quota::Window;
@@ -39,6 +40,11 @@ impl Policy {
     /// See [`limit::longest_window`].
     pub fn longest_window(&self) -> Option<Duration> {
         limit::longest_window(self.window, &self.limits)
+    }
+
+    /// See [`window::exact_for`].
+    pub fn exact(&self) -> Duration {
+        window::exact_for(limit::windows(self.window, &self.limits))
     }
 
     /// Whether a decision looks at networks.

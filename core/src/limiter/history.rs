@@ -20,6 +20,14 @@ pub struct Minute {
     pub bytes: u64,
 }
 
+impl Minute {
+    fn take_in(&mut self, added: Minute) {
+        self.messages = self.messages.saturating_add(added.messages);
+        self.recipients = self.recipients.saturating_add(added.recipients);
+        self.bytes = self.bytes.saturating_add(added.bytes);
+    }
+}
+
 /// The history of one account. Minutes are in ascending order, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
@@ -117,9 +125,7 @@ impl History {
             self.minutes.insert(place, Minute { minute, ..Minute::default() });
         }
         if let Some(held) = self.minutes.get_mut(place) {
-            held.messages = held.messages.saturating_add(added.messages);
-            held.recipients = held.recipients.saturating_add(added.recipients);
-            held.bytes = held.bytes.saturating_add(added.bytes);
+            held.take_in(added);
         }
     }
 
@@ -132,10 +138,19 @@ impl History {
         }
     }
 
-    /// Forgets what no window of this length holds.
-    pub fn forget(&mut self, longest: Duration, now: i64) {
+    /// Forgets what no window of this length holds, and tells minutes apart for as long as `exact`.
+    pub fn forget(&mut self, longest: Duration, exact: Duration, now: i64) {
         let counting = window::minutes(now, longest);
         self.minutes.retain(|minute| counting.contains(&minute.minute));
+        let coarse = window::coarse_before(now, exact);
+        self.minutes.dedup_by(|later, held| {
+            let together = window::kept_together(held.minute, coarse).contains(&later.minute);
+            if together {
+                held.minute = later.minute;
+                held.take_in(*later);
+            }
+            together
+        });
         self.networks.retain(|_, &mut seen| counting.contains(&minute_of(seen)));
     }
 
@@ -177,5 +192,63 @@ fn of(minute: &Minute, measure: Measure) -> u64 {
         Measure::Messages => minute.messages,
         Measure::Bytes => minute.bytes,
         Measure::Networks => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: i64 = 1_800_014_400;
+    const DAY: u64 = 24 * 3600;
+
+    proptest! {
+        /// Against a plain list of all events: never laxer, exact to the minute up to a day, and up to an hour or a day
+        /// stricter beyond; what is kept is bounded whatever was sent.
+        #[test]
+        fn a_long_window_is_never_laxer_and_little_stricter(
+            events in prop::collection::vec((0i64..400 * 24 * 60, 1u32..5), 1..300),
+            exact in 0u64..=25,
+            later in 0i64..3 * 86400,
+        ) {
+            let exact = window::exact_for([Duration::from_secs(exact * 3600)].into_iter());
+            let longest = Duration::from_secs(366 * DAY);
+            let mut history = History::default();
+            let mut events: Vec<(i64, u32)> = events.into_iter().map(|(ago, count)| (NOW - ago * 60, count)).collect();
+            events.sort_unstable();
+            for (at, count) in &events {
+                history.add(Increase { messages: 1, recipients: *count, bytes: 0 }, *at);
+                history.forget(longest, exact, *at);
+            }
+            let now = NOW + later;
+            history.forget(longest, exact, now);
+            for (window, slack) in [(3600, 60), (exact.as_secs(), 60), (7 * DAY, 3660), (31 * DAY, 3660), (366 * DAY, DAY + 60)] {
+                let used = history.used(Measure::Recipients, Duration::from_secs(window), now);
+                let since = |length: u64| -> u64 {
+                    let from = now - i64::try_from(length).unwrap();
+                    events.iter().filter(|(at, _)| *at > from).map(|(_, count)| u64::from(*count)).sum()
+                };
+                prop_assert!(since(window) <= used && used <= since(window + slack), "{} in {} s", used, window);
+            }
+            let most = window::most_sums(longest, exact);
+            prop_assert!(history.minutes.len() as u64 <= most, "{} of {}", history.minutes.len(), most);
+        }
+    }
+
+    #[test]
+    fn mail_of_every_minute_is_a_bounded_history() {
+        for (days, exact, most) in [(1, 24, 1561), (31, 24, 2345), (31, 0, 905), (366, 24, 2711), (366, 0, 1271)] {
+            let exact = window::exact_for([Duration::from_secs(exact * 3600)].into_iter());
+            let longest = Duration::from_secs(days * DAY);
+            let one = |minute| Minute { minute, messages: 1, recipients: 1, bytes: 1 };
+            let minutes = (0..400 * 24 * 60).map(|ago| one(minute_of(NOW) - ago)).collect();
+            let mut history = History::new(minutes, HashMap::new(), 0);
+            history.forget(longest, exact, NOW);
+            assert!(history.minutes.len() <= most, "{days} days: {}", history.minutes.len());
+            assert!(window::most_sums(longest, exact) >= history.minutes.len() as u64);
+            let used = history.used(Measure::Messages, longest, NOW);
+            assert!((days * 1440..=(days + 1) * 1440).contains(&used), "{days} days: {used}");
+        }
     }
 }

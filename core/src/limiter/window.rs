@@ -9,6 +9,10 @@
 //! a clock was wrong, and does not count. Refused mail is in no sum, so a client that keeps retrying is free again at the
 //! same moment as one that waits.
 //!
+//! What a window longer than [`EXACT`] holds of the time before is kept by the hour, and what lies more than a month back by the
+//! day, so that the history of a sender is some 2,500 sums at the most, whatever the window: see [`kept_together`]. Such a
+//! sum stands at its last minute, which makes that window up to an hour or a day stricter and never laxer.
+//!
 //! Times are Unix time in seconds; rounding them down loses nothing.
 
 use std::ops::RangeInclusive;
@@ -17,6 +21,15 @@ use std::time::Duration;
 use crate::policy::duration::seconds;
 
 const MINUTE: i64 = 60;
+const HOUR: Duration = Duration::from_secs(3600);
+/// In minutes.
+const MINUTES_OF_HOUR: i64 = 60;
+const MINUTES_OF_DAY: i64 = 24 * 60;
+/// So far back hours are told apart, in minutes.
+const MONTH: i64 = 32 * MINUTES_OF_DAY;
+
+/// Windows of up to this length are exact to the minute.
+pub const EXACT: Duration = Duration::from_secs(25 * 3600);
 
 /// By how much the clocks of hosts may differ, in seconds. What is later than that was written while a clock was wrong.
 pub const CLOCKS_DIFFER: i64 = 3600;
@@ -48,6 +61,47 @@ pub fn latest(now: i64) -> i64 {
 /// The minutes that count in a window that ends now.
 pub fn minutes(now: i64, window: Duration) -> RangeInclusive<i64> {
     first_minute(now, window)..=minute_of(latest(now))
+}
+
+/// How far back minutes are told apart for these windows: as far as any of them reaches that is exact to the minute, and at
+/// least an hour.
+pub fn exact_for(windows: impl Iterator<Item = Duration>) -> Duration {
+    windows.filter(|window| *window <= EXACT).max().unwrap_or_default().max(HOUR)
+}
+
+/// Before this minute, sums are kept by the hour, and before the second one by the day, where minutes are told apart for as
+/// long as `exact`.
+pub fn coarse_before(now: i64, exact: Duration) -> (i64, i64) {
+    let hours = begin(first_minute(now, exact), MINUTES_OF_HOUR);
+    (hours, days_before(hours))
+}
+
+/// Before which minute sums are kept by the day, if before `hours` they are kept by the hour.
+pub fn days_before(hours: i64) -> i64 {
+    begin(hours.saturating_sub(MONTH), MINUTES_OF_DAY)
+}
+
+fn begin(minute: i64, length: i64) -> i64 {
+    minute.div_euclid(length).saturating_mul(length)
+}
+
+/// The minutes that are kept in one sum with this one, `coarse_before` being as [`coarse_before`] says.
+pub fn kept_together(minute: i64, coarse_before: (i64, i64)) -> RangeInclusive<i64> {
+    let length = match minute {
+        minute if minute < coarse_before.1 => MINUTES_OF_DAY,
+        minute if minute < coarse_before.0 => MINUTES_OF_HOUR,
+        _ => 1,
+    };
+    let first = begin(minute, length);
+    first..=first.saturating_add(length - 1)
+}
+
+/// The most sums that the history of a sender has for a window, if minutes are told apart for as long as `exact`: two hours
+/// more than that, the hours of a month and two days, and the days before.
+pub fn most_sums(window: Duration, exact: Duration) -> u64 {
+    let minutes = seconds(exact).div_euclid(MINUTE) + 2 * MINUTES_OF_HOUR;
+    let days = seconds(window).div_euclid(MINUTE * MINUTES_OF_DAY);
+    (minutes + 24 * days.min(34) + days).unsigned_abs()
 }
 
 /// When a minute no longer counts in a window.

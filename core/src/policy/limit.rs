@@ -256,6 +256,11 @@ impl Limit {
 
 /// The longest window that a decision looks at. None if decisions need counters alone. History must be kept for as long.
 pub fn longest_window(quota: Window, limits: &[Limit]) -> Option<Duration> {
+    windows(quota, limits).max()
+}
+
+/// The windows that a decision looks at.
+pub fn windows(quota: Window, limits: &[Limit]) -> impl Iterator<Item = Duration> {
     let quota = match quota {
         Window::Reset => None,
         Window::Sliding(window) => Some(window),
@@ -264,7 +269,7 @@ pub fn longest_window(quota: Window, limits: &[Limit]) -> Option<Duration> {
         Per::Window(window) => Some(window),
         Per::Message => None,
     });
-    windows.chain(quota).max()
+    windows.chain(quota)
 }
 
 impl fmt::Display for Measure {
