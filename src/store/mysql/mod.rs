@@ -1,4 +1,4 @@
-//! MariaDB 10.6 or newer, and MySQL 8, by the same statements.
+//! MariaDB 10.5 or newer, and MySQL 8, by the same statements.
 
 pub mod adopt;
 
