@@ -14,57 +14,53 @@
 //! Below they stand in the order of that way, and then what stands beside it. docs/architecture.md draws which may use which,
 //! and tests/layers.rs holds them to it. Nothing is `unsafe`, in any of them: what needs it is done by crates.
 
-// The way of a request.
-/// Sockets, connections and answers.
+// The way of a request: sockets, connections and answers.
 pub mod server;
 
 // Pure, a crate of their own: bytes ↔ requests and replies, whose quota it is, what the operator allows, and the decision.
 pub use rate_guard_core::{account, limiter, policy, protocol};
 
-/// From a charge to a committed verdict.
+// From a charge to a committed verdict.
 pub mod commit;
 
-/// All SQL.
+// All SQL.
 pub mod store;
 
-/// The log and the counters.
+// The log and the counters.
 pub mod telemetry;
 
-/// Telling people, off the mail path.
+// Telling people, off the mail path.
 pub mod notify;
 
-// Beside it.
-/// Accounts and the daemon at a glance, for the page and the live screen.
+// Beside it: accounts and the daemon at a glance, for the page and the live screen.
 pub mod status;
 
-/// Figures, health and the page, over METRICS_LISTEN.
+// Figures, health and the page, over METRICS_LISTEN.
 pub mod http;
 
-/// Past mail, run through a policy.
+// Past mail, run through a policy.
 pub mod replay;
 
-/// What is wrong with a set-up. Pure.
+// What is wrong with a set-up. Pure.
 pub mod doctor;
 
-// What they stand on.
-/// The table of settings, the file they come from, the typed configuration.
+// What they stand on: the table of settings, the file they come from, the typed configuration.
 pub mod config;
 
-/// The kernel and systemd.
+// The kernel and systemd.
 pub mod system;
 
-/// The wall clock.
+// The wall clock.
 pub mod clock;
 
-/// How many connections are served at once, and which one goes when there are too many.
+// How many connections are served at once, and which one goes when there are too many.
 pub mod slots;
 
 // The command line.
-/// Its options.
 pub mod cli;
 
-/// One file per subcommand, `serve` among them.
+// One file per subcommand, `serve` among them.
 pub mod commands;
 
-/// Exit statuses.
+// Exit statuses.
 pub mod exit;

@@ -14,7 +14,7 @@ use sqlx::sqlite::SqliteError;
 use super::failure::Failure;
 
 impl From<sqlx::Error> for Failure {
-    /// Sorts an error of a statement other than COMMIT, see [`Failure::of_commit`].
+    /// Sorts an error of a statement other than COMMIT, see `Failure::of_commit`.
     fn from(error: sqlx::Error) -> Failure {
         match error {
             sqlx::Error::Database(error) => of_database(&*error),

@@ -37,9 +37,11 @@ mod tests {
     use super::*;
     use Failure::{Away, Locked, Refused, Transient};
 
+    type Kind = fn(String) -> Failure;
+
     #[test]
     fn each_number_is_what_the_manuals_say() {
-        let table: [(u16, fn(String) -> Failure, &str); 84] = [
+        let table: [(u16, Kind, &str); 84] = [
             (1213, Transient, "deadlock; with Galera a failed certification"),
             (1020, Transient, "a row has changed since it was read (innodb_snapshot_isolation)"),
             (1412, Transient, "a table's definition has changed"),

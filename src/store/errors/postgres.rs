@@ -29,9 +29,11 @@ mod tests {
     use super::*;
     use Failure::{Away, Locked, Refused, Transient};
 
+    type Kind = fn(String) -> Failure;
+
     #[test]
     fn each_code_is_what_the_manual_says() {
-        let table: [(&str, fn(String) -> Failure, &str); 44] = [
+        let table: [(&str, Kind, &str); 44] = [
             ("40000", Transient, "transaction_rollback"),
             ("40001", Transient, "serialization_failure"),
             ("40P01", Transient, "deadlock_detected"),

@@ -19,9 +19,11 @@ mod tests {
     use super::*;
     use Failure::{Away, Refused, Transient};
 
+    type Kind = fn(String) -> Failure;
+
     #[test]
     fn each_code_is_what_the_manual_says() {
-        let table: [(i32, fn(String) -> Failure, &str); 32] = [
+        let table: [(i32, Kind, &str); 32] = [
             (1, Away, "ERROR: no such table, and the like"),
             (2, Away, "INTERNAL"),
             (3, Away, "PERM"),

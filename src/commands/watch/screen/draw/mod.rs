@@ -1,5 +1,5 @@
 //! Draws what is known, as the operator has chosen, in the room that there is. What does not fit is left out, the least
-//! important first; foreign text goes through [`text::safe`].
+//! important first; foreign text goes through `text::safe`.
 
 mod columns;
 mod header;
