@@ -1,12 +1,13 @@
 //! A connection to one of the three databases: the only place where their drivers are told apart.
 
+use futures_util::TryStreamExt as _;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Either, Executor as _, Row as _};
 
-use super::dialect::{Addition, Dialect, Session};
+use super::dialect::{Addition, Dialect, Session, SessionId};
 use super::failure::Failure;
 use super::sql::{Sql, Value};
 use super::sqlite::Files;
@@ -24,23 +25,46 @@ macro_rules! each {
     };
 }
 
-/// Runs a statement with its values by a method of `sqlx::query`. One without values is not prepared before, which would be
-/// a round trip more.
-macro_rules! query {
-    ($connection:expr, $sql:expr, $method:ident) => {{
-        if $sql.values.is_empty() {
-            sqlx::raw_sql(AssertSqlSafe($sql.text)).$method($connection).await?
-        } else {
-            let mut query = sqlx::query(AssertSqlSafe($sql.text));
-            for value in $sql.values {
-                query = match value {
-                    Value::Number(number) => query.bind(number),
-                    Value::Text(text) => query.bind(text),
-                };
+/// Collects what a driver answers to a packet of statements.
+macro_rules! collect {
+    ($answers:expr, $row:path) => {{
+        let mut answer = Answer::default();
+        let mut answers = $answers;
+        loop {
+            match answers.try_next().await {
+                Ok(Some(Either::Left(done))) => {
+                    answer.ended += 1;
+                    answer.changed = done.rows_affected();
+                }
+                Ok(Some(Either::Right(row))) => answer.rows.push($row(row)),
+                Ok(None) => return Ok(answer),
+                Err(error) => return Err(Broken { ended: answer.ended, error }),
             }
-            query.$method($connection).await?
         }
     }};
+}
+
+/// What a packet of statements came to.
+#[derive(Default)]
+pub struct Answer {
+    /// All rows that were found.
+    pub rows: Vec<Row>,
+    /// How many rows the last statement changed.
+    pub changed: u64,
+    ended: usize,
+}
+
+/// A packet of statements of which one failed.
+pub struct Broken {
+    /// How many came to a good end before. No other was begun.
+    pub ended: usize,
+    pub error: sqlx::Error,
+}
+
+impl From<Broken> for Failure {
+    fn from(broken: Broken) -> Failure {
+        broken.error.into()
+    }
 }
 
 /// How to reach a database; made from the settings once.
@@ -57,9 +81,7 @@ impl Options {
         match database.driver {
             config::Driver::Sqlite => Options::Sqlite(sqlite::options(database, reading).disable_statement_logging()),
             config::Driver::Mysql => Options::Mysql(mysql::options(database).disable_statement_logging()),
-            config::Driver::Postgres => {
-                Options::Postgres(postgres::options(database, reading).disable_statement_logging())
-            }
+            config::Driver::Postgres => Options::Postgres(postgres::options(database).disable_statement_logging()),
         }
     }
 
@@ -120,7 +142,7 @@ impl Options {
     }
 
     /// Interrupts the statement that a session waits for. Only for a server that cannot be told its lock time-out itself.
-    pub async fn interrupt(&self, session: i64) -> Result<(), sqlx::Error> {
+    pub async fn interrupt(&self, session: SessionId) -> Result<(), sqlx::Error> {
         match self {
             Options::Mysql(options) => mysql::interrupt(options, session).await,
             Options::Sqlite(_) | Options::Postgres(_) => Ok(()),
@@ -150,27 +172,39 @@ impl Connection {
         Sql::new(self.dialect(), text)
     }
 
-    /// Runs a statement, and returns how many rows it changed.
-    pub async fn execute(&mut self, sql: Sql) -> Result<u64, Failure> {
-        Ok(each!(Connection, self, connection => query!(connection, sql, execute).rows_affected()))
+    /// Sends one or more statements in one packet.
+    pub async fn send(&mut self, sql: Sql) -> Result<Answer, Broken> {
+        let text = AssertSqlSafe(sql.text);
+        match self {
+            Connection::Sqlite(connection) => {
+                let mut query = sqlx::query(text);
+                for value in sql.values {
+                    query = match value {
+                        Value::Number(number) => query.bind(number),
+                        Value::Text(text) => query.bind(text),
+                    };
+                }
+                collect!(connection.fetch_many(query), Row::Sqlite)
+            }
+            Connection::Mysql(connection) => collect!(connection.fetch_many(sqlx::raw_sql(text)), Row::Mysql),
+            Connection::Postgres(connection) => collect!(connection.fetch_many(sqlx::raw_sql(text)), Row::Postgres),
+        }
     }
 
-    /// Runs words without values. Servers take these in another way than those with values.
+    /// Runs a statement, and returns how many rows it changed.
+    pub async fn execute(&mut self, sql: Sql) -> Result<u64, Failure> {
+        Ok(self.send(sql).await?.changed)
+    }
+
+    /// Runs a statement of ours without values.
     pub async fn command(&mut self, words: impl Into<String>) -> Result<(), Failure> {
-        let raw = sqlx::raw_sql(AssertSqlSafe(words.into()));
-        each!(Connection, self, connection => { raw.execute(connection).await?; });
+        self.send(self.sql(words)).await?;
         Ok(())
     }
 
     /// Every row that a statement finds.
     pub async fn fetch_all(&mut self, sql: Sql) -> Result<Vec<Row>, Failure> {
-        Ok(match self {
-            Connection::Sqlite(connection) => query!(connection, sql, fetch_all).into_iter().map(Row::Sqlite).collect(),
-            Connection::Mysql(connection) => query!(connection, sql, fetch_all).into_iter().map(Row::Mysql).collect(),
-            Connection::Postgres(connection) => {
-                query!(connection, sql, fetch_all).into_iter().map(Row::Postgres).collect()
-            }
-        })
+        Ok(self.send(sql).await?.rows)
     }
 
     /// The numbers that a statement finds.
@@ -180,11 +214,7 @@ impl Connection {
 
     /// The first row that a statement finds.
     pub async fn fetch_optional(&mut self, sql: Sql) -> Result<Option<Row>, Failure> {
-        Ok(match self {
-            Connection::Sqlite(connection) => query!(connection, sql, fetch_optional).map(Row::Sqlite),
-            Connection::Mysql(connection) => query!(connection, sql, fetch_optional).map(Row::Mysql),
-            Connection::Postgres(connection) => query!(connection, sql, fetch_optional).map(Row::Postgres),
-        })
+        Ok(self.send(sql).await?.rows.into_iter().next())
     }
 
     /// The row of a statement that always finds one.

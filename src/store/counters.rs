@@ -144,12 +144,13 @@ pub async fn adopt_spellings(
 /// Deletes the history that the rows which this transaction made find under their numbers: it was another's.
 pub async fn forget_former(script: &mut Script<'_>, rows: &[Option<Row>], mark: Mark) -> Result<(), Failure> {
     let Dialect { reuses_ids, usage, .. } = script.dialect();
-    let made = rows.iter().flatten().filter(|row| row.window_from == mark.0).map(|row| row.id.to_string());
-    let made = made.collect::<Vec<_>>().join(", ");
+    let made: Vec<i64> = made(rows, mark).into_iter().collect();
     if *reuses_ids && !made.is_empty() {
-        let delete = |table| format!("DELETE FROM {table} WHERE ratelimit_id IN ({made})");
-        let statements = [usage, "networks", "notices"].map(delete);
-        script.connection().await?.command(statements.join("; ")).await?;
+        for table in [usage, "networks", "notices"] {
+            let mut sql = script.sql(format!("DELETE FROM {table} WHERE ratelimit_id IN "));
+            sql.push_ids(&made);
+            script.run(sql).await?;
+        }
     }
     Ok(())
 }
@@ -159,6 +160,11 @@ pub fn renaming(dialect: &'static Dialect, id: i64, key: &str) -> Sql {
     let mut sql = Sql::new(dialect, "UPDATE ratelimits SET sender = ");
     sql.push_bind(key).push(", updated_at = updated_at WHERE id = ").push_bind(id);
     sql
+}
+
+/// The rows that the transaction of this mark made.
+pub fn made(rows: &[Option<Row>], mark: Mark) -> HashSet<i64> {
+    rows.iter().flatten().filter(|row| row.window_from == mark.0).map(|row| row.id).collect()
 }
 
 /// Whether the transaction of this mark made the row, or there is none.

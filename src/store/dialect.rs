@@ -17,12 +17,14 @@ pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How a database writes what the others write otherwise. Pairs go around a value.
 #[derive(Debug)]
 pub struct Dialect {
-    /// Whether the database runs in this process: several statements go in one call, and each of its errors is certain.
+    /// Whether the database runs in this process: each of its errors is certain.
     pub in_process: bool,
-    /// Whether places for values have numbers: `$1` instead of `?`.
-    pub numbered: bool,
-    /// Begins a transaction that is going to write.
-    pub begin: &'static str,
+    /// Whether COMMIT looks at values: constraints and triggers may be deferred until then.
+    pub checks_at_commit: bool,
+    /// Writes a text into a statement; none where values are bound.
+    pub literal: Option<fn(&str) -> String>,
+    /// Begins a transaction that is going to write, and sets it up.
+    pub begin: &'static [&'static str],
     /// The type to CAST a whole number to, so that it is read as a signed 64-bit one whatever its column is.
     pub integer: &'static str,
     /// The function that returns the lesser of two numbers.
@@ -59,8 +61,9 @@ pub struct Dialect {
 /// What PostgreSQL and SQLite have in common.
 pub const STANDARD: Dialect = Dialect {
     in_process: false,
-    numbered: false,
-    begin: "BEGIN",
+    checks_at_commit: false,
+    literal: None,
+    begin: &["BEGIN"],
     integer: "BIGINT",
     least: "LEAST",
     greatest: "GREATEST",
@@ -132,7 +135,9 @@ pub struct Addition {
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
     /// By which the server finds it, to interrupt its statement; none where the server itself keeps to [`LOCK_TIMEOUT`].
-    pub id: Option<i64>,
+    pub id: Option<SessionId>,
+    /// Before a statement that is to keep to [`LOCK_TIMEOUT`], where the server takes it from the statement.
+    pub bound: &'static str,
     /// What `ratelimits.sender` can hold.
     pub keys: Charset,
     /// What the text columns of `messages` can hold.
@@ -143,10 +148,18 @@ pub struct Session {
     pub round_trip: Duration,
 }
 
+/// A session of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionId {
+    pub server: u128,
+    pub number: i64,
+}
+
 impl Default for Session {
     fn default() -> Session {
         Session {
             id: None,
+            bound: "",
             keys: Charset::Utf8mb4,
             texts: Charset::Utf8mb4,
             heeds_case: false,

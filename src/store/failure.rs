@@ -26,12 +26,16 @@ impl Failure {
         matches!(self, Failure::Transient(_) | Failure::Locked(_) | Failure::Refused(_))
     }
 
-    /// The same failure of a COMMIT. Only a deadlock, a failed certification or a refused value mean that nothing was
-    /// written; after anything else (a lost connection, a server that ends, an interrupted statement) nobody knows.
-    pub(super) fn of_commit(self) -> Failure {
+    /// The same failure of a COMMIT. Only a deadlock or a failed certification mean that nothing was written, and a refused
+    /// value where values are looked at by COMMIT too; after anything else (a lost connection, a server that ends, an
+    /// interrupted statement) nobody knows.
+    pub(super) fn of_commit(self, looks_at_values: bool) -> Failure {
         match self {
-            certain @ (Failure::Transient(_) | Failure::Refused(_)) => certain,
-            Failure::Locked(words) | Failure::Away(words) | Failure::Unknown(words) => Failure::Unknown(words),
+            Failure::Transient(_) => self,
+            Failure::Refused(_) if looks_at_values => self,
+            Failure::Refused(words) | Failure::Locked(words) | Failure::Away(words) | Failure::Unknown(words) => {
+                Failure::Unknown(words)
+            }
         }
     }
 }

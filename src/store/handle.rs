@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::batch::Batch;
 use super::charset::narrow;
 use super::connection::{Connection, Options};
 use super::dialect::Session;
@@ -23,13 +24,17 @@ pub struct Store {
     files: Files,
     /// True while COMMIT is under way: nobody who gives up on the connection then can know its outcome.
     committing: bool,
+    /// The last that was begun.
+    batch: Batch,
 }
 
 /// How long the statements of a transaction wait for rows that somebody else holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
-    /// [`super::dialect::LOCK_TIMEOUT`]: mail waits for it.
+    /// [`super::dialect::LOCK_TIMEOUT`]: mail may wait for it.
     Short,
+    /// The same, for what counts: notes a batch, at a time in seconds since 1970.
+    Batch { now: i64 },
     /// As long as the server lets it.
     Long,
 }
@@ -54,6 +59,7 @@ impl Store {
             session: Session::default(),
             files: Files::default(),
             committing: false,
+            batch: Batch::before_the_first(),
         }
     }
 
@@ -67,6 +73,11 @@ impl Store {
         self.leave_replaced_file();
         self.connection = None;
         std::mem::take(&mut self.committing)
+    }
+
+    /// The last batch that was begun, see [`Store::committed`].
+    pub fn batch(&self) -> Batch {
+        self.batch
     }
 
     /// Ends the connection politely.
@@ -152,10 +163,7 @@ impl Store {
         question: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut connection = self.take_connection().await?;
-        let result = match LockTimeout::new(&self.options, self.session) {
-            Some(lock_timeout) => lock_timeout.bound(&mut connection, question).await,
-            None => question(&mut connection).await,
-        };
+        let result = LockTimeout::new(&self.options, self.session).keep(&mut connection, question).await;
         self.put_back_if_good(connection, &result);
         result
     }
@@ -166,24 +174,37 @@ impl Store {
         patience: Patience,
         work: impl AsyncFnOnce(&mut Script<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut connection = self.take_connection().await?;
-        let lock_timeout = LockTimeout::new(&self.options, self.session).filter(|_| patience == Patience::Short);
-        let mut script = Script::new(&mut connection, lock_timeout);
-        let written = async {
-            script.begin().await?;
-            work(&mut script).await
+        if self.reading {
+            return Err(Failure::Refused("this connection only reads".to_owned()));
         }
-        .await;
-        let result = match written {
+        let mut connection = self.take_connection().await?;
+        let lock_timeout = match patience {
+            Patience::Short | Patience::Batch { .. } => LockTimeout::new(&self.options, self.session),
+            Patience::Long => LockTimeout::Server,
+        };
+        let mut script = Script::new(&mut connection, lock_timeout);
+        script.begin();
+        let dialect = script.dialect();
+        let mut noted = None;
+        let written = async {
+            if let Patience::Batch { now } = patience {
+                self.batch = self.batch.next();
+                script.run(self.batch.noted(dialect, now)).await?;
+                // Only a server can lose a transaction and answer as if it had not.
+                noted = Some(self.batch).filter(|_| !dialect.in_process);
+            }
+            work(&mut script).await
+        };
+        let result = match written.await {
             Ok(done) => {
                 self.committing = true;
-                let committed = script.commit().await;
+                let committed = script.commit(noted.map(|batch| batch.last(dialect))).await;
                 self.committing = false;
-                match committed {
-                    Ok(()) => Ok(done),
-                    Err(failure) if script.dialect().in_process => Err(script.roll_back(failure).await),
-                    Err(failure) => Err(failure.of_commit()),
-                }
+                committed.and_then(|rows| match (noted, rows.first()) {
+                    (None, _) => Ok(done),
+                    (Some(batch), Some(row)) if row.try_get::<i64>(0)? == batch.number => Ok(done),
+                    _ => Err(Failure::Unknown("the server has lost the transaction before its end".to_owned())),
+                })
             }
             Err(failure) => Err(script.roll_back(failure).await),
         };

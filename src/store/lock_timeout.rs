@@ -4,58 +4,55 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::connection::{Connection, Options};
-use super::dialect::{LOCK_TIMEOUT, Session};
+use super::dialect::{LOCK_TIMEOUT, Session, SessionId};
 use super::failure::Failure;
-use super::sql::Sql;
 
-/// Bounds how long a statement waits for locks, on servers that cannot be told so finely themselves.
-pub struct LockTimeout<'a> {
-    options: &'a Options,
-    /// The session whose statement is interrupted.
-    session: i64,
-    /// Before it is.
-    patience: Duration,
+/// What keeps a statement to [`LOCK_TIMEOUT`].
+pub enum LockTimeout<'a> {
+    /// The server, by its settings. Or nothing does, and the statement waits as long as the server lets it.
+    Server,
+    /// These words before the statement.
+    InStatement(&'static str),
+    /// An interruption from another connection, for a server that cannot be told so finely itself.
+    /// After a time: the packet's way there and back comes on top of [`LOCK_TIMEOUT`].
+    Interrupt { options: &'a Options, session: SessionId, patience: Duration },
 }
 
-impl<'a> LockTimeout<'a> {
-    /// None where the server itself keeps to [`LOCK_TIMEOUT`].
-    pub fn new(options: &'a Options, session: Session) -> Option<LockTimeout<'a>> {
-        // A statement may have to be prepared before.
-        let patience = LOCK_TIMEOUT + session.round_trip * 2;
-        session.id.map(|session| LockTimeout { options, session, patience })
+impl LockTimeout<'_> {
+    /// What a session takes.
+    pub fn new(options: &Options, session: Session) -> LockTimeout<'_> {
+        let patience = LOCK_TIMEOUT + session.round_trip;
+        match session.id {
+            Some(session) => LockTimeout::Interrupt { options, session, patience },
+            None if session.bound.is_empty() => LockTimeout::Server,
+            None => LockTimeout::InStatement(session.bound),
+        }
     }
 
-    /// Runs a statement. If it takes longer than [`LOCK_TIMEOUT`] there, the server is asked to interrupt it, and its own word on
-    /// that is the result: the transaction's end is never guessed at.
-    pub async fn execute(&self, connection: &mut Connection, sql: Sql) -> Result<(), Failure> {
-        self.bound(connection, async |connection| connection.execute(sql).await.map(drop)).await
-    }
-
-    /// The same for work that is one statement at a time.
-    pub async fn bound<T>(
+    /// Runs statements. If they take longer than [`LOCK_TIMEOUT`] and nothing else bounds them, the server is asked to
+    /// interrupt them, and its own word on that is the result: the transaction's end is never guessed at.
+    pub async fn keep<T>(
         &self,
         connection: &mut Connection,
         work: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
+        let LockTimeout::Interrupt { options, session, patience } = *self else { return work(connection).await };
         let done = {
             let mut statement = pin!(work(connection));
             tokio::select! {
                 done = &mut statement => return done,
-                () = tokio::time::sleep(self.patience) => {}
+                () = tokio::time::sleep(patience) => {}
             }
             // Both to their end: an interruption that is still under way would hit the next statement.
-            let (done, interrupted) = tokio::join!(statement, self.options.interrupt(self.session));
+            let (done, interrupted) = tokio::join!(statement, options.interrupt(session));
             if let Err(error) = interrupted {
                 log::debug!("interrupting a statement that waits for a lock: {error}");
             }
-            done
+            done?
         };
-        if done.is_ok() {
-            // It came too late. If it left a mark on the session, this takes it away.
-            if let Err(error) = connection.command("SELECT 1").await {
-                log::debug!("a late interruption: {error}");
-            }
-        }
-        done
+        // The interruption came too late. If it left a mark on the session, this takes it away; an error of it is the
+        // transaction's as any other, since a transaction that the server has ended may say so here.
+        connection.command("SELECT 1").await?;
+        Ok(done)
     }
 }

@@ -20,21 +20,6 @@ impl Store {
     pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), Failure> {
         self.run(async |connection| set(connection, name, value).await).await
     }
-
-    /// Proves that the database takes writes, and notes when counting began here.
-    pub async fn heartbeat(&mut self, now: i64) -> Result<(), Failure> {
-        self.run(async |connection| {
-            let dialect = connection.dialect();
-            let mut sql = connection.sql(format!("INSERT INTO meta (name, value) VALUES ('heartbeat', '{now}')"));
-            sql.push(dialect.on_conflict("name")).push("value = ").push(dialect.brought("value"));
-            connection.execute(sql).await?;
-            if time(connection, COUNTING_SINCE, now).await?.is_none() {
-                set(connection, COUNTING_SINCE, &now.to_string()).await?;
-            }
-            Ok(())
-        })
-        .await
-    }
 }
 
 /// The value of a fact; None if it was never noted. Names are ours.

@@ -11,6 +11,8 @@
 //! The files below `handle` know nothing of it; each file above it adds some of the store's methods.
 
 pub mod backfill;
+pub mod batch;
+mod batches;
 mod charset;
 mod connection;
 pub mod counters;
@@ -18,6 +20,7 @@ pub mod dialect;
 mod errors;
 mod failure;
 mod handle;
+mod literal;
 mod lock_timeout;
 pub mod maintenance;
 pub mod messages;

@@ -4,18 +4,25 @@ use std::time::Instant;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use sqlx::{ConnectOptions, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use super::charset::Charset;
 use super::dialect::{Dialect, LOCK_TIMEOUT, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session};
 use super::failure::Failure;
-use super::sql::STATEMENTS_KEPT;
+use super::literal;
 use crate::config;
+
+/// In milliseconds: when the server ends a session whose client is silent within a transaction, or takes no more packets. The
+/// rows that it holds are everybody's.
+const ABANDONED: u32 = 5000;
 
 pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/postgres");
 
 pub const DIALECT: Dialect = Dialect {
-    numbered: true,
+    checks_at_commit: true,
+    literal: Some(literal::postgres),
+    // The settings of a session may be lost on the way: a pooler lends one session to many clients.
+    begin: &["BEGIN", "SET LOCAL lock_timeout = 150", "SET LOCAL idle_in_transaction_session_timeout = 5000"],
     from_epoch: ("to_timestamp(", ")"),
     to_epoch: ("CAST(FLOOR(EXTRACT(EPOCH FROM ", ")) AS BIGINT)"),
     tables_among: "SELECT CAST(tablename AS TEXT) FROM pg_tables \
@@ -24,11 +31,14 @@ pub const DIALECT: Dialect = Dialect {
     ..STANDARD
 };
 
-pub fn options(database: &config::Database, reading: bool) -> PgConnectOptions {
+pub fn options(database: &config::Database) -> PgConnectOptions {
     // Not from PGHOST and its like, nor from ~/.pgpass: the settings alone say where the database is.
     let mut options = PgConnectOptions::new_without_pgpass()
         .application_name("policyd-rate-guard")
-        .statement_cache_capacity(STATEMENTS_KEPT)
+        // A pooler may lend each statement another session.
+        .statement_cache_capacity(0)
+        // PgBouncer as installed refuses start-up parameters that it does not know: this one, and `options`.
+        .extra_float_digits(None)
         .username(&database.user)
         .database(&database.name)
         .port(database.port.unwrap_or(5432))
@@ -39,12 +49,7 @@ pub fn options(database: &config::Database, reading: bool) -> PgConnectOptions {
             config::Tls::Prefer => PgSslMode::Prefer,
             config::Tls::Require => PgSslMode::Require,
             config::Tls::Verify => PgSslMode::VerifyFull,
-        })
-        .options([
-            ("lock_timeout", LOCK_TIMEOUT.as_millis().to_string()),
-            ("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
-            ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT.as_millis().to_string()),
-        ]);
+        });
     if let Some(ca) = &database.tls_ca {
         options = options.ssl_root_cert(ca);
     }
@@ -52,9 +57,6 @@ pub fn options(database: &config::Database, reading: bool) -> PgConnectOptions {
         Some(socket) => options.socket(socket),
         None => options.host(if database.host.is_empty() { "localhost" } else { &database.host }),
     };
-    if reading {
-        options = options.options([("default_transaction_read_only", "on")]);
-    }
     match &database.password {
         Some(password) => options.password(password.reveal()),
         None => options,
@@ -69,11 +71,16 @@ pub fn place(options: &PgConnectOptions) -> String {
     format!("PostgreSQL database {} at {at}", options.get_database().unwrap_or_default())
 }
 
-/// Connects, and looks at what the database can hold.
+/// Connects, sets the session up, and looks at what the database can hold.
 pub async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Session), sqlx::Error> {
     let mut connection = options.connect().await?;
+    let (lock, statement) = (LOCK_TIMEOUT.as_millis(), STATEMENT_TIMEOUT.as_millis());
+    let sql = format!(
+        "SET lock_timeout = {lock}; SET statement_timeout = {statement}; SET tcp_user_timeout = {ABANDONED}; \
+         SET idle_in_transaction_session_timeout = {ABANDONED}; SHOW server_encoding"
+    );
     let asked = Instant::now();
-    let encoding: String = connection.fetch_one("SHOW server_encoding").await?.try_get(0)?;
+    let encoding: String = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut connection).await?.try_get(0)?;
     let round_trip = asked.elapsed().min(MAX_ROUND_TRIP);
     let holds = match encoding.as_str() {
         "UTF8" => Charset::Utf8mb4,
@@ -85,22 +92,22 @@ pub async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Sessio
 
 /// Whether somebody else holds the row of a key, or is making it in a transaction of its own. Asks without waiting.
 pub async fn is_held(connection: &mut PgConnection, key: &str) -> Result<bool, Failure> {
-    let (there, free): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT count(*) FROM ratelimits WHERE lower(sender) = $1), (SELECT count(*) FROM \
-         (SELECT 1 FROM ratelimits WHERE lower(sender) = $1 FOR UPDATE SKIP LOCKED) AS free)",
-    )
-    .bind(key)
-    .fetch_one(&mut *connection)
-    .await?;
+    let key = literal::postgres(key);
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM ratelimits WHERE lower(sender) = {key}), (SELECT count(*) FROM \
+         (SELECT 1 FROM ratelimits WHERE lower(sender) = {key} FOR UPDATE SKIP LOCKED) AS free)"
+    );
+    let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+    let (there, free): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     if there > 0 {
         return Ok(free == 0);
     }
     // A row that somebody is making shows itself only to whoever makes it too.
-    let mut attempt = connection.begin().await?;
-    attempt.execute("SET LOCAL lock_timeout = '5ms'").await?;
-    let made = sqlx::query("INSERT INTO ratelimits (sender) VALUES ($1) ON CONFLICT DO NOTHING").bind(key);
-    let made = made.execute(&mut *attempt).await.map_err(Failure::from);
-    attempt.rollback().await?;
+    let sql = format!(
+        "BEGIN; SET LOCAL lock_timeout = 5; INSERT INTO ratelimits (sender) VALUES ({key}) ON CONFLICT DO NOTHING"
+    );
+    let made = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *connection).await.map_err(Failure::from);
+    connection.execute(sqlx::raw_sql("ROLLBACK")).await?;
     match made {
         Ok(_) => Ok(false),
         Err(Failure::Locked(_)) => Ok(true),

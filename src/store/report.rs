@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::Store;
+use super::lock_timeout::LockTimeout;
 use super::script::Script;
 use super::sql::Sql;
 use super::usage::{self, HistoryRows, Since};
@@ -75,7 +76,7 @@ pub struct Logged {
 impl Store {
     /// The histories of some senders.
     pub async fn histories(&mut self, since: Since) -> Result<HistoryRows, Failure> {
-        self.run(async |connection| usage::read(&mut Script::new(connection, None), since).await).await
+        self.run(async |connection| usage::read(&mut Script::new(connection, LockTimeout::Server), since).await).await
     }
 
     /// The `most` senders who sent most since a time (seconds since 1970), the first first.

@@ -6,6 +6,7 @@ use super::counters::{COUNTER_MAX, renaming};
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
+use super::lock_timeout::LockTimeout;
 use super::maintenance::{ROWS, Worked};
 use super::script::Script;
 use super::sql::Sql;
@@ -434,9 +435,10 @@ async fn move_minutes_back(connection: &mut Connection, id: i64, first: i64) -> 
         return Ok(());
     }
     connection.execute(minutes("DELETE")).await?;
-    let mut script = Script::new(connection, None);
+    let mut script = Script::new(connection, LockTimeout::Server);
     usage::add(&mut script, &[sum]).await?;
-    script.send().await
+    script.send().await?;
+    Ok(())
 }
 
 /// A text as LIKE takes it literally, with `!` as its escape.

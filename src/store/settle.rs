@@ -1,11 +1,14 @@
 //! The transaction of a batch: counters up, rows and histories read, the decisions, what they write, COMMIT. And, where it did
 //! not come about, who holds what it needs.
 
+use std::collections::HashSet;
+
 use super::charset::{Charset, narrow};
 use super::counters::{self, Row, Sum};
 use super::failure::Failure;
 use super::handle::{Patience, Store};
 use super::messages::{self, AuditRow};
+use super::script::Script;
 use super::usage::{self, HistoryRows, SeenRow, Since, UsageRow};
 
 /// What decisions write.
@@ -49,7 +52,7 @@ impl Store {
                 &narrowed
             }
         };
-        self.transact(Patience::Short, async |script| {
+        self.transact(Patience::Batch { now }, async |script| {
             let mark = counters::add(script, sums, new_quota, now).await?;
             let mut rows = counters::read(script, sums).await?;
             if session.heeds_case {
@@ -59,16 +62,12 @@ impl Store {
             counters::inherit(script, sums, &mut rows, mark).await?;
             counters::mend_windows(script, &mut rows, now).await?;
             let history = match decider.history(&rows) {
-                Some(since) => usage::read(script, since).await?,
+                Some(since) => read_histories(script, since, &counters::made(&rows, mark)).await?,
                 None => HistoryRows::default(),
             };
             let (decided, writes) = decider.decide(&rows, history);
             usage::add(script, &writes.usage).await?;
             usage::see(script, &writes.seen).await?;
-            if writes.audit.len() > 1 {
-                // Together they would be a new statement for every pair of sizes.
-                script.send().await?;
-            }
             messages::insert(script, &writes.audit, now, session.texts).await?;
             Ok(decided)
         })
@@ -91,4 +90,16 @@ impl Store {
         })
         .await
     }
+}
+
+/// Reads histories. Rows that this transaction made have none yet.
+async fn read_histories(
+    script: &mut Script<'_>,
+    mut since: Since,
+    made: &HashSet<i64>,
+) -> Result<HistoryRows, Failure> {
+    let made: Vec<i64> = since.rows.extract_if(.., |id| made.contains(id)).collect();
+    let mut read = usage::read(script, since).await?;
+    read.rows.extend(made);
+    Ok(read)
 }

@@ -4,19 +4,15 @@ use std::fmt::{Display, Write as _};
 
 use super::dialect::Dialect;
 
-/// The most rows in one statement. Each number of rows is a statement of its own, prepared once per connection; so many of
-/// each kind are worth keeping, and a batch of the usual size is one round trip.
-const MAX_ROWS: usize = 64;
-
-/// Prepared statements kept per connection: [`MAX_ROWS`] of each of the five kinds on the hot path.
-pub const STATEMENTS_KEPT: usize = 5 * MAX_ROWS;
+/// The most rows in one statement. Where statements are prepared, each number of rows is one of its own.
+pub const MAX_ROWS: usize = 64;
 
 /// Splits `items` into slices for one statement each.
 pub fn in_statements<T>(items: &[T]) -> std::slice::Chunks<'_, T> {
     items.chunks(MAX_ROWS)
 }
 
-/// A value that is bound to a statement.
+/// A value in a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     Number(i64),
@@ -47,7 +43,7 @@ impl From<&str> for Value {
     }
 }
 
-/// A statement, or several for a database in this process.
+/// One or more statements. For a server they are whole text, for a database in this process the values stand beside it.
 #[derive(Debug)]
 pub struct Sql {
     dialect: &'static Dialect,
@@ -64,7 +60,7 @@ impl Sql {
         self.text.is_empty()
     }
 
-    /// Adds a statement. Only where places for values have no numbers.
+    /// Adds a statement.
     pub fn append(&mut self, next: Sql) {
         if !self.is_empty() {
             self.push("; ");
@@ -73,26 +69,37 @@ impl Sql {
         self.values.extend(next.values);
     }
 
-    /// Adds words of ours. What comes from outside is bound.
+    /// The same statement with words before it.
+    pub fn after(self, words: &str) -> Sql {
+        Sql { text: format!("{words}{}", self.text), ..self }
+    }
+
+    /// Adds words of ours. What comes from outside goes by [`Sql::push_bind`].
     pub fn push(&mut self, words: impl Display) -> &mut Sql {
         // Writing to a String never fails.
         let _ = write!(self.text, "{words}");
         self
     }
 
-    /// Binds a value.
+    /// Adds a value.
     pub fn push_bind(&mut self, value: impl Into<Value>) -> &mut Sql {
-        self.values.push(value.into());
-        if self.dialect.numbered { self.push(format_args!("${}", self.values.len())) } else { self.push("?") }
+        match (self.dialect.literal, value.into()) {
+            (None, value) => {
+                self.values.push(value);
+                self.push("?")
+            }
+            (Some(literal), Value::Text(text)) => self.push(literal(&text)),
+            (Some(_), Value::Number(number)) => self.push(number),
+        }
     }
 
-    /// Binds a point in time, in seconds since 1970. One before that is 1970: MariaDB makes NULL of it.
+    /// Adds a point in time, in seconds since 1970. One before that is 1970: MariaDB makes NULL of it.
     pub fn push_time(&mut self, seconds: i64) -> &mut Sql {
         let (open, close) = self.dialect.from_epoch;
         self.push(open).push_bind(seconds.max(0)).push(close)
     }
 
-    /// A list for IN, its values bound.
+    /// A list for IN.
     pub fn push_list<T: Into<Value>>(&mut self, values: impl IntoIterator<Item = T>) -> &mut Sql {
         let mut list = self.list();
         for value in values {
@@ -101,7 +108,7 @@ impl Sql {
         self.push(")")
     }
 
-    /// A list for IN of numbers of ours that are too many to be bound.
+    /// A list for IN of numbers of ours, which may be too many to be bound.
     pub fn push_ids(&mut self, ids: &[i64]) -> &mut Sql {
         let mut list = self.list();
         for id in ids {
@@ -142,13 +149,13 @@ impl List<'_> {
         self
     }
 
-    /// Binds a value.
+    /// Adds a value.
     pub fn bind(&mut self, value: impl Into<Value>) -> &mut Self {
         self.next().push_bind(value);
         self
     }
 
-    /// Binds a point in time, in seconds since 1970.
+    /// Adds a point in time, in seconds since 1970.
     pub fn time(&mut self, seconds: i64) -> &mut Self {
         self.next().push_time(seconds);
         self

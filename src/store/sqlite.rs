@@ -10,9 +10,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 use super::dialect::{Dialect, STANDARD};
 use super::failure::Failure;
-use super::sql::STATEMENTS_KEPT;
+use super::sql::MAX_ROWS;
 use crate::config;
 
+/// Prepared statements kept per connection: as many as there are numbers of rows in one, of each of the five kinds on the hot
+/// path.
+const STATEMENTS_KEPT: usize = 5 * MAX_ROWS;
 /// How long a statement waits for another process (`cleanup`, `sender set`) that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The write-ahead log goes into the database when it has so many pages of 4 KiB: 64 MB. A page that was written many times
@@ -29,7 +32,7 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/sqlite");
 pub const DIALECT: Dialect = Dialect {
     in_process: true,
     // Takes the write lock at once: a transaction that begins by reading could not get it later.
-    begin: "BEGIN IMMEDIATE",
+    begin: &["BEGIN IMMEDIATE"],
     least: "min",
     greatest: "max",
     from_epoch: ("datetime(", ", 'unixepoch')"),

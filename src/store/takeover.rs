@@ -26,7 +26,7 @@ impl Store {
     ) -> Result<(), Failure> {
         let session = self.connect().await?;
         let sums: Vec<Sum> = taken.iter().map(|taken| taken.sum.narrowed(session.keys)).collect();
-        self.transact(Patience::Short, async |script| {
+        self.transact(Patience::Batch { now }, async |script| {
             let mark = counters::add(script, &sums, new_quota, now).await?;
             let mut rows = counters::read(script, &sums).await?;
             if session.heeds_case {

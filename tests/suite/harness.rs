@@ -235,7 +235,7 @@ fn a_proxy_loses_the_reply_to_commit_after_the_server_has_committed<S: Server>()
     let session = database.over_tcp(proxy.tcp_address()).session_as_set();
     session.execute("BEGIN");
     session.execute("INSERT INTO t VALUES (1)");
-    proxy.lose_reply_to(S::COMMIT);
+    proxy.lose_reply_to(b"COMMIT");
     assert!(session.try_execute("COMMIT").is_err());
     assert_eq!(proxy.lost(), 1);
     wait::until(Duration::from_secs(5), "the row is there", || (database.rows("t") == 1).then_some(()));

@@ -749,6 +749,37 @@ fn a_refused_value_writes_nothing_of_its_batch(place: &Place) {
     }
 }
 
+fn another_store_knows_which_batch_was_committed(place: &Place) {
+    let (mut store, mut other) = (place.open(), place.open());
+    let mut is_committed = |batch| other.runtime.block_on(other.store.committed(batch)).unwrap();
+    assert!(!is_committed(store.store.batch()), "nothing was begun");
+    for _ in 0..2 {
+        store.settle(&[sum("alice", 1, 1)]);
+        let batch = store.store.batch();
+        assert!(is_committed(batch) && is_committed(batch), "asking changes nothing");
+        store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(4711, "alice")]).unwrap_err();
+        assert!(!is_committed(store.store.batch()));
+    }
+    assert_eq!(place.points("alice").0, 2);
+}
+
+/// Whatever a login holds is a key and no SQL.
+fn awkward_keys_are_kept_as_they_are(place: &Place) {
+    let mut store = place.open();
+    let keys =
+        [r"o'neil", r"a\", r"a\'b", r#"say "hi""#, "%_!", "$1 ? :a", "a;b--c", "/*!x*/", "müller", "😀", "a b", "''"];
+    let mut sums: Vec<Sum> = keys.iter().map(|key| sum(key, 1, 2)).collect();
+    sums.sort_by(|a, b| a.sender.cmp(&b.sender));
+    for _ in 0..2 {
+        store.settle(&sums);
+    }
+    for key in keys {
+        let row = store.runtime.block_on(store.store.sender(key)).unwrap().unwrap();
+        assert_eq!((row.sender.as_str(), row.messages, row.recipients), (key, 2, 4));
+    }
+    assert_eq!(place.database.rows("ratelimits"), i64::try_from(keys.len()).unwrap());
+}
+
 /// What becomes of a transaction is the database's word, also when a lock goes just when the patience with it ends. When that is
 /// shows itself: each time the lock goes a little sooner or later, by how the last time ended.
 fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing<S: Server>() {
@@ -777,7 +808,8 @@ fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing<S: Server>() {
                     settled += 1;
                     held += Duration::from_millis(1);
                 }
-                Err(Failure::Locked(_)) => {
+                // MySQL ends a session that it interrupts just when it waits for the next statement (4031).
+                Err(Failure::Locked(_) | Failure::Away(_)) => {
                     given_up += 1;
                     held = held.saturating_sub(Duration::from_millis(1));
                 }
@@ -930,6 +962,8 @@ on_every_database! {
     a_table_that_a_backup_lacks_is_made_anew
     what_was_held_before_1970_is_all_that_was_held
     a_refused_value_writes_nothing_of_its_batch
+    another_store_knows_which_batch_was_committed
+    awkward_keys_are_kept_as_they_are
 }
 
 /// `migrate` builds an index under it, for minutes on a large table.

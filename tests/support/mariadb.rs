@@ -35,6 +35,8 @@ pub trait Flavour: Debug + Sized + 'static {
     const COUNT_SESSIONS: &'static str;
     /// Where sessions are listed by id and user.
     const SESSIONS: &'static str;
+    /// See `Server::COMMITS_APART`.
+    const COMMITS_APART: bool;
     /// The rights by which a user writes although the server is set to read only.
     const WRITES_ALWAYS: &'static str;
 
@@ -59,6 +61,7 @@ impl Flavour for IsMariaDb {
     const WITHOUT_TLS: &'static str = "--skip-ssl";
     const COUNT_SESSIONS: &'static str = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()";
     const SESSIONS: &'static str = "SELECT id, user FROM information_schema.processlist";
+    const COMMITS_APART: bool = false;
     const WRITES_ALWAYS: &'static str = "SUPER, READ_ONLY ADMIN";
 
     fn programs() -> &'static Programs {
@@ -93,6 +96,7 @@ impl Flavour for IsMySql {
         "SELECT COUNT(*) FROM performance_schema.threads WHERE processlist_db = DATABASE()";
     const SESSIONS: &'static str =
         "SELECT processlist_id AS id, processlist_user AS user FROM performance_schema.threads";
+    const COMMITS_APART: bool = true;
     const WRITES_ALWAYS: &'static str = "SUPER, CONNECTION_ADMIN";
 
     fn programs() -> &'static Programs {

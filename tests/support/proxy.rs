@@ -21,6 +21,8 @@ enum Mode {
     LoseReplyTo(Vec<u8>),
     /// When a client sends these bytes they never reach the server: the connection is cut on both sides.
     CutAt(Vec<u8>),
+    /// When a client sends these bytes everything freezes before they reach the server.
+    FreezeAt(Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -36,6 +38,8 @@ struct State {
     /// Both ends of every connection that was accepted.
     open: Vec<Stream>,
     lost: u32,
+    /// How often a client has sent something.
+    requests: u32,
     ended: bool,
 }
 
@@ -67,7 +71,7 @@ impl Proxy {
     }
 
     fn start(address: Address, target: Address, accept: impl Fn() -> io::Result<Stream> + Send + 'static) -> Proxy {
-        let state = State { mode: Mode::Forward, open: Vec::new(), lost: 0, ended: false };
+        let state = State { mode: Mode::Forward, open: Vec::new(), lost: 0, requests: 0, ended: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), target });
         let proxy = Proxy { shared: Arc::clone(&shared), address };
         thread::spawn(move || {
@@ -121,6 +125,16 @@ impl Proxy {
     /// connection from then on does the same, until [`Proxy::resume`].
     pub fn cut_at(&self, bytes: &[u8]) {
         self.set(Mode::CutAt(bytes.to_owned()));
+    }
+
+    /// When a client next sends something that holds `bytes`, nothing passes any more, and nobody is told: a cable that is cut.
+    pub fn freeze_at(&self, bytes: &[u8]) {
+        self.set(Mode::FreezeAt(bytes.to_owned()));
+    }
+
+    /// How often clients have sent something to the server: round trips, if each waits for the reply.
+    pub fn requests(&self) -> u32 {
+        self.shared.state().requests
     }
 
     /// How many replies or requests were lost in that way.
@@ -178,7 +192,14 @@ impl Shared {
         let mut buffer = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             let bytes = &buffer[..count];
-            match self.passage() {
+            self.state().requests += u32::from(is_request);
+            let mut mode = self.passage();
+            if matches!(&mode, Mode::FreezeAt(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted))
+            {
+                self.state().mode = Mode::Frozen;
+                mode = self.passage();
+            }
+            match mode {
                 Mode::LoseReplyTo(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted) => {
                     self.state().lost += 1;
                     let _ = self.lose_reply(&from, &mut to, bytes);
@@ -188,7 +209,8 @@ impl Shared {
                     self.state().lost += 1;
                     break;
                 }
-                Mode::Forward | Mode::LoseReplyTo(_) | Mode::CutAt(_) if to.write_all(bytes).is_ok() => {}
+                Mode::Forward | Mode::LoseReplyTo(_) | Mode::CutAt(_) | Mode::FreezeAt(_)
+                    if to.write_all(bytes).is_ok() => {}
                 _ => break,
             }
         }

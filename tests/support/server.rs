@@ -15,11 +15,11 @@ pub trait Server: Sized + 'static {
     const QUICK_DEADLOCKS: &'static [&'static str];
     /// What has it look at how the tables are filled, for its plans.
     const GATHER_STATISTICS: &'static str;
-    /// COMMIT as it passes on the wire, where READ COMMITTED does too.
-    const COMMIT: &'static [u8];
     /// Counts the sessions on the current database. Not from MySQL's information_schema, which also converts the text of what
     /// each of them runs, and fails if that is not one.
     const COUNT_SESSIONS: &'static str;
+    /// Whether the daemon sends COMMIT in a packet of its own.
+    const COMMITS_APART: bool;
     /// Has a session see what others commit meanwhile.
     const READ_COMMITTED: &'static str;
     /// Counts the sessions that others have in this database.
@@ -110,9 +110,9 @@ impl<F: Flavour> Server for Mysqld<F> {
     const AND_WAIT: &'static str = " AND state LIKE 'Waiting for%'";
     const QUICK_DEADLOCKS: &'static [&'static str] = &[];
     const GATHER_STATISTICS: &'static str = "ANALYZE TABLE messages, ratelimits";
+    const COMMITS_APART: bool = F::COMMITS_APART;
     const READ_COMMITTED: &'static str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
     const COUNT_SESSIONS: &'static str = F::COUNT_SESSIONS;
-    const COMMIT: &'static [u8] = b"\x03COMMIT";
     const UNLOCK_TABLES: &'static str = "UNLOCK TABLES";
 
     fn lock_tables(tables: &[&str]) -> String {
@@ -172,9 +172,9 @@ impl Server for Postgres {
     const AND_WAIT: &'static str = " AND wait_event_type = 'Lock'";
     const QUICK_DEADLOCKS: &'static [&'static str] = &["-c", "deadlock_timeout=5ms"];
     const GATHER_STATISTICS: &'static str = "ANALYZE messages, ratelimits";
+    const COMMITS_APART: bool = false;
     const READ_COMMITTED: &'static str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
     const COUNT_SESSIONS: &'static str = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()";
-    const COMMIT: &'static [u8] = b"\x0bCOMMIT\0";
     const UNLOCK_TABLES: &'static str = "COMMIT";
 
     fn lock_tables(tables: &[&str]) -> String {

@@ -9,13 +9,21 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session};
+use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, SessionId};
 use super::failure::Failure;
-use super::sql::STATEMENTS_KEPT;
+use super::literal;
 use crate::config;
+
+/// [`super::dialect::LOCK_TIMEOUT`] for one statement. MariaDB alone reads the comment, as if it were none.
+const BOUND: &str = "/*M! SET STATEMENT max_statement_time = 0.15 FOR */ ";
 
 /// The least that both servers take. [`super::dialect::LOCK_TIMEOUT`] is shorter; this is the belt.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// In seconds: when MariaDB ends a session whose client is silent within a transaction. The rows that it holds are everybody's.
+const ABANDONED: u32 = 5;
+/// In seconds: when MySQL, which does not tell the two apart, ends a session whose client is silent.
+const IDLE: u32 = 30;
 
 /// A lock's name holds for the whole server and has at the most 64 characters. MySQL 9.6 has no MD5 any more.
 const MIGRATION_LOCK: &str = "CONCAT('policyd-rate-guard ', CRC32(DATABASE()))";
@@ -27,6 +35,7 @@ const MIN_PACKET: u64 = 1 << 20;
 pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 
 pub const DIALECT: Dialect = Dialect {
+    literal: Some(literal::mysql),
     integer: "SIGNED",
     sender: "sender",
     // After TRUNCATE, which needs foreign keys to be off and so leaves the history.
@@ -49,7 +58,8 @@ pub const DIALECT: Dialect = Dialect {
 
 pub fn options(database: &config::Database) -> MySqlConnectOptions {
     let mut options = MySqlConnectOptions::new()
-        .statement_cache_capacity(STATEMENTS_KEPT)
+        // What this program prepares (migrations, looks at a session) is not asked twice.
+        .statement_cache_capacity(0)
         .username(&database.user)
         .database(&database.name)
         .ssl_mode(match database.tls {
@@ -115,8 +125,10 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
     let sql = format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION autocommit = 1, lock_wait_timeout = {wait}, innodb_lock_wait_timeout = {wait}, sql_safe_updates = 0; \
+         /*M! SET SESSION idle_transaction_timeout = {ABANDONED} */ /*!50708 SET SESSION wait_timeout = {IDLE} */; \
          SELECT 'session', CAST(CONNECTION_ID() AS CHAR), ''; \
-         SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet'); \
+         SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet', \
+         'version', 'server_uuid'); \
          SELECT CAST(table_name AS CHAR), COALESCE(CAST(character_set_name AS CHAR), 'binary'), \
          COALESCE(CAST(collation_name AS CHAR), 'binary') FROM information_schema.columns \
          WHERE table_schema = DATABASE() \
@@ -148,8 +160,19 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
     };
     // As the table does that we make.
     let heeds_case = !columns().any(|(table, _, collation)| table == "ratelimits" && collation.contains("_ci"));
-    let id = value("session").and_then(|id| id.parse().ok());
-    Ok(Session { id, keys: of("ratelimits"), texts: of("messages"), heeds_case, round_trip })
+    let is_mariadb = value("version").is_some_and(|version| version.contains("MariaDB"));
+    let id = || {
+        let server = u128::from_str_radix(&value("server_uuid")?.replace('-', ""), 16).ok()?;
+        Some(SessionId { server, number: value("session")?.parse().ok()? })
+    };
+    Ok(Session {
+        id: if is_mariadb { None } else { id() },
+        bound: if is_mariadb { BOUND } else { "" },
+        keys: of("ratelimits"),
+        texts: of("messages"),
+        heeds_case,
+        round_trip,
+    })
 }
 
 /// READ COMMITTED cannot be written where the binary log takes statements.
@@ -176,19 +199,22 @@ async fn only_read(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> 
     Ok(())
 }
 
-/// Interrupts the statement of a session: innodb_lock_wait_timeout counts in seconds, and one is too long for all the others
-/// in a batch.
-pub async fn interrupt(options: &MySqlConnectOptions, session: i64) -> Result<(), sqlx::Error> {
+/// Interrupts the statement of a session of MySQL: innodb_lock_wait_timeout counts in seconds, and one is too long for all the
+/// others in a batch. Behind a balancer another server may answer, where the number is somebody else's session.
+pub async fn interrupt(options: &MySqlConnectOptions, session: SessionId) -> Result<(), sqlx::Error> {
     let mut connection = log_in(options).await?;
-    connection.execute(AssertSqlSafe(format!("KILL QUERY {session}"))).await?;
+    let uuid: String = sqlx::raw_sql("SELECT @@server_uuid").fetch_one(&mut connection).await?.try_get(0)?;
+    if u128::from_str_radix(&uuid.replace('-', ""), 16) == Ok(session.server) {
+        connection.execute(AssertSqlSafe(format!("KILL QUERY {}", session.number))).await?;
+    }
     connection.close().await
 }
 
 /// Whether somebody else holds the row of a key, or is making it in a transaction of its own. Asks without waiting.
 pub async fn is_held(connection: &mut MySqlConnection, key: &str) -> Result<bool, Failure> {
     // Meets rows that are not committed too. Without a transaction around it the lock is let go at once.
-    let found = sqlx::query("SELECT 1 FROM ratelimits WHERE sender = ? FOR UPDATE NOWAIT").bind(key);
-    match found.fetch_optional(connection).await.map_err(Failure::from) {
+    let sql = format!("{BOUND}SELECT 1 FROM ratelimits WHERE sender = {} FOR UPDATE NOWAIT", literal::mysql(key));
+    match sqlx::raw_sql(AssertSqlSafe(sql)).fetch_optional(connection).await.map_err(Failure::from) {
         Ok(_) => Ok(false),
         Err(Failure::Locked(_)) => Ok(true),
         Err(failure) => Err(failure),
