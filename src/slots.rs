@@ -7,7 +7,7 @@
 //!
 //! Invariant: either there are at most `size` connections that are not displaced, or none of them is idle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -68,7 +68,12 @@ pub struct Slots {
 /// The connections that are not displaced, those included that wait for a slot.
 #[derive(Debug, Default)]
 struct Held {
-    connections: HashMap<u64, Arc<Connection>>,
+    /// By number, each with its time in `order`.
+    connections: HashMap<u64, (u64, Arc<Connection>)>,
+    /// By the time since when a connection was idle when that was last looked at. Invariant: it is not idle since before that.
+    /// So a request costs nothing here, and whoever looks for the longest idle one corrects the times that he meets: as many as
+    /// there were requests since the last look, not as many as there are connections.
+    order: BTreeMap<(u64, u64), Peer>,
     /// How many of them each peer has.
     peers: HashMap<Peer, usize>,
     last_id: u64,
@@ -173,12 +178,14 @@ impl Held {
     fn insert(&mut self, connection: Arc<Connection>) -> u64 {
         self.last_id += 1;
         *self.peers.entry(connection.peer).or_default() += 1;
-        self.connections.insert(self.last_id, connection);
+        self.order.insert((0, self.last_id), connection.peer);
+        self.connections.insert(self.last_id, (0, connection));
         self.last_id
     }
 
     fn remove(&mut self, id: u64) -> Option<Arc<Connection>> {
-        let connection = self.connections.remove(&id)?;
+        let (time, connection) = self.connections.remove(&id)?;
+        self.order.remove(&(time, id));
         if let Some(count) = self.peers.get_mut(&connection.peer) {
             *count -= 1;
             if *count == 0 {
@@ -189,17 +196,42 @@ impl Held {
     }
 
     /// The connection that has been idle longest: of the peer that holds most if that is more than its share, else of all.
-    fn next_to_go(&self, size: usize) -> Option<u64> {
+    fn next_to_go(&mut self, size: usize) -> Option<u64> {
         let greatest = self.peers.iter().max_by_key(|(_, count)| **count);
         let share = (size / SHARE).max(1);
         let greedy = greatest.filter(|(_, count)| **count > share).map(|(peer, _)| *peer);
-        let longest_idle = |peer: Option<Peer>| {
-            let of_peer = self.connections.iter().filter(|(_, one)| peer.is_none_or(|peer| one.peer == peer));
-            let idle = of_peer.map(|(id, one)| (one.state.load(Ordering::SeqCst), *id));
-            // The number breaks a tie: the connection that came first.
-            idle.filter(|(since, _)| *since != BUSY).min().map(|(_, id)| id)
-        };
-        greedy.and_then(|peer| longest_idle(Some(peer))).or_else(|| longest_idle(None))
+        greedy.and_then(|peer| self.longest_idle(Some(peer))).or_else(|| self.longest_idle(None))
+    }
+
+    /// Of a peer, or of all.
+    fn longest_idle(&mut self, of: Option<Peer>) -> Option<u64> {
+        // Of several since the same time it is the one that came first.
+        let mut longest: Option<(u64, u64)> = None;
+        let mut late = Vec::new();
+        for (&(time, id), peer) in &self.order {
+            if longest.is_some_and(|longest| (time, id) > longest) {
+                break;
+            }
+            if of.is_some_and(|of| of != *peer) {
+                continue;
+            }
+            let Some((_, connection)) = self.connections.get(&id) else { continue };
+            let since = connection.state.load(Ordering::SeqCst);
+            if since == BUSY {
+                continue;
+            }
+            if since != time {
+                late.push((time, id, since));
+            }
+            longest = Some(longest.map_or((since, id), |longest| longest.min((since, id))));
+        }
+        for (time, id, since) in late {
+            if let (Some(peer), Some(known)) = (self.order.remove(&(time, id)), self.connections.get_mut(&id)) {
+                self.order.insert((since, id), peer);
+                known.0 = since;
+            }
+        }
+        longest.map(|(_, id)| id)
     }
 }
 
@@ -349,6 +381,32 @@ mod tests {
     }
 
     proptest! {
+        /// Each newcomer displaces exactly the one that a look at all of them would find.
+        #[test]
+        fn the_longest_idle_goes_whatever_was_asked_between(
+            steps in proptest::collection::vec((0..8_usize, prop::bool::weighted(0.3)), 0..100)
+        ) {
+            let slots = Slots::new(8);
+            let mut inside: Vec<Slot> = (0..8).map(|number| enter(&slots, host(number))).collect();
+            let idle_since = |slot: &Slot, time: u64| slot.connection.state.store(time, Ordering::SeqCst);
+            inside.iter().for_each(|slot| idle_since(slot, 1));
+            for (time, (which, comes)) in (2..).zip(steps) {
+                if !comes {
+                    idle_since(&inside[which], time);
+                    continue;
+                }
+                let since = |slot: &Slot| (slot.connection.state.load(Ordering::SeqCst), slot.id);
+                let expected = inside.iter().min_by_key(|slot| since(slot)).unwrap().id;
+                let mut newcomer = Box::pin(slots.enter(host(u8::try_from(time).unwrap())));
+                prop_assert!(poll(newcomer.as_mut()).is_none());
+                let displaced: Vec<u64> = inside.iter().filter(|slot| slot.is_displaced()).map(|slot| slot.id).collect();
+                prop_assert_eq!(displaced, [expected]);
+                inside.retain(|slot| slot.id != expected);
+                inside.push(poll(newcomer.as_mut()).expect("a slot"));
+                idle_since(&inside[7], time);
+            }
+        }
+
         /// Any connections that come, ask, have their answers and go.
         #[test]
         fn nobody_goes_without_need_and_nobody_waits_while_another_is_idle(
@@ -399,7 +457,7 @@ mod tests {
             drop((inside, waiting));
             prop_assert_eq!(slots.displaced(), displaced);
             let held = slots.lock();
-            prop_assert!(held.connections.is_empty() && held.peers.is_empty());
+            prop_assert!(held.connections.is_empty() && held.order.is_empty() && held.peers.is_empty());
         }
     }
 }
