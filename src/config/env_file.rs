@@ -1,10 +1,12 @@
 //! Reads a settings file as PolicydRateGuard's python-dotenv reads it, so that the same file gives the same values.
 //!
-//! dotenvy cannot be the reader: `A=b c` and `A="p$ss"`, which python-dotenv takes as they are, are errors to it, and `A=p$ss`
-//! becomes `p` without a word. Where it reads a line, a test holds that both read the same. What must stay true is in
-//! `tests/dotenv`: lines, and the values that python-dotenv reads from them.
+//! dotenvy reads each value, but not the line as it stands: `A=b c` and `A="p$ss"`, which python-dotenv takes as they are, are
+//! errors to it, and `A=p$ss` becomes `p` without a word. So statements are found by python-dotenv's rules, `${NAME}` is filled
+//! in, and the result is written in the one form that dotenvy takes literally. What must stay true is in `tests/dotenv`: lines,
+//! and the values that python-dotenv reads from them.
 
 use std::collections::HashMap;
+use std::io;
 
 /// The largest settings file, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -42,6 +44,9 @@ pub enum EnvFileError {
     NotUtf8 { line: usize },
     #[error("grows beyond {} MiB by the ${{NAME}} here", MAX_VALUES >> 20)]
     Expanded { line: usize },
+    /// Held impossible by a property test. The value is not repeated here: it may be a password.
+    #[error("has a value here that cannot be read")]
+    Dotenvy { line: usize },
 }
 
 impl EnvFileError {
@@ -49,7 +54,7 @@ impl EnvFileError {
     pub fn line(&self) -> usize {
         match self {
             EnvFileError::TooLarge => 0,
-            EnvFileError::NotUtf8 { line } | EnvFileError::Expanded { line } => *line,
+            EnvFileError::NotUtf8 { line } | EnvFileError::Expanded { line } | EnvFileError::Dotenvy { line } => *line,
         }
     }
 }
@@ -67,6 +72,11 @@ pub fn parse(bytes: &[u8], environment: &HashMap<String, String>) -> Result<Vec<
     let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let mut statements = Scanner { rest: &text, line: 1 }.statements();
     expand(&mut statements, environment)?;
+    for Statement { line, content } in &mut statements {
+        if let Content::Value { name, value } = content {
+            *value = read_by_dotenvy(name, value).ok_or(EnvFileError::Dotenvy { line: *line })?;
+        }
+    }
     Ok(statements)
 }
 
@@ -312,6 +322,28 @@ fn variable(after: &str) -> Option<(&str, &str, &str)> {
     Some((name, text, tail))
 }
 
+/// Returns the value that dotenvy reads from a line with this one. A name that it does not take is no setting, and its value is
+/// kept for the warning.
+fn read_by_dotenvy(name: &str, value: &str) -> Option<String> {
+    let is_taken = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+    if !is_taken {
+        return Some(value.to_owned());
+    }
+    // A backslash before each character that means something to dotenvy between double quotes.
+    let mut line = format!("{name}=\"");
+    for c in value.chars() {
+        match c {
+            '\n' => line.push_str("\\n"),
+            '\\' | '"' | '$' => line.extend(['\\', c]),
+            _ => line.push(c),
+        }
+    }
+    line.push_str("\"\n");
+    let (_, value) = dotenvy::from_read_iter(io::Cursor::new(line)).next()?.ok()?;
+    Some(value)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -423,6 +455,11 @@ mod tests {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes, &HashMap::new());
+        }
+
+        #[test]
+        fn dotenvy_takes_every_value_literally(value in "[^\\0]{0,40}|[\\\\'\"#$ a{}\n\r]{0,12}") {
+            prop_assert_eq!(read_by_dotenvy("A", &value), Some(value));
         }
 
         #[test]
