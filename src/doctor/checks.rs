@@ -87,10 +87,19 @@ fn target(postfix: &Postfix, check: &PolicyCheck) -> Target {
     Target::Unix(queue_directory(postfix).join(path))
 }
 
-/// Returns the targets of the checks that are meant for this daemon.
+/// Whether a check names an absolute path that leads nowhere in the chroot of its service.
+fn is_lost_in_chroot(postfix: &Postfix, check: &PolicyCheck, daemon: Daemon<'_>) -> bool {
+    check.address.starts_with("unix:/")
+        && service_of(postfix, check).is_some_and(|service| postfix.is_chrooted(service))
+        && !daemon.is_at(&target(postfix, check))
+}
+
+/// Returns the targets of the checks that are meant for this daemon, but for those that [`configuration`] finds to lead nowhere.
 pub fn targets(instances: &[Postfix], daemon: Daemon<'_>) -> Vec<Target> {
     let of = |postfix: &Postfix| {
-        let checks = postfix.policy_checks().into_iter().filter(|check| daemon.is_meant(postfix, check));
+        let checks = postfix.policy_checks().into_iter();
+        let checks =
+            checks.filter(|check| daemon.is_meant(postfix, check) && !is_lost_in_chroot(postfix, check, daemon));
         checks.map(|check| target(postfix, &check)).collect::<Vec<_>>()
     };
     instances.iter().flat_map(of).collect()
@@ -288,19 +297,19 @@ fn one_check(postfix: &Postfix, check: &PolicyCheck, daemon: Daemon<'_>, finding
     let chrooted = service.is_some_and(|service| postfix.is_chrooted(service));
     if let Some(path) = check.address.strip_prefix("unix:").filter(|path| path.starts_with('/')) {
         let relative = Path::new(path).strip_prefix(queue_directory(postfix)).ok().map(Path::display);
-        if chrooted && daemon.is_at(&target(postfix, check)) {
-            findings.push(Finding::advice(
-                "absolute",
-                format!("{place}: {} is absolute within the chroot", check.address),
-                "It works until somebody switches smtpd's chroot off; relative to the queue directory it works in both cases.",
-                format!("unix:{}", path.trim_start_matches('/')),
-            ));
-        } else if chrooted {
+        if is_lost_in_chroot(postfix, check, daemon) {
             findings.push(Finding::problem(
                 "absolute-in-chroot",
                 format!("{place}: {} is absolute, and {} runs chrooted", check.address, check.service),
                 "Inside the chroot there is no such path: Postfix does not find the socket, and asks nobody.",
                 format!("unix:{}", relative.map_or_else(|| "rateguard/policyd".to_owned(), |path| path.to_string())),
+            ));
+        } else if chrooted {
+            findings.push(Finding::advice(
+                "absolute",
+                format!("{place}: {} is absolute within the chroot", check.address),
+                "It works until somebody switches smtpd's chroot off; relative to the queue directory it works in both cases.",
+                format!("unix:{}", path.trim_start_matches('/')),
             ));
         } else if let Some(relative) = relative {
             findings.push(Finding::advice(
@@ -385,7 +394,12 @@ mod tests {
             }
         };
         let decision_timeout = Duration::from_secs(2);
-        configuration(instances, Daemon { sockets: &sockets, addresses: &addresses, decision_timeout, counts_bytes })
+        let daemon = Daemon { sockets: &sockets, addresses: &addresses, decision_timeout, counts_bytes };
+        let found = configuration(instances, daemon);
+        if found.iter().any(|finding| finding.id == "absolute-in-chroot") {
+            assert!(targets(instances, daemon).is_empty(), "that nobody listens there would be said twice");
+        }
+        found
     }
 
     fn found(main: &str) -> Vec<&'static str> {

@@ -53,7 +53,8 @@ check "it is answered" prints 0 unanswered
 # The database goes away, and comes back.
 inside systemctl stop mariadb.service
 mark_log
-check "without its database mail passes" accepted test01 1
+check "without its database mail passes" accepted test02 1
+check "but not that of a sender who was over the quota" deferred test01 1
 check "it was answered" prints 0 unanswered
 inside systemctl start mariadb.service
 check "with the database back the quota counts again" eventually 30 deferred test01 1
@@ -71,7 +72,7 @@ check "the old program's units are enabled" enabled $old_units
 check "they run" active $old_units
 check "its logrotate rule is there" its_logrotate_rule_is_there
 check "its log is still there" inside test -s /var/log/policyd-rate-guard/policyd-rate-guard.log
-inside_sh "systemctl --quiet disable --now $old_units; rm /etc/systemd/system/policyd-rate-guard* /etc/logrotate.d/policyd-rate-guard"
+inside_sh "systemctl --quiet disable --now $old_units; rm -r /etc/systemd/system/policyd-rate-guard* /etc/logrotate.d/policyd-rate-guard"
 install_deb
 check "once it is gone, ours installs as on a new machine" enabled $units
 
