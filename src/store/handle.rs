@@ -187,11 +187,11 @@ impl Store {
         let dialect = script.dialect();
         let mut noted = None;
         let written = async {
-            if let Patience::Batch { now } = patience {
+            // Only a server can lose a transaction and answer as if it had not, or a connection within COMMIT.
+            if let (Patience::Batch { now }, false) = (patience, dialect.in_process) {
                 self.batch = self.batch.next();
                 script.run(self.batch.noted(dialect, now)).await?;
-                // Only a server can lose a transaction and answer as if it had not.
-                noted = Some(self.batch).filter(|_| !dialect.in_process);
+                noted = Some(self.batch);
             }
             work(&mut script).await
         };
