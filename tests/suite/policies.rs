@@ -260,19 +260,7 @@ fn every_recipe_in_the_manual_can_be_used() {
     assert_eq!(tried, 5, "recipes");
 }
 
-/// Each of these on SQLite and on both servers.
-macro_rules! on_every_database {
-    ($($test:ident)*) => {
-        $(#[test] fn $test() { run::$test(Setup::sqlite()); })*
-        mod servers {
-            use super::*;
-            $(fn $test<S: Server>() { run::$test(Setup::on(&S::shared().database())); })*
-            crate::on_each_server! { $($test)* }
-        }
-    };
-}
-
-on_every_database! {
+crate::on_each_database! {
     a_sliding_window_survives_restarts_and_the_cleanup_and_ends_by_itself
     old_history_is_deleted_and_what_windows_look_at_is_not
     the_history_of_an_adopted_database_is_filled_in_once

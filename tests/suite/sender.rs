@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::support::client::{ACCEPTED, BLOCKED, Client, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
-use crate::support::server::Server;
 use crate::support::traffic::{Traffic, senders};
 use serde_json::Value;
 
@@ -45,19 +44,7 @@ fn quotas(database: &Database, sender: &str) -> (i64, i64, bool) {
     (row.quota, row.quota_reset, row.quota_locked)
 }
 
-/// Each test on SQLite and on both servers.
-macro_rules! on_every_database {
-    ($($test:ident)*) => {
-        $(#[test] fn $test() { run::$test(Setup::sqlite()); })*
-        mod servers {
-            use super::*;
-            $(fn $test<S: Server>() { run::$test(Setup::on(&S::shared().database())); })*
-            crate::on_each_server! { $($test)* }
-        }
-    };
-}
-
-on_every_database! {
+crate::on_each_database! {
     a_quota_counts_for_the_next_message
     a_quota_for_this_period_is_gone_with_the_next_cleanup
     new_logins_get_their_domains_quota

@@ -248,6 +248,22 @@ macro_rules! on_each_server {
     };
 }
 
+/// Tests that are given a set-up of the daemon, from the module `run` of the caller: each on SQLite and on each server.
+#[macro_export]
+macro_rules! on_each_database {
+    ($($test:ident)*) => {
+        $(#[test] fn $test() { run::$test($crate::support::daemon::Setup::sqlite()); })*
+        mod servers {
+            use super::run;
+            use $crate::support::daemon::Setup;
+            use $crate::support::server::Server;
+
+            $(fn $test<S: Server>() { run::$test(Setup::on(&S::shared().database())); })*
+            $crate::on_each_server! { $($test)* }
+        }
+    };
+}
+
 /// The same for the two servers whose statements and tables are alike.
 #[macro_export]
 macro_rules! on_mariadb_and_mysql {
