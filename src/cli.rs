@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::civil::DateTime;
 
-use crate::config::settings::Kind;
+use crate::config::setting::Kind;
 use crate::policy::duration;
 use crate::policy::quota;
 

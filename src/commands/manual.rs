@@ -18,7 +18,8 @@ use clap::builder::PossibleValue;
 use clap::{Arg, Command, CommandFactory};
 
 use crate::cli::Cli;
-use crate::config::settings::{SECTIONS, Setting};
+use crate::config::setting::Setting;
+use crate::config::settings::SECTIONS;
 use crate::exit::{Exit, Failed};
 
 const PROSE_8: &str = include_str!("../../docs/man/policyd-rate-guard.8.in");

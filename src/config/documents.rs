@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::env_file;
-use super::settings::{SECTIONS, Setting};
+use super::setting::Setting;
+use super::settings::SECTIONS;
 
 /// The width of a comment's text in the settings file.
 const WIDTH: usize = 98;

@@ -13,6 +13,7 @@ mod lists;
 mod password;
 mod restart;
 mod secret;
+pub mod setting;
 pub mod settings;
 mod sources;
 mod terms;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::address::{AddressProblem, ListenAddress};
 use super::endpoint::Endpoint;
 use super::secret::Secret;
-use super::settings::{Kind, Setting};
+use super::setting::{Kind, Setting};
 use super::typed::{Driver, Tls};
 use crate::account::{LimitBy, network};
 use crate::policy::duration;

@@ -1,7 +1,8 @@
 //! Looks settings up, has their values read, and notes what is wrong with them.
 
 use crate::config::finding::{Finding, Origin, Severity, shown};
-use crate::config::settings::{self, Setting};
+use crate::config::setting::Setting;
+use crate::config::settings;
 use crate::config::sources::{Given, Values};
 use crate::config::values::Parsed;
 
