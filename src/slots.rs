@@ -70,9 +70,9 @@ pub struct Slots {
 struct Held {
     /// By number, each with its time in `order`.
     connections: HashMap<u64, (u64, Arc<Connection>)>,
-    /// By the time since when a connection was idle when that was last looked at. Invariant: it is not idle since before that.
-    /// So a request costs nothing here, and whoever looks for the longest idle one corrects the times that he meets: as many as
-    /// there were requests since the last look, not as many as there are connections.
+    /// Connections by the start of their idle time as it was last seen. Invariant: the true start is that time or later.
+    /// A request therefore changes nothing here. The search for the connection that is idle longest corrects the entries that it
+    /// meets: at most one for each request since the last search, not one for each connection.
     order: BTreeMap<(u64, u64), Peer>,
     /// How many of them each peer has.
     peers: HashMap<Peer, usize>,
@@ -145,7 +145,7 @@ impl Slots {
     fn settle(&self, held: &mut Held) {
         loop {
             let excess = held.connections.len().saturating_sub(self.size);
-            // Before the look at who is idle: whoever becomes idle later sees it.
+            // Before the search for idle connections: a connection that becomes idle later sees this number.
             self.excess.store(excess, Ordering::SeqCst);
             if excess == 0 {
                 return;

@@ -398,7 +398,7 @@ fn read_postfix(postconf: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Pos
     })
 }
 
-/// postconf lies in sbin, which is not on everybody's PATH.
+/// Returns the path of postconf. It is in sbin, which is not in every user's PATH.
 fn find_postconf() -> PathBuf {
     let known = ["/usr/sbin/postconf", "/usr/local/sbin/postconf"];
     known.into_iter().map(PathBuf::from).find(|path| path.exists()).unwrap_or_else(|| PathBuf::from("postconf"))

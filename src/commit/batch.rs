@@ -91,7 +91,7 @@ pub struct BatchDecider<'a, R> {
 /// count.
 struct Walked {
     standing: Standing,
-    /// When its history was read; none where it is not needed.
+    /// When its history was read. None if it is not needed.
     history_read: Option<i64>,
     /// Which state of the row its history will belong to.
     version: Option<Version>,

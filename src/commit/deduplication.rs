@@ -1,8 +1,7 @@
 //! One message, asked about more than once: a retry after a lost reply, RCPT after RCPT, DATA and then END-OF-MESSAGE, a
 //! second DATA after a refusal. Per sender and `instance` this remembers what was asked for and what of it was let through.
 //! Each request adds to the counters only what was not asked for before, and is judged by all that would go through with it
-//! and has not gone through: whoever was refused a thousand recipients and then asks for a thousand and one is judged by a
-//! thousand and one. Pure: time is an argument.
+//! and has not gone through: a sender that was refused 1,000 recipients and then asks for 1,001 is judged by 1,001. Pure: time is an argument.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -296,7 +295,7 @@ impl AtRcpt {
         told.saturating_add(self.untold).saturating_add(u32::from(!self.told.contains_key(&hash)))
     }
 
-    /// How many recipients there are, if this one passes: whoever was refused is none.
+    /// Returns how many recipients have passed if this one passes. A refused recipient does not count.
     fn would_pass(&self, hash: u64) -> u32 {
         let passed = self.told.get(&hash).copied().unwrap_or(false);
         self.through.saturating_add(u32::from(!passed))
@@ -413,7 +412,7 @@ mod tests {
         assert_eq!(deduplication.news(&asked), News::Nothing(refused.clone()), "a retry");
         assert_eq!(ask(&mut deduplication, &data(1000), "DUNNO"), "1 and 1000, judged 1 and 1000, of 1000");
         assert_eq!(ask(&mut deduplication, &data(1001), "DUNNO"), "0 and 1, judged 0 and 1, of 1001");
-        // Postfix lets it pass all the same, as with warn_if_reject, and its content is new.
+        // Postfix lets it pass in spite of the refusal, as with warn_if_reject, and its content is new.
         let content = deduplication.asked("alice", &request("END-OF-MESSAGE", "", 999, "j\nsize=4000"));
         let asked = deduplication.asked("alice", &request("DATA", "", 999, "j"));
         remember(&mut deduplication, &asked, &refused);

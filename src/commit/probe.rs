@@ -87,8 +87,8 @@ async fn in_time(limit: Duration, work: impl Future<Output = Result<(), MigrateE
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(late().into()))
 }
 
-/// Fills the history of an adopted database from its messages, once, as far back as windows look. Whatever comes of it, the
-/// daemon goes on: a window that begins at zero is laxer, and no mail is lost by it.
+/// Fills the history of an adopted database from its messages, once, as far back as windows look. An error is only logged: a window
+/// that begins at zero is laxer, and no mail is lost by it.
 pub async fn fill_usage(store: &mut Store, window: Duration) {
     let later = "`policyd-rate-guard migrate` fills the history of sliding windows from the messages; until then it begins \
                  with this start";

@@ -170,7 +170,7 @@ impl<R> Rounds<R> {
         }
     }
 
-    /// Gives the database no more time than this for one answer.
+    /// Lowers the longest time that the database may take for one answer.
     pub fn limit_transactions(&mut self, longest: Duration) {
         self.longest = self.longest.min(longest);
     }
@@ -248,7 +248,7 @@ impl<R> Rounds<R> {
                 attempt.not_before = elapsed + RETRY_PAUSE;
                 self.steps.push_front(Step::Settle(attempt));
             }
-            // Whatever time is left: it is counted all the same, and that the connection is dead says nothing of the database.
+            // Also when no time is left: the charge must be counted. A dead connection alone does not mean that the database is away.
             Err(Failure::Away(_)) if attempt.may_reconnect && !timed_out => {
                 attempt.may_reconnect = false;
                 self.steps.push_front(Step::Settle(attempt));

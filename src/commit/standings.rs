@@ -6,7 +6,8 @@
 //! Other daemons write the same tables. Each charge of a message or of recipients raises a sender's totals, so a row whose
 //! totals are where our last transaction left them has a history that nobody else has added to. Anything else is read
 //! again; and so are bytes, which END-OF-MESSAGE charges without raising a total. (Nor is one raised by a message that LIMITS refused
-//! at DATA, that Postfix let pass all the same, and that is let through at END-OF-MESSAGE: others see it when they read anew.)
+//! at DATA, that Postfix let pass in spite of that, and that is let through at END-OF-MESSAGE: other daemons see it when they next read
+//! the history.)
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -60,7 +61,7 @@ pub struct Reach {
 }
 
 impl Reach {
-    /// What a policy looks at; none where that is no history.
+    /// Returns how far back a policy looks. None if it needs no history.
     pub fn of(policy: &Policy) -> Option<Reach> {
         Some(Reach { window: policy.longest_window()?, exact: policy.exact(), networks: policy.counts_networks() })
     }

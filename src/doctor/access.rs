@@ -33,7 +33,7 @@ pub fn may_connect(user: User, socket: Permissions, directories: impl IntoIterat
     socket.grant(user, 2) && directories.into_iter().all(|directory| directory.grant(user, 1))
 }
 
-/// A user whom neither owner nor group lets in: the number means "none" to the kernel.
+/// A user that is neither the owner nor in the group: the number means "none" to the kernel.
 pub const ANYBODY: User = User { uid: u32::MAX, gid: u32::MAX };
 
 #[cfg(test)]

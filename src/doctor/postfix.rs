@@ -291,7 +291,7 @@ mod tests {
             assert_eq!(checks.len(), 1, "{list}");
             assert_eq!((checks[0].table.as_deref(), &checks[0].before[0]), (table, &"reject_x".to_owned()));
         }
-        // What another class says ends nothing for those whom the table gives this one.
+        // Another class's `permit` does not end the list of clients that the table assigns to this class.
         assert!(!checks("hash:/limits")[0].before.contains(&"permit".to_owned()));
         assert!(checks("reject_rbl_client zen.example.org, permit").is_empty());
     }

@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 /// The most notices that wait for their first attempt, and as many that wait for another.
 const ROOM: usize = 1024;
 
-/// Delivers notices to a receiver. Called by one thread only; may block, but not for ever.
+/// Delivers notices to a receiver. Called by one thread only. May block, but must return within a bounded time.
 pub trait Carrier: Send + 'static {
     /// # Errors
     /// It did not arrive; the error says whether another attempt makes sense.

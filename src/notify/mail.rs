@@ -45,7 +45,7 @@ pub fn address_of(event: &Event) -> Option<Address> {
     event.sender.parse().ok().filter(|_| !event.login.is_empty())
 }
 
-/// The mail as it goes over the wire, and to whom. `zone` is that of the times shown.
+/// Returns the mail's text and its envelope. Times are shown in `zone`.
 pub fn letter(
     addressee: Addressee,
     notify: &config::Notify,

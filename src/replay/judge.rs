@@ -99,7 +99,7 @@ impl Trial {
         })
     }
 
-    /// Gives a sender, or the logins of a domain, the lasting quota of this row.
+    /// Sets the lasting quota of this row for a sender, or for the logins of a domain.
     pub async fn set_quota(&mut self, row: &SenderRow) -> Result<(), Failure> {
         let quota = if row.locked { row.quota } else { row.quota_reset };
         let change = Change { quota: Some(quota), once: false, locked: None };

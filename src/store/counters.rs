@@ -67,7 +67,7 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`. Gives
+/// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`. Returns
 /// the mark of the rows that were made.
 pub async fn add(script: &mut Script<'_>, sums: &[Sum], new_quota: u32, now: i64) -> Result<Mark, Failure> {
     let mark = Mark::new();
@@ -172,8 +172,8 @@ fn is_new(row: &Option<Row>, mark: Mark) -> bool {
     row.is_none_or(|row| row.window_from == mark.0)
 }
 
-/// Gives the rows that this transaction made the quota of their `@domain` row, where there is one. Who was only looked at
-/// and has no row stands where that row stands. Senders who have a row cost nothing here.
+/// Sets the quota of the `@domain` row, if there is one, in the rows that this transaction made. An account that was only looked at
+/// and has no row is judged by the `@domain` row. An account with a row costs nothing here.
 pub async fn inherit(
     script: &mut Script<'_>,
     sums: &[Sum],
@@ -249,7 +249,7 @@ pub async fn read(script: &mut Script<'_>, sums: &[Sum]) -> Result<Vec<Option<Ro
     for sum in sums {
         let row = match found.get(&sum.sender) {
             Some(row) => Some(*row),
-            // The database may take another spelling for the same: then it finds a row for the key all the same.
+            // The database may take two spellings for equal: then a lookup by this key finds the row.
             None => select(script, &[&sum.sender]).await?.pop().map(|(_, row)| row),
         };
         rows.push(row);

@@ -21,7 +21,7 @@ pub struct Dialect {
     pub in_process: bool,
     /// Whether COMMIT looks at values: constraints and triggers may be deferred until then.
     pub checks_at_commit: bool,
-    /// Writes a text into a statement; none where values are bound.
+    /// Writes a text into a statement as a literal. None if values are bound.
     pub literal: Option<fn(&str) -> String>,
     /// Begins a transaction that is going to write, and sets it up.
     pub begin: &'static [&'static str],
@@ -134,9 +134,9 @@ pub struct Addition {
 /// What is known about a connection and the tables it finds.
 #[derive(Debug, Clone, Copy)]
 pub struct Session {
-    /// By which the server finds it, to interrupt its statement; none where the server itself keeps to [`LOCK_TIMEOUT`].
+    /// The server's number for this session, to interrupt its statement. None if the server itself keeps to [`LOCK_TIMEOUT`].
     pub id: Option<SessionId>,
-    /// Before a statement that is to keep to [`LOCK_TIMEOUT`], where the server takes it from the statement.
+    /// Stands before a statement that must keep to [`LOCK_TIMEOUT`], if the server takes that from the statement.
     pub bound: &'static str,
     /// What `ratelimits.sender` can hold.
     pub keys: Charset,

@@ -110,7 +110,7 @@ impl Store {
 }
 
 /// Runs what is missing, and adds each step to `ran` as it is done. What takes minutes comes last, under a lock of its own:
-/// whoever finds nothing else missing does not wait for it.
+/// a daemon that finds nothing else missing does not wait for it.
 async fn run(
     connection: &mut Connection,
     migrator: &Migrator,
@@ -137,7 +137,7 @@ async fn run(
     Ok(())
 }
 
-/// Gives tables what they lack, and what is made slowly or quickly.
+/// Adds missing columns and indexes to the tables: those that are made at once, or the `slow` ones.
 async fn add(connection: &mut Connection, slow: bool, ran: &mut Vec<Step>) -> Result<(), MigrateError> {
     let lacking = connection.lacking().await?;
     for addition in lacking.into_iter().filter(|addition| addition.slow == slow) {

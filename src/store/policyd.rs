@@ -22,8 +22,8 @@ pub struct Place {
 /// What was counted of each login, by the minute (counted from 1970): messages and recipients.
 pub type Events = BTreeMap<String, BTreeMap<i64, (i64, i64)>>;
 
-/// Sums up what was counted since a time (seconds since 1970) and before another; none means now, by the clock of policyd's
-/// own database, so that nothing is counted twice, nor left out, by who asks again from there. Gives that time, too.
+/// Sums what was counted since a time (seconds since 1970) and before another. None means now, by the clock of policyd's own
+/// database. That time is returned too: a next call that begins there counts nothing twice and leaves nothing out.
 ///
 /// # Errors
 /// In words: what cannot be reached or read.

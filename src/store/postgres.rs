@@ -102,7 +102,7 @@ pub async fn is_held(connection: &mut PgConnection, key: &str) -> Result<bool, F
     if there > 0 {
         return Ok(free == 0);
     }
-    // A row that somebody is making shows itself only to whoever makes it too.
+    // A row that another transaction is inserting is seen only by an INSERT of the same key.
     let sql = format!(
         "BEGIN; SET LOCAL lock_timeout = 5; INSERT INTO ratelimits (sender) VALUES ({key}) ON CONFLICT DO NOTHING"
     );

@@ -1,5 +1,5 @@
-//! What was held or refused of late, whoever sent it. Looks through the newest messages only, so that it costs the same
-//! however long the audit log is.
+//! The newest held or refused messages of all senders. Reads only the newest rows, so that it costs the same for an audit log of
+//! any length.
 
 use super::dialect::Dialect;
 use super::failure::Failure;
@@ -11,8 +11,8 @@ const LOOKED_THROUGH: i64 = 20_000;
 /// What the newest messages tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Refusals {
-    /// When the oldest message that was looked through came, in seconds since 1970; none where there is none. Numbers reach
-    /// back to this, or to the time that was asked for if that is later.
+    /// When the oldest of the rows that were read came, in seconds since 1970. None if there are no rows. The numbers reach back to
+    /// this time, or to the time that was asked for if that is later.
     pub from: Option<i64>,
     /// Whether there may be older messages than those that were looked through.
     pub cut: bool,

@@ -37,7 +37,7 @@ impl Store {
         self.set_meta(RESETTING, &now.to_string()).await
     }
 
-    /// Ends the reset: all counters were reset as of this time; or none, and it is left to whoever tries next.
+    /// Ends the reset: all counters were reset as of this time. None leaves the reset to the next run of `cleanup`.
     pub async fn end_reset(&mut self, as_of: Option<i64>) -> Result<(), Failure> {
         if let Some(time) = as_of {
             self.set_meta(LAST_RESET, &time.to_string()).await?;

@@ -60,9 +60,9 @@ pub struct Listing {
     pub only: Option<Vec<i64>>,
     /// Only names that contain this.
     pub filter: Option<String>,
-    /// Only who has used up the quota, or had mail held or refused since this time.
+    /// Only senders that have used up the quota, or had mail held or refused since this time.
     pub blocked_since: Option<i64>,
-    /// Since when usage counts, in seconds since 1970; none where counters do.
+    /// Since when usage counts, in seconds since 1970. None if the counters count.
     pub window_since: Option<i64>,
     pub order: Order,
     pub limit: u32,
@@ -154,7 +154,7 @@ impl Store {
         self.run(async |connection| list(connection, listing).await).await
     }
 
-    /// Changes a sender's row, and makes it if it is missing. Gives the row as it was and as it is. `new_quota` goes into a
+    /// Changes a sender's row, and makes it if it is missing. Returns the row as it was and as it is. `new_quota` goes into a
     /// new row where neither the change nor an `@domain` row says otherwise.
     pub async fn set(
         &mut self,
@@ -212,7 +212,7 @@ impl Store {
         .await
     }
 
-    /// Gives the next logins of a domain, beyond the row `after`, their `@domain` row's quotas; none when no login is left.
+    /// Copies the quota of an `@domain` row to the next logins of that domain, beyond the row `after`. None when no login is left.
     /// Locked rows keep theirs.
     pub async fn apply_domain(&mut self, domain: &str, once: bool, after: i64) -> Result<Option<Worked>, Failure> {
         let domain = self.narrowed(domain).await?;
@@ -270,7 +270,7 @@ impl Store {
             sql.push_bind(row.window_from.saturating_sub(1)).push(" WHERE ratelimit_id = ").push_bind(row.id);
             sql.push(" AND last_seen >= ").push_bind(row.window_from);
             connection.execute(sql).await?;
-            // Whoever is freed by hand is told about again.
+            // After a reset by hand the next excess is notified again.
             let mut sql = connection.sql("DELETE FROM notices WHERE ratelimit_id = ");
             sql.push_bind(row.id);
             connection.execute(sql).await?;
@@ -279,7 +279,7 @@ impl Store {
         .await
     }
 
-    /// Parts the next messages from a sender's row that is to be deleted, or deletes them as well. Gives how many; 0 when
+    /// Detaches the next messages from a sender's row that is about to be deleted, or deletes them too. Returns how many; 0 when
     /// none is left.
     pub async fn part_messages(&mut self, id: i64, delete: bool) -> Result<u64, Failure> {
         self.run(async |connection| {

@@ -62,7 +62,7 @@ pub struct SeenRow {
     pub last_seen: i64,
 }
 
-/// The most networks read of one sender: whoever has more is over any sensible limit.
+/// The most networks read of one sender: more than any sensible limit.
 const MAX_NETWORKS: i64 = 10_000;
 
 /// Reads the histories that decisions need.

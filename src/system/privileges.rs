@@ -117,7 +117,7 @@ pub fn is_user(sockets: &config::Sockets) -> bool {
 /// For every command that asks a database, opens a log or reads what USER may change: as root it becomes USER first and for
 /// good, and [`withdraw`]s in any case.
 ///
-/// Returns whom it became. Must be called before the process has a second thread.
+/// Returns the user that the process became. Must be called before the process has a second thread.
 pub fn become_user(sockets: &config::Sockets) -> Result<Option<Identity>, Error> {
     let identity = Identity::for_root(sockets)?;
     withdraw(identity.as_ref())?;
@@ -163,8 +163,8 @@ fn not_dumpable() -> Result<(), Error> {
     prctl::set_dumpable(false).map_err(Error::Dumpable)
 }
 
-/// Files that this process makes from here on are not readable by all: the database tells who writes to whom. A umask that is
-/// stricter (UMask= of the unit) stays so. Belongs where there is one thread: for a moment there is only our own.
+/// Files that this process makes from here on are not readable by all: the database holds who writes to whom. A stricter umask
+/// (UMask= of the unit) stays. Must be called while there is one thread, since reading the umask sets it for a moment.
 fn close_umask() {
     let ours = Mode::S_IWGRP | Mode::S_IRWXO;
     let inherited = umask(ours);

@@ -1,4 +1,4 @@
-//! Limits how often a line is logged: repeated warnings, and the decision lines of an account that goes on being blocked.
+//! Limits how often a line is logged: repeated warnings, and the decision lines of an account that stays blocked.
 
 use std::fmt::Display;
 use std::panic::Location;

@@ -144,7 +144,7 @@ fn login_key(login: &str, settings: &AccountRules) -> Option<String> {
     if settings.strip_domain {
         key.truncate(without_domain(&key).len());
     }
-    // A login of blanks alone is a login all the same: it becomes the escape with nothing behind it.
+    // A login of blanks alone still is a login: its key is the escape character alone.
     if key.is_empty() || key.starts_with(RESERVED) {
         key.insert(0, '\\');
     }

@@ -533,8 +533,8 @@ mod tests {
             }
         }
 
-        /// Against a plain list of events: never more than the quota in any window, at most a minute stricter, and whoever
-        /// keeps retrying is freed at the same moment as one who waits.
+        /// Against a plain list of events: never more than the quota in any window, at most a minute stricter. A sender that
+        /// keeps retrying is free at the same moment as one that waits.
         #[test]
         fn a_sliding_window_is_exact(
             quota in 1u32..60,

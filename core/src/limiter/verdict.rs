@@ -32,7 +32,7 @@ impl Verdict {
         self.decision().and_then(|decision| decision.reason.as_ref()).is_some_and(|reason| reason.is_quota)
     }
 
-    /// Whether the mail goes on with it, where ACTION_ON_ERROR is `on_error`.
+    /// Returns whether Postfix accepts the mail with this verdict if ACTION_ON_ERROR is `on_error`.
     pub fn lets_through(&self, on_error: &Action) -> bool {
         match self.decision() {
             Some(decision) => decision.let_through,

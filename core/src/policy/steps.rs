@@ -25,7 +25,7 @@ pub struct Step {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepAction {
-    /// A notification, once per account and window; the mail goes on.
+    /// A notification, once per account and window. The mail passes.
     Notify,
     /// Postfix is told this; the text may hold placeholders.
     Act(Action),

@@ -18,9 +18,9 @@ pub struct Action {
 /// How hard an action is on the mail; the order is "strictest last".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Strictness {
-    /// The mail goes on as without this policy service.
+    /// The mail passes as without this policy service.
     Pass,
-    /// The mail goes on, and Postfix logs a line (WARN, INFO).
+    /// The mail passes, and Postfix logs a line (WARN, INFO).
     Warn,
     /// The mail is accepted and kept back (HOLD).
     Hold,
@@ -77,7 +77,7 @@ pub const ALLOWED: &str =
     "DUNNO, OK, WARN text, INFO text, HOLD text, DEFER text, DEFER_IF_PERMIT text, REJECT text, 4xx text, 5xx text";
 
 impl Action {
-    /// "I have no objection": the restriction list goes on.
+    /// "No objection": Postfix evaluates the rest of the restriction list.
     pub const DUNNO: Action = Action { verb: Verb::Dunno, text: String::new() };
 
     /// Reads `WORD text` as an operator writes it. The word's case does not matter; the text is cleaned to one line.

@@ -267,8 +267,8 @@ fn clean(value: &[u8], most: usize) -> String {
     without_controls(String::from_utf8_lossy(kept).into_owned())
 }
 
-/// The same for a login: its control characters are left out, as they are in the key that it is counted by. One that has
-/// nothing else is a login all the same.
+/// The same for a login: its control characters are left out, as they are in the key that it is counted by. One of
+/// control characters alone still counts as a login.
 fn clean_login(value: &[u8]) -> String {
     let kept = value.get(..MAX_LINE).unwrap_or(value);
     let mut login = String::from_utf8_lossy(kept).into_owned();

@@ -169,7 +169,7 @@ impl Planned {
     }
 }
 
-/// Gives a new file another one's permissions and, as root, its owner and group.
+/// Copies permissions and, as root, owner and group from `known` to a new file.
 fn make_like(new: &File, known: &File) -> io::Result<()> {
     let known = known.metadata()?;
     if privileges::is_root() {

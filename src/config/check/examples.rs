@@ -104,7 +104,7 @@ pub const EXAMPLES: &[(&str, &str, &str, &str, &str)] = &[
     ("STATUS_TOKEN", "None", "word", r#"Some("word")"#, "a\0b"),
 ];
 
-/// What the examples are set beside: a database server, a webhook in use, and whom mail is from.
+/// The settings that each example is tried with: a database server, a webhook in use, and a sender of mails.
 pub fn beside<'a>(name: &'a str, value: &'a str) -> Vec<(&'a str, &'a str)> {
     let mut settings = vec![
         ("DB_DRIVER", "mysql"),

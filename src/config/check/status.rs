@@ -1,4 +1,4 @@
-//! METRICS_LISTEN, STATUS_TOKEN: what is shown, where and to whom.
+//! METRICS_LISTEN, STATUS_TOKEN: which addresses answer, and what they show without the token.
 
 use super::checker::{Checked, Checker};
 use crate::config::endpoint::{Endpoint, IN_THE_OPEN};

@@ -1,7 +1,7 @@
 //! The page for browsers, and what it asks for.
 //!
-//! Only `api` names senders, to whom `token` admits; `host` keeps foreign web pages out; `poller` reads the database for all
-//! viewers together; `markup` is the page itself.
+//! `api` is the only part that names senders, and only for requests that `token` accepts. `host` refuses requests of foreign web
+//! pages. `poller` reads the database for all viewers together. `markup` is the page itself.
 
 mod api;
 mod host;

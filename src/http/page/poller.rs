@@ -180,7 +180,7 @@ impl Task {
         self.last.send_replace(None);
     }
 
-    /// None, and nothing is looked up, when whoever asked has `gone` before its turn.
+    /// Returns the answer. None, without a look at the database, if the viewer is `gone` before its turn.
     async fn answer(&mut self, question: Question, gone: impl Future<Output = ()>) -> Option<Answer> {
         if self.in_memory {
             let why = "the database is in the daemon's memory (DB_DATABASE=:memory:), where only the daemon sees it";

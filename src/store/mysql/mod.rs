@@ -63,8 +63,8 @@ pub fn options(database: &config::Database) -> MySqlConnectOptions {
         .username(&database.user)
         .database(&database.name)
         .ssl_mode(match database.tls {
-            // A unix socket ends on this machine: whose certificate it is does not matter. Some ways to log in ask
-            // for TLS all the same.
+            // A unix socket ends on this machine, so the certificate is not checked. Some authentication methods ask for TLS
+            // even there.
             _ if database.socket.is_some() => MySqlSslMode::Preferred,
             config::Tls::Off => MySqlSslMode::Disabled,
             config::Tls::Prefer => MySqlSslMode::Preferred,

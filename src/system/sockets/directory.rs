@@ -81,8 +81,8 @@ impl Directory {
 
     /// Keeps other starting daemons away from the directory until the result is dropped.
     ///
-    /// The lock is on the directory itself, so that no lock file is left behind. Whoever may read the directory can hold
-    /// it too; since that must not keep this daemon from starting, the wait ends after half a second, without the lock.
+    /// The lock is on the directory itself, so that no lock file is left behind. Every user that may read the
+    /// directory can hold it too. That must not keep this daemon from starting: the wait ends after half a second, without the lock.
     pub(super) fn lock(&self) -> Option<File> {
         let readable = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let file = File::from(openat(&self.descriptor, ".", readable, Mode::empty()).ok()?);
@@ -107,7 +107,7 @@ pub(super) fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
 }
 
-/// Gives a file that is open for walking to USER and GROUP.
+/// Changes the owner of an open file (O_PATH is enough) to USER and GROUP.
 pub(super) fn give(descriptor: impl AsFd, owner: &Identity) -> nix::Result<()> {
     fchownat(descriptor, "", Some(owner.uid), Some(owner.gid), AtFlags::AT_EMPTY_PATH)
 }

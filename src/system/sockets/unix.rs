@@ -120,7 +120,7 @@ fn can_only_be_ours(stat: &FileStat) -> bool {
     stat.st_uid == Uid::effective().as_raw() && stat.st_nlink == 1
 }
 
-/// Gives the socket to its owner, then lets others connect as `mode` allows.
+/// Changes the socket's owner, then its permissions to `mode`, so that others can connect only after that.
 fn open_up(entry: &std::os::fd::OwnedFd, path: &Path, mode: u32, owner: Option<&Identity>) -> Result<(), Error> {
     if let Some(owner) = owner {
         give(entry, owner).map_err(|source| Error::Give {

@@ -37,7 +37,7 @@ pub fn log_panics() {
     }));
 }
 
-/// The running log. It goes on when this is dropped; only [`Logging::flush`] waits for it.
+/// The running log. It keeps running when this is dropped. Only [`Logging::flush`] waits for it.
 pub struct Logging {
     router: Arc<Router>,
     file: Option<PathBuf>,
