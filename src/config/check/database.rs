@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::checker::{Checked, Checker};
 use crate::config::secret::Secret;
-use crate::config::sources::SYSTEM_FILE;
 use crate::config::typed::{Database, Driver, Tls};
 use crate::config::{password, values};
 
 const DATABASE_FILE: &str = "policyd-rate-guard.db";
 
 impl Checker<'_> {
-    pub fn database(&mut self, is_root: bool) -> Checked<Database> {
+    /// `state` is the state directory.
+    pub fn database(&mut self, state: &Path) -> Checked<Database> {
         for name in ["DB_POOL_MINCACHED", "DB_POOL_MAXCACHED", "DB_POOL_MAXSHARED", "DB_POOL_MAXUSAGE"] {
             if self.get(name, values::number::<u64>).is_ok() && self.given(name).is_some() {
                 self.warn(name, "is accepted from PolicydRateGuard's settings, and has no meaning here");
@@ -23,7 +23,7 @@ impl Checker<'_> {
         let server = if driver.is_ok_and(|driver| driver == Driver::Sqlite) { self.no_server() } else { self.server() };
         let (driver, name) = (driver?, name?);
         let name = name.unwrap_or_else(|| {
-            let name = self.default_database(driver, is_root);
+            let name = self.default_database(driver, state);
             self.in_effect("DB_DATABASE", name.clone());
             name
         });
@@ -71,19 +71,10 @@ impl Checker<'_> {
         Ok(driver)
     }
 
-    fn default_database(&self, driver: Driver, is_root: bool) -> String {
-        if driver != Driver::Sqlite {
-            return "policyd-rate-guard".to_owned();
-        }
-        // systemd separates several state directories by colons; ours is the first.
-        let state = self.values.environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next());
-        match state.filter(|folder| !folder.is_empty()) {
-            Some(folder) => format!("{folder}/{DATABASE_FILE}"),
-            // The system's settings mean the system's database, whichever user reads them.
-            None if is_root || self.values.file.as_deref() == Some(Path::new(SYSTEM_FILE)) => {
-                format!("/var/lib/policyd-rate-guard/{DATABASE_FILE}")
-            }
-            None => format!("./{DATABASE_FILE}"),
+    fn default_database(&self, driver: Driver, state: &Path) -> String {
+        match driver {
+            Driver::Sqlite => state.join(DATABASE_FILE).display().to_string(),
+            Driver::Mysql | Driver::Postgres => "policyd-rate-guard".to_owned(),
         }
     }
 

@@ -12,12 +12,12 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::address::OPENED_BY_THE_DAEMON;
 use super::finding::{ConfigError, Finding, Origin, Severity};
 use super::settings;
-use super::sources::{Sources, who_else_writes};
+use super::sources::{SYSTEM_FILE, Sources, who_else_writes};
 use super::typed::{Audit, Config, Logging, Sockets};
 use super::values;
 pub use checker::Effective;
@@ -54,7 +54,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 impl Checker<'_> {
     /// Reads every setting before it fails, so that every error is reported.
     fn config(&mut self, is_root: bool) -> Checked<Config> {
-        let database = self.database(is_root);
+        let state_directory = self.state_directory(is_root);
+        let database = self.database(&state_directory);
         let sockets = self.sockets();
         let accounts = self.accounts();
         let answers = self.answers();
@@ -69,6 +70,7 @@ impl Checker<'_> {
         self.warn_of_quotes();
         Ok(Config {
             file: self.values.file.clone(),
+            state_directory,
             database: database?,
             sockets: sockets?,
             accounts: accounts?,
@@ -80,6 +82,19 @@ impl Checker<'_> {
             notify: notify?,
             status: status?,
         })
+    }
+
+    fn state_directory(&self, is_root: bool) -> PathBuf {
+        // systemd separates several by colons; ours is the first.
+        let given = self.values.environment.get("STATE_DIRECTORY").and_then(|list| list.split(':').next());
+        match given.filter(|folder| !folder.is_empty()) {
+            Some(folder) => folder.into(),
+            // The system's settings mean the system's state, whichever user reads them.
+            None if is_root || self.values.file.as_deref() == Some(Path::new(SYSTEM_FILE)) => {
+                "/var/lib/policyd-rate-guard".into()
+            }
+            None => ".".into(),
+        }
     }
 
     fn sockets(&mut self) -> Checked<Sockets> {
