@@ -1,20 +1,18 @@
 //! `replay`: tries the policy on past mail. Reads logs on a thread of its own, decides on each message as if it came now, and
 //! prints which senders would have been held or refused.
 
+mod coverage;
+mod past;
 mod report;
 
 use std::collections::HashSet;
-use std::io::IsTerminal;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{self, SyncSender};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use self::coverage::Coverage;
+use self::past::Past;
 use self::report::Report;
 use super::database;
 use super::output::{print, print_if_read, print_json};
@@ -24,21 +22,14 @@ use crate::clock;
 use crate::config::{self, Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::policy::limit::Measure;
-use crate::replay::files::{self, Counts, Merged, Opened, Progress, ReadError};
-use crate::replay::join::Joiner;
+use crate::replay::files::{self, Opened};
 use crate::replay::judge::{Judged, Outcome, Trial};
-use crate::replay::line::Line;
 use crate::replay::tally::Tally;
 use crate::store::senders::{Listing, Order, SenderRow};
 use crate::store::{Failure, Store};
 use crate::system::privileges;
 use crate::telemetry::decision::DecisionLine;
 
-/// Lines are handed from the thread that reads to the one that decides in batches of this many; so many batches may wait.
-const BATCH: usize = 1024;
-const WAITING_BATCHES: usize = 4;
-/// Between two updates of the progress bar.
-const SHOWN_EVERY: Duration = Duration::from_millis(200);
 /// The most quotas taken over from the database.
 const MAX_QUOTAS: u32 = 1_000_000;
 
@@ -78,73 +69,33 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
     let (since, until) = (local(options.since, &zone)?, local(options.until, &zone)?);
     let wanted = |at: i64| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
 
-    let mut bar = Bar::new(Arc::new(Progress::of(&opened)));
-    let (lines, batches) = mpsc::sync_channel(WAITING_BATCHES);
-    let reading = start_reading(opened, zone.clone(), bar.progress.clone(), lines)?;
-    let (mut joiner, mut tally) = (Joiner::new(wants_size), Tally::default());
-    let mut ended = false;
-    while !ended {
-        let batch = batches.recv().ok();
-        ended = batch.is_none();
-        if ended {
-            joiner.end();
-        }
-        // One by one, so that the result does not depend on the batches.
-        for line in batch.into_iter().flatten().map(Some).chain(ended.then_some(None)) {
-            line.into_iter().for_each(|line| joiner.take(line));
-            while let Some((at, asked)) = joiner.next_message() {
-                if wanted(at) {
-                    trial.ask(at, asked).await.map_err(unusable)?;
-                }
+    let mut past = Past::read(opened, zone.clone(), wants_size)?;
+    let mut tally = Tally::default();
+    let mut is_read = true;
+    while is_read {
+        let messages = past.next_messages();
+        let ended = messages.is_none();
+        for (at, asked) in messages.into_iter().flatten() {
+            if wanted(at) {
+                trial.ask(at, asked).await.map_err(unusable)?;
             }
         }
         if ended {
             trial.end().await.map_err(unusable)?;
         }
         if options.each {
-            bar.clear();
+            past.clear_bar();
         }
+        is_read = !ended;
         for judged in trial.judged() {
-            // The reader of our output is gone: `| head`.
-            ended |= options.each && !print_if_read(&each(&judged, &zone))?;
+            // The reader of our output may be gone: `| head`.
+            is_read &= !options.each || print_if_read(&each(&judged, &zone))?;
             tally.add(&judged);
         }
-        bar.show();
     }
-    bar.clear();
-    // Ends the thread that reads.
-    drop(batches);
-    let counts = match reading.join() {
-        Ok(read) => read.map_err(|error| Failed::new(Exit::IoError, error))?,
-        Err(_) => return Err(Failed::new(Exit::Software, "the thread that reads the logs ended: this is a bug")),
-    };
+    let (counts, gaps) = past.end()?;
     let number = usize::try_from(options.number).unwrap_or(usize::MAX);
-    Ok(Report { tally, counts, gaps: joiner.gaps, limit_by, number, zone })
-}
-
-fn start_reading(
-    opened: Vec<Opened>,
-    zone: TimeZone,
-    progress: Arc<Progress>,
-    lines: SyncSender<Vec<Line>>,
-) -> Result<JoinHandle<Result<Counts, ReadError>>, Failed> {
-    let read = move || {
-        let mut merged = Merged::new(opened, &zone, progress)?;
-        let mut batch = Vec::with_capacity(BATCH);
-        while let Some(line) = merged.next_line()? {
-            batch.push(line);
-            if batch.len() == BATCH && lines.send(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).is_err() {
-                // The other thread has failed, and returns the reason.
-                return Ok(merged.counts);
-            }
-        }
-        let _ = lines.send(batch);
-        Ok(merged.counts)
-    };
-    thread::Builder::new()
-        .name("logs".to_owned())
-        .spawn(read)
-        .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start a thread to read the logs: {error}")))
+    Ok(Report { tally, coverage: Coverage { counts, gaps, limit_by }, number, zone })
 }
 
 /// Returns the rows of the configured database whose quota is not QUOTA.
@@ -205,55 +156,5 @@ fn each(judged: &Judged, zone: &TimeZone) -> String {
             line(&decision.decided(decided, &decided.action.word(), false))
         }
         Outcome::Listed(hit, action) => line(&decision.listed(hit.list, &action.word(), &hit.to_string())),
-    }
-}
-
-/// The progress, on a terminal.
-struct Bar {
-    progress: Arc<Progress>,
-    terminal: bool,
-    shown: Instant,
-}
-
-impl Bar {
-    const WIDTH: usize = 30;
-
-    fn new(progress: Arc<Progress>) -> Bar {
-        Bar { progress, terminal: std::io::stderr().is_terminal(), shown: Instant::now() }
-    }
-
-    fn show(&mut self) {
-        if self.terminal && self.shown.elapsed() >= SHOWN_EVERY {
-            self.shown = Instant::now();
-            eprint!("\r{}", Bar::line(&self.progress));
-        }
-    }
-
-    fn line(progress: &Progress) -> String {
-        let lines = progress.lines.load(Ordering::Relaxed);
-        let Some(size) = progress.size.filter(|size| *size > 0) else { return format!("{lines} lines") };
-        let share =
-            |of: u64| u128::from(progress.bytes.load(Ordering::Relaxed).min(size)) * u128::from(of) / u128::from(size);
-        let full = usize::try_from(share(Bar::WIDTH as u64)).unwrap_or(0);
-        let (full, rest) = ("#".repeat(full), " ".repeat(Bar::WIDTH.saturating_sub(full)));
-        format!("[{full}{rest}] {:3} %  {lines} lines", share(100))
-    }
-
-    fn clear(&self) {
-        if self.terminal {
-            eprint!("\r{:60}\r", "");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bar_fills() {
-        let progress = Progress { bytes: 50.into(), lines: 7.into(), size: Some(100) };
-        assert_eq!(Bar::line(&progress), "[###############               ]  50 %  7 lines");
-        assert_eq!(Bar::line(&Progress { size: None, ..progress }), "7 lines");
     }
 }

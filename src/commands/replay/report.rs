@@ -3,12 +3,10 @@
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
-use crate::account::LimitBy;
+use super::coverage::Coverage;
 use crate::commands::table::{Screen, clean, table};
 use crate::commands::text::{shortened, width};
 use crate::limiter::moment;
-use crate::replay::files::{Counts, Missed, Place};
-use crate::replay::join::Gaps;
 use crate::replay::tally::{LimitTally, Refusal, SenderTally, Sums, Tally};
 
 /// How wide a table may be if there is no terminal.
@@ -17,17 +15,11 @@ const WIDTH: usize = 132;
 const MIN_WIDTH: usize = 16;
 /// The most limits shown in the text.
 const MAX_LIMITS: usize = 20;
-/// The figures are good enough if at most one in so many lines on mail was not understood.
-const MISSED_SHARE: u64 = 100;
-/// How much of a line is shown, in characters.
-const MAX_EXAMPLE: usize = 160;
 
 /// All that was found.
 pub struct Report {
     pub tally: Tally,
-    pub counts: Counts,
-    pub gaps: Gaps,
-    pub limit_by: Vec<LimitBy>,
+    pub coverage: Coverage,
     /// How many senders to show.
     pub number: usize,
     /// Of the times for people.
@@ -35,21 +27,19 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether too much was not understood for the figures to mean anything.
-    fn is_incomplete(&self) -> bool {
-        // Of most messages only the beginning was found: the lines of cleanup and qmgr are elsewhere.
-        let without_end = self.gaps.unfinished > self.gaps.sent;
-        without_end || self.counts.missed.saturating_mul(MISSED_SHARE) > self.counts.understood()
-    }
-
     /// Whether there is a result, and not of a part of the mail only.
     pub fn is_whole(&self) -> bool {
-        self.tally.totals.messages > 0 && !self.is_incomplete()
+        self.tally.totals.messages > 0 && !self.coverage.is_incomplete()
+    }
+
+    /// What the reader of the figures should know, or may have done wrong.
+    pub fn hints(&self) -> Vec<String> {
+        self.coverage.hints(self.tally.totals.messages)
     }
 
     /// For programs.
     pub fn json(&self) -> Value {
-        let (tally, counts) = (&self.tally, &self.counts);
+        let tally = &self.tally;
         let refusal =
             |first: &Refusal| json!({"at": moment::utc(first.at), "limit": first.limit, "action": first.action});
         let limit = |((limit, action), tally): (&(String, String), &LimitTally)| {
@@ -69,18 +59,9 @@ impl Report {
             "senders_refused": tally.senders_refused(),
             "limits": tally.ranked_limits().into_iter().map(limit).collect::<Vec<_>>(),
             "top": ranked.into_iter().take(self.number).map(sender).collect::<Vec<_>>(),
-            "lines": {
-                "read": counts.lines,
-                "postfix": counts.postfix,
-                "decisions": counts.decisions,
-                "policyd": counts.policyd,
-                "other": counts.other,
-                "unknown": counts.unknown,
-                "missed": counts.missed,
-                "repeated": counts.repeated,
-            },
-            "recipients_unknown": self.gaps.uncounted,
-            "incomplete": self.is_incomplete(),
+            "lines": self.coverage.json(),
+            "recipients_unknown": self.coverage.gaps.uncounted,
+            "incomplete": self.coverage.is_incomplete(),
             "hints": self.hints(),
         });
         with_sums(&tally.totals, report)
@@ -98,14 +79,7 @@ impl Report {
             text.push('\n');
             text.push_str(&self.share());
         }
-        let Counts { lines, postfix, decisions, policyd, other, unknown, missed, .. } = self.counts;
-        text.push_str(&format!(
-            "{lines} lines read: {postfix} of Postfix, {decisions} decisions of a rate guard, {policyd} of policyd, \
-             {other} of others, {unknown} without a time, {missed} not understood.\n"
-        ));
-        for hint in self.hints() {
-            text.extend([&hint, "\n"]);
-        }
+        text.push_str(&self.coverage.shown(self.tally.totals.messages));
         text
     }
 
@@ -165,69 +139,6 @@ impl Report {
         }
         text
     }
-
-    /// What the reader of the figures should know, or may have done wrong.
-    pub fn hints(&self) -> Vec<String> {
-        let Counts { lines, postfix, clients, logins, repeated, left_out, dropped, .. } = self.counts;
-        let told = self.counts.decisions + self.counts.policyd;
-        let mut hints = Vec::new();
-        if let Some(Missed { place, text, cause }) = &self.counts.first_missed {
-            hints.push(format!(
-                "Not understood, though they look like lines on mail: {} lines, so the figures are too low. \
-                 The first is {}: {cause}.\n    {}",
-                self.counts.missed,
-                shown(place),
-                shortened(&clean(text), MAX_EXAMPLE, true)
-            ));
-        }
-        let guess = if self.counts.missed > 0 && self.is_incomplete() {
-            ""
-        } else if lines == 0 {
-            "There is not one line."
-        } else if postfix == 0 && told == 0 {
-            "No line is Postfix's, policyd's or a rate guard's: is this the mail log?"
-        } else if clients > 0 && logins == 0 && told == 0 && self.limit_by == [LimitBy::SaslUsername] {
-            "No line of Postfix's names a sasl_username: is this the log of the submission server?"
-        } else if clients == 0 && told == 0 {
-            "Postfix began no message in these lines: is this the log of the host that clients talk to?"
-        } else if self.gaps.unfinished > self.gaps.sent {
-            "Most messages have no end in these lines: are cleanup's and qmgr's among them, in this file or in another?"
-        } else if self.tally.totals.messages == 0 {
-            "No message is of these times, or of an account that could be charged for it."
-        } else {
-            ""
-        };
-        if !guess.is_empty() {
-            hints.push(guess.to_owned());
-        }
-        if let Some(place) = &self.counts.first_unknown {
-            hints.push(format!("The first line without a time: {}.", shown(place)));
-        }
-        let numbers = [
-            (
-                dropped,
-                "Noted by the log daemon: {} times that it dropped lines because there were too many. Mail may be missing here.",
-            ),
-            (repeated, "In several of the logs: {} lines, each of which counts once."),
-            (
-                self.gaps.uncounted,
-                "Held or refused at the time, in a before-queue filter, or not sent on before the log ends: {} messages. Postfix \
-                 does not say how many recipients these had, and each counts as one.",
-            ),
-            (
-                self.gaps.unfinished,
-                "Begun by a client with a login, and never sent as far as the log tells: {} messages, which are not counted here.",
-            ),
-            (
-                left_out,
-                "Left out of the daemon's log, of blocked senders that went on: {} lines. They are not counted here unless \
-                 Postfix's lines tell of them.",
-            ),
-        ];
-        let noted = numbers.into_iter().filter(|(number, _)| *number > 0);
-        hints.extend(noted.map(|(number, hint)| hint.replace("{}", &number.to_string())));
-        hints
-    }
 }
 
 /// A JSON object with these sums in it.
@@ -256,14 +167,12 @@ fn percent(part: u64, whole: u64) -> String {
     format!("{}.{} %", tenths / 10, tenths % 10)
 }
 
-fn shown(Place { file, line }: &Place) -> String {
-    format!("{}, line {line}", clean(file))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replay::cause::Cause;
+    use crate::account::LimitBy;
+    use crate::replay::files::Counts;
+    use crate::replay::join::Gaps;
 
     fn report(name: &str, limit: &str) -> Report {
         let mut tally = Tally::default();
@@ -277,7 +186,8 @@ mod tests {
         let key = (limit.to_owned(), "HOLD".to_owned());
         tally.limits.insert(key, LimitTally { messages: 1, senders: 1, action: "HOLD".into(), first: 60 });
         let (counts, gaps) = (Counts::default(), Gaps::default());
-        Report { tally, counts, gaps, limit_by: vec![LimitBy::SaslUsername], number: 20, zone: TimeZone::UTC }
+        let coverage = Coverage { counts, gaps, limit_by: vec![LimitBy::SaslUsername] };
+        Report { tally, coverage, number: 20, zone: TimeZone::UTC }
     }
 
     #[test]
@@ -294,20 +204,6 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_hint_names_the_cause_and_guesses_none_beside_it() {
-        let hints = |counts| Report { counts, ..report("al", "1x quota 1000") }.hints();
-        let place = Place { file: "mail.log".to_owned(), line: 7 };
-        let missed = Missed { place, text: "Okt 21\u{7}".to_owned(), cause: Cause::Language };
-        let many = Counts { missed: 1, lines: 1, first_missed: Some(missed), ..Counts::default() };
-        let told = hints(many.clone());
-        assert!(told.len() == 1 && told[0].contains("mail.log, line 7: its month is not English"), "{told:?}");
-        assert!(told[0].ends_with("\n    Okt 21?"), "{told:?}");
-        let few = Counts { postfix: 100, clients: 1, ..many };
-        assert!(hints(few)[1].contains("names a sasl_username"));
-        assert!(hints(Counts { dropped: 3, ..Counts::default() })[1].contains(": 3 times that it dropped lines"));
     }
 
     #[test]
