@@ -23,6 +23,9 @@ pub use rate_guard_core::{account, limiter, policy, protocol};
 // From a charge to a committed verdict.
 pub mod commit;
 
+// What was answered while the database was away, written down until it is charged.
+pub mod journal;
+
 // All SQL.
 pub mod store;
 

@@ -10,6 +10,7 @@ extern crate self as libfuzzer_sys;
 mod targets {
     mod decision_line_always_has_its_fields;
     mod env_file_never_panics;
+    mod journal_never_panics;
     mod limits_steps_and_lists_never_panic;
     mod log_lines_never_panic;
     mod reply_is_always_valid;

@@ -94,13 +94,19 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
         report.messages_deleted = in_chunks(store, "messages deleted", delete).await?;
     }
     let history = retention.history_before(now);
-    for (aged, before) in
-        [(Aged::Usage, history), (Aged::Networks, history), (Aged::Notices, retention::notices_before(now))]
-    {
-        for outdated in [Outdated::Before(before), Outdated::After(window::latest(now))] {
-            let delete = async |store: &mut Store, _| store.expire(aged, outdated).await;
-            report.history_deleted += in_chunks(store, "rows of history deleted", delete).await?;
-        }
+    let wrong = Outdated::After(window::latest(now));
+    for (aged, outdated) in [
+        (Aged::Usage, Outdated::Before(history)),
+        (Aged::Usage, wrong),
+        (Aged::Networks, Outdated::Before(history)),
+        (Aged::Networks, wrong),
+        (Aged::Notices, Outdated::Before(retention::notices_before(now))),
+        (Aged::Notices, wrong),
+        // Whatever a clock says: without its row a journal would be charged again.
+        (Aged::Journals, Outdated::Before(retention::journals_before(now))),
+    ] {
+        let delete = async |store: &mut Store, _| store.expire(aged, outdated).await;
+        report.history_deleted += in_chunks(store, "rows of history deleted", delete).await?;
     }
     let idle = Chunk::Idle { before: retention.idle_before(now) };
     let delete = async |store: &mut Store, after| store.chunk(idle, after).await;

@@ -201,7 +201,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 seen.insert((id, network.to_string()), facts.now);
             }
             if self.terms.message_log && (due.new.outstanding.is_mail() || decision.blocked) {
-                writes.audit.push(audit_row(due, id, &decision));
+                writes.audit.push(audit_row(due, id, &decision, self.now));
             }
             verdicts.push(Verdict::Counted(Arc::new(decision)));
         }
@@ -258,9 +258,10 @@ impl<R> BatchDecider<'_, R> {
     }
 }
 
-fn audit_row<R>(due: &Due<R>, ratelimit_id: i64, decision: &Decision) -> AuditRow {
+fn audit_row<R>(due: &Due<R>, ratelimit_id: i64, decision: &Decision, now: i64) -> AuditRow {
     let request = &due.charge.request;
     AuditRow {
+        at: now,
         ratelimit_id,
         queue_id: request.queue_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         sender: due.charge.account.clone(),

@@ -50,6 +50,14 @@ pub struct Row {
     pub window_from: i64,
 }
 
+/// What of a counter was counted before its reset, and is to be taken off again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlived {
+    pub ratelimit_id: i64,
+    pub messages: u32,
+    pub recipients: u32,
+}
+
 /// What the rows that a transaction makes bear in `window_from`, so that it knows them when it reads them back: a number
 /// of its own, below 0, which there means what 0 means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -290,6 +298,20 @@ pub async fn mend_windows(script: &mut Script<'_>, rows: &mut [Option<Row>], now
         sql.push_bind(row.id);
         script.run(sql).await?;
         row.window_from = 0;
+    }
+    Ok(())
+}
+
+/// Takes off counters what was counted before their reset. Totals keep it.
+pub async fn take_off(script: &mut Script<'_>, outlived: &[Outlived]) -> Result<(), Failure> {
+    let greatest = script.dialect().greatest;
+    for Outlived { ratelimit_id, messages, recipients } in outlived {
+        // Columns without a sign take no number below 0, not even on the way.
+        let left = |column: &str, number: &u32| format!("{column} = {greatest}({column}, {number}) - {number}");
+        let mut sql = script.sql("UPDATE ratelimits SET ");
+        sql.push(left("msg_counter", messages)).push(", ").push(left("rcpt_counter", recipients));
+        sql.push(", updated_at = updated_at WHERE id = ").push_bind(*ratelimit_id);
+        script.run(sql).await?;
     }
     Ok(())
 }

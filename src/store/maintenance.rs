@@ -32,6 +32,8 @@ pub enum Aged {
     Networks,
     /// What was told, by the period.
     Notices,
+    /// How far outage journals were charged, by when they last were.
+    Journals,
 }
 
 /// Which rows are deleted, by their time in seconds since 1970.
@@ -49,6 +51,7 @@ impl Aged {
             Aged::Usage => dialect.usage,
             Aged::Networks => "networks",
             Aged::Notices => "notices",
+            Aged::Journals => "journals",
         }
     }
 
@@ -62,6 +65,7 @@ impl Aged {
             Aged::Usage => sql.push("minute ").push(operator).push_bind(minute_of(time)),
             Aged::Networks => sql.push("last_seen ").push(operator).push_bind(time),
             Aged::Notices => sql.push("period ").push(operator).push_bind(time),
+            Aged::Journals => sql.push("seen_at ").push(operator).push_bind(time),
         };
     }
 }

@@ -8,6 +8,8 @@ use super::sql::in_statements;
 /// A row of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
+    /// When it was decided, in seconds since 1970.
+    pub at: i64,
     pub ratelimit_id: i64,
     pub queue_id: String,
     pub sender: String,
@@ -23,7 +25,7 @@ pub struct AuditRow {
 
 /// Writes the rows, many in a statement. Texts are cut to their columns and to what `charset` can hold: an audit row never
 /// fails for its values.
-pub async fn insert(script: &mut Script<'_>, rows: &[AuditRow], now: i64, charset: Charset) -> Result<(), Failure> {
+pub async fn insert(script: &mut Script<'_>, rows: &[AuditRow], charset: Charset) -> Result<(), Failure> {
     let text = |text: &str, most: usize| narrow_text(cut(text, most), charset).into_owned();
     for slice in in_statements(rows) {
         let mut sql = script.sql(
@@ -35,7 +37,7 @@ pub async fn insert(script: &mut Script<'_>, rows: &[AuditRow], now: i64, charse
             values.bind(row.recipients).bind(i64::from(row.blocked));
             values.bind(text(&row.from, 255)).bind(text(&row.to, 512));
             values.bind(text(&row.client_address, 45)).bind(text(&row.client_name, 255));
-            values.bind(text(&row.action, 32)).bind(text(&row.reason, 255)).time(now);
+            values.bind(text(&row.action, 32)).bind(text(&row.reason, 255)).time(row.at);
         });
         script.run(sql).await?;
     }

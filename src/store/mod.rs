@@ -20,6 +20,7 @@ pub mod dialect;
 mod errors;
 mod failure;
 mod handle;
+pub mod journal;
 mod literal;
 mod lock_timeout;
 pub mod maintenance;

@@ -5,7 +5,7 @@ use super::handle::{Patience, Store};
 use super::meta;
 
 /// The time of the last reset of all counters, in `meta`.
-const LAST_RESET: &str = "last_reset";
+pub const LAST_RESET: &str = "last_reset";
 
 /// When the process that resets the counters last moved on, in `meta`.
 const RESETTING: &str = "resetting";

@@ -67,8 +67,8 @@ impl Store {
             };
             let (decided, writes) = decider.decide(&rows, history);
             usage::add(script, &writes.usage).await?;
-            usage::see(script, &writes.seen).await?;
-            messages::insert(script, &writes.audit, now, session.texts).await?;
+            usage::see(script, &writes.seen, now).await?;
+            messages::insert(script, &writes.audit, session.texts).await?;
             Ok(decided)
         })
         .await

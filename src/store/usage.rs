@@ -8,7 +8,7 @@ use super::handle::{Patience, Store};
 use super::meta;
 use super::script::Script;
 use super::sql::{Sql, in_statements};
-use crate::limiter::window::CLOCKS_DIFFER;
+use crate::limiter::window;
 
 /// Which histories are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,8 +140,8 @@ pub async fn add(script: &mut Script<'_>, rows: &[UsageRow]) -> Result<(), Failu
 }
 
 /// Notes where senders were seen. Nothing is ever seen earlier than it was before, unless a clock was wrong then.
-pub async fn see(script: &mut Script<'_>, rows: &[SeenRow]) -> Result<(), Failure> {
-    let dialect = script.dialect();
+pub async fn see(script: &mut Script<'_>, rows: &[SeenRow], now: i64) -> Result<(), Failure> {
+    let (dialect, latest) = (script.dialect(), window::latest(now));
     for slice in in_statements(rows) {
         let mut sql = script.sql("INSERT INTO networks (ratelimit_id, network, last_seen) ");
         sql.push_rows(slice, |values, row| {
@@ -150,7 +150,7 @@ pub async fn see(script: &mut Script<'_>, rows: &[SeenRow]) -> Result<(), Failur
         let brought = dialect.brought("last_seen");
         sql.push(dialect.on_conflict("ratelimit_id, network"));
         sql.push(format_args!(
-            "last_seen = CASE WHEN networks.last_seen BETWEEN {brought} AND {brought} + {CLOCKS_DIFFER} \
+            "last_seen = CASE WHEN networks.last_seen BETWEEN {brought} AND {latest} \
              THEN networks.last_seen ELSE {brought} END"
         ));
         script.run(sql).await?;

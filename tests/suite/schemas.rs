@@ -128,7 +128,7 @@ fn postgres() -> Schema {
 fn sqlite_has_the_tables_that_are_known() {
     let sqlite = sqlite();
     let tables: Vec<&str> = sqlite.keys().map(String::as_str).collect();
-    assert_eq!(tables, ["batches", "messages", "meta", "networks", "notices", "ratelimits", "usage"]);
+    assert_eq!(tables, ["batches", "journals", "messages", "meta", "networks", "notices", "ratelimits", "usage"]);
 }
 
 fn tables_are_those_of_sqlite<S: Server>() {

@@ -13,8 +13,9 @@ use crate::support::scratch::Scratch;
 use crate::support::server::Server;
 use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::quota::UNLIMITED;
-use policyd_rate_guard::store::counters::{Row, Sum};
+use policyd_rate_guard::store::counters::{Outlived, Row, Sum};
 use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
+use policyd_rate_guard::store::journal::{Late, Part};
 use policyd_rate_guard::store::maintenance::{Aged, Chunk, Outdated, Worked};
 use policyd_rate_guard::store::messages::AuditRow;
 use policyd_rate_guard::store::migrate::{MigrateError, Step};
@@ -161,6 +162,7 @@ fn look(sender: &str) -> Sum {
 
 fn audit_row(ratelimit_id: i64, sender: &str) -> AuditRow {
     AuditRow {
+        at: NOW,
         ratelimit_id,
         queue_id: "4bXq".into(),
         sender: sender.into(),
@@ -221,6 +223,46 @@ fn sums_of_bytes_stay_at_their_end(place: &Place) {
         let bytes = place.database.number(&format!("SELECT bytes FROM {usage}"));
         assert_eq!(bytes, i64::MAX / 2);
     }
+}
+
+fn a_part_of_a_journal_is_charged_once_and_at_its_time(place: &Place) {
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    let part = |from, to| Part { journal: 77, from, to };
+    let (minute, network) = (NOW.div_euclid(60) - 100, "192.0.2.0/24".to_owned());
+    let mut charge = |part: Part| {
+        let Opened { runtime, store } = &mut store;
+        let usage = vec![UsageRow { ratelimit_id: id, minute, messages: 1, recipients: 3, bytes: 5 }];
+        let seen = vec![SeenRow { ratelimit_id: id, network: network.clone(), last_seen: minute * 60 }];
+        let audit = vec![AuditRow { at: minute * 60, ..audit_row(id, "alice") }];
+        let late = move |rows: &[Option<Row>], reset| {
+            assert_eq!((rows[0].unwrap().id, reset), (id, Some(NOW - 5)));
+            let outlived = vec![Outlived { ratelimit_id: id, messages: 9, recipients: 1 }];
+            Late { writes: Writes { audit, usage, seen }, outlived }
+        };
+        runtime.block_on(store.set_meta("last_reset", &(NOW - 5).to_string())).unwrap();
+        runtime.block_on(store.charge(part, &[sum("alice", 1, 3)], 1000, NOW, late)).unwrap()
+    };
+    assert_eq!(charge(part(0, 4)), 4);
+    // The reply to that COMMIT was lost; then somebody has restored an older copy.
+    assert_eq!([charge(part(0, 4)), charge(part(9, 12))], [4, 4]);
+    assert_eq!(place.points("alice"), (0, 3, 2, 4), "what was before the reset is in the totals only");
+    let usage = if place.is_mysql() { "`usage`" } else { "usage" };
+    let history = format!("SELECT recipients FROM {usage} WHERE minute = {minute}");
+    assert_eq!((place.database.number(&history), place.database.rows("messages")), (3, 1));
+    assert_eq!(charge(part(4, 5)), 5);
+    assert_eq!((place.database.number(&history), place.database.rows("messages")), (6, 2));
+    assert_eq!(place.database.number("SELECT charged FROM journals WHERE journal = 77"), 5);
+    // What was seen since is not unseen.
+    let seen = SeenRow { ratelimit_id: id, network: network.clone(), last_seen: NOW };
+    let writes = Writes { seen: vec![seen], ..Writes::default() };
+    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    let Opened { runtime, store } = &mut store;
+    let seen = vec![SeenRow { ratelimit_id: id, network, last_seen: NOW - 9000 }];
+    let late = |_: &[Option<Row>], _| Late { writes: Writes { seen, ..Writes::default() }, outlived: vec![] };
+    assert_eq!(runtime.block_on(store.charge(part(5, 6), &[], 1000, NOW, late)).unwrap(), 6);
+    assert_eq!(place.database.number("SELECT last_seen FROM networks"), NOW);
+    assert_eq!(runtime.block_on(store.expire(Aged::Journals, Outdated::Before(NOW + 1))).unwrap().unwrap().rows, 1);
 }
 
 fn a_trigger_of_somebody_elses_refuses_its_statement_alone(place: &Place) {
@@ -938,6 +980,7 @@ macro_rules! on_every_database {
 
 on_every_database! {
     a_first_mail_makes_a_row_with_the_default_quota
+    a_part_of_a_journal_is_charged_once_and_at_its_time
     sums_are_added_and_rows_read_in_the_order_of_the_sums
     counters_stay_at_their_end
     sums_of_bytes_stay_at_their_end

@@ -12,6 +12,8 @@ const IDLE: i64 = 7 * DAY;
 const SPARE: i64 = 60 * 60;
 /// Notices are kept longer than any window.
 const NOTICES: i64 = 62 * DAY;
+/// How far an outage journal was charged is kept for longer than a host whose daemon was killed stays switched off.
+const JOURNALS: i64 = 366 * DAY;
 /// The history of an adopted database is filled in so far back although no window is that long: one may be set later.
 const MIN_FILLED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -53,6 +55,11 @@ impl Retention {
 /// Notices before this time are deleted.
 pub fn notices_before(now: i64) -> i64 {
     now.saturating_sub(NOTICES)
+}
+
+/// How far outage journals were charged is deleted if they last were before this time.
+pub fn journals_before(now: i64) -> i64 {
+    now.saturating_sub(JOURNALS)
 }
 
 /// From when on the history of an adopted database is filled in, for windows up to this one.

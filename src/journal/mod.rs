@@ -1,0 +1,9 @@
+//! The outage journal: what was answered while the database was away, written down in a file before the answer, so that it can
+//! be charged when the database is back, whatever happens to the daemon meanwhile.
+//!
+//! [`entry`] is one answered request as text; [`record`] its frame, with length and checksum, and the file's header; both are
+//! pure. [`file`] is the file itself. When what is written and charged is decided in [`crate::commit`].
+
+pub mod entry;
+pub mod file;
+pub mod record;
