@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::charge::Charge;
 use super::deduplication::{Asked, New};
-use super::standings::{self, Kept, Needed, Reach, Read, Standings, Version};
+use super::standings::{self, Kept, Needed, Read, Standings, Version};
 use crate::account;
 use crate::account::network;
 use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
@@ -139,7 +139,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 *recipients += u64::from(sum.recipients);
             }
         }
-        let reach = Reach::of(&self.terms.policy);
+        let reach = self.terms.policy.reach();
         let of_bytes = self.rows_of_bytes(rows);
         let mut unread = Vec::new();
         for row in rows.iter().flatten() {
@@ -169,7 +169,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             let version = Version::before(row, 0, 0);
             self.standings.insert(row.id, Walked { standing, history_read, version, through: Increase64::default() });
         }
-        (!unread.is_empty()).then_some(reach?.since(unread, self.now))
+        (!unread.is_empty()).then_some(standings::since(&reach?, unread, self.now))
     }
 
     fn decide(mut self, rows: &[Option<Row>], read: HistoryRows) -> (Decided, Writes) {
@@ -210,7 +210,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             .map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen })
             .collect();
         let mut standings = Vec::new();
-        let reach = Reach::of(policy);
+        let reach = policy.reach();
         for (sum, row) in self.sums.iter().zip(rows).filter(|(sum, _)| sum.count) {
             let Some((id, walked)) = row.and_then(|row| self.standings.remove_entry(&row.id)) else { continue };
             let Walked { mut standing, history_read, version, through } = walked;
@@ -224,7 +224,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 _ => None,
             };
             match reach {
-                Some(reach) => standing.history.forget(reach.window, reach.exact, self.now),
+                Some(reach) => standing.history.forget(&reach, self.now),
                 // Decisions add to it although none of them looks at it.
                 None => standing.history = History::default().with_blocked(standing.history.blocked),
             }

@@ -354,6 +354,7 @@ mod tests {
             would: None,
             reached: Vec::new(),
             let_through,
+            from_new_network: false,
         }
     }
 

@@ -60,7 +60,7 @@ impl MemoryFallback {
         }
         let decision = decide(policy, &mut standing, facts);
         if !dry_run && (counted.is_some() || self.bytes < MAX_BYTES) {
-            self.count(policy, facts, &standing, decision.let_through);
+            self.count(policy, facts, &standing, &decision);
         }
         decision
     }
@@ -93,7 +93,7 @@ impl MemoryFallback {
         quotas.get(account).or_else(|| quotas.get(account::domain_key(account)?)).copied()
     }
 
-    fn count(&mut self, policy: &Policy, facts: &Facts<'_>, standing: &Standing, let_through: bool) {
+    fn count(&mut self, policy: &Policy, facts: &Facts<'_>, standing: &Standing, decision: &Decision) {
         let before = self.accounts.get(facts.account).map_or(0, |counted| counted.bytes(facts.account));
         let counted = self.accounts.entry(facts.account.to_owned()).or_default();
         counted.forget(policy, facts.now);
@@ -104,8 +104,11 @@ impl MemoryFallback {
         counted.recipients = counted.recipients.saturating_add(facts.increase.recipients);
         counted.history.blocked = standing.history.blocked;
         if policy.longest_window().is_some() {
-            if let_through {
+            if decision.let_through {
                 counted.history.add(facts.outstanding, facts.now);
+                if decision.from_new_network {
+                    counted.history.add_new(facts.outstanding, facts.now);
+                }
             }
             if let Some(network) = facts.network {
                 counted.history.see(network, facts.now);
@@ -120,7 +123,10 @@ impl Counted {
         if !is_of_this_period(policy, self.since, now) {
             (self.messages, self.recipients) = (0, 0);
         }
-        self.history.forget(policy.longest_window().unwrap_or_default(), policy.exact(), now);
+        match policy.reach() {
+            Some(reach) => self.history.forget(&reach, now),
+            None => self.history = History::default().with_blocked(self.history.blocked),
+        }
     }
 
     fn bytes(&self, account: &str) -> usize {

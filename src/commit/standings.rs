@@ -15,8 +15,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use lru::LruCache;
 
-use crate::limiter::decide::{Policy, Standing};
-use crate::limiter::history::{Blocked, History, Minute};
+use crate::limiter::decide::Standing;
+use crate::limiter::history::{Blocked, History, Minute, Reach, Seen};
 use crate::limiter::window;
 use crate::policy::duration::seconds;
 use crate::store::counters::{COUNTER_MAX, Row};
@@ -50,34 +50,14 @@ impl Version {
     }
 }
 
-/// What a history holds: what the terms of its time asked for, and no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reach {
-    /// The longest window.
-    pub window: Duration,
-    /// How far back it tells minutes apart: see [`window::exact_for`].
-    pub exact: Duration,
-    pub networks: bool,
-}
-
-impl Reach {
-    /// Returns how far back a policy looks. None if it needs no history.
-    pub fn of(policy: &Policy) -> Option<Reach> {
-        Some(Reach { window: policy.longest_window()?, exact: policy.exact(), networks: policy.counts_networks() })
-    }
-
-    /// Which history of these rows is to be read.
-    pub fn since(self, rows: Vec<i64>, now: i64) -> Since {
-        Since {
-            rows,
-            time: now.saturating_sub(seconds(self.window)).div_euclid(60) * 60,
-            most: (self.window > window::EXACT).then(|| window::most_sums(self.window, self.exact)),
-            networks: self.networks,
-        }
-    }
-
-    fn covers(self, asked: Reach) -> bool {
-        self.window >= asked.window && self.exact >= asked.exact && self.networks >= asked.networks
+/// Which history of these rows is to be read.
+pub fn since(reach: &Reach, rows: Vec<i64>, now: i64) -> Since {
+    let begin = |length: Duration| now.saturating_sub(seconds(length)).div_euclid(60) * 60;
+    Since {
+        rows,
+        time: begin(reach.window),
+        most: (reach.window > window::EXACT).then(|| window::most_sums(reach.window, reach.exact)),
+        networks: reach.networks.map(begin),
     }
 }
 
@@ -93,16 +73,18 @@ pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, Hi
             bytes: positive(row.bytes),
         });
     }
-    let mut networks: HashMap<i64, HashMap<IpNet, i64>> = HashMap::new();
+    let mut networks: HashMap<i64, HashMap<IpNet, Seen>> = HashMap::new();
     for row in read.seen {
         if let Ok(network) = row.network.parse() {
-            networks.entry(row.ratelimit_id).or_default().insert(network, row.last_seen);
+            let seen = Seen { first: 0, last: row.last_seen };
+            networks.entry(row.ratelimit_id).or_default().insert(network, seen);
         }
     }
     let history = |id: &i64| {
         let (minutes, networks) = (minutes.remove(id), networks.remove(id));
         let from = from.get(id).copied().unwrap_or(0);
-        (*id, History::new(minutes.unwrap_or_default(), networks.unwrap_or_default(), from))
+        let (minutes, networks) = (minutes.unwrap_or_default(), networks.unwrap_or_default());
+        (*id, History::new(minutes, Vec::new(), networks, None, from))
     };
     read.rows.iter().map(history).collect()
 }
@@ -212,7 +194,8 @@ mod tests {
     use super::*;
     use crate::limiter::increase::Increase;
 
-    const HOUR: Reach = Reach { window: Duration::from_secs(3600), exact: Duration::from_secs(3600), networks: false };
+    const HOUR: Reach =
+        Reach { window: Duration::from_secs(3600), exact: Duration::from_secs(3600), networks: None, learns: false };
 
     fn kept(version: Version, since: i64, history: History) -> Kept {
         let standing = Standing { history, ..Standing::new(1000) };
@@ -265,7 +248,8 @@ mod tests {
         assert!(found(HOUR) && found(Reach { window: Duration::from_secs(300), ..HOUR }));
         assert!(!found(Reach { window: Duration::from_secs(3601), ..HOUR }), "a longer window");
         assert!(!found(Reach { exact: Duration::from_secs(3601), ..HOUR }), "minutes further back");
-        assert!(!found(Reach { networks: true, ..HOUR }), "networks that nobody read");
+        assert!(!found(Reach { networks: Some(HOUR.window), ..HOUR }), "networks that nobody read");
+        assert!(!found(Reach { learns: true, ..HOUR }), "what is usual, which nobody read");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::commit::standings::{self, Reach};
+use crate::commit::standings;
 use crate::limiter::decide::{Policy, Standing};
 use crate::limiter::history::History;
 use crate::store::senders::SenderRow;
@@ -16,8 +16,8 @@ pub async fn of(
     now: i64,
 ) -> Result<HashMap<i64, Standing>, Failure> {
     let mut histories: HashMap<i64, History> = HashMap::new();
-    if let Some(reach) = Reach::of(policy) {
-        let since = reach.since(rows.iter().map(|row| row.id).collect(), now);
+    if let Some(reach) = policy.reach() {
+        let since = standings::since(&reach, rows.iter().map(|row| row.id).collect(), now);
         let from = rows.iter().map(|row| (row.id, row.window_from)).collect();
         histories = standings::from_rows(store.histories(since).await?, &from);
     }

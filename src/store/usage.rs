@@ -18,8 +18,8 @@ pub struct Since {
     pub time: i64,
     /// The most minutes of each row, the latest, where [`Store::coarsen`] keeps them few.
     pub most: Option<u64>,
-    /// Whether networks are wanted too.
-    pub networks: bool,
+    /// From when on networks are wanted, in seconds since 1970. None: they are not.
+    pub networks: Option<i64>,
 }
 
 /// What was read of `usage` and `networks`.
@@ -89,13 +89,13 @@ pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, 
         };
         let rows = script.read("''", &numbers, rest).await?;
         read.usage.extend(rows.iter().filter_map(|(_, numbers)| row_of(*numbers.first()?, numbers.get(1..)?)));
-        if since.networks {
+        if let Some(seen_since) = since.networks {
             let rest = |sql: &mut Sql| {
                 sql.push(
                     "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
                      ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
                 );
-                sql.push_bind(since.time).push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
+                sql.push_bind(seen_since).push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
                 sql.push(") AS latest WHERE place <= ").push(MAX_NETWORKS);
             };
             let rows = script.read("network", &["ratelimit_id", "last_seen"], rest).await?;

@@ -54,7 +54,7 @@ impl Decider for Clerk {
 
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let time = self.histories_since?;
-        Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, most: None, networks: true })
+        Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, most: None, networks: Some(time) })
     }
 
     fn decide(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Decided, Writes) {
@@ -420,7 +420,7 @@ fn minutes_that_are_kept_together_become_the_last_of_them(place: &Place) {
         assert_eq!(number("COUNT(*)", &of(bob)), 67);
     }
     let mut most_read = |most| {
-        let since = Since { rows: vec![alice, bob], time: 0, most, networks: false };
+        let since = Since { rows: vec![alice, bob], time: 0, most, networks: None };
         let Opened { runtime, store } = &mut store;
         let read = runtime.block_on(store.histories(since)).unwrap();
         let of = |id| read.usage.iter().filter(|row| row.ratelimit_id == id).map(|row| row.minute).collect::<Vec<_>>();

@@ -3,6 +3,7 @@
 //! All limits are judged for each request, and the strictest action of those exceeded wins; of equally strict ones the quota
 //! first, then the limits as written.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use super::day;
-use super::history::History;
+use super::history::{History, Reach};
 use super::increase::Increase;
 use super::moment;
 use super::window;
@@ -49,7 +50,24 @@ impl Policy {
 
     /// Whether a decision looks at networks.
     pub fn counts_networks(&self) -> bool {
-        self.limits.iter().any(|limit| limit.measure == Measure::Networks)
+        self.limits.iter().any(|limit| limit.measure == Measure::Networks || limit.measure.is_from_new_networks())
+    }
+
+    /// Whether a decision asks which networks are new.
+    pub fn tells_new_networks(&self) -> bool {
+        self.limits.iter().any(|limit| limit.measure.is_from_new_networks())
+    }
+
+    /// Whether a decision depends on what was learnt about its account.
+    pub fn learns(&self) -> bool {
+        self.limits.iter().any(Limit::learns)
+    }
+
+    /// The history that a decision looks at. None if it needs counters alone.
+    pub fn reach(&self) -> Option<Reach> {
+        let window = self.longest_window()?;
+        let networks = Reach::of_networks(self.counts_networks().then_some(window), self.tells_new_networks());
+        Some(Reach { window, exact: self.exact(), networks, learns: self.learns() })
     }
 
     /// Whether a decision looks at bytes.
@@ -98,6 +116,17 @@ impl Standing {
     pub fn new(quota: u32) -> Standing {
         Standing { quota, messages: 0, recipients: 0, history: History::default() }
     }
+
+    /// How much of this limit the account may use. None if it has no such limit, or if that depends on what is not known.
+    pub fn allowed(&self, limit: &Limit) -> Option<u64> {
+        let Per::Window(window) = limit.per else { return limit.allowed(self.quota, None) };
+        limit.allowed(self.quota, self.history.usual().and_then(|usual| usual.peaks.of(limit.measure, window)))
+    }
+
+    /// Whether this limit only warns, because too little was learnt yet.
+    pub fn only_warns(&self, limit: &Limit, now: i64) -> bool {
+        limit.learns() && !self.history.usual().is_some_and(|usual| usual.acts(now))
+    }
 }
 
 /// The outcome of a decision.
@@ -118,6 +147,15 @@ pub struct Decision {
     pub reached: Vec<String>,
     /// Whether the mail was let through, and so counts in windows.
     pub let_through: bool,
+    /// Whether it came from a network that is new to its account. False where no limit asks for it.
+    pub from_new_network: bool,
+}
+
+impl Decision {
+    /// Whether the mail is kept back, for somebody to look at.
+    pub fn is_held(&self) -> bool {
+        self.blocked && self.let_through
+    }
 }
 
 /// The limit that decided, and how it stood. Shown as `30 recipients/5m: 31`.
@@ -138,7 +176,7 @@ impl fmt::Display for Reason {
 
 /// A limit that is exceeded.
 struct Exceeded<'a> {
-    action: &'a Action,
+    action: Cow<'a, Action>,
     is_quota: bool,
     /// As it stands in logs.
     limit: String,
@@ -164,6 +202,8 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> De
     let before = quota_used(policy, standing, Increase { messages: 1, recipients: 1, bytes: 0 }, now);
     standing.messages = standing.messages.saturating_add(increase.messages);
     standing.recipients = standing.recipients.saturating_add(increase.recipients);
+    let from_new_network =
+        policy.tells_new_networks() && facts.network.is_some_and(|network| standing.history.is_new(&network, now));
     if let Some(network) = facts.network {
         standing.history.see(network, now);
     }
@@ -174,7 +214,8 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> De
     };
     let used = quota_used(policy, standing, outstanding, now).saturating_add(added);
 
-    let limits = policy.limits.iter().filter_map(|limit| exceeds(limit, standing, facts));
+    let judged = policy.limits.iter().filter(|limit| from_new_network || !limit.measure.is_from_new_networks());
+    let limits = judged.filter_map(|limit| exceeds(limit, standing, facts));
     let exceeded: Vec<Exceeded<'_>> = exceeds_quota(policy, quota, used, facts).into_iter().chain(limits).collect();
     let strictest = exceeded.iter().map(|limit| limit.action.strictness()).max();
     // The first of the strictest: the quota stands first, then the limits as written.
@@ -201,6 +242,9 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> De
     let reason = decisive.filter(|_| strictness > Strictness::Warn).map(Exceeded::reason);
     if let_through {
         standing.history.add(outstanding, now);
+        if from_new_network {
+            standing.history.add_new(outstanding, now);
+        }
     }
     standing.history.blocked.note(outstanding, blocked);
     Decision {
@@ -213,6 +257,7 @@ pub fn decide(policy: &Policy, standing: &mut Standing, facts: &Facts<'_>) -> De
         would: (!would.is_empty()).then(|| would.join("; ")),
         reached,
         let_through,
+        from_new_network,
     }
 }
 
@@ -232,7 +277,7 @@ fn quota_used(policy: &Policy, standing: &Standing, outstanding: Increase, now: 
 fn exceeds_quota<'a>(policy: &'a Policy, quota: u32, used: u64, facts: &Facts<'_>) -> Option<Exceeded<'a>> {
     let (step, action) = policy.steps.acting(used, quota)?;
     Some(Exceeded {
-        action,
+        action: Cow::Borrowed(action),
         is_quota: true,
         limit: format!("{} quota {quota}", step.factor_written()),
         used,
@@ -249,8 +294,8 @@ fn exceeds_quota<'a>(policy: &'a Policy, quota: u32, used: u64, facts: &Facts<'_
 fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Option<Exceeded<'a>> {
     let Increase { messages, recipients, bytes } = facts.outstanding;
     let outstanding = match limit.measure {
-        Measure::Recipients => recipients.into(),
-        Measure::Messages => messages.into(),
+        Measure::Recipients | Measure::NewRecipients => recipients.into(),
+        Measure::Messages | Measure::NewMessages => messages.into(),
         Measure::Bytes => bytes,
         // Every mail counts as one more from where it comes; its network is noted already.
         Measure::Networks => u64::from(messages.max(recipients)),
@@ -266,12 +311,14 @@ fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Opti
             (held.saturating_add(added), Span::Window(window, limit.measure))
         }
     };
-    limit.exceeded(used, standing.quota).then(|| Exceeded {
-        action: &limit.action,
+    let allowed = standing.allowed(limit).filter(|allowed| used > *allowed)?;
+    let only_warns = standing.only_warns(limit, facts.now);
+    Some(Exceeded {
+        action: if only_warns { Cow::Owned(limit.action.as_warning()) } else { Cow::Borrowed(&limit.action) },
         is_quota: false,
         limit: limit.written.clone(),
         used,
-        allowed: limit.allowed(standing.quota).unwrap_or(u64::MAX),
+        allowed,
         unit: limit.measure.name(),
         per,
         amount: if limit.measure == Measure::Networks { 0 } else { outstanding },
@@ -287,7 +334,7 @@ impl Exceeded<'_> {
 /// The action with the placeholders of its text filled in.
 fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Facts<'_>) -> Action {
     if !limit.action.text().contains('{') {
-        return limit.action.clone();
+        return limit.action.clone().into_owned();
     }
     let free_at = match limit.per {
         Span::Message => None,
@@ -318,6 +365,8 @@ fn worded(limit: &Exceeded<'_>, policy: &Policy, standing: &Standing, facts: &Fa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limiter::history::Seen;
+    use crate::limiter::usual::{self, Peaks, Sums, Usual};
     use crate::policy::quota::UNLIMITED;
     use proptest::prelude::*;
 
@@ -424,6 +473,76 @@ mod tests {
         }
         let later = decide(&policy, &mut standing, &facts(1, 1, NOON + 660));
         assert!(!later.blocked, "after the window");
+    }
+
+    /// What a database knows that has learnt for so many days.
+    fn learnt(days: i64, recipients: u64) -> Usual {
+        let today = usual::today(NOON);
+        let peaks = Peaks { hour: Sums { messages: 1, recipients }, ..Peaks::default() };
+        Usual { today, first_day: Some(today - days), peaks }
+    }
+
+    fn standing(usual: Option<Usual>, networks: &[(&str, i64)]) -> Standing {
+        let seen = |at: i64| Seen { first: at, last: at };
+        let networks = networks.iter().map(|(net, at)| (net.parse().unwrap(), seen(*at))).collect();
+        let history = History::new(Vec::new(), Vec::new(), networks, usual, 0);
+        Standing { history, ..Standing::new(1000) }
+    }
+
+    const UNUSUAL: &str = "3x usual recipients/1h min 50 HOLD {used} of {quota}";
+
+    #[test]
+    fn three_times_what_is_usual_passes_and_one_more_is_held() {
+        let policy = policy(Window::Reset, "", UNUSUAL);
+        for (usual, allowed) in [(0, 50), (16, 50), (17, 51), (100, 300)] {
+            let mut standing = standing(Some(learnt(14, usual)), &[]);
+            assert_eq!(decide(&policy, &mut standing, &facts(1, allowed, NOON)).action, Action::DUNNO, "{usual}");
+            let held = decide(&policy, &mut standing, &facts(1, 1, NOON));
+            assert_eq!(held.action.to_string(), format!("HOLD {} of {allowed}", allowed + 1));
+            let reason = held.reason.as_ref().map(ToString::to_string);
+            assert_eq!(reason, Some(format!("3x usual recipients/1h min 50: {}", allowed + 1)));
+            assert!(held.is_held());
+        }
+    }
+
+    #[test]
+    fn until_fourteen_days_are_known_it_only_warns_and_what_is_not_known_stops_nobody() {
+        let policy = policy(Window::Reset, "", UNUSUAL);
+        let ask = |usual| decide(&policy, &mut standing(usual, &[]), &facts(1, 51, NOON));
+        let warned = ask(Some(learnt(13, 0)));
+        assert_eq!((warned.action.to_string().as_str(), warned.blocked), ("WARN 51 of 50", false));
+        assert_eq!(warned.would.as_deref(), Some("3x usual recipients/1h min 50: 51"));
+        assert_eq!(ask(Some(Usual { first_day: None, ..learnt(14, 0) })).action.word(), "WARN");
+        assert_eq!(ask(None).action, Action::DUNNO);
+        assert_eq!(ask(Some(learnt(14, 0))).action.word(), "HOLD");
+    }
+
+    #[test]
+    fn a_wave_from_new_networks_is_held_and_mail_from_known_ones_goes_on() {
+        let policy = policy(Window::Reset, "", "15 recipients/1h from new networks HOLD new places");
+        let home = "192.0.2.0/24";
+        let mut standing = standing(Some(learnt(14, 0)), &[(home, NOON - 5 * 86400)]);
+        let from = |network: String| Facts { network: Some(network.parse().unwrap()), ..facts(1, 1, NOON) };
+        let passed = (0..200).filter(|place| {
+            let decision = decide(&policy, &mut standing, &from(format!("10.0.{place}.0/24")));
+            assert!(decision.from_new_network);
+            !decision.blocked
+        });
+        assert_eq!(passed.count(), 15);
+        assert_eq!(decide(&policy, &mut standing, &from(home.to_owned())).action, Action::DUNNO);
+        let unknown = Facts { network: None, ..facts(1, 1, NOON) };
+        assert_eq!(decide(&policy, &mut standing, &unknown).action, Action::DUNNO, "NETWORKS_IGNORE, or no address");
+        assert_eq!(standing.history.used(Measure::NewRecipients, DAY, NOON), 200, "what is held counts");
+    }
+
+    #[test]
+    fn who_was_seen_nowhere_yet_has_no_new_networks() {
+        let policy = policy(Window::Reset, "", "1 recipient/1h from new networks HOLD");
+        let mut standing = standing(Some(learnt(14, 0)), &[]);
+        for place in 0..9u8 {
+            let network = Some(format!("10.0.{place}.0/24").parse().unwrap());
+            assert!(!decide(&policy, &mut standing, &Facts { network, ..facts(1, 9, NOON) }).blocked);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use super::day::next_reset;
 use super::decide::{Policy, Standing};
+use super::usual;
 use crate::policy::duration;
 use crate::policy::limit::{Limit, Measure, Per};
 use crate::policy::quota::{self, Window};
@@ -21,12 +22,25 @@ pub struct Explained {
     pub used: u64,
     /// None if the account has no such limit.
     pub allowed: Option<u64>,
-    /// What happens beyond it. None for a step that only notifies.
+    /// What happens beyond it now. None for a step that only notifies.
     pub action: Option<Action>,
+    /// For a limit that depends on what was learnt about the account.
+    pub learnt: Option<Learnt>,
     /// Whether the next message, to one recipient and from a place that is known, is beyond it.
     pub exceeded: bool,
     /// When that message would be within it again, in seconds since 1970. None if it is now, or never will be.
     pub free_at: Option<i64>,
+}
+
+/// What a limit that learns depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Learnt {
+    /// How much is usual in its time. None if that is not known, or not asked.
+    pub usual: Option<u64>,
+    /// Whether it only warns so far.
+    pub only_warns: bool,
+    /// From when on it acts, in seconds since 1970. None if the database knows nothing yet.
+    pub acts_from: Option<i64>,
 }
 
 /// Every limit that an account has: the quota's steps, lowest first, then LIMITS as written.
@@ -84,32 +98,43 @@ fn of_step(policy: &Policy, step: &Step, standing: &Standing, now: i64) -> Expla
             StepAction::Notify => None,
             StepAction::Act(action) => Some(action.clone()),
         },
+        learnt: None,
         exceeded,
         free_at: free_at.filter(|_| exceeded),
     }
 }
 
 fn of_limit(limit: &Limit, standing: &Standing, now: i64) -> Explained {
-    let allowed = limit.allowed(standing.quota);
+    let allowed = standing.allowed(limit);
     // Only what grows is judged, and a message from a known network adds none.
+    let from_known = limit.measure == Measure::Networks || limit.measure.is_from_new_networks();
     let (used, amount, window) = match limit.per {
         Per::Message => (0, 1, None),
         Per::Window(window) => {
-            let amount = if limit.measure == Measure::Networks { 0 } else { 1 };
-            (standing.history.used(limit.measure, window, now), amount, Some(window))
+            (standing.history.used(limit.measure, window, now), if from_known { 0 } else { 1 }, Some(window))
         }
     };
-    let exceeded = allowed.is_some_and(|allowed| used.saturating_add(amount) > allowed);
+    let judged = !limit.measure.is_from_new_networks();
+    let exceeded = judged && allowed.is_some_and(|allowed| used.saturating_add(amount) > allowed);
     let free_at = allowed
         .zip(window)
         .and_then(|(allowed, window)| standing.history.free_at(limit.measure, window, allowed, amount, now));
+    let only_warns = standing.only_warns(limit, now);
     Explained {
         is_quota: false,
         limit: limit.written.clone(),
         per: limit.per.to_string(),
         used,
         allowed,
-        action: Some(limit.action.clone()),
+        action: Some(if only_warns { limit.action.as_warning() } else { limit.action.clone() }),
+        learnt: limit.learns().then(|| {
+            let usual = standing.history.usual();
+            Learnt {
+                usual: usual.zip(window).and_then(|(usual, window)| usual.peaks.of(limit.measure, window)),
+                only_warns,
+                acts_from: usual.and_then(|usual| usual.first_day).map(usual::acts_from),
+            }
+        }),
         exceeded,
         free_at: free_at.filter(|_| exceeded),
     }

@@ -1,5 +1,5 @@
 //! The recent past of one account, as far as sliding windows and limits need it: sums per minute of what was let through, and
-//! the networks of its clients.
+//! the networks of its clients. And what is usual for it.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -8,8 +8,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::increase::Increase;
+use super::usual::Usual;
 use super::window::{self, MinuteSum, minute_of};
 use crate::policy::limit::Measure;
+
+/// A network is new for so long, in seconds: what comes from a new place today and goes on tomorrow has been seen by then.
+const NEW_FOR: i64 = 24 * 60 * 60;
+/// After so long a network is forgotten, in seconds.
+const KNOWN_FOR: i64 = 35 * 24 * 60 * 60;
 
 /// What was let through within one minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,6 +27,15 @@ pub struct Minute {
 }
 
 impl Minute {
+    fn of(increase: Increase, now: i64) -> Minute {
+        Minute {
+            minute: minute_of(now),
+            messages: increase.messages.into(),
+            recipients: increase.recipients.into(),
+            bytes: increase.bytes,
+        }
+    }
+
     fn take_in(&mut self, added: Minute) {
         self.messages = self.messages.saturating_add(added.messages);
         self.recipients = self.recipients.saturating_add(added.recipients);
@@ -28,12 +43,56 @@ impl Minute {
     }
 }
 
+/// When a network was seen, in Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    pub first: i64,
+    pub last: i64,
+}
+
+impl Seen {
+    fn is_known(&self, now: i64) -> bool {
+        self.first <= now.saturating_sub(NEW_FOR) && self.last >= now.saturating_sub(KNOWN_FOR)
+    }
+}
+
+/// What a history holds: what decisions look at, and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// The longest window.
+    pub window: Duration,
+    /// How far back it tells minutes apart: see [`window::exact_for`].
+    pub exact: Duration,
+    /// How far back it has networks. None: it has none.
+    pub networks: Option<Duration>,
+    /// Whether it knows what is usual, and what came from new networks.
+    pub learns: bool,
+}
+
+impl Reach {
+    /// How far back it has networks, if `limits` look at them within a window, or ask which of them are new.
+    pub fn of_networks(window: Option<Duration>, new: bool) -> Option<Duration> {
+        if new { Some(Duration::from_secs(KNOWN_FOR.unsigned_abs()).max(window.unwrap_or_default())) } else { window }
+    }
+
+    /// Whether it has all that is asked for.
+    pub fn covers(self, asked: Reach) -> bool {
+        self.window >= asked.window
+            && self.exact >= asked.exact
+            && self.networks >= asked.networks
+            && self.learns >= asked.learns
+    }
+}
+
 /// The history of one account. Minutes are in ascending order, each once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     minutes: Vec<Minute>,
-    /// When each network was last seen, in Unix seconds.
-    networks: HashMap<IpNet, i64>,
+    /// The part of them that came from networks which were new then.
+    new: Vec<Minute>,
+    networks: HashMap<IpNet, Seen>,
+    /// None if it is not known.
+    usual: Option<Usual>,
     /// Where `sender reset` begins anew, in Unix seconds; what came before counts no more.
     from: i64,
     pub blocked: Blocked,
@@ -64,14 +123,27 @@ impl Blocked {
 }
 
 impl History {
-    pub fn new(mut minutes: Vec<Minute>, networks: HashMap<IpNet, i64>, from: i64) -> History {
+    /// `new` is the part of the minutes that came from networks which were new then.
+    pub fn new(
+        mut minutes: Vec<Minute>,
+        mut new: Vec<Minute>,
+        networks: HashMap<IpNet, Seen>,
+        usual: Option<Usual>,
+        from: i64,
+    ) -> History {
         minutes.sort_by_key(|minute| minute.minute);
-        History { minutes, networks, from, blocked: Blocked::default() }
+        new.sort_by_key(|minute| minute.minute);
+        History { minutes, new, networks, usual, from, blocked: Blocked::default() }
     }
 
     /// The same, of an account whose last request is known to have been blocked or not.
     pub fn with_blocked(self, blocked: Blocked) -> History {
         History { blocked, ..self }
+    }
+
+    /// What is usual. None if it is not known.
+    pub fn usual(&self) -> Option<&Usual> {
+        self.usual.as_ref()
     }
 
     /// How much of a measure a window that ends now holds.
@@ -81,12 +153,13 @@ impl History {
             Measure::Networks => {
                 let from = self.from(now);
                 let held = |seen: i64| seen >= from && counting.contains(&minute_of(seen));
-                self.networks.values().filter(|&&seen| held(seen)).count() as u64
+                self.networks.values().filter(|seen| held(seen.last)).count() as u64
             }
             _ => {
-                let begin = self.minutes.partition_point(|minute| minute.minute < *counting.start());
-                let end = self.minutes.partition_point(|minute| minute.minute <= *counting.end());
-                let held = self.minutes.get(begin..end).unwrap_or_default();
+                let minutes = self.minutes_of(measure);
+                let begin = minutes.partition_point(|minute| minute.minute < *counting.start());
+                let end = minutes.partition_point(|minute| minute.minute <= *counting.end());
+                let held = minutes.get(begin..end).unwrap_or_default();
                 held.iter().fold(0, |sum, minute| sum.saturating_add(of(minute, measure)))
             }
         }
@@ -98,10 +171,13 @@ impl History {
         let mut sums: Vec<MinuteSum> = match measure {
             Measure::Networks => {
                 let from = self.from(now);
-                let seen = self.networks.values().filter(|&&seen| seen >= from);
-                seen.map(|&seen| MinuteSum { minute: minute_of(seen), sum: 1 }).collect()
+                let seen = self.networks.values().map(|seen| seen.last).filter(|&seen| seen >= from);
+                seen.map(|seen| MinuteSum { minute: minute_of(seen), sum: 1 }).collect()
             }
-            _ => self.minutes.iter().map(|m| MinuteSum { minute: m.minute, sum: of(m, measure) }).collect(),
+            _ => {
+                let minutes = self.minutes_of(measure).iter();
+                minutes.map(|m| MinuteSum { minute: m.minute, sum: of(m, measure) }).collect()
+            }
         };
         sums.retain(|sum| counting.contains(&sum.minute));
         sums.sort_by_key(|sum| sum.minute);
@@ -110,39 +186,41 @@ impl History {
 
     /// Adds what was let through now.
     pub fn add(&mut self, increase: Increase, now: i64) {
-        let added = Minute {
-            minute: minute_of(now),
-            messages: increase.messages.into(),
-            recipients: increase.recipients.into(),
-            bytes: increase.bytes,
-        };
-        self.add_to(added.minute, added);
+        let added = Minute::of(increase, now);
+        add_to(&mut self.minutes, added.minute, added);
     }
 
-    fn add_to(&mut self, minute: i64, added: Minute) {
-        let place = self.minutes.partition_point(|held| held.minute < minute);
-        if self.minutes.get(place).is_none_or(|held| held.minute != minute) {
-            self.minutes.insert(place, Minute { minute, ..Minute::default() });
-        }
-        if let Some(held) = self.minutes.get_mut(place) {
-            held.take_in(added);
-        }
+    /// Notes that what was let through now came from a network that is new.
+    pub fn add_new(&mut self, increase: Increase, now: i64) {
+        let added = Minute::of(increase, now);
+        add_to(&mut self.new, added.minute, added);
+    }
+
+    /// Whether a network is new: it was not seen until a day ago, and others were. An account of which none is known has no
+    /// new ones.
+    pub fn is_new(&self, network: &IpNet, now: i64) -> bool {
+        let known = |seen: &Seen| seen.is_known(now);
+        !self.networks.get(network).is_some_and(known) && self.networks.values().any(known)
     }
 
     /// Notes that a request came from this network now.
     pub fn see(&mut self, network: IpNet, now: i64) {
-        let seen = self.networks.entry(network).or_insert(now);
+        let seen = self.networks.entry(network).or_insert(Seen { first: now, last: now });
+        if seen.first > window::latest(now) || seen.last < now.saturating_sub(KNOWN_FOR) {
+            seen.first = now;
+        }
         // A later time than any clock has now would keep this network out of every window until then.
-        if *seen < now || *seen > window::latest(now) {
-            *seen = now;
+        if seen.last < now || seen.last > window::latest(now) {
+            seen.last = now;
         }
     }
 
-    /// Forgets what no window of this length holds, and tells minutes apart for as long as `exact`.
-    pub fn forget(&mut self, longest: Duration, exact: Duration, now: i64) {
-        let counting = window::minutes(now, longest);
+    /// Forgets what is beyond a reach.
+    pub fn forget(&mut self, reach: &Reach, now: i64) {
+        let counting = window::minutes(now, reach.window);
         self.minutes.retain(|minute| counting.contains(&minute.minute));
-        let coarse = window::coarse_before(now, exact);
+        self.new.retain(|minute| counting.contains(&minute.minute));
+        let coarse = window::coarse_before(now, reach.exact);
         self.minutes.dedup_by(|later, held| {
             let together = window::kept_together(held.minute, coarse).contains(&later.minute);
             if together {
@@ -151,17 +229,26 @@ impl History {
             }
             together
         });
-        self.networks.retain(|_, &mut seen| counting.contains(&minute_of(seen)));
+        match reach.networks {
+            None => self.networks.clear(),
+            Some(length) => {
+                let counting = window::minutes(now, length);
+                self.networks.retain(|_, seen| counting.contains(&minute_of(seen.last)));
+            }
+        }
     }
 
-    /// Adds what another history of the same account holds. Whether it was blocked stays.
+    /// Adds what another history of the same account holds. Whether it was blocked and what is usual stay.
     pub fn merge(&mut self, other: &History) {
         for held in &other.minutes {
-            self.add_to(held.minute, *held);
+            add_to(&mut self.minutes, held.minute, *held);
+        }
+        for held in &other.new {
+            add_to(&mut self.new, held.minute, *held);
         }
         for (network, &seen) in &other.networks {
-            let latest = self.networks.entry(*network).or_insert(seen);
-            *latest = seen.max(*latest);
+            let both = self.networks.entry(*network).or_insert(seen);
+            *both = Seen { first: both.first.min(seen.first), last: both.last.max(seen.last) };
         }
     }
 
@@ -171,7 +258,12 @@ impl History {
 
     /// How much memory this takes beside its own size, in bytes.
     pub fn bytes(&self) -> usize {
-        self.minutes.capacity() * size_of::<Minute>() + self.networks.capacity() * (size_of::<(IpNet, i64)>() + 1)
+        (self.minutes.capacity() + self.new.capacity()) * size_of::<Minute>()
+            + self.networks.capacity() * (size_of::<(IpNet, Seen)>() + 1)
+    }
+
+    fn minutes_of(&self, measure: Measure) -> &[Minute] {
+        if measure.is_from_new_networks() { &self.new } else { &self.minutes }
     }
 
     /// The minutes that count in a window that ends now.
@@ -186,10 +278,20 @@ impl History {
     }
 }
 
+fn add_to(minutes: &mut Vec<Minute>, minute: i64, added: Minute) {
+    let place = minutes.partition_point(|held| held.minute < minute);
+    if minutes.get(place).is_none_or(|held| held.minute != minute) {
+        minutes.insert(place, Minute { minute, ..Minute::default() });
+    }
+    if let Some(held) = minutes.get_mut(place) {
+        held.take_in(added);
+    }
+}
+
 fn of(minute: &Minute, measure: Measure) -> u64 {
     match measure {
-        Measure::Recipients => minute.recipients,
-        Measure::Messages => minute.messages,
+        Measure::Recipients | Measure::NewRecipients => minute.recipients,
+        Measure::Messages | Measure::NewMessages => minute.messages,
         Measure::Bytes => minute.bytes,
         Measure::Networks => 0,
     }
@@ -202,6 +304,10 @@ mod tests {
 
     const NOW: i64 = 1_800_014_400;
     const DAY: u64 = 24 * 3600;
+
+    fn reach(window: Duration, exact: Duration) -> Reach {
+        Reach { window, exact, networks: None, learns: false }
+    }
 
     proptest! {
         /// Against a plain list of all events: never laxer, exact to the minute up to a day, and up to an hour or a day
@@ -219,10 +325,10 @@ mod tests {
             events.sort_unstable();
             for (at, count) in &events {
                 history.add(Increase { messages: 1, recipients: *count, bytes: 0 }, *at);
-                history.forget(longest, exact, *at);
+                history.forget(&reach(longest, exact), *at);
             }
             let now = NOW + later;
-            history.forget(longest, exact, now);
+            history.forget(&reach(longest, exact), now);
             for (window, slack) in [(3600, 60), (exact.as_secs(), 60), (7 * DAY, 3660), (31 * DAY, 3660), (366 * DAY, DAY + 60)] {
                 let used = history.used(Measure::Recipients, Duration::from_secs(window), now);
                 let since = |length: u64| -> u64 {
@@ -243,12 +349,58 @@ mod tests {
             let longest = Duration::from_secs(days * DAY);
             let one = |minute| Minute { minute, messages: 1, recipients: 1, bytes: 1 };
             let minutes = (0..400 * 24 * 60).map(|ago| one(minute_of(NOW) - ago)).collect();
-            let mut history = History::new(minutes, HashMap::new(), 0);
-            history.forget(longest, exact, NOW);
+            let mut history = History::new(minutes, Vec::new(), HashMap::new(), None, 0);
+            history.forget(&reach(longest, exact), NOW);
             assert!(history.minutes.len() <= most, "{days} days: {}", history.minutes.len());
             assert!(window::most_sums(longest, exact) >= history.minutes.len() as u64);
             let used = history.used(Measure::Messages, longest, NOW);
             assert!((days * 1440..=(days + 1) * 1440).contains(&used), "{days} days: {used}");
         }
+    }
+
+    #[test]
+    fn a_network_is_new_for_a_day_and_forgotten_after_five_weeks() {
+        let [home, office, hotel] =
+            ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/48"].map(|net| net.parse().unwrap());
+        let day = NEW_FOR;
+        let mut history = History::default();
+        assert!(!history.is_new(&home, NOW), "none is known, so none is new");
+        history.see(home, NOW);
+        history.see(office, NOW + day - 1);
+        assert!(!history.is_new(&hotel, NOW + day - 1), "still none is known");
+        assert!(history.is_new(&hotel, NOW + day) && !history.is_new(&home, NOW + day));
+        assert!(history.is_new(&office, NOW + 2 * day - 2) && !history.is_new(&office, NOW + 2 * day - 1));
+        history.see(office, NOW + 30 * day);
+        assert!(history.is_new(&home, NOW + KNOWN_FOR + 1), "not seen for five weeks");
+        history.see(home, NOW + KNOWN_FOR + 1);
+        assert!(history.is_new(&home, NOW + KNOWN_FOR + 2), "seen again just now");
+        assert!(!history.is_new(&home, NOW + KNOWN_FOR + day + 1));
+        let forgotten = NOW + 100 * day;
+        assert!(!history.is_new(&hotel, forgotten), "all are forgotten");
+    }
+
+    #[test]
+    fn a_wrong_clock_makes_no_network_known() {
+        let [home, office]: [IpNet; 2] = ["192.0.2.0/24", "198.51.100.0/24"].map(|net| net.parse().unwrap());
+        let mut history = History::default();
+        history.see(home, NOW - NEW_FOR);
+        history.see(office, NOW + 365 * NEW_FOR);
+        assert!(history.is_new(&office, NOW));
+        history.see(office, NOW);
+        assert!(!history.is_new(&office, NOW + NEW_FOR));
+    }
+
+    #[test]
+    fn what_comes_from_new_networks_is_counted_apart() {
+        let mut history = History::default();
+        let mail = |recipients| Increase { messages: 1, recipients, bytes: 0 };
+        history.add(mail(5), NOW);
+        history.add(mail(3), NOW);
+        history.add_new(mail(3), NOW);
+        let hour = Duration::from_secs(3600);
+        let used = |measure, now| history.used(measure, hour, now);
+        assert_eq!((used(Measure::Recipients, NOW), used(Measure::NewRecipients, NOW)), (8, 3));
+        assert_eq!(used(Measure::NewMessages, NOW + 3660), 0);
+        assert_eq!(history.free_at(Measure::NewRecipients, hour, 3, 1, NOW), Some(NOW + 3660));
     }
 }

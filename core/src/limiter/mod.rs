@@ -9,5 +9,6 @@ pub mod increase;
 pub mod moment;
 pub mod retention;
 pub mod terms;
+pub mod usual;
 pub mod verdict;
 pub mod window;

@@ -36,9 +36,9 @@ impl Decimal {
     /// So many times `number`, rounded down.
     ///
     /// For whole numbers `used > self.times(number)` exactly when `used` is more than the unrounded product.
-    pub fn times(self, number: u32) -> u64 {
-        // 10^9 thousandths times 2^32 is below 2^62.
-        u64::from(self.thousandths) * u64::from(number) / 1000
+    pub fn times(self, number: impl Into<u64>) -> u64 {
+        let product = u128::from(self.thousandths) * u128::from(number.into()) / 1000;
+        u64::try_from(product).unwrap_or(u64::MAX)
     }
 
     /// So many percent of `number`, rounded down.
@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn multiplies_without_overflow() {
         assert_eq!(Decimal::parse("1000000").unwrap().times(u32::MAX), 4_294_967_295_000_000);
-        assert_eq!(Decimal::parse("0.8").unwrap().times(7), 5);
+        assert_eq!(Decimal::parse("1.001").unwrap().times(u64::MAX), u64::MAX);
+        assert_eq!(Decimal::parse("0.8").unwrap().times(7u32), 5);
         assert_eq!(Decimal::parse("3").unwrap().percent_of(1000), 30);
         assert_eq!(Decimal::parse("2.5").unwrap().percent_of(30), 0);
     }

@@ -1,6 +1,8 @@
 //! LIMITS: what a sender may send in a window or in one message, besides its quota.
 //!
 //! `30 recipients/5m; 3% recipients/10m; 8 networks/1h WARN many networks; 100 recipients/message REJECT too many`
+//!
+//! `3x usual recipients/1h min 50 HOLD unusual amount of mail; 15 recipients/1h from new networks HOLD`
 
 use std::fmt;
 use std::time::Duration;
@@ -19,7 +21,12 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// The greatest amount, in recipients or bytes: more than a petabyte limits nothing, and sums of it stay in 63 bits.
 pub const MAX_AMOUNT: u64 = 1 << 50;
 
+/// What is usual is known for these windows.
+pub const USUAL_WINDOWS: [Duration; 2] = [Duration::from_secs(60 * 60), Duration::from_secs(24 * 60 * 60)];
+
 const EXAMPLE: &str = "30 recipients/5m DEFER slow down";
+const EXAMPLE_USUAL: &str = "3x usual recipients/1h min 50 HOLD unusual amount of mail";
+const EXAMPLE_NEW: &str = "15 recipients/1h from new networks HOLD";
 
 /// One limit: `amount measure/per action`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +45,11 @@ pub enum Amount {
     Count(u64),
     /// Of the sender's own quota.
     Percent(Decimal),
+    /// So many times what is usual for the sender, and never less than `min`. In one of [`USUAL_WINDOWS`].
+    Usual {
+        factor: Decimal,
+        min: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +59,10 @@ pub enum Measure {
     /// Different networks of clients, see [`crate::account::network::place`].
     Networks,
     Bytes,
+    /// Recipients of mail from networks that the sender was not seen in before.
+    NewRecipients,
+    /// Messages from networks that the sender was not seen in before.
+    NewMessages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +99,30 @@ pub enum LimitProblem {
     TooLong(String),
     #[error("only recipients can be limited per message, not {0}")]
     PerMessage(Measure),
+    #[error("after `{0}` there must be `usual`")]
+    Times(String),
+    #[error("`usual` needs a factor before it, such as `3x`")]
+    NoFactor,
+    #[error("`{0}` of what is usual would stop what is usual; write 1x or more")]
+    SmallFactor(String),
+    #[error("what is usual is known of recipients and messages only, not of {0}")]
+    UsualOf(Measure),
+    #[error("what is usual is known for an hour and for 24 hours; write 1h or 24h instead of `{0}`")]
+    UsualWindow(String),
+    #[error("a limit by what is usual needs `min` and a number: what a sender may send who has sent nothing yet")]
+    NoMin,
+    #[error("`{0}` is not a number above 0")]
+    Min(String),
+    #[error("`min` belongs to a limit by what is `usual`")]
+    StrayMin,
+    #[error("after `from` there must be `new networks`")]
+    From,
+    #[error("only recipients and messages can be counted by where they come from, not {0}")]
+    NewOf(Measure),
+    #[error("mail from new networks is limited in a window of up to 24h, not in `{0}`")]
+    NewWindow(String),
+    #[error("a limit on new networks takes a number; what is usual is of all mail")]
+    NewUsual,
     #[error("NOTIFY is a step of QUOTA_STEPS; write WARN and a text to only watch a limit")]
     Notify,
     #[error(transparent)]
@@ -108,8 +148,16 @@ pub fn parse(written: &str, text_blocked: &str) -> Result<Vec<Limit>, Vec<Mistak
 fn parse_rule(rule: Piece<'_>, text_blocked: &str) -> Result<Limit, Vec<Mistake<LimitProblem>>> {
     let one = |mistake| vec![mistake];
     let (amount_word, rest) = rule.word(&['/']);
-    let (measure_word, rest) = rest.word(&['/']);
     let amount = Written::parse(amount_word).map_err(one)?;
+    let (word, after) = rest.word(&['/']);
+    let usual = word.text.eq_ignore_ascii_case("usual");
+    let rest = match amount {
+        Written::Times(_) if usual => after,
+        Written::Times(_) => return Err(one(word.mistake(LimitProblem::Times(amount_word.shown()), EXAMPLE_USUAL))),
+        _ if usual => return Err(one(amount_word.mistake(LimitProblem::NoFactor, EXAMPLE_USUAL))),
+        _ => rest,
+    };
+    let (measure_word, rest) = rest.word(&['/']);
     let measure = Measure::parse(measure_word).map_err(one)?;
     let Some(rest) = rest.after("/") else {
         return Err(one(rest.mistake(LimitProblem::NoWindow(measure_word.shown()), EXAMPLE)));
@@ -118,11 +166,25 @@ fn parse_rule(rule: Piece<'_>, text_blocked: &str) -> Result<Limit, Vec<Mistake<
 
     // From here on a mistake hides no other.
     let mut mistakes = Vec::new();
-    let amount = keep(amount.of(measure, amount_word), &mut mistakes);
     let per = keep(Per::parse(per_word), &mut mistakes);
-    if per == Some(Per::Message) && measure != Measure::Recipients {
+    let (min, rest) = parse_min(rest, &mut mistakes);
+    let (new, rest) = match parse_from(rest) {
+        Ok(read) => read,
+        Err(mistake) => {
+            mistakes.push(mistake);
+            return Err(mistakes);
+        }
+    };
+    let amount = keep(amount.of(measure, amount_word, min), &mut mistakes);
+    if usual && per.is_some_and(|per| !matches!(per, Per::Window(window) if USUAL_WINDOWS.contains(&window))) {
+        mistakes.push(per_word.mistake(LimitProblem::UsualWindow(per_word.shown()), EXAMPLE_USUAL));
+    } else if per == Some(Per::Message) && measure != Measure::Recipients {
         mistakes.push(measure_word.mistake(LimitProblem::PerMessage(measure), "100 recipients/message"));
     }
+    let measure = match new {
+        None => Some(measure),
+        Some(from) => keep(measure.from_new_networks(measure_word, per, per_word, usual, from), &mut mistakes),
+    };
     let (word, _) = rest.word(&[]);
     let action = if word.text.eq_ignore_ascii_case("NOTIFY") {
         mistakes.push(word.mistake(LimitProblem::Notify, "8 networks/1h WARN many networks"));
@@ -136,13 +198,58 @@ fn parse_rule(rule: Piece<'_>, text_blocked: &str) -> Result<Limit, Vec<Mistake<
             }
         }
     };
-    match (amount, per, action) {
-        (Some(amount), Some(per), Some(action)) if mistakes.is_empty() => {
-            let written = format!("{} {}/{}", amount_word.text, measure_word.text, per_word.text);
+    match (amount, measure, per, action) {
+        (Some(amount), Some(measure), Some(per), Some(action)) if mistakes.is_empty() => {
+            let word = if usual { "usual " } else { "" };
+            let mut written = format!("{} {word}{}/{}", amount_word.text, measure_word.text, per_word.text);
+            if let Amount::Usual { min, .. } = amount {
+                written.push_str(&format!(" min {min}"));
+            }
+            if measure.is_from_new_networks() {
+                written.push_str(" from new networks");
+            }
             Ok(Limit { amount, measure, per, action, written })
         }
-        _ => Err(mistakes),
+        _ => {
+            mistakes.sort_by_key(|mistake| mistake.column);
+            Err(mistakes)
+        }
     }
+}
+
+/// Reads `min 50`, if it is there: the word itself and the number, and what follows.
+fn parse_min<'a>(rest: Piece<'a>, mistakes: &mut Vec<Mistake<LimitProblem>>) -> (Option<(Piece<'a>, u64)>, Piece<'a>) {
+    let (min_word, after) = rest.word(&[]);
+    if !min_word.text.eq_ignore_ascii_case("min") {
+        return (None, rest);
+    }
+    let (number_word, rest) = after.word(&[]);
+    let number = match Written::parse(number_word) {
+        Ok(Written::Count(number)) => number,
+        Err(mistake) if matches!(mistake.problem, LimitProblem::TooMuch(_)) => {
+            mistakes.push(mistake);
+            MAX_AMOUNT
+        }
+        _ => {
+            mistakes.push(number_word.mistake(LimitProblem::Min(number_word.shown()), EXAMPLE_USUAL));
+            MAX_AMOUNT
+        }
+    };
+    (Some((min_word, number)), rest)
+}
+
+/// Reads `from new networks`, if it is there: its first word, and what follows.
+fn parse_from(rest: Piece<'_>) -> Result<(Option<Piece<'_>>, Piece<'_>), Mistake<LimitProblem>> {
+    let (from, after) = rest.word(&[]);
+    if !from.text.eq_ignore_ascii_case("from") {
+        return Ok((None, rest));
+    }
+    let (new, after_new) = after.word(&[]);
+    let (networks, rest) = after_new.word(&[]);
+    if new.text.eq_ignore_ascii_case("new") && networks.text.eq_ignore_ascii_case("networks") {
+        return Ok((Some(from), rest));
+    }
+    Err(after.mistake(LimitProblem::From, EXAMPLE_NEW))
 }
 
 fn keep<T, P>(result: Result<T, Mistake<P>>, mistakes: &mut Vec<Mistake<P>>) -> Option<T> {
@@ -156,6 +263,8 @@ enum Written {
     /// With k, M or G.
     Scaled(u64),
     Percent(Decimal),
+    /// With x.
+    Times(Decimal),
 }
 
 impl Written {
@@ -164,6 +273,10 @@ impl Written {
         if let Some(percent) = word.text.strip_suffix('%') {
             let percent = Decimal::parse(percent).filter(|percent| !percent.is_zero()).ok_or_else(wrong)?;
             return Ok(Written::Percent(percent));
+        }
+        if let Some(factor) = word.text.strip_suffix(['x', 'X']).and_then(Decimal::parse) {
+            let small = || word.mistake(LimitProblem::SmallFactor(word.shown()), EXAMPLE_USUAL);
+            return if factor < Decimal::ONE { Err(small()) } else { Ok(Written::Times(factor)) };
         }
         let (digits, scale) = match word.text.chars().next_back() {
             Some(unit @ ('k' | 'K')) => (word.text.strip_suffix(unit), 1 << 10),
@@ -184,12 +297,26 @@ impl Written {
         }
     }
 
-    fn of(self, measure: Measure, word: Piece<'_>) -> Result<Amount, Mistake<LimitProblem>> {
-        match (self, measure) {
-            (Written::Count(number), _) | (Written::Scaled(number), Measure::Bytes) => Ok(Amount::Count(number)),
-            (Written::Scaled(_), _) => Err(word.mistake(LimitProblem::UnitOfBytes(word.shown()), "50M bytes/1h")),
-            (Written::Percent(percent), Measure::Recipients | Measure::Messages) => Ok(Amount::Percent(percent)),
-            (Written::Percent(_), _) => Err(word.mistake(LimitProblem::PercentOf(measure), "8 networks/1h")),
+    /// `min` is its word and number, if it is there.
+    fn of(
+        self,
+        measure: Measure,
+        word: Piece<'_>,
+        min: Option<(Piece<'_>, u64)>,
+    ) -> Result<Amount, Mistake<LimitProblem>> {
+        match (self, measure, min) {
+            (Written::Times(factor), Measure::Recipients | Measure::Messages, Some((_, min))) => {
+                Ok(Amount::Usual { factor, min })
+            }
+            (Written::Times(_), Measure::Recipients | Measure::Messages, None) => {
+                Err(word.mistake(LimitProblem::NoMin, EXAMPLE_USUAL))
+            }
+            (Written::Times(_), ..) => Err(word.mistake(LimitProblem::UsualOf(measure), EXAMPLE_USUAL)),
+            (_, _, Some((min, _))) => Err(min.mistake(LimitProblem::StrayMin, EXAMPLE_USUAL)),
+            (Written::Count(number), ..) | (Written::Scaled(number), Measure::Bytes, _) => Ok(Amount::Count(number)),
+            (Written::Scaled(_), ..) => Err(word.mistake(LimitProblem::UnitOfBytes(word.shown()), "50M bytes/1h")),
+            (Written::Percent(percent), Measure::Recipients | Measure::Messages, _) => Ok(Amount::Percent(percent)),
+            (Written::Percent(_), ..) => Err(word.mistake(LimitProblem::PercentOf(measure), "8 networks/1h")),
         }
     }
 }
@@ -205,10 +332,36 @@ impl Measure {
     /// The word for it in settings, texts and tables.
     pub fn name(self) -> &'static str {
         match self {
-            Measure::Recipients => "recipients",
-            Measure::Messages => "messages",
+            Measure::Recipients | Measure::NewRecipients => "recipients",
+            Measure::Messages | Measure::NewMessages => "messages",
             Measure::Networks => "networks",
             Measure::Bytes => "bytes",
+        }
+    }
+
+    /// Whether it is of mail from new networks alone.
+    pub fn is_from_new_networks(self) -> bool {
+        matches!(self, Measure::NewRecipients | Measure::NewMessages)
+    }
+
+    /// The same of mail from new networks, if there is such a limit.
+    fn from_new_networks(
+        self,
+        word: Piece<'_>,
+        per: Option<Per>,
+        per_word: Piece<'_>,
+        usual: bool,
+        from: Piece<'_>,
+    ) -> Result<Measure, Mistake<LimitProblem>> {
+        let [_, longest] = USUAL_WINDOWS;
+        match (self, per) {
+            _ if usual => Err(from.mistake(LimitProblem::NewUsual, EXAMPLE_NEW)),
+            (_, Some(per)) if !matches!(per, Per::Window(window) if window <= longest) => {
+                Err(per_word.mistake(LimitProblem::NewWindow(per_word.shown()), EXAMPLE_NEW))
+            }
+            (Measure::Recipients, _) => Ok(Measure::NewRecipients),
+            (Measure::Messages, _) => Ok(Measure::NewMessages),
+            _ => Err(word.mistake(LimitProblem::NewOf(self), EXAMPLE_NEW)),
         }
     }
 
@@ -238,19 +391,21 @@ impl Per {
 }
 
 impl Limit {
-    /// How much an account with this quota may use. None if the limit does not apply, because it is a part of a
-    /// quota that is unlimited. A part never rounds down to nothing: a small quota is no ban.
-    pub fn allowed(&self, quota: u32) -> Option<u64> {
+    /// How much an account with this quota may use; `usual` is how much is usual for it in this limit's window, if that is
+    /// known. None if the limit does not apply, because it is a part of a quota that is unlimited or depends on what is not
+    /// known. A part never rounds down to nothing: a small quota is no ban.
+    pub fn allowed(&self, quota: u32, usual: Option<u64>) -> Option<u64> {
         match self.amount {
             Amount::Count(count) => Some(count),
             Amount::Percent(_) if quota == UNLIMITED => None,
             Amount::Percent(percent) => Some(percent.percent_of(quota).max(quota.min(1).into())),
+            Amount::Usual { factor, min } => usual.map(|usual| factor.times(usual).max(min)),
         }
     }
 
-    /// Whether an account with this quota, which has used so much with this request, gets the action.
-    pub fn exceeded(&self, used: u64, quota: u32) -> bool {
-        self.allowed(quota).is_some_and(|allowed| used > allowed)
+    /// Whether it depends on what was learnt about senders: until enough is known it only warns.
+    pub fn learns(&self) -> bool {
+        matches!(self.amount, Amount::Usual { .. }) || self.measure.is_from_new_networks()
     }
 }
 
@@ -292,6 +447,7 @@ impl fmt::Display for Amount {
         match self {
             Amount::Count(count) => write!(f, "{count}"),
             Amount::Percent(percent) => write!(f, "{percent}%"),
+            Amount::Usual { factor, .. } => write!(f, "{factor}x usual"),
         }
     }
 }
@@ -408,6 +564,31 @@ mod tests {
         ] {
             assert_eq!(told(written), [whole]);
         }
+        let usual = "for example: 3x usual recipients/1h min 50 HOLD unusual amount of mail";
+        let new = "for example: 15 recipients/1h from new networks HOLD";
+        for (written, start, example) in [
+            ("3x recipients/1h", "at character 4: after `3x` there must be `usual`", usual),
+            ("3x", "at character 3: after `3x` there must be `usual`", usual),
+            ("50 usual recipients/1h", "at character 1: `usual` needs a factor before it, such as `3x`", usual),
+            ("0.9x usual recipients/1h min 5", "at character 1: `0.9x` of what is usual would stop", usual),
+            ("x usual recipients/1h min 5", "at character 1: `x` is not an amount", EXAMPLE),
+            ("3x usual bytes/1h min 5", "at character 1: what is usual is known of recipients and", usual),
+            ("3x usual recipients/2h min 5", "at character 21: what is usual is known for an hour", usual),
+            ("3x usual messages/message min 5", "at character 19: what is usual is known for an hour", usual),
+            ("3x usual recipients/1h HOLD", "at character 1: a limit by what is usual needs `min`", usual),
+            ("3x usual recipients/1h min HOLD", "at character 28: `HOLD` is not a number above 0", usual),
+            ("3x usual recipients/1h min 0", "at character 28: `0` is not a number above 0", usual),
+            ("3x usual recipients/1h min 9999999999999999", "at character 28: `9999999999999999` is more", EXAMPLE),
+            ("30 recipients/1h min 5", "at character 18: `min` belongs to a limit", usual),
+            ("15 recipients/1h from networks", "at character 23: after `from` there must be", new),
+            ("15 bytes/1h from new networks", "at character 4: only recipients and messages can be", new),
+            ("15 recipients/25h from new networks", "at character 15: mail from new networks is", new),
+            ("15 recipients/message from new networks", "at character 15: mail from new networks", new),
+            ("3x usual recipients/1h min 5 from new networks", "at character 30: a limit on new", new),
+        ] {
+            let told = told(written);
+            assert!(told.len() == 1 && told[0].starts_with(start) && told[0].ends_with(example), "{written}: {told:?}");
+        }
     }
 
     #[test]
@@ -421,30 +602,58 @@ mod tests {
     #[test]
     fn a_percentage_is_of_the_senders_own_quota() {
         let limit = one("3% recipients/10m");
-        assert_eq!(limit.allowed(1000), Some(30));
-        assert_eq!(limit.allowed(1033), Some(30));
-        assert!(!limit.exceeded(30, 1000) && limit.exceeded(31, 1000));
-        assert_eq!(limit.allowed(10), Some(1));
-        assert_eq!(limit.allowed(0), Some(0));
-        assert_eq!(limit.allowed(UNLIMITED), None);
-        assert!(!limit.exceeded(u64::MAX, UNLIMITED));
-        assert_eq!(one("3 recipients/10m").allowed(UNLIMITED), Some(3));
+        assert_eq!(limit.allowed(1000, None), Some(30));
+        assert_eq!(limit.allowed(1033, None), Some(30));
+        assert_eq!(limit.allowed(10, None), Some(1));
+        assert_eq!(limit.allowed(0, None), Some(0));
+        assert_eq!(limit.allowed(UNLIMITED, None), None);
+        assert_eq!(one("3 recipients/10m").allowed(UNLIMITED, None), Some(3));
+    }
+
+    #[test]
+    fn what_is_usual_counts_so_many_times_and_never_less_than_the_least() {
+        let limit = one("2.5x usual recipients/1h min 50 HOLD unusual");
+        let factor = Decimal::parse("2.5").unwrap();
+        assert_eq!((limit.amount, limit.measure), (Amount::Usual { factor, min: 50 }, Measure::Recipients));
+        assert_eq!((limit.written.as_str(), limit.learns()), ("2.5x usual recipients/1h min 50", true));
+        assert_eq!(limit.allowed(10, Some(0)), Some(50), "a sender without a past");
+        assert_eq!(limit.allowed(UNLIMITED, Some(21)), Some(52));
+        assert_eq!(limit.allowed(10, Some(u64::MAX)), Some(u64::MAX));
+        assert_eq!(limit.allowed(10, None), None, "what is usual is not known");
+        for written in
+            ["3X Usual message/24h MIN 50 defer", "1x usual recipients / 60m min 1", "1x usual messages/1d min 9"]
+        {
+            assert!(one(written).learns(), "{written}");
+        }
+    }
+
+    #[test]
+    fn new_networks_are_counted_apart() {
+        let limit = one("15 recipients/1h from new networks HOLD");
+        assert_eq!((limit.amount, limit.measure), (Amount::Count(15), Measure::NewRecipients));
+        assert_eq!((limit.written.as_str(), limit.learns()), ("15 recipients/1h from new networks", true));
+        let limit = one("3% messages/24h FROM New Networks");
+        assert_eq!((limit.allowed(1000, None), limit.measure), (Some(30), Measure::NewMessages));
+        assert_eq!(limit.measure.name(), "messages");
+        assert!(!one("8 networks/1h HOLD from new networks").learns(), "the text of an action");
     }
 
     proptest! {
         #[test]
         fn what_is_shown_is_read_again(
-            amount in "[1-9][0-9]{0,6}|[1-9][0-9]?(\\.[0-9]{1,3})?%",
+            amount in "[1-9][0-9]{0,6}|[1-9][0-9]?(\\.[0-9]{1,3})?%|[1-9](\\.[0-9]{1,3})?x usual",
             measure in "recipients|messages|Recipient",
-            per in "message|[1-9][0-9]?m|[1-9][0-9]?h|[1-9]d",
+            per in "message|[1-9][0-9]?m|[1-9][0-9]?h|[1-9]d|1h",
+            rest in "|min [1-9][0-9]?|from new networks",
             action in "|hold|REJECT [a-z/{}]{0,5}[a-z ]{0,9}|45[0-9] x y|WARN \\{used\\}",
         ) {
-            let written = format!("{amount} {measure}/{per} {action}");
+            let written = format!("{amount} {measure}/{per} {rest} {action}");
             if let Ok(limits) = parse(&written, BLOCKED) {
                 let shown: Vec<_> = limits.iter().map(Limit::to_string).collect();
                 prop_assert_eq!(parse(&shown.join("; "), "something else"), Ok(limits));
             } else {
-                prop_assert!(per == "message" || action.contains('{'), "{}", written);
+                let apart = amount.ends_with("usual") || !rest.is_empty();
+                prop_assert!(apart || per == "message" || action.contains('{'), "{}", written);
             }
         }
 

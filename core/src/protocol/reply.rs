@@ -120,6 +120,14 @@ impl Action {
         Action { verb: self.verb, text: if keep { self.text.clone() } else { text } }
     }
 
+    /// What only tells, with the same text, in the place of an action that keeps mail back or refuses it.
+    pub fn as_warning(&self) -> Action {
+        if self.strictness() <= Strictness::Warn {
+            return self.clone();
+        }
+        Action { verb: Verb::Warn, text: self.text.clone() }
+    }
+
     /// The text after the word; empty where there is none.
     pub fn text(&self) -> &str {
         &self.text
