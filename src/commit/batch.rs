@@ -85,6 +85,8 @@ pub struct BatchDecider<'a, R> {
     now: i64,
     known: &'a mut Standings,
     standings: HashMap<i64, Walked>,
+    /// What was decided goes here.
+    decided: &'a mut Option<Decided>,
 }
 
 /// A row's standing while the batch is walked. Several senders that the database takes for one share a row, and so their
@@ -116,20 +118,21 @@ pub struct Decided {
 
 impl<'a, R> BatchDecider<'a, R> {
     /// `sums` are those of the batch. `now` is in Unix seconds; no charge is decided at an earlier time or in another minute.
+    /// What was decided is kept in `decided`, for as long as nobody knows whether it was committed.
     pub fn new(
         batch: &'a [Due<R>],
         sums: &'a [Sum],
         terms: &'a Terms,
         now: i64,
         known: &'a mut Standings,
+        decided: &'a mut Option<Decided>,
     ) -> BatchDecider<'a, R> {
-        BatchDecider { batch, sums, terms, now, known, standings: HashMap::new() }
+        *decided = None;
+        BatchDecider { batch, sums, terms, now, known, standings: HashMap::new(), decided }
     }
 }
 
 impl<R: Sync> Decider for BatchDecider<'_, R> {
-    type Decided = Decided;
-
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let mut added: HashMap<i64, (u64, u64)> = HashMap::new();
         for (sum, row) in self.sums.iter().zip(rows) {
@@ -172,7 +175,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
         (!unread.is_empty()).then_some(standings::since(&reach?, unread, self.now))
     }
 
-    fn decide(mut self, rows: &[Option<Row>], read: HistoryRows) -> (Decided, Writes) {
+    fn decide(&mut self, rows: &[Option<Row>], read: HistoryRows) -> Writes {
         self.take_in(rows, read);
         let policy = &self.terms.policy;
         let row_of: HashMap<&str, i64> =
@@ -231,7 +234,8 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             standings.push((id, Kept { account: sum.sender.clone(), standing, at: self.now, history }));
         }
         writes.usage.sort_by_key(|row| row.ratelimit_id);
-        (Decided { verdicts, standings }, writes)
+        *self.decided = Some(Decided { verdicts, standings });
+        writes
     }
 }
 

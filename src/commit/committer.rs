@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::batch::Decided;
 use super::breaker::Outage;
 use super::coarsening::Coarsening;
 use super::probe::{self, Probe};
@@ -158,6 +157,15 @@ impl Committer {
                     self.rounds.settled(result, now);
                     continue;
                 }
+                Next::FindOut { limit } => {
+                    if let Some(heartbeat) = &mut self.heartbeat {
+                        heartbeat.beat_if_due();
+                    }
+                    let result = find_out(&mut self.database, limit).await;
+                    let now = self.now();
+                    self.rounds.found_out(result, now);
+                    continue;
+                }
                 Next::FindHeld { accounts, limit } => {
                     let result = find_held(&mut self.database, &accounts, limit).await;
                     let now = self.now();
@@ -288,15 +296,27 @@ fn interval(period: Duration) -> tokio::time::Interval {
     interval
 }
 
-async fn settle(database: &mut Database, transaction: Transaction<'_, Reply>, now: i64) -> Result<Decided, Failure> {
+async fn settle(database: &mut Database, transaction: Transaction<'_, Reply>, now: i64) -> Result<(), Failure> {
     let Database::Here(store) = database else { return Err(is_away()) };
-    let Transaction { sums, decider, new_quota, limit, .. } = transaction;
+    let Transaction { sums, mut decider, new_quota, limit, .. } = transaction;
     let limit = limit.max(store.round_trip() * ROUND_TRIPS);
-    match tokio::time::timeout(limit, store.settle(sums, new_quota, now, decider)).await {
+    match tokio::time::timeout(limit, store.settle(sums, new_quota, now, &mut decider)).await {
         Ok(result) => result,
         Err(_) => {
             let reason = format!("no answer within {} ms", limit.as_millis());
             Err(if store.abandon() { Failure::Unknown(reason) } else { Failure::Away(reason) })
+        }
+    }
+}
+
+/// Whether the last transaction was committed.
+async fn find_out(database: &mut Database, limit: Duration) -> Result<bool, Failure> {
+    let Database::Here(store) = database else { return Err(is_away()) };
+    match tokio::time::timeout(limit, store.committed(store.batch())).await {
+        Ok(result) => result,
+        Err(_) => {
+            store.abandon();
+            Err(Failure::Away(format!("no answer within {} ms", limit.as_millis())))
         }
     }
 }

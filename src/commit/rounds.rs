@@ -4,8 +4,8 @@
 //! A round takes all charges that wait. It answers what was asked before, settles the rest in one transaction, and tries again
 //! or splits what fails, until each charge is answered or parked for a later round.
 //!
-//! Invariants: a verdict that depends on counts is answered only after COMMIT; what may have been committed is never tried
-//! again; one account's trouble is answered for that account alone; while the database is away nobody waits for it; the
+//! Invariants: a verdict that depends on counts is answered only after COMMIT; what may have been committed is not tried again
+//! before the database has said that it was not; one account's trouble is answered for that account alone; while the database is away nobody waits for it; the
 //! requests of one account are decided in the order of their arrival.
 
 use std::collections::{HashSet, VecDeque};
@@ -40,6 +40,8 @@ const MARGIN: Duration = Duration::from_millis(100);
 const TRIES_AT_ONCE: u32 = 3;
 /// Before parked charges and what the database asks to try again are tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// Before the database is asked again what became of a transaction.
+const FIND_OUT_PAUSE: Duration = Duration::from_millis(50);
 /// A look at rows that somebody else holds is in the way of all others: it rests as long as it took, and not longer than this,
 /// since another daemon that charges the same account holds its row again and again.
 const MAX_LOOK_PAUSE: Duration = Duration::from_millis(50);
@@ -59,6 +61,8 @@ pub enum Next<'a, R> {
     Answer(Answered<R>),
     /// Settle this, and report it by [`Rounds::settled`].
     Settle(Transaction<'a, R>),
+    /// Ask whether what was settled last has been committed, and report it by [`Rounds::found_out`].
+    FindOut { limit: Duration },
     /// Ask whose rows somebody else holds, and report it by [`Rounds::held`].
     FindHeld { accounts: Vec<String>, limit: Duration },
     /// The database is away: get it back, from `Outage::pause` on, and report that by [`Rounds::database_is_back`].
@@ -110,6 +114,7 @@ pub struct Rounds<R> {
     steps: VecDeque<Step<R>>,
     /// What was handed out last, if its result is still to come.
     settling: Option<Attempt<R>>,
+    finding_out: Option<Doubt<R>>,
     finding: Option<Search<R>>,
     opened: Option<(String, Outage)>,
     answered: VecDeque<Answered<R>>,
@@ -117,6 +122,7 @@ pub struct Rounds<R> {
 
 enum Step<R> {
     Settle(Attempt<R>),
+    FindOut(Doubt<R>),
     FindHeld(Search<R>),
 }
 
@@ -124,6 +130,8 @@ enum Step<R> {
 struct Attempt<R> {
     part: Vec<Due<R>>,
     sums: Vec<Sum>,
+    /// What was decided when it was tried last.
+    decided: Option<Decided>,
     /// How often it was tried.
     tried: u32,
     /// A connection that turns out to be dead is replaced once, since a server closes idle ones.
@@ -137,8 +145,16 @@ impl<R> Attempt<R> {
     fn new(part: Vec<Due<R>>) -> Attempt<R> {
         let sums = batch::sums(&part);
         let zero = Duration::ZERO;
-        Attempt { part, sums, tried: 0, may_reconnect: true, not_before: zero, began: zero, limit: zero }
+        Attempt { part, sums, decided: None, tried: 0, may_reconnect: true, not_before: zero, began: zero, limit: zero }
     }
+}
+
+/// Charges that were settled, and nobody knows whether that was committed.
+struct Doubt<R> {
+    attempt: Attempt<R>,
+    /// Why nobody knows.
+    reason: String,
+    not_before: Duration,
 }
 
 /// Charges whose rows somebody else may hold.
@@ -164,6 +180,7 @@ impl<R> Rounds<R> {
             parked_until: Duration::ZERO,
             steps: VecDeque::new(),
             settling: None,
+            finding_out: None,
             finding: None,
             opened: None,
             answered: VecDeque::new(),
@@ -206,14 +223,28 @@ impl<R> Rounds<R> {
                 Some(Step::Settle(mut attempt)) => {
                     attempt.began = now.elapsed;
                     attempt.limit = self.time_left(&attempt.part, now.elapsed);
-                    let Attempt { part, sums, limit, .. } = self.settling.insert(attempt);
+                    let Attempt { part, sums, decided, limit, .. } = self.settling.insert(attempt);
                     return Next::Settle(Transaction {
                         sums,
-                        decider: BatchDecider::new(part, sums, &self.terms, now.unix, &mut self.standings),
+                        decider: BatchDecider::new(part, sums, &self.terms, now.unix, &mut self.standings, decided),
                         new_quota: self.terms.policy.new_quota,
                         charges: part.len(),
                         limit: *limit,
                     });
+                }
+                Some(Step::FindOut(doubt)) if now.elapsed < doubt.not_before => {
+                    let until = doubt.not_before;
+                    self.steps.push_front(Step::FindOut(doubt));
+                    return Next::Pause(until);
+                }
+                Some(Step::FindOut(doubt)) => {
+                    let limit = self.time_to_find_out(&doubt.attempt.part, now.elapsed);
+                    if limit.is_zero() {
+                        self.give_up(doubt, now);
+                    } else {
+                        self.finding_out = Some(doubt);
+                        return Next::FindOut { limit };
+                    }
                 }
                 Some(Step::FindHeld(mut search)) => {
                     search.began = now.elapsed;
@@ -229,7 +260,7 @@ impl<R> Rounds<R> {
     }
 
     /// What came of a transaction.
-    pub fn settled(&mut self, result: Result<Decided, Failure>, now: Now) {
+    pub fn settled(&mut self, result: Result<(), Failure>, now: Now) {
         let Some(mut attempt) = self.settling.take() else { return };
         attempt.tried += 1;
         let elapsed = now.elapsed;
@@ -238,12 +269,7 @@ impl<R> Rounds<R> {
         let contended = attempt.part.iter().any(|due| self.locks.is_contended(&due.charge.account));
         let tries = if contended { 1 } else { TRIES_AT_ONCE };
         match result {
-            Ok(Decided { verdicts, standings }) => {
-                standings.into_iter().for_each(|(id, kept)| self.standings.keep(id, kept));
-                self.locks.settled(attempt.sums.iter().map(|sum| sum.sender.as_str()));
-                self.breaker.settles();
-                self.answer_all(attempt.part, verdicts, elapsed);
-            }
+            Ok(()) => self.committed(attempt, elapsed),
             Err(Failure::Transient(_)) if in_time && attempt.tried < tries => {
                 attempt.not_before = elapsed + RETRY_PAUSE;
                 self.steps.push_front(Step::Settle(attempt));
@@ -269,15 +295,52 @@ impl<R> Rounds<R> {
             }
             Err(Failure::Away(reason)) => self.open_breaker(reason, attempt.part, now),
             Err(Failure::Unknown(reason)) => {
-                let in_doubt = Verdict::InDoubt(FailOpen::CommitUnknown);
-                let passes = in_doubt.lets_through(&self.terms.policy.on_error);
-                for due in &attempt.part {
-                    self.deduplication.remember(&due.asked, &in_doubt, passes, elapsed);
-                }
-                self.fail_open(attempt.part, FailOpen::CommitUnknown);
-                self.open_breaker(reason, Vec::new(), now);
+                self.steps.push_front(Step::FindOut(Doubt { attempt, reason, not_before: elapsed }));
             }
         }
+    }
+
+    /// Whether what was settled last has been committed. [`Failure::Unknown`] says that nobody will ever know.
+    pub fn found_out(&mut self, result: Result<bool, Failure>, now: Now) {
+        let Some(mut doubt) = self.finding_out.take() else { return };
+        match result {
+            Ok(true) => {
+                log::info!("{}; what was to be committed is", doubt.reason);
+                self.committed(doubt.attempt, now.elapsed);
+            }
+            // Whatever time is left: it is counted all the same.
+            Ok(false) => {
+                log::info!("{}; nothing was committed, and it is tried again", doubt.reason);
+                self.steps.push_front(Step::Settle(doubt.attempt));
+            }
+            Err(Failure::Unknown(_)) => self.give_up(doubt, now),
+            Err(_) => {
+                doubt.not_before = now.elapsed + FIND_OUT_PAUSE;
+                self.steps.push_front(Step::FindOut(doubt));
+            }
+        }
+    }
+
+    /// What an attempt has decided holds.
+    fn committed(&mut self, Attempt { part, sums, decided, .. }: Attempt<R>, now: Duration) {
+        let Some(Decided { verdicts, standings }) = decided else {
+            return self.fail_open(part, FailOpen::CommitUnknown);
+        };
+        standings.into_iter().for_each(|(id, kept)| self.standings.keep(id, kept));
+        self.locks.settled(sums.iter().map(|sum| sum.sender.as_str()));
+        self.breaker.settles();
+        self.answer_all(part, verdicts, now);
+    }
+
+    /// No host has said in time whether an attempt was committed. It is remembered, so that Postfix's retry is not charged.
+    fn give_up(&mut self, Doubt { attempt: Attempt { part, .. }, reason, .. }: Doubt<R>, now: Now) {
+        let in_doubt = Verdict::InDoubt(FailOpen::CommitUnknown);
+        let passes = in_doubt.lets_through(&self.terms.policy.on_error);
+        for due in &part {
+            self.deduplication.remember(&due.asked, &in_doubt, passes, now.elapsed);
+        }
+        self.fail_open(part, FailOpen::CommitUnknown);
+        self.open_breaker(reason, Vec::new(), now);
     }
 
     /// Whose rows somebody else holds. [`Failure::Away`] says that it is the whole table.
@@ -435,13 +498,24 @@ impl<R> Rounds<R> {
 
     /// How long the database may take for an answer: nobody in this round must be late for it.
     fn time_left(&self, part: &[Due<R>], now: Duration) -> Duration {
+        self.until_first_deadline(part, now).max(MIN_TRANSACTION_TIME).min(self.longest)
+    }
+
+    /// How long the database may take to say what became of a transaction. Others wait for it, so there is no more time than
+    /// theirs.
+    fn time_to_find_out(&self, part: &[Due<R>], now: Duration) -> Duration {
+        self.until_first_deadline(part, now).min(self.longest)
+    }
+
+    /// The time until the first of this round's answers is to be sent.
+    fn until_first_deadline(&self, part: &[Due<R>], now: Duration) -> Duration {
         let later = self.steps.iter().flat_map(|step| match step {
-            Step::Settle(Attempt { part, .. }) | Step::FindHeld(Search { part, .. }) => part,
+            Step::Settle(attempt) | Step::FindOut(Doubt { attempt, .. }) => &attempt.part,
+            Step::FindHeld(search) => &search.part,
         });
         let due = part.iter().chain(later).map(|due| &due.charge);
-        let urgent = due.chain(&self.parked).map(|charge| charge.deadline).min().unwrap_or(now);
-        let left = urgent.saturating_sub(now).saturating_sub(MARGIN);
-        left.max(MIN_TRANSACTION_TIME).min(self.longest)
+        let first = due.chain(&self.parked).map(|charge| charge.deadline).min().unwrap_or(now);
+        first.saturating_sub(now).saturating_sub(MARGIN)
     }
 
     fn open_breaker(&mut self, reason: String, part: Vec<Due<R>>, now: Now) {

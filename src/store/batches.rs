@@ -19,15 +19,23 @@ impl Store {
     /// does not know yet what another has committed.
     ///
     /// # Errors
-    /// [`Failure::Locked`] and [`Failure::Transient`] mean that it is not known yet: ask again.
+    /// [`Failure::Unknown`] means that nobody can say: SQLite's batches are not noted. After any other failure it may be asked
+    /// again.
     pub async fn committed(&mut self, batch: Batch) -> Result<bool, Failure> {
-        self.transact(Patience::Long, async |script| {
+        if self.options.dialect().in_process {
+            return Err(Failure::Unknown("batches are not noted here".to_owned()));
+        }
+        let committed = self.transact(Patience::Long, async |script| {
             let dialect = script.dialect();
             script.run(batch.touched(dialect)).await?;
             let rows = script.rows(batch.last(dialect)).await?;
             rows.first().map_or(Ok(false), |row| Ok(row.try_get::<i64>(0)? == batch.number))
+        });
+        committed.await.map_err(|failure| match failure {
+            // It is only the question that may not have been committed.
+            Failure::Unknown(words) => Failure::Away(words),
+            failure => failure,
         })
-        .await
     }
 
     /// Proves that the database takes writes, by the daemon's own row in `batches`, and notes when counting began here.

@@ -117,6 +117,15 @@ impl Options {
         }
     }
 
+    /// How this database writes its statements.
+    pub fn dialect(&self) -> &'static Dialect {
+        match self {
+            Options::Sqlite(_) => &sqlite::DIALECT,
+            Options::Mysql(_) => &mysql::DIALECT,
+            Options::Postgres(_) => &postgres::DIALECT,
+        }
+    }
+
     /// The migrations of this database.
     pub fn migrator(&self) -> &'static Migrator {
         match self {

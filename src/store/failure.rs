@@ -15,7 +15,8 @@ pub enum Failure {
     /// The database cannot be reached or used; nothing was written.
     #[error("the database cannot be used: {0}")]
     Away(String),
-    /// The connection was lost while COMMIT was under way: written or not, nobody knows. Never to be tried again.
+    /// The connection was lost while COMMIT was under way: written or not. Not to be tried again before
+    /// `Store::committed` has said which.
     #[error("the connection was lost while committing: {0}")]
     Unknown(String),
 }

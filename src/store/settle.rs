@@ -19,16 +19,15 @@ pub struct Writes {
     pub seen: Vec<SeenRow>,
 }
 
-/// Decides the requests of a transaction between its reads and its writes. Pure: the store hands in all that it knows.
+/// Decides the requests of a transaction between its reads and its writes, and keeps what it decided. Pure: the store hands in
+/// all that it knows.
 pub trait Decider: Send {
-    type Decided: Send;
-
     /// Sees the rows as they stand after the sums were added, in the order of the sums (none for a sender that was only
     /// looked at and has no row), and says which histories it needs.
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since>;
 
     /// Decides, and says what is to be written.
-    fn decide(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Decided, Writes);
+    fn decide(&mut self, rows: &[Option<Row>], history: HistoryRows) -> Writes;
 }
 
 impl Store {
@@ -36,13 +35,16 @@ impl Store {
     /// says, and commits.
     ///
     /// `now` is in seconds since 1970; `new_quota` goes into rows made here. Without a connection it connects first.
-    pub async fn settle<D: Decider>(
+    ///
+    /// # Errors
+    /// After [`Failure::Unknown`] what was decided may hold: [`Store::committed`] says whether it does.
+    pub async fn settle(
         &mut self,
         sums: &[Sum],
         new_quota: u32,
         now: i64,
-        mut decider: D,
-    ) -> Result<D::Decided, Failure> {
+        decider: &mut impl Decider,
+    ) -> Result<(), Failure> {
         let session = self.connect().await?;
         let narrowed: Vec<Sum>;
         let sums = match session.keys {
@@ -65,11 +67,10 @@ impl Store {
                 Some(since) => read_histories(script, since, &counters::made(&rows, mark)).await?,
                 None => HistoryRows::default(),
             };
-            let (decided, writes) = decider.decide(&rows, history);
+            let writes = decider.decide(&rows, history);
             usage::add(script, &writes.usage).await?;
             usage::see(script, &writes.seen, now).await?;
-            messages::insert(script, &writes.audit, session.texts).await?;
-            Ok(decided)
+            messages::insert(script, &writes.audit, session.texts).await
         })
         .await
     }

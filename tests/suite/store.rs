@@ -42,23 +42,23 @@ struct Opened {
     store: Store,
 }
 
-/// A judge that asks for what it was told to, writes what it was told to, and gives what it saw.
+/// A judge that asks for what it was told to, writes what it was told to, and keeps what it saw.
 #[derive(Default)]
 struct Clerk {
     histories_since: Option<i64>,
     writes: Writes,
+    saw: Option<(Vec<Option<Row>>, HistoryRows)>,
 }
 
 impl Decider for Clerk {
-    type Decided = (Vec<Option<Row>>, HistoryRows);
-
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let time = self.histories_since?;
         Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, most: None, networks: Some(time) })
     }
 
-    fn decide(self, rows: &[Option<Row>], history: HistoryRows) -> (Self::Decided, Writes) {
-        ((rows.to_vec(), history), self.writes)
+    fn decide(&mut self, rows: &[Option<Row>], history: HistoryRows) -> Writes {
+        self.saw = Some((rows.to_vec(), history));
+        std::mem::take(&mut self.writes)
     }
 }
 
@@ -122,8 +122,14 @@ impl Opened {
         self.runtime.block_on(self.store.migrate(true))
     }
 
-    fn judged_by(&mut self, clerk: Clerk, sums: &[Sum], now: i64) -> Result<(Vec<Option<Row>>, HistoryRows), Failure> {
-        self.runtime.block_on(self.store.settle(sums, 1000, now, clerk))
+    fn judged_by(
+        &mut self,
+        mut clerk: Clerk,
+        sums: &[Sum],
+        now: i64,
+    ) -> Result<(Vec<Option<Row>>, HistoryRows), Failure> {
+        self.runtime.block_on(self.store.settle(sums, 1000, now, &mut clerk))?;
+        Ok(clerk.saw.unwrap())
     }
 
     fn try_settle(&mut self, sums: &[Sum], audit: Vec<AuditRow>) -> Result<Vec<Option<Row>>, Failure> {
@@ -218,7 +224,7 @@ fn sums_of_bytes_stay_at_their_end(place: &Place) {
     let row = UsageRow { ratelimit_id: id, minute: 29_833_333, messages: 1, recipients: 1, bytes: i64::MAX };
     for _ in 0..3 {
         let writes = Writes { usage: vec![row], ..Writes::default() };
-        store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+        store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
         let usage = if place.driver() == "mysql" { "`usage`" } else { "usage" };
         let bytes = place.database.number(&format!("SELECT bytes FROM {usage}"));
         assert_eq!(bytes, i64::MAX / 2);
@@ -256,7 +262,7 @@ fn a_part_of_a_journal_is_charged_once_and_at_its_time(place: &Place) {
     // What was seen since is not unseen.
     let seen = SeenRow { ratelimit_id: id, network: network.clone(), last_seen: NOW };
     let writes = Writes { seen: vec![seen], ..Writes::default() };
-    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     let Opened { runtime, store } = &mut store;
     let seen = vec![SeenRow { ratelimit_id: id, network, last_seen: NOW - 9000 }];
     let late = |_: &[Option<Row>], _| Late { writes: Writes { seen, ..Writes::default() }, outlived: vec![] };
@@ -366,7 +372,7 @@ fn usage_and_networks_add_up_and_are_read_back_from_a_time_on(place: &Place) {
         [(minute, "192.0.2.0/24", NOW), (minute, "192.0.2.0/24", NOW - 9), (minute - 60, "2001:db8::/48", NOW - 3600)]
     {
         let writes = Writes { usage: vec![used(minute, 1)], seen: vec![seen(network, time)], ..Writes::default() };
-        store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+        store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     }
     let mut read = |since| {
         let clerk = Clerk { histories_since: Some(since), ..Clerk::default() };
@@ -395,7 +401,7 @@ fn minutes_that_are_kept_together_become_the_last_of_them(place: &Place) {
         (600..4600).map(|minute| used(alice, minute)).chain((610..4600).step_by(60).map(|at| used(bob, at))).collect();
     for usage in usage.chunks(500) {
         let writes = Writes { usage: usage.to_vec(), ..Writes::default() };
-        store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+        store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     }
     for _ in 0..2 {
         let Opened { runtime, store } = &mut store;
@@ -444,7 +450,7 @@ fn a_sender_from_very_many_networks_hides_nobody_elses(place: &Place) {
     // As many in a transaction as a batch may bring, so that none takes as long as a lock.
     for seen in all.chunks(500) {
         let writes = Writes { seen: seen.to_vec(), ..Writes::default() };
-        store.judged_by(Clerk { writes, histories_since: None }, &senders, NOW).unwrap();
+        store.judged_by(Clerk { writes, ..Clerk::default() }, &senders, NOW).unwrap();
     }
     let clerk = Clerk { histories_since: Some(NOW - 60), ..Clerk::default() };
     let (_, read) = store.judged_by(clerk, &senders, NOW).unwrap();
@@ -537,9 +543,9 @@ fn no_statement_of_a_purge_touches_more_than_its_share(place: &Place) {
         writes.seen.extend((0..500).map(seen));
     }
     // In one second, and many in a minute.
-    store.judged_by(Clerk { writes, histories_since: None }, &senders, NOW).unwrap();
+    store.judged_by(Clerk { writes, ..Clerk::default() }, &senders, NOW).unwrap();
     let used = UsageRow { ratelimit_id: ids[2], minute: minute + 10, messages: 1, recipients: 1, bytes: 0 };
-    let clerk = Clerk { writes: Writes { usage: vec![used], ..Writes::default() }, histories_since: None };
+    let clerk = Clerk { writes: Writes { usage: vec![used], ..Writes::default() }, ..Clerk::default() };
     store.judged_by(clerk, &senders[2..3], NOW + 600).unwrap();
 
     // 2,200 messages, 1,200 minutes and 1,000 networks of the two that are idle.
@@ -570,20 +576,20 @@ fn what_a_wrong_clock_wrote_is_deleted(place: &Place) {
         seen: vec![seen(networks[0], NOW), seen(networks[1], hour), seen(networks[2], year)],
         ..Writes::default()
     };
-    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     for period in [NOW, hour, year] {
         let claim = Claim { sender: "alice".into(), notice: "quota".into(), period };
         store.runtime.block_on(store.store.claim_notices(&[claim])).unwrap();
     }
     // The network that the wrong clock saw is seen again: now is when it was last seen.
     let writes = Writes { seen: networks.map(|network| seen(network, NOW + 9)).to_vec(), ..Writes::default() };
-    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     let last_seen = place.database.select(&["last_seen"], "FROM networks ORDER BY network");
     assert_eq!(last_seen, [NOW + 9, hour, NOW + 9].map(|time| [time.to_string()]));
 
     let far = seen("10.0.3.0/24", year);
     let writes = Writes { seen: vec![far], ..Writes::default() };
-    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     for (aged, table) in [(Aged::Usage, "`usage`"), (Aged::Networks, "networks"), (Aged::Notices, "notices")] {
         let rows = || place.database.rows(if place.is_mysql() { table } else { table.trim_matches('`') });
         let before = rows();
@@ -926,7 +932,7 @@ fn a_new_sender_inherits_nothing_from_a_truncated_table<S: Server>() {
     let used = UsageRow { ratelimit_id: id, minute: NOW / 60, messages: 1, recipients: 9, bytes: 0 };
     let seen = SeenRow { ratelimit_id: id, network: "192.0.2.0/24".into(), last_seen: NOW };
     let writes = Writes { usage: vec![used], seen: vec![seen], ..Writes::default() };
-    store.judged_by(Clerk { writes, histories_since: None }, &[look("alice")], NOW).unwrap();
+    store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     place.database.execute("SET foreign_key_checks = 0; TRUNCATE ratelimits; SET foreign_key_checks = 1");
     let clerk = Clerk { histories_since: Some(NOW - 3600), ..Clerk::default() };
     let (rows, history) = store.judged_by(clerk, &[sum("bob", 1, 1)], NOW).unwrap();

@@ -36,6 +36,16 @@ enum Trouble {
     Contended(&'static str),
     /// The reply to one COMMIT is lost.
     CommitLost { written: bool },
+    /// What became of a transaction cannot be seen, as while a session that nobody holds any more has the daemon's row.
+    Mute,
+}
+
+/// A transaction whose COMMIT was not answered.
+struct Lost {
+    written: bool,
+    charges: usize,
+    /// The messages of each account.
+    messages: Vec<(String, u32)>,
 }
 
 #[derive(Default)]
@@ -43,13 +53,17 @@ struct Database {
     rows: BTreeMap<String, Row>,
     trouble: Vec<Trouble>,
     takes: Duration,
-    /// The messages of each account that were written and not answered, and how many charges were in a lost COMMIT.
+    /// Nobody has asked what became of it.
+    lost: Option<Lost>,
+    /// The messages of each account that were written without anybody having learnt it, and how many charges there were in
+    /// such transactions, written or not.
     unknown: HashMap<String, u32>,
-    lost: usize,
+    never_known: usize,
 }
 
 impl Database {
-    fn settle(&mut self, transaction: Transaction<'_, usize>, now: &mut Duration) -> Result<Decided, Failure> {
+    fn settle(&mut self, transaction: Transaction<'_, usize>, now: &mut Duration) -> Result<(), Failure> {
+        self.forget_lost();
         let Transaction { sums, mut decider, new_quota, charges, limit } = transaction;
         let said = || "scripted".to_owned();
         let has = |account: &str| sums.iter().any(|sum| sum.sender == account);
@@ -96,20 +110,45 @@ impl Database {
             read.push(Some(*row));
         }
         decider.history(&read);
-        let (decided, _) = decider.decide(&read, HistoryRows::default());
+        decider.decide(&read, HistoryRows::default());
         let lost = self.trouble.iter().position(|trouble| matches!(trouble, Trouble::CommitLost { .. }));
         if let Some(Trouble::CommitLost { written }) = lost.map(|place| self.trouble.remove(place)) {
-            self.lost += charges;
+            let messages = sums.iter().map(|sum| (sum.sender.clone(), sum.messages)).collect();
+            self.lost = Some(Lost { written, charges, messages });
             if written {
                 self.rows = rows;
-                for sum in sums {
-                    *self.unknown.entry(sum.sender.clone()).or_default() += sum.messages;
-                }
             }
             return Err(Failure::Unknown(said()));
         }
         self.rows = rows;
-        Ok(decided)
+        Ok(())
+    }
+
+    /// Says whether the last transaction was committed.
+    fn find_out(&mut self, limit: Duration, now: &mut Duration) -> Result<bool, Failure> {
+        *now += self.takes.min(limit);
+        for trouble in &self.trouble {
+            match *trouble {
+                Trouble::Away { silent } => {
+                    if silent {
+                        *now += limit.saturating_sub(self.takes);
+                    }
+                    return Err(Failure::Away("scripted".to_owned()));
+                }
+                Trouble::Mute => return Err(Failure::Locked("scripted".to_owned())),
+                _ => {}
+            }
+        }
+        self.lost.take().map(|lost| lost.written).ok_or_else(|| Failure::Refused("nothing is in doubt".to_owned()))
+    }
+
+    /// What became of the last transaction will not be asked any more.
+    fn forget_lost(&mut self) {
+        let Some(Lost { written, charges, messages }) = self.lost.take() else { return };
+        self.never_known += charges;
+        for (account, messages) in messages.into_iter().filter(|_| written) {
+            *self.unknown.entry(account).or_default() += messages;
+        }
     }
 
     fn held(&self, accounts: &[String]) -> Result<Vec<String>, Failure> {
@@ -210,6 +249,10 @@ fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Out
                 let settled = database.settle(transaction, &mut elapsed);
                 rounds.settled(settled, now(elapsed));
             }
+            Next::FindOut { limit } => {
+                let found = database.find_out(limit, &mut elapsed);
+                rounds.found_out(found, now(elapsed));
+            }
             Next::FindHeld { accounts, .. } => {
                 elapsed += takes;
                 rounds.held(database.held(&accounts), now(elapsed));
@@ -235,6 +278,7 @@ fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Out
             }
         }
     }
+    database.forget_lost();
     Outcome { database, told, asked, outages }
 }
 
@@ -246,7 +290,11 @@ impl Outcome {
             assert!(told.answered <= told.asked + DECISION_TIMEOUT, "late: {told:?}");
         }
         let unknown = |told: &&Told| told.verdict == Verdict::InDoubt(FailOpen::CommitUnknown) && told.new > 0;
-        assert_eq!(self.told.iter().filter(unknown).count(), self.database.lost, "never tried again");
+        let unknown = self.told.iter().filter(unknown).count();
+        assert_eq!(
+            unknown, self.database.never_known,
+            "in doubt is what nobody could find out, and it is not tried again"
+        );
         for account in ACCOUNTS {
             let counted = |told: &&Told| told.account == account && matches!(told.verdict, Verdict::Counted(_));
             let counted: u32 = self.told.iter().filter(counted).map(|told| told.new).sum();
@@ -313,11 +361,28 @@ fn a_database_that_dies_ten_times_under_load_loses_and_doubles_nothing() {
 }
 
 #[test]
+fn what_became_of_a_commit_is_found_out_within_the_deadline() {
+    for written in [true, false] {
+        let lost = Trouble::CommitLost { written };
+        let ask = |at, message| (ms(at), Event::Ask { account: ALICE, message });
+        for hidden in [Trouble::Mute, Trouble::Away { silent: false }] {
+            // The reply is lost, for a while nobody says what became of it, and then somebody does.
+            let events = vec![trouble(0, &[lost]), ask(0, 1), trouble(1, &[hidden]), ask(100, 2), trouble(1500, &[])];
+            let outcome = play("1", ms(1), events);
+            outcome.check();
+            let passed = outcome.told.iter().map(|told| told.verdict.decision().map(|decision| decision.let_through));
+            assert_eq!(passed.collect::<Vec<_>>(), [Some(true), Some(false)], "{hidden:?}, written: {written}");
+            assert!(outcome.outages.is_empty());
+        }
+    }
+}
+
+#[test]
 fn an_unknown_outcome_of_commit_is_never_tried_again_nor_charged_to_a_retry() {
     for written in [true, false] {
         let ask = |at, message| (ms(at), Event::Ask { account: ALICE, message });
-        let events =
-            vec![trouble(0, &[Trouble::CommitLost { written }]), ask(0, 1), ask(100, 1), ask(1500, 1), ask(1600, 2)];
+        let lost = [Trouble::CommitLost { written }, Trouble::Mute];
+        let events = vec![trouble(0, &lost), ask(0, 1), ask(100, 1), trouble(1950, &[]), ask(3000, 1), ask(3100, 2)];
         let outcome = play("10", ms(1), events);
         outcome.check();
         let verdicts: Vec<bool> = outcome.told.iter().map(|told| told.verdict.decision().is_some()).collect();
@@ -368,6 +433,7 @@ fn any_trouble() -> impl Strategy<Value = Trouble> {
         1 => any::<bool>().prop_map(|silent| Trouble::Away { silent }),
         1 => Just(Trouble::TableLocked),
         1 => any::<bool>().prop_map(|written| Trouble::CommitLost { written }),
+        1 => Just(Trouble::Mute),
         1 => Just(Trouble::Held(ACCOUNTS[1])),
     ]
 }
