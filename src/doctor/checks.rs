@@ -69,6 +69,25 @@ impl Daemon<'_> {
         })
     }
 
+    /// Whether a check asks at a port that is ours here, on whichever host.
+    fn has_port_of(&self, target: &Target) -> bool {
+        let Target::Tcp(written) = target else { return false };
+        let port = written.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        self.sockets.iter().any(|ours| matches!(ours, ListenAddress::Tcp(ours) if Some(ours.port()) == port))
+    }
+
+    /// Whether a check's name is that of several hosts: one host has an address of each kind at the most.
+    fn has_several_hosts(&self, target: &Target) -> bool {
+        let found = (self.addresses)(target);
+        let count = |is_v4| {
+            let of_kind = found
+                .iter()
+                .filter(|address| matches!(address, ListenAddress::Tcp(address) if address.is_ipv4() == is_v4));
+            of_kind.count()
+        };
+        count(true).max(count(false)) > 1
+    }
+
     /// A check at our socket's usual place is meant for us, also when the daemon is told to listen elsewhere.
     fn is_meant(&self, postfix: &Postfix, check: &PolicyCheck) -> bool {
         self.is_at(&target(postfix, check)) || check.address.contains("rateguard")
@@ -147,6 +166,9 @@ pub fn configuration(instances: &[Postfix], daemon: Daemon<'_>) -> Vec<Finding> 
             one_service(postfix, service, &ours, daemon, &mut findings);
         }
     }
+    for postfix in instances {
+        findings.extend(postfix.services.iter().filter_map(|service| several_daemons(postfix, service, daemon)));
+    }
     for (postfix, check) in checks.iter().filter(|(postfix, check)| daemon.is_meant(postfix, check)) {
         one_check(postfix, check, daemon, &mut findings);
     }
@@ -224,6 +246,37 @@ fn one_service(
             ),
         ));
     }
+}
+
+/// Finds a service whose checks lead to more than one daemon of this kind, as far as settings show: each charges the message.
+fn several_daemons(postfix: &Postfix, service: &Service, daemon: Daemon<'_>) -> Option<Finding> {
+    let checks = postfix.policy_checks().into_iter().filter(|check| check.service == service.name);
+    let asking: Vec<(PolicyCheck, Target)> = checks
+        .filter(|check| check.list != "smtpd_etrn_restrictions")
+        .map(|check| (target(postfix, &check), check))
+        .filter(|(target, check)| daemon.is_meant(postfix, check) || daemon.has_port_of(target))
+        .map(|(target, check)| (check, target))
+        .collect();
+    let ours = asking.iter().filter(|(_, target)| daemon.is_at(target)).count();
+    let others: BTreeSet<&str> =
+        asking.iter().filter(|(_, target)| !daemon.is_at(target)).map(|(check, _)| check.address.as_str()).collect();
+    let name = &service.name;
+    let what = if others.len() + ours.min(1) > 1 {
+        let places = asking.iter().map(|(check, _)| format!("{} in {}", check.address, check.list));
+        format!("{name} asks more than one daemon: {}", Vec::from_iter(places).join(", "))
+    } else {
+        // At the other stages Postfix asks once for each recipient.
+        let once = ["smtpd_data_restrictions", "smtpd_end_of_data_restrictions"];
+        let is_asked_again = asking.len() > 1 || asking.iter().any(|(check, _)| !once.contains(&check.list));
+        let (check, _) = asking.iter().find(|(_, target)| is_asked_again && daemon.has_several_hosts(target))?;
+        format!("{name} asks about a message more than once, and {} has several addresses", check.address)
+    };
+    Some(Finding::problem(
+        "several-daemons",
+        what,
+        "What was asked about a message is known to the daemon that was asked: each of them counts it.",
+        "let all checks of a service ask one daemon, best that on the same host; docs/databases.md, \"One message, one host\"".to_owned(),
+    ))
 }
 
 fn one_check(postfix: &Postfix, check: &PolicyCheck, daemon: Daemon<'_>, findings: &mut Vec<Finding>) {
@@ -388,6 +441,9 @@ mod tests {
         ];
         let addresses = |target: &Target| match target {
             Target::Unix(path) => vec![ListenAddress::Unix(path.clone())],
+            Target::Tcp(written) if written.starts_with("balanced:") => ["127.0.0.1:10033", "192.0.2.1:10033"]
+                .map(|address| ListenAddress::Tcp(address.parse().unwrap()))
+                .to_vec(),
             Target::Tcp(written) => {
                 let address = written.replace("localhost", "127.0.0.1").replace("mx:", "192.0.2.1:").parse();
                 address.map(ListenAddress::Tcp).into_iter().collect()
@@ -546,6 +602,27 @@ mod tests {
             "127.0.0.1:10025/inet/smtpd_data_restrictions =\n127.0.0.1:10025/inet/smtpd_sasl_auth_enable = yes\n";
         let filter = said(GOOD, filter);
         assert!(matches!(&*filter, [(Severity::Advice, "not-asked", _)]), "{filter:?}");
+    }
+
+    #[test]
+    fn checks_that_lead_to_several_daemons_are_named() {
+        let defaults = "smtpd_policy_service_default_action = DUNNO\nsmtpd_policy_service_timeout = 5s\n";
+        let found = |data: &str, end: &str| {
+            found(&format!("{defaults}smtpd_data_restrictions = {data}\nsmtpd_end_of_data_restrictions = {end}\n"))
+        };
+        let (ours, here) = ("check_policy_service unix:rateguard/policyd", "check_policy_service inet:127.0.0.1:10033");
+        let (elsewhere, other) =
+            ("check_policy_service inet:192.0.2.1:10033", "check_policy_service inet:192.0.2.1:10023");
+        assert_eq!(found(ours, elsewhere), ["several-daemons"]);
+        assert_eq!(found(here, elsewhere), ["several-daemons"]);
+        assert_eq!(found(&format!("{here}, {elsewhere}"), ""), ["several-daemons"]);
+        for (data, end) in [(ours, here), (here, here), (ours, other), (ours, ""), (elsewhere, elsewhere)] {
+            assert!(!found(data, end).contains(&"several-daemons"), "{data} {end}");
+        }
+        // A name with several addresses is that of several hosts.
+        let balanced = "check_policy_service inet:balanced:10033";
+        assert_eq!(found(balanced, balanced), ["several-daemons"]);
+        assert!(found(balanced, "").is_empty() && found("", balanced).is_empty(), "it is asked once");
     }
 
     #[test]
