@@ -16,6 +16,7 @@ mod targets {
     mod reply_is_always_valid;
     mod request_parsing_is_chunking_independent;
     mod request_text_is_always_clean;
+    mod what_was_left_is_read_or_refused;
 }
 
 #[test]

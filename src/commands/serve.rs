@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::commit::committer::{Committer, CommitterError};
+use crate::commit::handover::Handover;
 use crate::commit::queue;
 use crate::config::{self, Config, Endpoint, Finding, Secret, Severity, Sources};
 use crate::exit::{Exit, Failed};
@@ -114,7 +115,8 @@ async fn serve(
     metrics.limit_connections(connections);
     let committer = Committer::start(config.database.clone(), waiting, terms_now.clone(), metrics.clone())
         .await
-        .map_err(|error| Failed::new(Exit::Unavailable, error))?;
+        .map_err(|error| Failed::new(Exit::Unavailable, error))?
+        .with_handover(Handover::new(&config.state_directory));
     let committer = match systemd::watchdog_interval() {
         Some(interval) => {
             let manager = manager.clone();

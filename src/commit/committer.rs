@@ -9,6 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::breaker::Outage;
 use super::coarsening::Coarsening;
+use super::handover::Handover;
 use super::probe::{self, Probe};
 use super::queue::{Reply, Waiting};
 use super::quotas::Quotas;
@@ -39,6 +40,8 @@ pub struct Committer {
     _coarsening: Coarsening,
     /// At an interval, also within a long round: proof that this task still moves.
     heartbeat: Option<Heartbeat>,
+    /// Where the next daemon finds what this one was asked.
+    handover: Option<Handover>,
     metrics: Arc<Metrics>,
 }
 
@@ -117,8 +120,16 @@ impl Committer {
             quotas,
             _coarsening: coarsening,
             heartbeat: None,
+            handover: None,
             metrics,
         })
+    }
+
+    /// Goes on from what the last daemon was asked, and leaves to the next what this one was, when it ends.
+    pub fn with_handover(mut self, handover: Handover) -> Committer {
+        self.rounds.recall(handover.take(clock::now()));
+        self.handover = Some(handover);
+        self
     }
 
     /// Has `beat` called at this interval, for as long as the committer makes progress.
@@ -212,6 +223,10 @@ impl Committer {
                     }
                 } => {}
             }
+        }
+        let now = self.now();
+        if let Some(handover) = &self.handover {
+            handover.leave(self.rounds.asked(), now.elapsed, now.unix);
         }
         if let Database::Here(store) = &mut self.database {
             store.close().await;

@@ -3,11 +3,14 @@
 //! Each request adds to the counters only what was not asked for before, and is judged by all that would go through with it
 //! and has not gone through: a sender that was refused 1,000 recipients and then asks for 1,001 is judged by 1,001. Pure: time is an argument.
 
+pub mod kept;
+
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use lru::LruCache;
+use siphasher::sip::SipHasher13;
 
 use crate::limiter::increase::Increase;
 use crate::limiter::verdict::Verdict;
@@ -37,7 +40,7 @@ struct Message {
     passed: Option<Verdict>,
     /// The last answer that did not.
     refused: Option<Verdict>,
-    /// When it was last asked about, as time since start.
+    /// When it was last asked about. Counted from [`KEPT_FOR`] before the start: a daemon before this one may have been asked.
     at: Duration,
 }
 
@@ -59,7 +62,7 @@ pub struct Deduplication {
     /// The accounts by their hashes, that which asked last at the end.
     accounts: LruCache<u64, Account>,
     size: Size,
-    hasher: [RandomState; 2],
+    hasher: SipHasher13,
 }
 
 /// The messages of one account.
@@ -86,7 +89,7 @@ impl Size {
     }
 }
 
-/// The hashes of an account and of its instance, keyed at random in each process: nobody outside can make two messages meet.
+/// The hashes of an account and of its instance, keyed at random: nobody outside can make two messages meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     account: u64,
@@ -131,23 +134,38 @@ pub struct New {
 
 impl Default for Deduplication {
     fn default() -> Deduplication {
-        Deduplication {
-            messages: HashMap::new(),
-            accounts: LruCache::unbounded(),
-            size: Size::default(),
-            hasher: Default::default(),
-        }
+        let random = || RandomState::new().build_hasher().finish();
+        Deduplication::with_key((random(), random()))
     }
 }
 
 impl Deduplication {
+    /// `key` is that of the hashes.
+    fn with_key((first, second): (u64, u64)) -> Deduplication {
+        Deduplication {
+            messages: HashMap::new(),
+            accounts: LruCache::unbounded(),
+            size: Size::default(),
+            hasher: SipHasher13::new_with_keys(first, second),
+        }
+    }
+
+    fn hash(&self, texts: &[&str]) -> u64 {
+        let mut hasher = self.hasher;
+        for text in texts {
+            hasher.write(text.as_bytes());
+            // In no text: so none ends within another.
+            hasher.write_u8(0xff);
+        }
+        hasher.finish()
+    }
+
     pub fn asked(&self, sender: &str, request: &Request) -> Asked {
-        let [first, second] = &self.hasher;
-        let key = || Key { account: first.hash_one(sender), message: second.hash_one((sender, &request.instance)) };
+        let key = || Key { account: self.hash(&[sender]), message: self.hash(&[sender, &request.instance]) };
         Asked {
             key: (!request.instance.is_empty()).then(key),
             what: match request.stage {
-                Stage::Rcpt => What::Recipient(first.hash_one(request.recipient.to_lowercase())),
+                Stage::Rcpt => What::Recipient(self.hash(&[&request.recipient.to_lowercase()])),
                 // A message that is being sent has a recipient, whatever the count says.
                 _ => What::Recipients(request.recipient_count.max(1)),
             },
@@ -184,6 +202,7 @@ impl Deduplication {
     /// Remembers that the request was charged, its answer, and whether the mail goes on with that.
     pub fn remember(&mut self, asked: &Asked, verdict: &Verdict, passes: bool, now: Duration) {
         let Some(key) = asked.key else { return };
+        let now = now + KEPT_FOR;
         self.forget(key.account, now);
         let mut added = Size { entries: 1, ..Size::default() };
         let message = self.messages.entry(key).or_insert_with(|| {
@@ -201,8 +220,13 @@ impl Deduplication {
         let answered = if passes { &mut message.passed } else { &mut message.refused };
         *answered = Some(verdict.clone());
         message.at = now;
+        self.grow(key, added, now);
+    }
+
+    /// Notes that so much more is remembered, of a message that was asked about at this time.
+    fn grow(&mut self, key: Key, added: Size, at: Duration) {
         let account = self.accounts.get_or_insert_mut(key.account, Account::default);
-        account.order.push_back((now, key.message));
+        account.order.push_back((at, key.message));
         for size in [&mut account.size, &mut self.size] {
             size.messages += added.messages;
             size.entries += added.entries;
@@ -544,7 +568,7 @@ mod tests {
         };
         assert_eq!(deduplication.size, size);
         assert!(size.messages <= MAX_MESSAGES && size.told <= MAX_TOLD);
-        deduplication.forget(0, KEPT_FOR + Duration::from_secs(2));
+        deduplication.forget(0, 2 * KEPT_FOR + Duration::from_secs(2));
         assert_eq!((deduplication.size, deduplication.accounts.len()), (Size::default(), 0));
     }
 }

@@ -13,6 +13,7 @@ pub mod charge;
 pub mod coarsening;
 pub mod committer;
 pub mod deduplication;
+pub mod handover;
 pub mod locks;
 pub mod memory;
 pub mod probe;

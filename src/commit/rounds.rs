@@ -192,6 +192,16 @@ impl<R> Rounds<R> {
         self.longest = self.longest.min(longest);
     }
 
+    /// Goes on from what an earlier daemon was asked.
+    pub fn recall(&mut self, asked: Deduplication) {
+        self.deduplication = asked;
+    }
+
+    /// What was asked.
+    pub fn asked(&self) -> &Deduplication {
+        &self.deduplication
+    }
+
     /// From now on these terms hold.
     pub fn reload(&mut self, terms: Arc<Terms>) {
         self.terms = terms;

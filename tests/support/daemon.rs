@@ -229,6 +229,7 @@ impl Setup {
         command.args(words).arg("--config").arg(self.settings_path()).arg(subcommand);
         command.current_dir(self.scratch.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("STATE_DIRECTORY", self.scratch.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
