@@ -64,7 +64,7 @@ screenshots: test-dependencies ## the pictures of the page in docs/images, with 
 	SCREENSHOTS=docs/images SCREENSHOTS_AFTER=170 $(CARGO) test --locked --test suite browser::pictures
 	! command -v pngquant >/dev/null || pngquant --force --ext .png --skip-if-larger --strip docs/images/page-*.png
 
-bench: test-dependencies ## rate, latency and memory beside a server that does nothing; BENCH="--help" for options
+bench: test-dependencies ## rate, latency and memory beside a server that only stores what it is asked; BENCH="--help" for options
 	$(CARGO) bench --locked --bench decisions -- $(BENCH)
 
 %-dependencies:

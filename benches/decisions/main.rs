@@ -1,12 +1,11 @@
-//! How fast decisions are, beside what the machine can do at all: every rate is a ratio to a null server's, measured in the
-//! same run by the same load, in interleaved rounds. `make bench`, or `cargo bench --bench decisions -- --help`.
+//! How fast decisions are, beside what the disk allows: every rate is a ratio to that of a server which stores what it is asked
+//! and does nothing else, measured in the same run by the same load, in interleaved rounds. `make bench`, or `cargo bench --bench decisions -- --help`.
 //!
 //! - `load`         asks and measures
 //! - `attackers`    what others do to the daemon meanwhile
-//! - `null_server`  the yardstick for rates
-//! - `commit`       the yardstick for a lone request
+//! - `null_server`  the yardsticks
 //! - `log_reader`   takes the log lines
-//! - `servers`      what is measured: the null server, and the daemon in several set-ups
+//! - `servers`      what is measured: the null servers, and the daemon in several set-ups
 //! - `comparisons`  one set-up of the daemon beside another
 //! - `tables`       tables as they are on a large installation
 //! - `viewers`      people who look at the daemon meanwhile
@@ -16,7 +15,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod attackers;
-mod commit;
 mod comparisons;
 mod load;
 mod log_reader;
@@ -37,10 +35,9 @@ use anyhow::Context;
 use clap::{Parser, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use commit::Commits;
 use comparisons::Rounds;
 use load::{Load, Measured, Traffic, sender};
-use report::{Lone, Memory, Rate, Report, median, microseconds};
+use report::{Memory, Rate, Ratio, Report, median, microseconds};
 use servers::{Server, plain};
 use support::client::{Client, Request};
 use support::daemon::Setup;
@@ -48,7 +45,7 @@ use support::mariadb::MariaDb;
 use support::postgres::Postgres;
 use support::scratch::Scratch;
 
-/// Decisions per second, latency, memory and start-up time, beside a server that does nothing.
+/// Decisions per second, latency, memory and start-up time, beside a server that only stores what it is asked.
 #[derive(Debug, Parser)]
 #[command(name = "decisions")]
 struct Options {
@@ -67,12 +64,18 @@ struct Options {
     /// Numbers of connections.
     #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
     connections: Vec<usize>,
+    /// Also measure this other build of the daemon, in the same rounds.
+    #[arg(long, value_name = "PROGRAM")]
+    beside: Option<PathBuf>,
     /// Also write the figures to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Serve as the null server on this socket.
     #[arg(long, hide = true)]
     null_server: Option<PathBuf>,
+    /// Serve as the durable null server on this socket.
+    #[arg(long, hide = true)]
+    durable_null_server: Option<PathBuf>,
     /// Serve as the log daemon on this socket.
     #[arg(long, hide = true)]
     log_reader: Option<PathBuf>,
@@ -95,9 +98,7 @@ enum Kind {
 enum Part {
     /// Requests per second and latency at several numbers of connections.
     Rate,
-    /// The latency of a lone connection beside the cost of a commit (SQLite).
-    Lone,
-    /// Resident memory with 1,000 open connections.
+    /// Resident memory with 1,000 open connections, and after 100,000 messages.
     Memory,
     /// Time from start to READY=1 on an existing database.
     Ready,
@@ -120,6 +121,9 @@ fn main() -> anyhow::Result<()> {
     if let Some(socket) = &options.null_server {
         return Ok(null_server::run(socket)?);
     }
+    if let Some(socket) = &options.durable_null_server {
+        return Ok(null_server::run_durable(socket)?);
+    }
     if let Some(socket) = &options.log_reader {
         return Ok(log_reader::run(socket)?);
     }
@@ -136,9 +140,6 @@ fn main() -> anyhow::Result<()> {
     };
     if wanted(Part::Rate) {
         report.rates = rates(&options)?;
-    }
-    if wanted(Part::Lone) && options.database == Kind::Sqlite {
-        report.lone = Some(lone(&options)?);
     }
     if wanted(Part::Memory) {
         report.memory = Some(memory(options.database)?);
@@ -178,38 +179,65 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A server, and the number of the SQLite one that does the same work.
+struct Candidate {
+    server: Server,
+    sqlite: Option<usize>,
+}
+
+/// The null servers and all that is measured beside them.
+fn candidates(options: &Options) -> anyhow::Result<Vec<Candidate>> {
+    let mut candidates: Vec<Candidate> =
+        [Server::null()?, Server::durable_null()?].map(|server| Candidate { server, sqlite: None }).into();
+    let mut kinds = vec![Kind::Sqlite, options.database];
+    kinds.dedup();
+    for kind in kinds {
+        let name = kind.to_possible_value().context("a database's name")?.get_name().to_owned();
+        let builds = [None, options.beside.as_deref()];
+        for program in builds.into_iter().take(1 + usize::from(options.beside.is_some())) {
+            let name = if program.is_some() { format!("{name} (other build)") } else { name.clone() };
+            let setup = || program.into_iter().fold(setup(kind), Setup::program);
+            let sqlite = |place| (kind != Kind::Sqlite).then_some(place);
+            let server = Server::daemon(&name, plain(setup()));
+            candidates.push(Candidate { server, sqlite: sqlite(2) });
+            let server = Server::everything_on(&format!("{name}, all on"), setup())?;
+            candidates.push(Candidate { server, sqlite: sqlite(3) });
+        }
+    }
+    Ok(candidates)
+}
+
 /// All servers in turn, again and again: whatever else the machine does then falls on all of them.
 fn rates(options: &Options) -> anyhow::Result<Vec<Rate>> {
-    let mut servers = vec![Server::null()?];
-    if options.database != Kind::Sqlite {
-        servers.push(Server::daemon("sqlite", plain(Setup::sqlite())));
-    }
-    let name = options.database.to_possible_value().context("a database's name")?.get_name().to_owned();
-    servers.push(Server::daemon(&name, plain(setup(options.database))));
-    servers.push(Server::everything_on(&format!("{name}, all on"), setup(options.database))?);
+    let mut candidates = candidates(options)?;
     let load = Load::new()?;
     let traffic = Arc::new(Traffic::of(load::SENDERS));
     let length = Duration::from_secs_f64(options.seconds);
     // By server, then by number of connections, then by round.
-    let mut measured = vec![vec![Vec::<(Measured, Duration)>::new(); options.connections.len()]; servers.len()];
+    let mut measured = vec![vec![Vec::<(Measured, Duration)>::new(); options.connections.len()]; candidates.len()];
     for round in 1..=options.rounds {
-        for (server, columns) in servers.iter_mut().zip(&mut measured) {
+        for (Candidate { server, .. }, columns) in candidates.iter_mut().zip(&mut measured) {
             eprintln!("round {round} of {}: {}", options.rounds, server.name());
             for (&connections, rounds) in options.connections.iter().zip(columns) {
                 rounds.push(server.load(&load, &traffic, connections, length)?);
             }
         }
     }
-    for server in &servers {
+    for Candidate { server, .. } in &candidates {
         server.verify()?;
     }
-    let ratio = |of: &[(Measured, Duration)], to: &[(Measured, Duration)]| {
-        median(of.iter().zip(to).map(|((of, _), (to, _))| of.rate / to.rate))
-    };
     let mut rows = Vec::new();
     for (column, &connections) in options.connections.iter().enumerate() {
-        for (server, columns) in servers.iter().zip(&measured) {
+        for (Candidate { server, sqlite }, columns) in candidates.iter().zip(&measured) {
             let rounds = &columns[column];
+            let beside = |other: usize, figure: fn(&Measured) -> f64| {
+                Ratio::of(
+                    rounds
+                        .iter()
+                        .zip(&measured[other][column])
+                        .map(|((one, _), (other, _))| figure(one) / figure(other)),
+                )
+            };
             rows.push(Rate {
                 server: server.name().to_owned(),
                 connections,
@@ -217,57 +245,38 @@ fn rates(options: &Options) -> anyhow::Result<Vec<Rate>> {
                 p50_microseconds: median(rounds.iter().map(|(one, _)| microseconds(one.p50))),
                 p99_microseconds: median(rounds.iter().map(|(one, _)| microseconds(one.p99))),
                 processor_microseconds: median(rounds.iter().map(|(_, taken)| microseconds(*taken))),
-                of_null: ratio(rounds, &measured[0][column]),
-                of_sqlite: server.name().starts_with(&name).then(|| ratio(rounds, &measured[1][column])),
+                of_durable: beside(1, |one| one.rate),
+                p50_of_durable: beside(1, |one| microseconds(one.p50)),
+                of_sqlite: sqlite.map(|sqlite| beside(sqlite, |one| one.rate)),
             });
         }
-    }
-    if options.database == Kind::Sqlite {
-        rows.iter_mut().for_each(|row| row.of_sqlite = None);
     }
     Ok(rows)
 }
 
-fn lone(options: &Options) -> anyhow::Result<Lone> {
-    eprintln!("a lone connection beside the cost of a commit");
-    let scratch = Scratch::new(None);
-    let mut commits = Commits::new(&scratch.join("commits.db"))?;
-    let mut server = Server::daemon("sqlite", plain(Setup::sqlite()));
-    let load = Load::new()?;
-    let traffic = Arc::new(Traffic::of(load::SENDERS));
-    let length = Duration::from_secs_f64(options.seconds / 2.0);
-    let mut pairs = Vec::new();
-    for _ in 0..options.rounds + 2 {
-        let commit = microseconds(commits.p50(length)?);
-        let request = microseconds(server.load(&load, &traffic, 1, length)?.0.p50);
-        pairs.push((request, commit));
-    }
-    server.verify()?;
-    Ok(Lone {
-        request_p50_microseconds: median(pairs.iter().map(|(request, _)| *request)),
-        commit_p50_microseconds: median(pairs.iter().map(|(_, commit)| *commit)),
-        ratio: median(pairs.iter().map(|(request, commit)| request / commit)),
-    })
-}
-
 fn memory(kind: Kind) -> anyhow::Result<Memory> {
     const CONNECTIONS: usize = 1_000;
-    eprintln!("memory with {CONNECTIONS} connections");
-    let daemon = plain(setup(kind)).start();
-    let at_start = daemon.resident();
+    const MESSAGES: u64 = 100_000;
+    eprintln!("memory with {CONNECTIONS} connections and {MESSAGES} messages");
+    let mut server = Server::everything_on("all on", setup(kind))?;
+    let at_start = server.resident()?;
     let mut clients = Vec::with_capacity(CONNECTIONS);
     for number in 0..CONNECTIONS {
-        let mut client: Client = daemon.connect();
-        let reply = client.ask(&Request::data(&sender(number % load::SENDERS), 1));
-        anyhow::ensure!(reply == "DUNNO", "the daemon answered {reply}");
+        let mut client: Client = server.connect();
+        server.ask(&mut client, &sender(number % load::SENDERS));
         clients.push(client);
     }
-    #[expect(clippy::cast_precision_loss, reason = "a memory size is far below 2^52")]
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let with_connections = server.resident()?;
+    let (load, traffic) = (Load::new()?, Arc::new(Traffic::of(load::SENDERS)));
+    while server.replies() < MESSAGES {
+        server.load(&load, &traffic, 64, Duration::from_millis(100))?;
+    }
     Ok(Memory {
         connections: clients.len(),
-        at_start: megabytes(at_start),
-        with_connections: megabytes(daemon.resident()),
+        at_start,
+        with_connections,
+        messages: server.replies(),
+        with_messages: server.resident()?,
     })
 }
 

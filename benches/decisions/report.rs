@@ -1,6 +1,6 @@
 //! The figures: as a table for people, as JSON for programs.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -13,8 +13,6 @@ pub struct Report {
     pub load_average: f64,
     pub folder: String,
     pub rates: Vec<Rate>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub lone: Option<Lone>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,20 +43,38 @@ pub struct Rate {
     pub p99_microseconds: f64,
     /// What the server's process took of the processors for one request; a database server's share is not in it.
     pub processor_microseconds: f64,
-    /// The rate divided by the null server's of the same round.
-    pub of_null: f64,
-    /// The rate divided by SQLite's of the same round, for another database.
+    /// The rate divided by the durable null server's of the same round.
+    pub of_durable: Ratio,
+    /// The same of the median latency.
+    pub p50_of_durable: Ratio,
+    /// The rate divided by that of SQLite with the same work in the same round, for another database.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub of_sqlite: Option<f64>,
+    pub of_sqlite: Option<Ratio>,
 }
 
-/// A single connection beside the cost of a commit.
-#[derive(Debug, Serialize)]
-pub struct Lone {
-    pub request_p50_microseconds: f64,
-    pub commit_p50_microseconds: f64,
-    /// The first divided by the second, median over the rounds.
-    pub ratio: f64,
+/// Two figures of each round, one divided by the other.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Ratio {
+    pub median: f64,
+    pub least: f64,
+    pub most: f64,
+}
+
+impl Ratio {
+    pub fn of(rounds: impl Iterator<Item = f64> + Clone) -> Ratio {
+        Ratio {
+            least: rounds.clone().fold(f64::INFINITY, f64::min),
+            most: rounds.clone().fold(0.0, f64::max),
+            median: median(rounds),
+        }
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ratio { median, least, most } = self;
+        to.pad(&format!("{median:.2} ({least:.2}-{most:.2})"))
+    }
 }
 
 /// Resident memory in megabytes (10^6 bytes).
@@ -67,6 +83,9 @@ pub struct Memory {
     pub connections: usize,
     pub at_start: f64,
     pub with_connections: f64,
+    pub messages: u64,
+    /// After so many messages, the connections still open.
+    pub with_messages: f64,
 }
 
 impl Report {
@@ -79,44 +98,30 @@ impl Report {
             let width = self.rates.iter().map(|row| row.server.len()).max().unwrap_or(0);
             let _ = writeln!(
                 text,
-                "\n{:width$}  {:>11}  {:>10}  {:>9}  {:>9}  {:>9}  {:>7}{}",
-                "server",
-                "connections",
-                "requests/s",
-                "p50",
-                "p99",
-                "processor",
-                "of null",
-                if self.rates.iter().any(|row| row.of_sqlite.is_some()) { "  of SQLite" } else { "" }
+                "\n{:width$}  {:>11}  {:>10}  {:>9}  {:>9}  {:>9}  {:>18}  {:>18}  of SQLite",
+                "server", "connections", "requests/s", "p50", "p99", "processor", "of durable null", "its p50"
             );
             for row in &self.rates {
-                let of_sqlite = row.of_sqlite.map_or_else(String::new, |ratio| format!("  {ratio:>9.2}"));
                 let _ = writeln!(
                     text,
-                    "{:width$}  {:>11}  {:>10.0}  {:>6.0} µs  {:>6.0} µs  {:>6.1} µs  {:>7.2}{}",
+                    "{:width$}  {:>11}  {:>10.0}  {:>6.0} µs  {:>6.0} µs  {:>6.1} µs  {:>18}  {:>18}  {}",
                     row.server,
                     row.connections,
                     row.requests_per_second,
                     row.p50_microseconds,
                     row.p99_microseconds,
                     row.processor_microseconds,
-                    row.of_null,
-                    of_sqlite
+                    row.of_durable,
+                    row.p50_of_durable,
+                    row.of_sqlite.map_or_else(String::new, |ratio| ratio.to_string())
                 );
             }
-        }
-        if let Some(lone) = &self.lone {
-            let _ = writeln!(
-                text,
-                "\nlone connection: p50 {:.0} µs, beside a commit of {:.0} µs: {:.2} of it",
-                lone.request_p50_microseconds, lone.commit_p50_microseconds, lone.ratio
-            );
         }
         if let Some(memory) = &self.memory {
             let _ = writeln!(
                 text,
-                "memory: {:.1} MB at start, {:.1} MB with {} open connections",
-                memory.at_start, memory.with_connections, memory.connections
+                "memory: {:.1} MB at start, {:.1} MB with {} open connections, {:.1} MB after {} messages",
+                memory.at_start, memory.with_connections, memory.connections, memory.with_messages, memory.messages
             );
         }
         if let Some(ready) = self.ready_milliseconds {

@@ -1,4 +1,4 @@
-//! What is measured: the null server, and the daemon in several set-ups.
+//! What is measured: the null servers, and the daemon in several set-ups.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -96,10 +96,20 @@ pub fn plain(setup: Setup) -> Setup {
 }
 
 impl Server {
+    /// Answers at once and stores nothing.
     pub fn null() -> anyhow::Result<Server> {
-        let process = Helper::start("--null-server")?;
+        Server::helper("null server", "--null-server")
+    }
+
+    /// Stores what it is asked, and then answers.
+    pub fn durable_null() -> anyhow::Result<Server> {
+        Server::helper("durable null server", "--durable-null-server")
+    }
+
+    fn helper(name: &str, mode: &str) -> anyhow::Result<Server> {
+        let process = Helper::start(mode)?;
         Ok(Server {
-            name: "null server".to_owned(),
+            name: name.to_owned(),
             socket: process.socket(),
             kind: Kind::Null { process },
             replies: 0,
@@ -149,7 +159,12 @@ impl Server {
         Ok((measured, taken.div_f64(replies as f64)))
     }
 
-    /// None of the null server.
+    /// What it has answered so far.
+    pub fn replies(&self) -> u64 {
+        self.replies
+    }
+
+    /// None of a null server.
     pub fn setup(&self) -> Option<&Setup> {
         match &self.kind {
             Kind::Null { .. } => None,
@@ -157,7 +172,7 @@ impl Server {
         }
     }
 
-    /// None of the null server.
+    /// None of a null server.
     pub fn database(&self) -> Option<&Database> {
         self.setup().map(Setup::database)
     }

@@ -106,6 +106,12 @@ impl Setup {
         self
     }
 
+    /// Another build of the program.
+    pub fn program(mut self, program: &Path) -> Setup {
+        self.program = program.to_owned();
+        self
+    }
+
     /// A copy of the program in the private folder: the build may stand in a folder that is closed to its user.
     pub fn copied(mut self) -> Setup {
         let copy = self.scratch.join("policyd-rate-guard");
