@@ -67,6 +67,13 @@ pub enum Command {
     #[command(subcommand)]
     Sender(Sender),
 
+    /// Show the mail that this program has had Postfix hold on this host, and release or delete it.
+    ///
+    /// Without another word: how many messages of each sender are held, since when and why. Each queue id is compared with
+    /// Postfix's queue before it is acted on, so that mail which a milter, a header check or a person has put on hold stays, and
+    /// so does mail that has got the id of another one.
+    Held(Held),
+
     /// Show the senders that sent most.
     Top(Top),
 
@@ -199,7 +206,7 @@ pub enum Sender {
     /// List senders.
     List(SenderList),
     /// Show everything about a sender: each limit with what is used and when there is room again, history, blocked messages.
-    Show(SenderShow),
+    Show(SenderName),
     /// Change a sender's quota. Counts for the next message.
     Set(SenderSet),
     /// Let a sender send again at once: what was counted so far no longer counts. History stays.
@@ -251,21 +258,6 @@ pub struct SenderName {
 }
 
 #[derive(Debug, Args)]
-pub struct SenderShow {
-    #[command(flatten)]
-    pub sender: SenderName,
-
-    /// Print only the queue ids of the mail that was held, one on a line, the oldest first, as `postsuper -H -` reads them. How
-    /// many they are, since when, and whether there are older ones, stands on standard error.
-    #[arg(long, conflicts_with = "json")]
-    pub held: bool,
-
-    /// With --held: how far to look back.
-    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration, requires = "held")]
-    pub since: Duration,
-}
-
-#[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = true, args = ["quota", "lock", "unlock"])]
 pub struct SenderSet {
     #[command(flatten)]
@@ -304,6 +296,93 @@ pub struct SenderDelete {
     /// Do not ask.
     #[arg(long)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Held {
+    #[command(subcommand)]
+    pub verb: Option<HeldVerb>,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HeldVerb {
+    /// List held messages, the oldest first.
+    List(HeldList),
+    /// Release held messages: Postfix delivers them with its next run of the queue. Needs root.
+    Release(HeldRelease),
+    /// Delete held messages. Needs root.
+    Delete(HeldDelete),
+}
+
+/// Which held mail is meant.
+#[derive(Debug, Args)]
+pub struct HeldChoice {
+    /// Logins, or `@example.com` for all of a domain; without a name, everybody.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+
+    /// Only what arrived within this time.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub since: Option<Duration>,
+
+    /// Only what was held for a reason in which this text occurs, as `held list` shows it.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+
+    /// Also mail whose envelope sender Postfix has rewritten (canonical maps, masquerading): queue id, host and time of arrival
+    /// must still fit.
+    #[arg(long)]
+    pub rewritten: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct HeldList {
+    #[command(flatten)]
+    pub choice: HeldChoice,
+
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct HeldRelease {
+    #[command(flatten)]
+    pub choice: HeldChoice,
+
+    /// Also the mail of accounts that are blocked as compromised, or were when it was held.
+    #[arg(long)]
+    pub even_compromised: bool,
+
+    #[command(flatten)]
+    pub how: HeldHow,
+}
+
+#[derive(Debug, Args)]
+pub struct HeldDelete {
+    #[command(flatten)]
+    pub choice: HeldChoice,
+
+    #[command(flatten)]
+    pub how: HeldHow,
+}
+
+/// How it is done.
+#[derive(Debug, Args)]
+pub struct HeldHow {
+    /// Only say what would be done. Needs no root.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Do not ask, which is done when no sender is named.
+    #[arg(long)]
+    pub yes: bool,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

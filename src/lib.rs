@@ -47,6 +47,9 @@ pub mod replay;
 // What is wrong with a set-up. Pure.
 pub mod doctor;
 
+// Postfix's queue, held against the audit log. Pure.
+pub mod queue;
+
 // What they stand on: the table of settings, the file they come from, the typed configuration.
 pub mod config;
 

@@ -13,6 +13,7 @@ mod targets {
     mod journal_never_panics;
     mod limits_steps_and_lists_never_panic;
     mod log_lines_never_panic;
+    mod queue_listing_is_read_or_refused;
     mod reply_is_always_valid;
     mod request_parsing_is_chunking_independent;
     mod request_text_is_always_clean;

@@ -6,6 +6,7 @@ mod cleanup;
 mod completions;
 mod database;
 mod doctor;
+mod held;
 mod import;
 mod manual;
 mod migrate;
@@ -25,11 +26,11 @@ use std::io;
 use crate::cli::{Cli, Command, Import};
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
-use crate::system::privileges;
+use crate::system::{self, privileges};
 
 /// Runs the command of this command line.
 pub fn run(cli: Cli) -> Result<Exit, Failed> {
-    let sources = Sources::from_process(cli.config, privileges::is_root());
+    let sources = Sources::from_process(cli.config, privileges::is_root(), system::host_name());
     match cli.command {
         Command::Serve => serve::run(sources),
         Command::Cleanup(options) => cleanup::run(&sources, &options),
@@ -41,6 +42,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         },
         Command::Doctor(options) => doctor::run(&sources, &options),
         Command::Query(options) => query::run(&sources, &options),
+        Command::Held(options) => held::run(&sources, &options),
         Command::Sender(sender) => sender::run(&sources, &sender),
         Command::Top(options) => top::run(&sources, &options),
         Command::Watch(options) => watch::run(&sources, &options),

@@ -336,7 +336,8 @@ mod tests {
 
     #[test]
     fn the_hosts_time_zone_is_followed_and_a_lost_one_is_not() {
-        let sources = Sources { explicit: None, search: vec![], environment: vec![], is_root: false };
+        let sources =
+            Sources { explicit: None, search: vec![], environment: vec![], is_root: false, host: String::new() };
         let config = config::load(&sources).unwrap().config;
         let (terms, now) = watch::channel(Arc::new(config.terms(Lists::default(), TimeZone::UTC)));
         let zurich = TimeZone::get("Europe/Zurich").unwrap();

@@ -204,7 +204,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 seen.insert((id, network.to_string()), facts.now);
             }
             if self.terms.message_log && (due.new.outstanding.is_mail() || decision.blocked) {
-                writes.audit.push(audit_row(due, id, &decision, self.now));
+                writes.audit.push(audit_row(due, id, &decision, self.now, &self.terms.host));
             }
             verdicts.push(Verdict::Counted(Arc::new(decision)));
         }
@@ -262,11 +262,12 @@ impl<R> BatchDecider<'_, R> {
     }
 }
 
-fn audit_row<R>(due: &Due<R>, ratelimit_id: i64, decision: &Decision, now: i64) -> AuditRow {
+fn audit_row<R>(due: &Due<R>, ratelimit_id: i64, decision: &Decision, now: i64, host: &str) -> AuditRow {
     let request = &due.charge.request;
     AuditRow {
         at: now,
         ratelimit_id,
+        host: host.to_owned(),
         queue_id: request.queue_id.as_ref().map(ToString::to_string).unwrap_or_default(),
         sender: due.charge.account.clone(),
         recipients: due.new.outstanding.recipients,

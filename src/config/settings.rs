@@ -308,6 +308,13 @@ pub const SECTIONS: &[Section] = &[
         title: "Records",
         settings: &[
             Setting {
+                name: "HOST_NAME",
+                example: "mx1.example.com",
+                help: "The name of this mail server in the table messages, by which `held` knows whose queue a message is in. \
+                       When not set, the system's name. Several servers on one database have different names.",
+                ..ROW
+            },
+            Setting {
                 name: "MESSAGE_LOG",
                 kind: Kind::Flag,
                 default: "True",

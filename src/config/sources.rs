@@ -32,6 +32,8 @@ pub struct Sources {
     pub environment: Vec<(OsString, OsString)>,
     /// Whether the program was *started* as root.
     pub is_root: bool,
+    /// The system's name, which is this mail server's where HOST_NAME is not set.
+    pub host: String,
 }
 
 /// A value and where it was written.
@@ -74,12 +76,12 @@ impl Sources {
         // Root's current folder may be another user's.
         search.extend((!is_root).then(|| PathBuf::from(LOCAL_FILE)));
         let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Sources { explicit, search, environment, is_root }
+        Sources { explicit, search, environment, is_root, host: String::new() }
     }
 
     /// Returns the sources of this process. To be called before privileges are dropped.
-    pub fn from_process(explicit: Option<PathBuf>, is_root: bool) -> Sources {
-        Sources::new(explicit, std::env::vars_os(), is_root)
+    pub fn from_process(explicit: Option<PathBuf>, is_root: bool, host: String) -> Sources {
+        Sources { host, ..Sources::new(explicit, std::env::vars_os(), is_root) }
     }
 
     /// Reads file and environment. What cannot be read is added to the findings.

@@ -27,6 +27,7 @@ impl Config {
             lists,
             deny_action: self.lists.deny_action.clone(),
             decision_timeout: self.answers.decision_timeout,
+            host: self.host.clone(),
             message_log: self.audit.message_log,
         }
     }

@@ -21,6 +21,8 @@ use crate::protocol::reply::Action;
 pub struct Config {
     /// The settings file that was read. None if only the environment and defaults apply.
     pub file: Option<PathBuf>,
+    /// Which mail server this is: HOST_NAME, or the system's name.
+    pub host: String,
     /// Where the daemon keeps what must outlast it: the SQLite file, unless DB_DATABASE names another place.
     pub state_directory: PathBuf,
     pub database: Database,

@@ -96,7 +96,7 @@ async fn read_progress(connection: &mut Connection) -> Result<Option<Progress>, 
 async fn takes_long(connection: &mut Connection, since: i64) -> Result<bool, Failure> {
     let mut sql = connection.sql("SELECT id FROM messages");
     // What is slow to make is the index by time.
-    if connection.lacking().await?.iter().all(|addition| !addition.slow) {
+    if connection.lacking_indexes().await?.iter().all(|addition| !addition.slow) {
         sql.push(" WHERE created_at >= ").push_time(since);
         sql.push(" ORDER BY created_at LIMIT 1 OFFSET ").push(MANY);
     } else {

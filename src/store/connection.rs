@@ -240,8 +240,8 @@ impl Connection {
         }
     }
 
-    /// What tables that PolicydRateGuard made lack: migrations leave a table that is there as it is. Only reads.
-    pub async fn lacking(&mut self) -> Result<Vec<Addition>, Failure> {
+    /// The indexes that tables lack which PolicydRateGuard made: migrations leave a table that is there as it is. Only reads.
+    pub async fn lacking_indexes(&mut self) -> Result<Vec<Addition>, Failure> {
         match self {
             Connection::Mysql(connection) => Ok(mysql::adopt::lacking(connection).await?),
             Connection::Sqlite(_) | Connection::Postgres(_) => Ok(Vec::new()),

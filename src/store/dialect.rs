@@ -45,6 +45,8 @@ pub struct Dialect {
     pub to_epoch: (&'static str, &'static str),
     /// Before a list of names: which of these tables there are.
     pub tables_among: &'static str,
+    /// Which columns `ratelimits` and `messages` have: a row of two texts for each, table and column.
+    pub columns_found: &'static str,
     /// Around FROM, WHERE and LIMIT of a subquery: the rows it finds, whatever their key. None where DELETE has a LIMIT itself.
     pub rows_found: Option<(&'static str, &'static str)>,
     /// Around a column of texts, which may be one of bytes.
@@ -74,6 +76,7 @@ pub const STANDARD: Dialect = Dialect {
     from_epoch: ("", ""),
     to_epoch: ("", ""),
     tables_among: "",
+    columns_found: "",
     rows_found: None,
     text: ("", ""),
     insert_absent: ("INSERT", " ON CONFLICT DO NOTHING"),

@@ -11,6 +11,8 @@ pub struct AuditRow {
     /// When it was decided, in seconds since 1970.
     pub at: i64,
     pub ratelimit_id: i64,
+    /// The mail server that answered.
+    pub host: String,
     pub queue_id: String,
     pub sender: String,
     pub recipients: u32,
@@ -30,7 +32,7 @@ pub async fn insert(script: &mut Script<'_>, rows: &[AuditRow], charset: Charset
     for slice in in_statements(rows) {
         let mut sql = script.sql(
             "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, to_addr, \
-             client_address, client_name, action, reason, created_at) ",
+             client_address, client_name, action, reason, created_at, host) ",
         );
         sql.push_rows(slice, |values, row| {
             values.bind(row.ratelimit_id).bind(text(&row.queue_id, 255)).bind(text(&row.sender, 255));
@@ -38,6 +40,7 @@ pub async fn insert(script: &mut Script<'_>, rows: &[AuditRow], charset: Charset
             values.bind(text(&row.from, 255)).bind(text(&row.to, 512));
             values.bind(text(&row.client_address, 45)).bind(text(&row.client_name, 255));
             values.bind(text(&row.action, 32)).bind(text(&row.reason, 255)).time(row.at);
+            values.bind(text(&row.host, 255));
         });
         script.run(sql).await?;
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::migrate::{Migration, Migrator};
 
+use super::adopt;
 use super::connection::{Connection, Row};
 use super::dialect::{Addition, Dialect};
 use super::failure::Failure;
@@ -123,6 +124,8 @@ async fn run(
         connection.lock().await?;
         add(connection, false, ran).await?;
         apply(connection, migrator, ran).await?;
+        // What tables lack that were made just now belongs to the step that made them.
+        add(connection, false, &mut Vec::new()).await?;
         connection.unlock().await?;
     }
     if slowly && !slow.is_empty() {
@@ -137,10 +140,16 @@ async fn run(
     Ok(())
 }
 
+/// What tables lack that another program, or an older version of this one, has made. Only reads.
+async fn lacking(connection: &mut Connection) -> Result<Vec<Addition>, Failure> {
+    let mut lacking = adopt::lacking(connection).await?;
+    lacking.extend(connection.lacking_indexes().await?);
+    Ok(lacking)
+}
+
 /// Adds missing columns and indexes to the tables: those that are made at once, or the `slow` ones.
 async fn add(connection: &mut Connection, slow: bool, ran: &mut Vec<Step>) -> Result<(), MigrateError> {
-    let lacking = connection.lacking().await?;
-    for addition in lacking.into_iter().filter(|addition| addition.slow == slow) {
+    for addition in lacking(connection).await?.into_iter().filter(|addition| addition.slow == slow) {
         let step = Step::of(&addition, true);
         let made = connection.command(addition.sql).await;
         made.map_err(|failure| MigrateError::Step { step: step.to_string(), failure })?;
@@ -187,8 +196,7 @@ async fn steps(connection: &mut Connection, migrator: &Migrator) -> Result<Vec<S
     let tables: HashSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let noted = if tables.contains(TABLE) { noted(connection).await? } else { Vec::new() };
     let mut steps = compare(migrator, &noted, &tables)?;
-    let lacking = connection.lacking().await?;
-    steps.extend(lacking.iter().map(|addition| Step::of(addition, false)));
+    steps.extend(lacking(connection).await?.iter().map(|addition| Step::of(addition, false)));
     Ok(steps)
 }
 

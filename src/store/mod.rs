@@ -10,6 +10,7 @@
 //!
 //! The files below `handle` know nothing of it; each file above it adds some of the store's methods.
 
+mod adopt;
 pub mod backfill;
 pub mod batch;
 mod batches;
@@ -31,6 +32,7 @@ mod mysql;
 pub mod notices;
 pub mod policyd;
 mod postgres;
+pub mod queued;
 pub mod refusals;
 pub mod report;
 mod reset;

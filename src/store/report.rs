@@ -125,17 +125,6 @@ impl Store {
         .await
     }
 
-    /// When the first of a sender's mail was held that the audit log knows, in seconds since 1970.
-    pub async fn first_held(&mut self, id: i64) -> Result<Option<i64>, Failure> {
-        self.run(async |connection| {
-            let mut sql = connection.sql(format!("SELECT {} FROM messages", connection.dialect().epoch("created_at")));
-            sql.push(" WHERE ratelimit_id = ").push_bind(id);
-            sql.push(" AND action = 'HOLD' AND msgid IS NOT NULL ORDER BY id LIMIT 1");
-            connection.fetch_optional(sql).await?.map(|row| row.try_get(0)).transpose()
-        })
-        .await
-    }
-
     /// What some senders had let through, in parts of `minutes` minutes since the minute `first`.
     pub async fn parts(&mut self, ids: &[i64], first: i64, minutes: i64) -> Result<Vec<Part>, Failure> {
         self.run(async |connection| {
@@ -197,18 +186,6 @@ impl Store {
                     })
                 })
                 .collect()
-        })
-        .await
-    }
-
-    /// The queue ids of a sender's mail that was held since a time (seconds since 1970), the oldest first.
-    pub async fn held(&mut self, id: i64, since: i64, most: u32) -> Result<Vec<String>, Failure> {
-        self.run(async |connection| {
-            let msgid = connection.dialect().text("msgid");
-            let mut sql = connection.sql(format!("SELECT {msgid} FROM messages WHERE ratelimit_id = "));
-            sql.push_bind(id).push(" AND action = 'HOLD' AND msgid IS NOT NULL AND created_at >= ");
-            sql.push_time(since).push(" ORDER BY id LIMIT ").push(most);
-            connection.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
         })
         .await
     }

@@ -25,6 +25,11 @@
 //! second; at a socket that was handed over it waits for the next daemon. A daemon that has no place for one more connection
 //! leaves the backlog be, and its listeners open, until a place is free or the last connections are cut off.
 
+/// The system's name; empty if it has none. Of a name that is no UTF-8, what can be shown of it.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
 pub mod privileges;
 pub mod signals;
 pub mod sockets;

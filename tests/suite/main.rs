@@ -16,6 +16,7 @@ mod databases;
 mod doctor;
 mod failures;
 mod harness;
+mod held;
 mod import;
 mod lifecycle;
 mod logging;

@@ -50,8 +50,6 @@ crate::on_each_database! {
     new_logins_get_their_domains_quota
     a_reset_frees_at_once_and_history_stays
     show_explains_each_limit_and_what_was_blocked
-    held_mail_is_listed_for_postsuper
-    held_mail_is_listed_the_morning_after
     lists_are_sorted_filtered_and_know_who_is_blocked
     delete_takes_the_history_and_on_demand_the_messages
     three_daemons_give_new_logins_their_domains_quota_exactly
@@ -189,49 +187,6 @@ mod run {
         assert_eq!(sender(daemon.setup(), &["show", "nobody"]).0, NO_USER);
     }
 
-    pub fn held_mail_is_listed_for_postsuper(setup: Setup) {
-        let steps = "1x HOLD quota exceeded; 2x REJECT max quota exceeded";
-        let daemon = setup.setting("QUOTA", "2").setting("QUOTA_WINDOW", "24h").setting("QUOTA_STEPS", steps).start();
-        let mut client = daemon.connect();
-        for number in 0..6 {
-            client.ask(&Request::data(ALICE, 1).queue_id(format_args!("4BBED{number}")));
-        }
-        client.ask(&Request::data("bob@example.com", 3).queue_id("4B0B1A"));
-        // Whoever reaches the socket writes what he likes.
-        for id in ["ALL", "deferred"] {
-            client.ask(&Request::data("carol@example.com", 3).queue_id(id));
-        }
-        assert_eq!(told(daemon.setup(), &["show", "carol@example.com", "--held"]), "");
-        assert_eq!(told(daemon.setup(), &["show", ALICE, "--held"]), "4BBED2\n4BBED3\n");
-        // Rows may be of another program: what is not a queue id reaches no command of root's.
-        daemon.database().execute("UPDATE messages SET msgid = 'ALL; rm' WHERE msgid = '4BBED2'");
-        assert_eq!(told(daemon.setup(), &["show", ALICE, "--held"]), "4BBED3\n");
-    }
-
-    pub fn held_mail_is_listed_the_morning_after(setup: Setup) {
-        let daemon = setup
-            .setting("QUOTA", "1")
-            .setting("QUOTA_WINDOW", "reset")
-            .setting("QUOTA_STEPS", "1x HOLD quota exceeded")
-            .start();
-        let mut client = daemon.connect();
-        for id in ["4BF1F1", "4B01D1", "4BBED1"] {
-            client.ask(&Request::data(ALICE, 1).queue_id(id));
-        }
-        assert!(daemon.setup().run("cleanup", &[]).status.success());
-        let listed = |arguments: &[&str]| {
-            let (status, stdout, stderr) = sender(daemon.setup(), &[&["show", ALICE, "--held"], arguments].concat());
-            assert_eq!(status, 0, "{stderr}");
-            (stdout, stderr)
-        };
-        daemon.database().execute("UPDATE messages SET created_at = '2026-01-01 00:00:00' WHERE msgid = '4B01D1'");
-        let (ids, said) = listed(&[]);
-        assert_eq!(ids, "4BBED1\n");
-        assert!(said.starts_with("1 held since ") && said.contains("; others before, from 2026-01-01"), "{said}");
-        assert_eq!(listed(&["--since", "40000d"]).0, "4B01D1\n4BBED1\n");
-        assert_eq!(sender(daemon.setup(), &["show", ALICE, "--since", "1d"]).0, USAGE);
-    }
-
     pub fn lists_are_sorted_filtered_and_know_who_is_blocked(setup: Setup) {
         let daemon = setup.setting("QUOTA", "5").setting("QUOTA_WINDOW", "24h").start();
         let mut client = daemon.connect();
@@ -314,7 +269,6 @@ mod run {
             "sender list",
             "sender list --blocked",
             "sender show sender01@example.com",
-            "sender show sender01@example.com --held",
             "sender set sender02@example.com --quota 1000000",
             "sender set @example.com --quota 900000 --existing",
             "sender reset sender03@example.com",

@@ -18,6 +18,8 @@ pub struct Terms {
     pub deny_action: Action,
     /// From a request's arrival to its answer.
     pub decision_timeout: Duration,
+    /// The name of this mail server in audit rows.
+    pub host: String,
     /// Whether audit rows are written.
     pub message_log: bool,
 }

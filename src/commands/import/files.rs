@@ -15,6 +15,7 @@ use nix::fcntl::OFlag;
 
 use crate::config::{self, Sources};
 use crate::exit::{Exit, Failed};
+use crate::system;
 use crate::system::privileges::{self, Identity};
 use crate::system::sockets::directory::Directory;
 
@@ -162,7 +163,7 @@ impl Planned {
     /// A settings file that cannot be used is none to put in place.
     fn check(&self, draft: &Path) -> Result<(), Failed> {
         if self.is_settings {
-            config::load(&Sources::from_process(Some(draft.to_owned()), privileges::is_root()))
+            config::load(&Sources::from_process(Some(draft.to_owned()), privileges::is_root(), system::host_name()))
                 .map_err(|error| Failed::new(Exit::Config, error))?;
         }
         Ok(())

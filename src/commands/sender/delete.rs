@@ -1,13 +1,11 @@
 //! `sender delete`: deletes a sender's row and history; with the messages, or without.
 
-use std::io::{self, BufRead, IsTerminal, Write};
-
 use serde_json::json;
 
 use super::named;
 use crate::cli;
 use crate::commands::database;
-use crate::commands::output::{print, print_json};
+use crate::commands::output::{confirmed, print, print_json};
 use crate::commands::table;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
@@ -15,7 +13,7 @@ use crate::exit::{Exit, Failed};
 pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Failed> {
     let (sender, deleted) = database::with_tables(sources, async |config, store| {
         let row = named::row(config, store, &options.sender.name).await?;
-        if !options.yes && !confirmed(&row.sender, options.messages)? {
+        if !options.yes && !confirmed(&question(&row.sender, options.messages))? {
             return Ok((row.sender, None));
         }
         // A few at a time, before the row goes: its foreign keys would have to touch them all at once.
@@ -45,18 +43,7 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
     Ok(Exit::Ok)
 }
 
-/// Asks on the terminal.
-fn confirmed(sender: &str, messages: bool) -> Result<bool, Failed> {
-    if !io::stdin().is_terminal() {
-        return Err(Failed::new(
-            Exit::Usage,
-            "standard input is no terminal to ask on: --yes deletes without a question",
-        ));
-    }
+fn question(sender: &str, messages: bool) -> String {
     let what = if messages { "row, history and messages" } else { "row and history" };
-    eprint!("Delete {what} of {}? [y/N] ", table::clean(sender));
-    let mut answer = String::new();
-    let read = io::stderr().flush().and_then(|()| io::stdin().lock().read_line(&mut answer));
-    read.map_err(|error| Failed::new(Exit::IoError, format_args!("cannot read the answer: {error}")))?;
-    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    format!("Delete {what} of {}?", table::clean(sender))
 }

@@ -1,7 +1,6 @@
 //! `sender`: looks at senders and changes them; one file for each verb.
 
 mod delete;
-mod held;
 mod list;
 mod named;
 mod reset;
@@ -15,7 +14,6 @@ use crate::exit::{Exit, Failed};
 pub fn run(sources: &Sources, sender: &Sender) -> Result<Exit, Failed> {
     match sender {
         Sender::List(options) => list::run(sources, options),
-        Sender::Show(options) if options.held => held::run(sources, options),
         Sender::Show(options) => show::run(sources, options),
         Sender::Set(options) => set::run(sources, options),
         Sender::Reset(options) => reset::run(sources, options),

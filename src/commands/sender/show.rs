@@ -18,11 +18,11 @@ use crate::status::about::{self, About, AboutJson};
 use crate::status::words;
 use crate::store::report::Part;
 
-pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed> {
+pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
     let now = clock::now();
     let (shown, Terms { policy, message_log, .. }) = database::with_tables(sources, async |config, store| {
         let terms = database::terms(config);
-        let name = &options.sender.name;
+        let name = &options.name;
         let row = named::row(config, store, name).await.map_err(|failed| {
             let key = named::key(config, name).unwrap_or_default();
             match terms.listed(&key, now).filter(|_| failed.exit == Exit::NoUser) {
@@ -33,7 +33,7 @@ pub fn run(sources: &Sources, options: &cli::SenderShow) -> Result<Exit, Failed>
         let shown = database::insist(store, async |store| about::read(store, &terms, &row, now).await).await?;
         Ok((shown, terms))
     })?;
-    if options.sender.output.json {
+    if options.output.json {
         print_json(&AboutJson::new(&shown, &policy))?;
     } else {
         print(&told(&shown, &policy, message_log, Screen::of_process()))?;

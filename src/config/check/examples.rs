@@ -80,6 +80,7 @@ pub const EXAMPLES: &[(&str, &str, &str, &str, &str)] = &[
     ("ACTION_ACCEPTED", r#""DUNNO""#, "warn late", r#""WARN late""#, "HOLD"),
     ("ACTION_ON_ERROR", r#""DUNNO""#, "450 later", r#""450 later""#, "450"),
     ("DECISION_TIMEOUT", "2s", "500ms", "500ms", "2"),
+    ("HOST_NAME", r#""""#, "mx1", r#""mx1""#, "a\u{1}b"),
     ("MESSAGE_LOG", "true", "off", "false", "2"),
     ("MESSAGE_RETENTION", "0", "90", "90", "-1"),
     ("USAGE_RETENTION", "7", "31", "31", "0"),

@@ -39,7 +39,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut findings = Vec::new();
     let values = sources.read(&mut findings);
     let mut checker = Checker { values: &values, findings, effective: Vec::new() };
-    let config = checker.config(sources.is_root);
+    let config = checker.config(sources);
     let Checker { mut findings, mut effective, .. } = checker;
     findings.sort_by(|a, b| (&a.origin, a.severity).cmp(&(&b.origin, b.severity)));
     effective.sort_by_key(|one| settings::all().position(|setting| setting.name == one.name));
@@ -53,8 +53,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
 
 impl Checker<'_> {
     /// Reads every setting before it fails, so that every error is reported.
-    fn config(&mut self, is_root: bool) -> Checked<Config> {
-        let state_directory = self.state_directory(is_root);
+    fn config(&mut self, sources: &Sources) -> Checked<Config> {
+        let host = self.host(&sources.host);
+        let state_directory = self.state_directory(sources.is_root);
         let database = self.database(&state_directory);
         let sockets = self.sockets();
         let accounts = self.accounts();
@@ -70,6 +71,7 @@ impl Checker<'_> {
         self.warn_of_quotes();
         Ok(Config {
             file: self.values.file.clone(),
+            host: host?,
             state_directory,
             database: database?,
             sockets: sockets?,
@@ -81,6 +83,16 @@ impl Checker<'_> {
             logging: logging?,
             notify: notify?,
             status: status?,
+        })
+    }
+
+    fn host(&mut self, system: &str) -> Checked<String> {
+        Ok(match self.optional("HOST_NAME", values::text)? {
+            Some(name) => name,
+            None => {
+                self.in_effect("HOST_NAME", system.to_owned());
+                system.to_owned()
+            }
         })
     }
 

@@ -21,6 +21,7 @@ fn field(config: &Config, name: &str) -> String {
     let webhook = notify.webhook.as_ref();
     let value: &dyn std::fmt::Debug = match name {
         "DB_DRIVER" => &db.driver,
+        "HOST_NAME" => &config.host,
         "DB_HOST" => &db.host,
         "DB_PORT" => &db.port,
         "DB_SOCKET" => &db.socket,
