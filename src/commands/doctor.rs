@@ -277,7 +277,6 @@ fn for_selinux(path: &Path) -> Option<Finding> {
 /// Whether the database can be reached.
 async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let mut store = Store::reading(&config.database);
-    let place = store.place();
     let looked = async {
         let pending = store.migrations().await?.into_iter().filter(|step| !step.applied);
         let (slow, needed): (Vec<Step>, Vec<Step>) = pending.partition(|step| step.slow);
@@ -285,9 +284,11 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
         Ok::<_, MigrateError>((needed, slow, reset))
     };
     let looked = tokio::time::timeout(TIMEOUT, looked).await;
+    let place = store.place();
     store.abandon();
     let why = match looked {
         Ok(Ok((needed, slow, reset))) => {
+            findings.extend(one_of_several(config, &place).await);
             findings.extend(tables(&place, &needed, &slow));
             findings.extend(reset.and_then(|reset| overdue(config.quota.window, (clock::now() - reset).max(0))));
             return true;
@@ -297,6 +298,27 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     };
     findings.push(unreachable(&place, &why));
     false
+}
+
+/// Finds those of several servers that cannot be reached, while `used` can.
+async fn one_of_several(config: &Config, used: &str) -> Vec<Finding> {
+    let places = config.database.places();
+    let mut findings = Vec::new();
+    for place in places.iter().filter(|_| places.len() > 1) {
+        let mut store = Store::reading(&config.database.only_at(place));
+        let why = match tokio::time::timeout(TIMEOUT, store.reach()).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(failure)) => failure.words().to_owned(),
+            Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
+        };
+        findings.push(Finding::advice(
+            "one-server",
+            format!("{}: {why}", store.place()),
+            "It is one of several in DB_HOST or DB_SOCKET. Nothing is lost as long as another takes writes.",
+            format!("start the server, or mend the way to it; at this moment {used} is used"),
+        ));
+    }
+    findings
 }
 
 /// Finds what the tables lack: a table or column without which nothing is counted, or an index.

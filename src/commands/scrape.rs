@@ -91,6 +91,7 @@ fn parsed(metrics: &str) -> Option<Counters> {
             "connections" => counters.connections = count,
             "connections_limit" => counters.connections_limit = count,
             "database_up" => counters.database_up = count == 1,
+            "database_host" => counters.database_host = label("host").unwrap_or_default().to_owned(),
             "database_since_seconds" => counters.database_since = value as i64,
             "transaction_seconds_count" => counters.transactions = count,
             "transaction_seconds_sum" => counters.transaction_seconds = value,
@@ -137,6 +138,8 @@ mod tests {
         metrics.limit_connections(64);
         metrics.read_elsewhere(Elsewhere { queue_depth: Box::new(|| 3), connections_displaced: Box::new(|| 0) });
         metrics.database_is_up(true);
+        metrics.database_host("db1.example.com:3306");
+        metrics.database_host("/run/mysqld/mysqld.sock");
         let quick = Duration::from_millis(2);
         metrics.decided(Outcome::Accepted, Strictness::Pass, quick);
         metrics.decided(Outcome::Blocked, Strictness::Hold, quick);

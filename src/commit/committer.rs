@@ -104,7 +104,9 @@ impl Committer {
             Err(error) => Some(error.to_string()),
         };
         metrics.database_is_up(away.is_none());
+        metrics.database_host(&store.host());
         let mut rounds = Rounds::new(terms.borrow().clone(), Standings::default());
+        rounds.several_servers(store.has_other_servers());
         if let Some(reason) = away {
             rounds.database_is_away(reason, Now { elapsed: waiting.start.elapsed(), unix: clock::now() });
         }
@@ -164,6 +166,7 @@ impl Committer {
                     let (charges, began) = (transaction.charges, Instant::now());
                     let result = settle(&mut self.database, transaction, now.unix).await;
                     self.metrics.transaction(charges, began.elapsed());
+                    self.note_host();
                     let now = self.now();
                     self.rounds.settled(result, now);
                     continue;
@@ -260,8 +263,12 @@ impl Committer {
     }
 
     fn open_breaker(&mut self, reason: String, outage: Outage) {
-        let store = Store::new(&self.settings);
+        let mut store = match &mut self.database {
+            Database::Here(store) => std::mem::replace(&mut **store, Store::new(&self.settings)),
+            Database::Away(_) => Store::new(&self.settings),
+        };
         let place = store.place();
+        store.abandon();
         match outage.is_relapse() {
             false => log::error!(
                 "{place}: {reason}. Mail goes on; until the database is back each sender is judged from memory, by what was \
@@ -297,6 +304,16 @@ impl Committer {
         }
         self.metrics.database_is_up(true);
         self.database = Database::Here(Box::new(store));
+        self.note_host();
+    }
+
+    /// Says so when another server is used than before.
+    fn note_host(&mut self) {
+        let Database::Here(store) = &self.database else { return };
+        if store.has_other_servers() && self.metrics.database_host(&store.host()) {
+            log::warn!("counting in {} from now on", store.place());
+        }
+        self.rounds.several_servers(store.has_other_servers());
     }
 }
 

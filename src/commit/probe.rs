@@ -11,10 +11,15 @@ use crate::store::backfill::Filled;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 
-/// For connecting: some seven round trips.
+/// For connecting: some seven round trips. With several servers, for one of them that answers late after others.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TO_ONE_OF_SEVERAL: Duration = Duration::from_secs(6);
 /// For looking at the tables and writing, once connected: a database that lets us in is there, however far away it is.
 const WORK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same where another server can be tried instead: one may let us in and not write, as a node without its cluster. Beside
+/// [`ROUND_TRIPS`].
+const WORK_OF_ONE_OF_SEVERAL: Duration = Duration::from_secs(1);
+const ROUND_TRIPS: u32 = 20;
 /// The same at the start, when mail waits for it.
 pub const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// For filling in the history of an adopted database.
@@ -67,12 +72,17 @@ async fn get_back(mut store: Store, mut told: String, window: Duration, mut paus
 
 /// Connects; within `limit` brings the tables up to date and proves that they take writes.
 pub async fn try_once(store: &mut Store, limit: Duration) -> Result<(), MigrateError> {
+    let connecting = if store.has_other_servers() { CONNECT_TO_ONE_OF_SEVERAL } else { CONNECT_TIMEOUT };
     // SQLite fails here while another process sets its journal up; `migrate` connects again.
-    if let Err(failure) = in_time(CONNECT_TIMEOUT, async { Ok(store.reach().await?) }).await
+    if let Err(failure) = in_time(connecting, async { Ok(store.reach().await?) }).await
         && !matches!(&failure, MigrateError::Database(failure) if failure.rolled_back())
     {
         return Err(failure);
     }
+    let limit = match store.has_other_servers() {
+        true => limit.min(WORK_OF_ONE_OF_SEVERAL + store.round_trip() * ROUND_TRIPS),
+        false => limit,
+    };
     in_time(limit, async {
         for step in store.migrate(false).await? {
             log::info!("{}: {step} is done", store.place());

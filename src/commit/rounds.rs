@@ -99,6 +99,8 @@ pub struct Rounds<R> {
     terms: Arc<Terms>,
     /// The most time that the database gets for one answer.
     longest: Duration,
+    /// Whether a server that is silent may be left for another one.
+    several_servers: bool,
     breaker: Breaker,
     memory: MemoryFallback,
     deduplication: Deduplication,
@@ -170,6 +172,7 @@ impl<R> Rounds<R> {
         Rounds {
             terms,
             longest: MAX_TRANSACTION_TIME,
+            several_servers: false,
             breaker: Breaker::default(),
             memory: MemoryFallback::default(),
             deduplication: Deduplication::default(),
@@ -200,6 +203,11 @@ impl<R> Rounds<R> {
     /// What was asked.
     pub fn asked(&self) -> &Deduplication {
         &self.deduplication
+    }
+
+    /// Whether the database has other servers to turn to: then one of them gets only half of the time that there is.
+    pub fn several_servers(&mut self, several: bool) {
+        self.several_servers = several;
     }
 
     /// From now on these terms hold.
@@ -285,7 +293,7 @@ impl<R> Rounds<R> {
                 self.steps.push_front(Step::Settle(attempt));
             }
             // Also when no time is left: the charge must be counted. A dead connection alone does not mean that the database is away.
-            Err(Failure::Away(_)) if attempt.may_reconnect && !timed_out => {
+            Err(Failure::Away(_)) if attempt.may_reconnect && (!timed_out || self.several_servers && in_time) => {
                 attempt.may_reconnect = false;
                 self.steps.push_front(Step::Settle(attempt));
             }
@@ -508,7 +516,9 @@ impl<R> Rounds<R> {
 
     /// How long the database may take for an answer: nobody in this round must be late for it.
     fn time_left(&self, part: &[Due<R>], now: Duration) -> Duration {
-        self.until_first_deadline(part, now).max(MIN_TRANSACTION_TIME).min(self.longest)
+        let left = self.until_first_deadline(part, now);
+        let left = if self.several_servers { left / 2 } else { left };
+        left.max(MIN_TRANSACTION_TIME).min(self.longest)
     }
 
     /// How long the database may take to say what became of a transaction. Others wait for it, so there is no more time than

@@ -12,9 +12,9 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     let (old_notify, new_notify) = (&old.notify, &new.notify);
     let settings = [
         ("DB_DRIVER", old_db.driver != new_db.driver),
-        ("DB_HOST", old_db.host != new_db.host),
+        ("DB_HOST", old_db.hosts != new_db.hosts),
         ("DB_PORT", old_db.port != new_db.port),
-        ("DB_SOCKET", old_db.socket != new_db.socket),
+        ("DB_SOCKET", old_db.sockets != new_db.sockets),
         ("DB_USER", old_db.user != new_db.user),
         // Which of DB_PASSWORD and DB_PASSWORD_FILE it came from does not matter.
         ("DB_PASSWORD", old_db.password != new_db.password),

@@ -48,9 +48,11 @@ pub const SECTIONS: &[Section] = &[
             },
             Setting {
                 name: "DB_HOST",
+                kind: Kind::Text(4096),
                 default: "localhost",
                 reload: false,
-                help: "The database server, without its port. Without a meaning for SQLite.",
+                help: "The database server, without its port. Several, separated by commas, are tried in this order until one \
+                       takes writes; a name of several addresses is as many servers. Without a meaning for SQLite.",
                 ..ROW
             },
             Setting {
@@ -66,8 +68,8 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::AbsolutePath,
                 example: "/run/mysqld/mysqld.sock",
                 reload: false,
-                help: "The database server's unix socket (for postgres, the folder that it is in). Wins over DB_HOST and \
-                       DB_PORT.",
+                help: "The database server's unix socket (for postgres, the folder that it is in), or several, separated by \
+                       commas. Wins over DB_HOST and DB_PORT.",
                 ..ROW
             },
             Setting {

@@ -41,12 +41,12 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     pub driver: Driver,
-    /// DB_HOST.
-    pub host: String,
+    /// DB_HOST, in the order in which they are tried.
+    pub hosts: Vec<String>,
     /// DB_PORT. None: the driver's default.
     pub port: Option<u16>,
-    /// DB_SOCKET; wins over host and port.
-    pub socket: Option<PathBuf>,
+    /// DB_SOCKET; win over hosts and port.
+    pub sockets: Vec<PathBuf>,
     pub user: String,
     pub password: Option<Secret>,
     /// DB_DATABASE: for SQLite the file's path or `:memory:`, else the database's name.
@@ -60,9 +60,9 @@ impl Database {
     pub fn sqlite(name: String) -> Database {
         Database {
             driver: Driver::Sqlite,
-            host: String::new(),
+            hosts: Vec::new(),
             port: None,
-            socket: None,
+            sockets: Vec::new(),
             user: String::new(),
             password: None,
             name,
@@ -71,9 +71,40 @@ impl Database {
         }
     }
 
+    /// Where its servers listen, in the order in which they are tried.
+    pub fn places(&self) -> Vec<Place> {
+        let sockets = self.sockets.iter().cloned().map(Place::Socket);
+        let hosts = self.hosts.iter().filter(|_| self.sockets.is_empty()).cloned().map(Place::Host);
+        let places: Vec<Place> = sockets.chain(hosts).collect();
+        if places.is_empty() { vec![Place::default()] } else { places }
+    }
+
+    /// The same on one of its servers.
+    pub fn only_at(&self, place: &Place) -> Database {
+        let (hosts, sockets) = match place {
+            Place::Host(host) => (vec![host.clone()], Vec::new()),
+            Place::Socket(socket) => (Vec::new(), vec![socket.clone()]),
+        };
+        Database { hosts, sockets, ..self.clone() }
+    }
+
     /// Such a database is seen by the connection that opened it, and by no other.
     pub fn is_in_memory(&self) -> bool {
         self.driver == Driver::Sqlite && self.name == IN_MEMORY
+    }
+}
+
+/// Where a database server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Host(String),
+    /// A unix socket (for PostgreSQL the folder that it is in).
+    Socket(PathBuf),
+}
+
+impl Default for Place {
+    fn default() -> Place {
+        Place::Host("localhost".to_owned())
     }
 }
 

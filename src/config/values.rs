@@ -42,8 +42,20 @@ pub fn unread(_: &str, _: &Setting) -> Parsed<()> {
     Ok(())
 }
 
-/// DB_HOST: a name, an address, or the folder of a socket.
-pub fn host(written: &str, setting: &Setting) -> Parsed<String> {
+/// DB_HOST: one or more, separated by commas.
+pub fn hosts(written: &str, setting: &Setting) -> Parsed<Vec<String>> {
+    let written = text(written, setting)?;
+    let hosts: Vec<String> = listed(&written).map(|one| host(one, setting)).collect::<Parsed<_>>()?;
+    if hosts.is_empty() { Err("must name at least one server".to_owned()) } else { Ok(hosts) }
+}
+
+/// What stands between commas.
+fn listed(written: &str) -> impl Iterator<Item = &str> {
+    written.split(',').map(str::trim).filter(|one| !one.is_empty())
+}
+
+/// A name, an address, or the folder of a socket.
+fn host(written: &str, setting: &Setting) -> Parsed<String> {
     let host = text(written, setting)?;
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
     let (address, _interface) = bare.split_once('%').unwrap_or((bare, ""));
@@ -74,6 +86,11 @@ pub fn path(written: &str, setting: &Setting) -> Parsed<PathBuf> {
         return must_be(setting);
     }
     Ok(path.to_owned())
+}
+
+/// DB_SOCKET: one or more, separated by commas.
+pub fn paths(written: &str, setting: &Setting) -> Parsed<Vec<PathBuf>> {
+    listed(written).map(|one| path(one, setting)).collect()
 }
 
 /// As Python's `strtobool`, which PolicydRateGuard uses.

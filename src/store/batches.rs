@@ -22,7 +22,7 @@ impl Store {
     /// [`Failure::Unknown`] means that nobody can say: SQLite's batches are not noted. After any other failure it may be asked
     /// again.
     pub async fn committed(&mut self, batch: Batch) -> Result<bool, Failure> {
-        if self.options.dialect().in_process {
+        if self.servers.current().dialect().in_process {
             return Err(Failure::Unknown("batches are not noted here".to_owned()));
         }
         let committed = self.transact(Patience::Long, async |script| {

@@ -1,5 +1,7 @@
 //! A connection to one of the three databases: the only place where their drivers are told apart.
 
+use std::net::IpAddr;
+
 use futures_util::TryStreamExt as _;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
@@ -67,7 +69,8 @@ impl From<Broken> for Failure {
     }
 }
 
-/// How to reach a database; made from the settings once.
+/// How to reach a database on one server; made from the settings once.
+#[derive(Clone)]
 pub enum Options {
     Sqlite(SqliteConnectOptions),
     Mysql(MySqlConnectOptions),
@@ -75,22 +78,53 @@ pub enum Options {
 }
 
 impl Options {
-    /// The settings' database; `reading` for a connection that only reads, and makes no file.
-    pub fn new(database: &config::Database, reading: bool) -> Options {
+    /// The settings' database on a server; `reading` for a connection that only reads, and makes no file.
+    pub fn new(database: &config::Database, place: &config::Place, reading: bool) -> Options {
         // The driver would log each statement that takes long, which is all of them while somebody else has the database.
         match database.driver {
             config::Driver::Sqlite => Options::Sqlite(sqlite::options(database, reading).disable_statement_logging()),
-            config::Driver::Mysql => Options::Mysql(mysql::options(database).disable_statement_logging()),
-            config::Driver::Postgres => Options::Postgres(postgres::options(database).disable_statement_logging()),
+            config::Driver::Mysql => Options::Mysql(mysql::options(database, place).disable_statement_logging()),
+            config::Driver::Postgres => {
+                Options::Postgres(postgres::options(database, place).disable_statement_logging())
+            }
         }
     }
 
-    /// Where the database is, in words.
-    pub fn place(&self) -> String {
+    /// The database in words, to be followed by where it is.
+    pub fn database(&self) -> String {
         match self {
-            Options::Sqlite(options) => sqlite::place(options),
-            Options::Mysql(options) => mysql::place(options),
-            Options::Postgres(options) => postgres::place(options),
+            Options::Sqlite(_) => "SQLite file".to_owned(),
+            Options::Mysql(options) => mysql::database(options),
+            Options::Postgres(options) => postgres::database(options),
+        }
+    }
+
+    /// Where it is: a host and its port, a socket, or a file.
+    pub fn host(&self) -> String {
+        match self {
+            Options::Sqlite(options) => options.get_filename().display().to_string(),
+            Options::Mysql(options) => mysql::host(options),
+            Options::Postgres(options) => postgres::host(options),
+        }
+    }
+
+    /// The host's name, which may stand for several addresses. None for an address or a socket, and where the server has to
+    /// prove that it bears the name.
+    pub fn name(&self) -> Option<&str> {
+        let name = match self {
+            Options::Sqlite(_) => None,
+            Options::Mysql(options) => mysql::name(options),
+            Options::Postgres(options) => postgres::name(options),
+        };
+        name.filter(|name| !name.starts_with('/') && name.parse::<IpAddr>().is_err())
+    }
+
+    /// The same at one address of its name.
+    pub fn at(&self, address: IpAddr) -> Options {
+        match self {
+            Options::Sqlite(_) => self.clone(),
+            Options::Mysql(options) => Options::Mysql(options.clone().host(&address.to_string())),
+            Options::Postgres(options) => Options::Postgres(options.clone().host(&address.to_string())),
         }
     }
 

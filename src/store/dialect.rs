@@ -123,6 +123,11 @@ fn enclosed((before, after): (&str, &str), inner: &str) -> String {
     format!("{before}{inner}{after}")
 }
 
+/// A host and its port, as they are written together.
+pub fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 /// What a table lacks.
 #[derive(Debug)]
 pub struct Addition {
@@ -149,6 +154,8 @@ pub struct Session {
     pub heeds_case: bool,
     /// How long a question took on its way there and back, at the most [`MAX_ROUND_TRIP`].
     pub round_trip: Duration,
+    /// False for a replica, and for a node that has lost its cluster.
+    pub takes_writes: bool,
 }
 
 /// A session of a server.
@@ -167,6 +174,7 @@ impl Default for Session {
             texts: Charset::Utf8mb4,
             heeds_case: false,
             round_trip: Duration::ZERO,
+            takes_writes: true,
         }
     }
 }

@@ -22,6 +22,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What was said, without what it means.
+    pub fn words(&self) -> &str {
+        match self {
+            Failure::Transient(words) | Failure::Locked(words) | Failure::Refused(words) => words,
+            Failure::Away(words) | Failure::Unknown(words) => words,
+        }
+    }
+
     /// Whether the database itself undid the work, and is there.
     pub fn rolled_back(&self) -> bool {
         matches!(self, Failure::Transient(_) | Failure::Locked(_) | Failure::Refused(_))

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use super::batch::Batch;
 use super::charset::narrow;
-use super::connection::{Connection, Options};
+use super::connection::Connection;
 use super::dialect::Session;
 use super::failure::Failure;
 use super::lock_timeout::LockTimeout;
 use super::script::Script;
+use super::servers::Servers;
 use super::sqlite::Files;
 use crate::config;
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
 /// task that asks one question at a time.
 pub struct Store {
-    pub(super) options: Options,
+    pub(super) servers: Servers,
     /// Whether it only reads.
     reading: bool,
     connection: Option<Connection>,
@@ -51,9 +52,8 @@ impl Store {
     }
 
     fn with(database: &config::Database, reading: bool) -> Store {
-        let options = Options::new(database, reading);
         Store {
-            options,
+            servers: Servers::new(database, reading),
             reading,
             connection: None,
             session: Session::default(),
@@ -65,12 +65,24 @@ impl Store {
 
     /// Where the database is, for messages.
     pub fn place(&self) -> String {
-        self.options.place()
+        self.servers.place()
     }
 
-    /// Drops the connection at once, in whatever state it is. True if a COMMIT was under way on it.
+    /// Where it was used last, for machines: a host and its port, a socket, or a file.
+    pub fn host(&self) -> String {
+        self.servers.current().host()
+    }
+
+    /// Whether there is another server to turn to.
+    pub fn has_other_servers(&self) -> bool {
+        self.servers.are_several()
+    }
+
+    /// Drops the connection at once, in whatever state it is: its server was waited for in vain. True if a COMMIT was under way
+    /// on it.
     pub fn abandon(&mut self) -> bool {
         self.leave_replaced_file();
+        self.servers.avoid_current();
         self.connection = None;
         std::mem::take(&mut self.committing)
     }
@@ -96,11 +108,15 @@ impl Store {
     /// Connects if there is no connection, and returns what is known of it.
     pub(super) async fn connect(&mut self) -> Result<Session, Failure> {
         self.leave_replaced_file();
-        if self.connection.is_none() {
-            let (connection, session) = self.options.connect(self.reading).await?;
-            self.connection = Some(connection);
+        let connected = match self.connection {
+            Some(_) => self.servers.back_to_first(self.reading).await,
+            None => Some(self.servers.connect(self.reading).await?),
+        };
+        if let Some((connection, session)) = connected {
+            // Whose end nobody needs to wait for.
+            self.connection.replace(connection).map(|former| tokio::spawn(former.close()));
             self.session = session;
-            self.files = self.options.files();
+            self.files = self.servers.current().files();
         }
         Ok(self.session)
     }
@@ -108,10 +124,10 @@ impl Store {
     /// Leaves a file that somebody has removed or replaced (to begin anew, or with a backup): what was counted in it,
     /// nobody would ever see.
     fn leave_replaced_file(&mut self) {
-        let there = self.options.files();
+        let there = self.servers.current().files();
         if self.connection.is_some() && there.database != self.files.database {
             log::warn!("{}: the file was removed or replaced; what is there now is opened", self.place());
-            self.options.remove_log(self.files);
+            self.servers.current().remove_log(self.files);
             // Left open: to close it would remove the log of the file that is there now, which has the same name.
             std::mem::forget(self.connection.take());
         }
@@ -163,7 +179,7 @@ impl Store {
         question: impl AsyncFnOnce(&mut Connection) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let mut connection = self.take_connection().await?;
-        let result = LockTimeout::new(&self.options, self.session).keep(&mut connection, question).await;
+        let result = LockTimeout::new(self.servers.current(), self.session).keep(&mut connection, question).await;
         self.put_back_if_good(connection, &result);
         result
     }
@@ -179,7 +195,7 @@ impl Store {
         }
         let mut connection = self.take_connection().await?;
         let lock_timeout = match patience {
-            Patience::Short | Patience::Batch { .. } => LockTimeout::new(&self.options, self.session),
+            Patience::Short | Patience::Batch { .. } => LockTimeout::new(self.servers.current(), self.session),
             Patience::Long => LockTimeout::Server,
         };
         let mut script = Script::new(&mut connection, lock_timeout);

@@ -60,8 +60,8 @@ const TABLE: &str = "_sqlx_migrations";
 impl Store {
     /// Every migration this program knows, and whether the database has it; and what tables that it adopts lack. Only reads.
     pub async fn migrations(&mut self) -> Result<Vec<Step>, MigrateError> {
-        let migrator = self.options.migrator();
-        if !self.options.exists() {
+        let migrator = self.servers.current().migrator();
+        if !self.servers.current().exists() {
             return compare(migrator, &[], &HashSet::new());
         }
         let mut connection = self.take_connection().await?;
@@ -78,7 +78,7 @@ impl Store {
         // one wrote, and finds nothing to do next time.
         const TRIES: usize = 50;
         let mut tries = 0;
-        let migrator = self.options.migrator();
+        let migrator = self.servers.current().migrator();
         // What a try that failed half-way has done stays done.
         let mut ran = Vec::new();
         loop {

@@ -38,6 +38,7 @@ pub mod report;
 mod reset;
 mod script;
 pub mod senders;
+mod servers;
 pub mod settle;
 mod sql;
 mod sqlite;

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, LOCK_TIMEOUT, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session};
+use super::dialect::{Dialect, LOCK_TIMEOUT, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, host_and_port};
 use super::failure::Failure;
 use super::literal;
 use crate::config;
@@ -33,7 +33,7 @@ pub const DIALECT: Dialect = Dialect {
     ..STANDARD
 };
 
-pub fn options(database: &config::Database) -> PgConnectOptions {
+pub fn options(database: &config::Database, place: &config::Place) -> PgConnectOptions {
     // Not from PGHOST and its like, nor from ~/.pgpass: the settings alone say where the database is.
     let mut options = PgConnectOptions::new_without_pgpass()
         .application_name("policyd-rate-guard")
@@ -46,7 +46,7 @@ pub fn options(database: &config::Database) -> PgConnectOptions {
         .port(database.port.unwrap_or(5432))
         .ssl_mode(match database.tls {
             // A unix socket ends on this machine, and PostgreSQL knows no TLS on it.
-            _ if database.socket.is_some() => PgSslMode::Disable,
+            _ if matches!(place, config::Place::Socket(_)) => PgSslMode::Disable,
             config::Tls::Off => PgSslMode::Disable,
             config::Tls::Prefer => PgSslMode::Prefer,
             config::Tls::Require => PgSslMode::Require,
@@ -55,9 +55,9 @@ pub fn options(database: &config::Database) -> PgConnectOptions {
     if let Some(ca) = &database.tls_ca {
         options = options.ssl_root_cert(ca);
     }
-    options = match &database.socket {
-        Some(socket) => options.socket(socket),
-        None => options.host(if database.host.is_empty() { "localhost" } else { &database.host }),
+    options = match place {
+        config::Place::Socket(socket) => options.socket(socket),
+        config::Place::Host(host) => options.host(host),
     };
     match &database.password {
         Some(password) => options.password(password.reveal()),
@@ -65,12 +65,20 @@ pub fn options(database: &config::Database) -> PgConnectOptions {
     }
 }
 
-pub fn place(options: &PgConnectOptions) -> String {
-    let at = match options.get_socket() {
+pub fn host(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
         Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    };
-    format!("PostgreSQL database {} at {at}", options.get_database().unwrap_or_default())
+        None => host_and_port(options.get_host(), options.get_port()),
+    }
+}
+
+pub fn name(options: &PgConnectOptions) -> Option<&str> {
+    let must_bear_it = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull);
+    (!must_bear_it && options.get_socket().is_none()).then(|| options.get_host())
+}
+
+pub fn database(options: &PgConnectOptions) -> String {
+    format!("PostgreSQL database {} at", options.get_database().unwrap_or_default())
 }
 
 /// Connects, sets the session up, and looks at what the database can hold.
@@ -79,17 +87,20 @@ pub async fn connect(options: &PgConnectOptions) -> Result<(PgConnection, Sessio
     let (lock, statement) = (LOCK_TIMEOUT.as_millis(), STATEMENT_TIMEOUT.as_millis());
     let sql = format!(
         "SET lock_timeout = {lock}; SET statement_timeout = {statement}; SET tcp_user_timeout = {ABANDONED}; \
-         SET idle_in_transaction_session_timeout = {ABANDONED}; SHOW server_encoding"
+         SET idle_in_transaction_session_timeout = {ABANDONED}; SHOW server_encoding; SHOW transaction_read_only"
     );
     let asked = Instant::now();
-    let encoding: String = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut connection).await?.try_get(0)?;
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut connection).await?;
     let round_trip = asked.elapsed().min(MAX_ROUND_TRIP);
-    let holds = match encoding.as_str() {
-        "UTF8" => Charset::Utf8mb4,
-        "WIN1252" => Charset::Latin1,
+    let shown: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let holds = match shown.first().map(String::as_str) {
+        Some("UTF8") => Charset::Utf8mb4,
+        Some("WIN1252") => Charset::Latin1,
         _ => Charset::Ascii,
     };
-    Ok((connection, Session { keys: holds, texts: holds, round_trip, ..Session::default() }))
+    // Also on where the server follows another one.
+    let takes_writes = shown.get(1).is_none_or(|read_only| read_only == "off");
+    Ok((connection, Session { keys: holds, texts: holds, round_trip, takes_writes, ..Session::default() }))
 }
 
 /// Whether somebody else holds the row of a key, or is making it in a transaction of its own. Asks without waiting.

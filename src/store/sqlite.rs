@@ -114,10 +114,6 @@ fn beside(options: &SqliteConnectOptions, end: &str) -> PathBuf {
     path.into()
 }
 
-pub fn place(options: &SqliteConnectOptions) -> String {
-    format!("SQLite file {}", options.get_filename().display())
-}
-
 /// The columns of a SELECT that packs all its rows, each a text and some whole numbers, into one: each row by itself would
 /// be a message between two threads, and waking one up costs more than reading the row.
 pub fn packed(text: &str, numbers: &str) -> String {

@@ -35,6 +35,8 @@ pub struct Counters {
     pub database_up: bool,
     /// Since when, in seconds since 1970; 0 where that is not told.
     pub database_since: i64,
+    /// Where the database is: a host and its port, a socket, or a file.
+    pub database_host: String,
     pub transactions: u64,
     /// The time that all transactions took.
     pub transaction_seconds: f64,

@@ -43,6 +43,8 @@ pub struct Metrics {
     transaction_seconds: Times,
     database_up: Gauge,
     database_since: Gauge<f64, AtomicU64>,
+    database_hosts: Family<Vec<(&'static str, String)>, Gauge>,
+    database_host: Mutex<String>,
     events: [Counter; Heard::ALL.len()],
     notifications: [[Counter; Delivery::ALL.len()]; Channel::ALL.len()],
     elsewhere: Arc<OnceLock<Elsewhere>>,
@@ -131,6 +133,8 @@ impl Default for Metrics {
                 Gauge::default(),
             ),
             database_since,
+            database_hosts: add(r, "database_host", "1 for the server that is used, or was last", Family::default()),
+            database_host: Mutex::default(),
             events: Heard::ALL.map(|outcome| events.get_or_create_owned(&vec![("outcome", outcome.name())])),
             notifications: Channel::ALL.map(|channel| {
                 Delivery::ALL.map(|outcome| {
@@ -244,6 +248,17 @@ impl Metrics {
         }
     }
 
+    /// Where the database is: a host and its port, a socket, or a file. True if it was elsewhere before.
+    pub fn database_host(&self, host: &str) -> bool {
+        let mut known = self.database_host.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == host {
+            return false;
+        }
+        self.database_hosts.clear();
+        self.database_hosts.get_or_create_owned(&vec![("host", host.to_owned())]).set(1);
+        !std::mem::replace(&mut *known, host.to_owned()).is_empty()
+    }
+
     /// See [`Metrics::database_is_up`].
     pub fn is_database_up(&self) -> bool {
         self.database_up.get() == 1
@@ -279,6 +294,7 @@ impl Metrics {
             connections_limit: u64::try_from(self.connections_limit.get()).unwrap_or(0),
             database_up: self.is_database_up(),
             database_since: self.database_since.get() as i64,
+            database_host: self.database_host.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             transactions: self.transaction_seconds.number.load(Ordering::Relaxed),
             transaction_seconds: self.transaction_seconds.sum(),
             decision_seconds: self.decision_seconds.sum(),

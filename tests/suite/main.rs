@@ -12,6 +12,7 @@ mod commands;
 mod counting;
 mod database_connections;
 mod database_failures;
+mod database_hosts;
 mod databases;
 mod doctor;
 mod failures;

@@ -53,7 +53,12 @@ pub struct Proxy {
 impl Proxy {
     /// On a loopback port, in front of `target`.
     pub fn tcp(target: Address) -> Proxy {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a loopback port");
+        Proxy::tcp_on((Ipv4Addr::LOCALHOST, 0).into(), target)
+    }
+
+    /// At an address of its own, in front of `target`.
+    pub fn tcp_on(address: SocketAddr, target: Address) -> Proxy {
+        let listener = TcpListener::bind(address).expect("a loopback port");
         let address = Address::Tcp(listener.local_addr().expect("the address of a bound socket"));
         let accept = move || {
             let (stream, _) = listener.accept()?;

@@ -43,6 +43,8 @@ pub struct Look {
     /// Running totals of what was let through: time in seconds since 1970, messages, recipients.
     pub sums: Vec<(i64, i64, i64)>,
     pub took: Duration,
+    /// Where the database is.
+    pub place: String,
 }
 
 /// What a look brought, or why it brought nothing.
@@ -126,7 +128,7 @@ impl Looker {
             }
         };
         let sums = self.meter.read(store, now).await?;
-        Ok(Look { snapshot, asked, sums, took: Duration::ZERO })
+        Ok(Look { snapshot, asked, sums, took: Duration::ZERO, place: store.place() })
     }
 
     /// Searches all senders, which may take long, so not on every look.

@@ -210,6 +210,7 @@ impl App {
                 }
                 self.figures.snapshot = Some(snapshot);
                 self.figures.about = look.asked;
+                self.figures.place = look.place;
                 self.figures.database = Contact::Up(look.took);
             }
         }

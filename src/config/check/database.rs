@@ -32,9 +32,9 @@ impl Checker<'_> {
 
     /// How to get into the database of a server.
     fn server(&mut self) -> Checked<Database> {
-        let host = self.get("DB_HOST", values::host);
+        let hosts = self.get("DB_HOST", values::hosts);
         let port = self.optional("DB_PORT", values::number);
-        let socket = self.optional("DB_SOCKET", values::path);
+        let sockets = self.optional("DB_SOCKET", values::paths);
         let user = self.get("DB_USER", values::text);
         let password = self.password();
         let tls = self.get("DB_TLS", values::tls);
@@ -43,8 +43,8 @@ impl Checker<'_> {
         if tls_ca.is_some() && matches!(tls, Tls::Off) {
             self.warn("DB_TLS_CA", "has no meaning with DB_TLS=off");
         }
-        let (host, port, socket, user, password) = (host?, port?, socket?, user?, password?);
-        Ok(Database { host, port, socket, user, password, tls, tls_ca, ..Database::sqlite(String::new()) })
+        let (hosts, port, sockets, user, password) = (hosts?, port?, sockets?.unwrap_or_default(), user?, password?);
+        Ok(Database { hosts, port, sockets, user, password, tls, tls_ca, ..Database::sqlite(String::new()) })
     }
 
     /// A file needs no server, so mistakes in the server's settings do not prevent the start.
@@ -102,6 +102,7 @@ mod tests {
 
     use super::super::examples::{errors, good, load_all, warnings};
     use super::*;
+    use crate::config::typed::Place;
 
     #[test]
     fn the_driver_is_mysql_where_policyd_rate_guard_would_use_it() {
@@ -131,8 +132,30 @@ mod tests {
     }
 
     #[test]
+    fn several_servers_are_tried_in_the_order_in_which_they_are_written() {
+        let places = |settings: &[(&str, &str)]| good(settings).config.database.places();
+        let host = |name: &str| Place::Host(name.to_owned());
+        let socket = |path: &str| Place::Socket(path.into());
+        let hosts = ("DB_HOST", "c.example.com, 192.0.2.1,[2001:db8::1] ");
+        assert_eq!(places(&[hosts]), [host("c.example.com"), host("192.0.2.1"), host("2001:db8::1")]);
+        assert_eq!(
+            places(&[hosts, ("DB_SOCKET", "/run/b.sock,/run/a b.sock")]),
+            [socket("/run/b.sock"), socket("/run/a b.sock")]
+        );
+        assert_eq!(places(&[("DB_DRIVER", "mysql")]), [host("localhost")]);
+        for (setting, message) in [
+            (("DB_HOST", ","), "must name at least one server"),
+            (("DB_HOST", "a,b:3307"), "has a port in it; write DB_HOST=b and DB_PORT=3307"),
+            (("DB_SOCKET", "/run/a.sock,b.sock"), "must be a path that begins with /"),
+        ] {
+            let driver = ("DB_DRIVER", "mysql");
+            assert_eq!(errors(&[driver, setting]), [format!("{} {message}", setting.0)]);
+        }
+    }
+
+    #[test]
     fn a_host_is_a_host_alone() {
-        let host = |written| good(&[("DB_HOST", written)]).config.database.host;
+        let host = |written| good(&[("DB_HOST", written)]).config.database.hosts.join("|");
         for written in ["db.example.com", "192.0.2.1", "2001:db8::1", "fe80::1%eth0", "/run/postgresql"] {
             assert_eq!(host(written), written);
         }

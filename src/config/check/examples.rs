@@ -36,9 +36,9 @@ pub fn warnings(settings: &[(&str, &str)]) -> Vec<String> {
 /// Each setting: its field by default, a value, its field then, and a value that is refused.
 pub const EXAMPLES: &[(&str, &str, &str, &str, &str)] = &[
     ("DB_DRIVER", "Mysql", "PostgreSQL", "Postgres", "oracle"),
-    ("DB_HOST", r#""localhost""#, "db.example.com", r#""db.example.com""#, "a\u{1}b"),
+    ("DB_HOST", r#"["localhost"]"#, "a.example.com,b.example.com", r#"["a.example.com", "b.example.com"]"#, "a\u{1}b"),
     ("DB_PORT", "None", "3307", "Some(3307)", "65536"),
-    ("DB_SOCKET", "None", "/run/db.sock", r#"Some("/run/db.sock")"#, "db.sock"),
+    ("DB_SOCKET", "[]", "/run/db.sock", r#"["/run/db.sock"]"#, "db.sock"),
     ("DB_USER", r#""policyd-rate-guard""#, "guard", r#""guard""#, "a\u{1}b"),
     ("DB_PASSWORD", "None", "p$ss 'x\"\\ #", r#"Some("p$ss 'x\"\\ #")"#, "a\0b"),
     ("DB_PASSWORD_FILE", "None", "", "None", "/nowhere/password"),

@@ -22,9 +22,9 @@ fn field(config: &Config, name: &str) -> String {
     let value: &dyn std::fmt::Debug = match name {
         "DB_DRIVER" => &db.driver,
         "HOST_NAME" => &config.host,
-        "DB_HOST" => &db.host,
+        "DB_HOST" => &db.hosts,
         "DB_PORT" => &db.port,
-        "DB_SOCKET" => &db.socket,
+        "DB_SOCKET" => &db.sockets,
         "DB_USER" => &db.user,
         "DB_PASSWORD" | "DB_PASSWORD_FILE" => &secret(db.password.as_ref()),
         "DB_DATABASE" => &db.name,

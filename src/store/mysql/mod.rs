@@ -9,7 +9,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, SessionId};
+use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, SessionId, host_and_port};
 use super::failure::Failure;
 use super::literal;
 use crate::config;
@@ -58,7 +58,7 @@ pub const DIALECT: Dialect = Dialect {
     ..STANDARD
 };
 
-pub fn options(database: &config::Database) -> MySqlConnectOptions {
+pub fn options(database: &config::Database, place: &config::Place) -> MySqlConnectOptions {
     let mut options = MySqlConnectOptions::new()
         // What this program prepares (migrations, looks at a session) is not asked twice.
         .statement_cache_capacity(0)
@@ -67,7 +67,7 @@ pub fn options(database: &config::Database) -> MySqlConnectOptions {
         .ssl_mode(match database.tls {
             // A unix socket ends on this machine, so the certificate is not checked. Some authentication methods ask for TLS
             // even there.
-            _ if database.socket.is_some() => MySqlSslMode::Preferred,
+            _ if matches!(place, config::Place::Socket(_)) => MySqlSslMode::Preferred,
             config::Tls::Off => MySqlSslMode::Disabled,
             config::Tls::Prefer => MySqlSslMode::Preferred,
             config::Tls::Require => MySqlSslMode::Required,
@@ -79,20 +79,26 @@ pub fn options(database: &config::Database) -> MySqlConnectOptions {
     if let Some(password) = &database.password {
         options = options.password(password.reveal());
     }
-    match &database.socket {
-        Some(socket) => options.socket(socket),
-        None => options
-            .host(if database.host.is_empty() { "localhost" } else { &database.host })
-            .port(database.port.unwrap_or(3306)),
+    match place {
+        config::Place::Socket(socket) => options.socket(socket),
+        config::Place::Host(host) => options.host(host).port(database.port.unwrap_or(3306)),
     }
 }
 
-pub fn place(options: &MySqlConnectOptions) -> String {
-    let at = match options.get_socket() {
+pub fn host(options: &MySqlConnectOptions) -> String {
+    match options.get_socket() {
         Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
-    };
-    format!("MySQL or MariaDB database {} at {at}", options.get_database().unwrap_or_default())
+        None => host_and_port(options.get_host(), options.get_port()),
+    }
+}
+
+pub fn name(options: &MySqlConnectOptions) -> Option<&str> {
+    let must_bear_it = matches!(options.get_ssl_mode(), MySqlSslMode::VerifyIdentity);
+    (!must_bear_it && options.get_socket().is_none()).then(|| options.get_host())
+}
+
+pub fn database(options: &MySqlConnectOptions) -> String {
+    format!("MySQL or MariaDB database {} at", options.get_database().unwrap_or_default())
 }
 
 /// Connects, sets the session up, and looks at what the tables can hold.
@@ -130,7 +136,7 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
          /*M! SET SESSION idle_transaction_timeout = {ABANDONED} */ /*!50708 SET SESSION wait_timeout = {IDLE} */; \
          SELECT 'session', CAST(CONNECTION_ID() AS CHAR), ''; \
          SHOW SESSION VARIABLES WHERE Variable_name IN ('log_bin', 'binlog_format', 'max_allowed_packet', \
-         'version', 'server_uuid'); \
+         'version', 'server_uuid', 'read_only', 'wsrep_on'); SHOW STATUS LIKE 'wsrep_ready'; \
          SELECT CAST(table_name AS CHAR), COALESCE(CAST(character_set_name AS CHAR), 'binary'), \
          COALESCE(CAST(collation_name AS CHAR), 'binary') FROM information_schema.columns \
          WHERE table_schema = DATABASE() \
@@ -174,6 +180,8 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
         texts: of("messages"),
         heeds_case,
         round_trip,
+        takes_writes: value("read_only").is_none_or(|value| value == "OFF")
+            && (value("wsrep_on") != Some("ON") || value("wsrep_ready") == Some("ON")),
     })
 }
 
