@@ -5,20 +5,25 @@
 
 pub mod kept;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
 use siphasher::sip::SipHasher13;
 
+use crate::limiter::decide::Decision;
 use crate::limiter::increase::Increase;
 use crate::limiter::verdict::Verdict;
 use crate::protocol::request::{Request, Stage};
 
-/// How long a message is remembered, counted from its last request. Far beyond Postfix's retries and any SMTP session's DATA.
+/// How long a message is remembered at least, counted from its last request. Far beyond Postfix's retries and any SMTP
+/// session's DATA.
 pub const KEPT_FOR: Duration = Duration::from_secs(3600);
-/// The most messages remembered; the oldest are forgotten first. About 50 MB if ever full, and what `MAX_TOLD` allows.
+/// The most messages remembered; those that were asked about first are forgotten first. If ever full, these are 8 MB where
+/// they went through, 50 MB where all of them were refused, and what `MAX_TOLD` allows.
 pub const MAX_MESSAGES: usize = 100_000;
 /// The most recipients of one message that are told apart. Later ones count each time they are asked about.
 const MAX_RECIPIENTS: usize = 1000;
@@ -27,8 +32,27 @@ const MAX_TOLD: usize = 500_000;
 /// One account's flood must not push out what others asked: it has this part of each of the three, and pushes out its own.
 const PART_OF_ACCOUNT: usize = 10;
 
+/// A message as it is stored.
+#[derive(Debug)]
+enum Stored {
+    /// Most messages.
+    Passed(Passed),
+    Other(Box<Message>),
+}
+
+/// A message that was asked about as a whole, and went through with nothing to be said: all that [`Message`] would tell.
+#[derive(Debug, Clone, Copy)]
+struct Passed {
+    recipients: u32,
+    bytes: u64,
+    used: u64,
+    quota: u32,
+    from_memory: bool,
+    at: u32,
+}
+
 /// What is known about one message.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Message {
     /// All that was asked for, whatever the answer.
     asked: Increase,
@@ -40,12 +64,13 @@ struct Message {
     passed: Option<Verdict>,
     /// The last answer that did not.
     refused: Option<Verdict>,
-    /// When it was last asked about. Counted from [`KEPT_FOR`] before the start: a daemon before this one may have been asked.
-    at: Duration,
+    /// When it was last asked about, in seconds. Counted from [`KEPT_FOR`] before the start: a daemon before this one may have
+    /// been asked.
+    at: u32,
 }
 
 /// The recipients of one message, as they came at RCPT.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct AtRcpt {
     /// By their hashes, and whether each was let through.
     told: HashMap<u64, bool>,
@@ -58,38 +83,24 @@ struct AtRcpt {
 /// What is known about the messages of the last hour.
 #[derive(Debug)]
 pub struct Deduplication {
-    messages: HashMap<Key, Message>,
+    messages: HashMap<u64, Stored>,
     /// The accounts by their hashes, that which asked last at the end.
     accounts: LruCache<u64, Account>,
-    size: Size,
+    /// Recipients told apart, of all messages.
+    told: usize,
     hasher: SipHasher13,
 }
 
 /// The messages of one account.
 #[derive(Debug, Default)]
 struct Account {
-    /// By the time of their entry; a message asked about again stands here again.
-    order: VecDeque<(Duration, u64)>,
-    size: Size,
-}
-
-/// How much is remembered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Size {
-    messages: usize,
-    entries: usize,
+    /// In the order of their first requests.
+    order: VecDeque<u64>,
     /// Recipients told apart.
     told: usize,
 }
 
-impl Size {
-    /// Whether it is more than a part of what is allowed in all.
-    fn exceeds(self, part: usize) -> bool {
-        self.messages >= MAX_MESSAGES / part || self.entries >= 2 * MAX_MESSAGES / part || self.told >= MAX_TOLD / part
-    }
-}
-
-/// The hashes of an account and of its instance, keyed at random: nobody outside can make two messages meet.
+/// The hashes of an account, and of it and an instance, keyed at random: nobody outside can make two messages meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
     account: u64,
@@ -145,7 +156,7 @@ impl Deduplication {
         Deduplication {
             messages: HashMap::new(),
             accounts: LruCache::unbounded(),
-            size: Size::default(),
+            told: 0,
             hasher: SipHasher13::new_with_keys(first, second),
         }
     }
@@ -176,8 +187,8 @@ impl Deduplication {
 
     /// What is new about the request, judged by what was asked about the message before.
     pub fn news(&self, asked: &Asked) -> News {
-        let unknown = Message::default();
-        let message = asked.key.and_then(|key| self.messages.get(&key)).unwrap_or(&unknown);
+        let known = asked.key.and_then(|key| self.messages.get(&key.message));
+        let message = known.map(Stored::message).unwrap_or_default();
         let would_pass = message.would_pass(asked);
         let increase = message.would_be_asked(asked).beyond(message.asked);
         let outstanding = would_pass.beyond(message.through);
@@ -204,34 +215,22 @@ impl Deduplication {
         let Some(key) = asked.key else { return };
         let now = now + KEPT_FOR;
         self.forget(key.account, now);
-        let mut added = Size { entries: 1, ..Size::default() };
-        let message = self.messages.entry(key).or_insert_with(|| {
-            added.messages = 1;
-            Message::default()
-        });
-        let (would_be_asked, would_pass) = (message.would_be_asked(asked), message.would_pass(asked));
-        message.asked = message.asked.max(would_be_asked);
-        if passes {
-            message.through = message.through.max(would_pass);
-        }
-        if let What::Recipient(hash) = asked.what {
-            added.told = message.at_rcpt.get_or_insert_default().note(hash, passes);
-        }
-        let answered = if passes { &mut message.passed } else { &mut message.refused };
-        *answered = Some(verdict.clone());
-        message.at = now;
-        self.grow(key, added, now);
+        let known = self.messages.remove(&key.message);
+        let is_new = known.is_none();
+        let mut message = known.map(Message::from).unwrap_or_default();
+        let told = message.note(asked, verdict, passes, seconds(now));
+        self.keep(key, message, is_new, told);
     }
 
-    /// Notes that so much more is remembered, of a message that was asked about at this time.
-    fn grow(&mut self, key: Key, added: Size, at: Duration) {
+    /// Keeps what is known about a message. `told` is how many of its recipients were not told apart before.
+    fn keep(&mut self, key: Key, message: Message, is_new: bool, told: usize) {
         let account = self.accounts.get_or_insert_mut(key.account, Account::default);
-        account.order.push_back((at, key.message));
-        for size in [&mut account.size, &mut self.size] {
-            size.messages += added.messages;
-            size.entries += added.entries;
-            size.told += added.told;
+        if is_new {
+            account.order.push_back(key.message);
         }
+        account.told += told;
+        self.told += told;
+        self.messages.insert(key.message, Stored::from(message));
     }
 
     /// How many messages are remembered.
@@ -245,34 +244,34 @@ impl Deduplication {
 
     /// Forgets what is too old, and what is too much: first of the account that asks, then of that which asked least lately.
     fn forget(&mut self, asking: u64, now: Duration) {
-        while self.accounts.peek(&asking).is_some_and(|own| own.is_old(now) || own.size.exceeds(PART_OF_ACCOUNT)) {
+        while let Some(own) = self.accounts.peek(&asking)
+            && (self.is_old(own, now)
+                || own.order.len() >= MAX_MESSAGES / PART_OF_ACCOUNT
+                || own.told >= MAX_TOLD / PART_OF_ACCOUNT)
+        {
             self.forget_one(asking);
         }
         while let Some((&account, oldest)) = self.accounts.peek_lru()
-            && (oldest.is_old(now) || self.size.exceeds(1))
+            && (self.is_old(oldest, now) || self.messages.len() >= MAX_MESSAGES || self.told >= MAX_TOLD)
         {
             self.forget_one(account);
         }
     }
 
-    /// Forgets the oldest entry of an account.
+    /// Whether the message that an account asked about first is too old.
+    fn is_old(&self, account: &Account, now: Duration) -> bool {
+        let first = account.order.front().and_then(|message| self.messages.get(message));
+        first.is_none_or(|first| u64::from(seconds(now).saturating_sub(first.at())) > KEPT_FOR.as_secs())
+    }
+
+    /// Forgets the message that an account asked about first.
     fn forget_one(&mut self, id: u64) {
         let Some(account) = self.accounts.peek_mut(&id) else { return };
-        let mut gone = Size::default();
-        if let Some((at, message)) = account.order.pop_front() {
-            gone.entries = 1;
-            let key = Key { account: id, message };
-            // Asked about again since: a later entry stands for it.
-            if self.messages.get(&key).is_some_and(|message| message.at == at) {
-                let at_rcpt = self.messages.remove(&key).and_then(|message| message.at_rcpt);
-                gone.messages = 1;
-                gone.told = at_rcpt.map_or(0, |at_rcpt| at_rcpt.told.len());
-            }
-        }
-        for size in [&mut account.size, &mut self.size] {
-            size.messages -= gone.messages;
-            size.entries -= gone.entries;
-            size.told -= gone.told;
+        let first = account.order.pop_front().and_then(|first| self.messages.remove(&first));
+        if let Some(Stored::Other(message)) = first {
+            let told = message.at_rcpt.map_or(0, |at_rcpt| at_rcpt.told.len());
+            account.told -= told;
+            self.told -= told;
         }
         if account.order.is_empty() {
             self.accounts.pop(&id);
@@ -280,13 +279,84 @@ impl Deduplication {
     }
 }
 
-impl Account {
-    fn is_old(&self, now: Duration) -> bool {
-        self.order.front().is_some_and(|(at, _)| now.saturating_sub(*at) > KEPT_FOR)
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+impl Stored {
+    fn message(&self) -> Cow<'_, Message> {
+        match self {
+            Stored::Passed(passed) => Cow::Owned(Message::from(*passed)),
+            Stored::Other(message) => Cow::Borrowed(message),
+        }
+    }
+
+    fn at(&self) -> u32 {
+        match self {
+            Stored::Passed(passed) => passed.at,
+            Stored::Other(message) => message.at,
+        }
+    }
+}
+
+impl From<Message> for Stored {
+    fn from(message: Message) -> Stored {
+        message.packed().map_or_else(|| Stored::Other(Box::new(message)), Stored::Passed)
+    }
+}
+
+impl From<Stored> for Message {
+    fn from(stored: Stored) -> Message {
+        match stored {
+            Stored::Passed(passed) => Message::from(passed),
+            Stored::Other(message) => *message,
+        }
+    }
+}
+
+impl From<Passed> for Message {
+    fn from(passed: Passed) -> Message {
+        let Passed { recipients, bytes, used, quota, from_memory, at } = passed;
+        let amount = Increase { messages: 1, recipients, bytes };
+        let decision = Arc::new(Decision::accepted(used, quota));
+        let verdict = if from_memory { Verdict::FromMemory(decision) } else { Verdict::Counted(decision) };
+        Message { asked: amount, through: amount, at_rcpt: None, passed: Some(verdict), refused: None, at }
     }
 }
 
 impl Message {
+    /// The message in few bytes, if these say all of it.
+    fn packed(&self) -> Option<Passed> {
+        let (decision, from_memory) = match self.passed.as_ref()? {
+            Verdict::Counted(decision) => (decision, false),
+            Verdict::FromMemory(decision) => (decision, true),
+            Verdict::DryRun(_) | Verdict::InDoubt(_) => return None,
+        };
+        let Decision { used, quota, .. } = **decision;
+        let says_all = self.asked == self.through
+            && self.at_rcpt.is_none()
+            && self.refused.is_none()
+            && **decision == Decision::accepted(used, quota);
+        let Increase { recipients, bytes, .. } = self.through;
+        says_all.then_some(Passed { recipients, bytes, used, quota, from_memory, at: self.at })
+    }
+
+    /// Notes a request and its answer. Returns how many recipients more are told apart.
+    fn note(&mut self, asked: &Asked, verdict: &Verdict, passes: bool, at: u32) -> usize {
+        let (would_be_asked, would_pass) = (self.would_be_asked(asked), self.would_pass(asked));
+        self.asked = self.asked.max(would_be_asked);
+        if passes {
+            self.through = self.through.max(would_pass);
+        }
+        let answered = if passes { &mut self.passed } else { &mut self.refused };
+        *answered = Some(verdict.clone());
+        self.at = at;
+        match asked.what {
+            What::Recipient(hash) => self.at_rcpt.get_or_insert_default().note(hash, passes),
+            What::Recipients(_) => 0,
+        }
+    }
+
     /// All that was asked for, with what a request asks for.
     fn would_be_asked(&self, asked: &Asked) -> Increase {
         self.with(asked, AtRcpt::would_be_asked)
@@ -325,7 +395,7 @@ impl AtRcpt {
         self.through.saturating_add(u32::from(!passed))
     }
 
-    /// Notes a recipient; gives how many more are told apart.
+    /// Notes a recipient. Returns how many more are told apart.
     fn note(&mut self, hash: u64, passes: bool) -> usize {
         let before = self.told.len();
         if self.would_pass(hash) > self.through && passes {
@@ -344,10 +414,10 @@ impl AtRcpt {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::limiter::decide::{Decision, Reason};
+    use crate::limiter::decide::Reason;
     use crate::limiter::verdict::FailOpen;
     use crate::protocol::reply::{Action, Strictness};
     use crate::protocol::request::{Event, Parser};
@@ -550,7 +620,7 @@ mod tests {
             charge(&mut deduplication, "alice", &request("RCPT", &format!("{number}@x"), 0, "long"), 0);
         }
         let asked = deduplication.asked("alice", &request("RCPT", "0@x", 0, "long"));
-        let message = &deduplication.messages[&asked.key.unwrap()];
+        let message = deduplication.messages[&asked.key.unwrap().message].message();
         assert_eq!(
             (message.at_rcpt.as_ref().unwrap().told.len(), message.asked.recipients),
             (MAX_RECIPIENTS, MAX_RECIPIENTS as u32 + 50)
@@ -560,15 +630,56 @@ mod tests {
             charge(&mut deduplication, &format!("many{number}"), &victims, 1);
         }
         assert!(matches!(charge(&mut deduplication, "victim", &victims, 1), (1, 3)), "all of them are");
-        let told = |message: &Message| message.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
-        let size = Size {
-            messages: deduplication.messages.len(),
-            entries: deduplication.accounts.iter().map(|(_, account)| account.order.len()).sum(),
-            told: deduplication.messages.values().map(told).sum(),
-        };
-        assert_eq!(deduplication.size, size);
-        assert!(size.messages <= MAX_MESSAGES && size.told <= MAX_TOLD);
+        let told = |stored: &Stored| stored.message().at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
+        assert_eq!(deduplication.told, deduplication.messages.values().map(told).sum::<usize>());
+        let kept: usize = deduplication.accounts.iter().map(|(_, account)| account.order.len()).sum();
+        assert_eq!(kept, deduplication.messages.len());
+        assert!(kept <= MAX_MESSAGES && deduplication.told <= MAX_TOLD);
         deduplication.forget(0, 2 * KEPT_FOR + Duration::from_secs(2));
-        assert_eq!((deduplication.size, deduplication.accounts.len()), (Size::default(), 0));
+        assert_eq!((deduplication.len(), deduplication.told, deduplication.accounts.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_message_that_went_through_takes_at_most_a_hundred_bytes() {
+        let mut deduplication = Deduplication::default();
+        let accepted = Verdict::Counted(Arc::new(Decision::accepted(1, 1000)));
+        for number in 0..MAX_MESSAGES {
+            for stage in ["DATA", "END-OF-MESSAGE"] {
+                let request = request(stage, "", 1, &format!("{number}\nsize=4000"));
+                let asked = deduplication.asked(&format!("sender{}", number % 50), &request);
+                assert!(matches!(deduplication.news(&asked), News::Some(_)));
+                deduplication.remember(&asked, &accepted, true, Duration::from_secs(number as u64 / 30));
+            }
+        }
+        assert!(deduplication.len() + 1 >= MAX_MESSAGES);
+        assert!(deduplication.messages.values().all(|stored| matches!(stored, Stored::Passed(_))));
+        // A hash table of the standard library has a byte beside each place, and an eighth of its places stays free.
+        let table = deduplication.messages.capacity() * 8 / 7 * (size_of::<(u64, Stored)>() + 1);
+        let orders: usize = deduplication.accounts.iter().map(|(_, account)| account.order.capacity() * 8).sum();
+        let accounts = deduplication.accounts.len() * 200;
+        assert!(table + orders + accounts <= 100 * MAX_MESSAGES, "{table} + {orders} + {accounts}");
+    }
+
+    proptest! {
+        #[test]
+        fn few_bytes_say_all(requests in prop::collection::vec((0..4usize, 1..4u32, 0..3u64, 0..5u64), 1..6)) {
+            let deduplication = Deduplication::default();
+            let mut message = Message::default();
+            for (stage, count, size, answer) in requests {
+                let stage = ["RCPT", "DATA", "DATA", "END-OF-MESSAGE"][stage];
+                let request = request(stage, &format!("r{count}@x"), count, &format!("i\nsize={size}"));
+                let decision = match answer {
+                    0 => ruling("DEFER later"),
+                    1 => ruling("HOLD x"),
+                    used => Decision::accepted(used, 1000),
+                };
+                let passes = decision.let_through;
+                let verdict = if size == 1 { Verdict::FromMemory } else { Verdict::Counted };
+                message.note(&deduplication.asked("alice", &request), &verdict(Arc::new(decision)), passes, count);
+                let all = format!("{message:?}");
+                message = Message::from(Stored::from(message));
+                prop_assert_eq!(format!("{:?}", message), all);
+            }
+        }
     }
 }

@@ -152,6 +152,22 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Nothing is exceeded, and Postfix is told DUNNO: what is said of most mail.
+    pub fn accepted(used: u64, quota: u32) -> Decision {
+        Decision {
+            action: Action::DUNNO,
+            blocked: false,
+            first_block: false,
+            used,
+            quota,
+            reason: None,
+            would: None,
+            reached: Vec::new(),
+            let_through: true,
+            from_new_network: false,
+        }
+    }
+
     /// Whether the mail is kept back, for somebody to look at.
     pub fn is_held(&self) -> bool {
         self.blocked && self.let_through

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AtRcpt, Deduplication, KEPT_FOR, Key, MAX_MESSAGES, MAX_RECIPIENTS, MAX_TOLD, Message, Size};
+use super::{AtRcpt, Deduplication, KEPT_FOR, Key, MAX_MESSAGES, MAX_RECIPIENTS, MAX_TOLD, Message, seconds};
 use crate::limiter::decide::{Decision, Reason};
 use crate::limiter::increase::Increase;
 use crate::limiter::verdict::{FailOpen, Verdict};
@@ -102,11 +102,10 @@ struct Why {
 pub fn write(known: &Deduplication, to: &mut impl Write, elapsed: Duration, unix: i64) -> io::Result<()> {
     line(to, &Head { format: FORMAT, written: unix, key: known.hasher.keys() })?;
     for (id, account) in known.accounts.iter().rev() {
-        for (at, message) in &account.order {
+        for message in &account.order {
             let key = Key { account: *id, message: *message };
-            // Where it was asked about again, a later entry stands for it.
-            if let Some(message) = known.messages.get(&key).filter(|message| message.at == *at) {
-                line(to, &line_of(key, message, elapsed))?;
+            if let Some(stored) = known.messages.get(message) {
+                line(to, &line_of(key, &stored.message(), elapsed))?;
             }
         }
     }
@@ -134,14 +133,13 @@ pub fn read(from: impl BufRead, unix: i64) -> Result<Deduplication, Unread> {
             continue;
         }
         let key = Key { account: read.account, message: read.message };
-        let message = message_of(read, KEPT_FOR - age, line)?;
+        let message = message_of(read, seconds(KEPT_FOR - age), line)?;
         let told = message.at_rcpt.as_ref().map_or(0, |at_rcpt| at_rcpt.told.len());
-        let at = message.at;
-        if told > MAX_RECIPIENTS || known.size.messages >= MAX_MESSAGES || known.size.told + told > MAX_TOLD {
+        if told > MAX_RECIPIENTS || known.len() >= MAX_MESSAGES || known.told + told > MAX_TOLD {
             return Err(Unread::TooMuch);
         }
-        if known.messages.insert(key, message).is_none() {
-            known.grow(key, Size { messages: 1, entries: 1, told }, at);
+        if !known.messages.contains_key(&key.message) {
+            known.keep(key, message, true, told);
         }
     }
     Ok(known)
@@ -157,7 +155,7 @@ fn line_of(Key { account, message: id }: Key, message: &Message, elapsed: Durati
     Line {
         account,
         message: id,
-        age: (elapsed + KEPT_FOR).saturating_sub(message.at).as_secs(),
+        age: (elapsed + KEPT_FOR).as_secs().saturating_sub(message.at.into()),
         asked: increase(message.asked),
         through: increase(message.through),
         rcpt: message.at_rcpt.as_ref().map(|at_rcpt| Rcpt {
@@ -170,7 +168,7 @@ fn line_of(Key { account, message: id }: Key, message: &Message, elapsed: Durati
     }
 }
 
-fn message_of(read: Line, at: Duration, line: usize) -> Result<Message, Unread> {
+fn message_of(read: Line, at: u32, line: usize) -> Result<Message, Unread> {
     let increase = |(messages, recipients, bytes)| Increase { messages, recipients, bytes };
     let verdict = |answer: Option<Answer>| answer.map(|answer| verdict_of(answer, line)).transpose();
     Ok(Message {
@@ -239,7 +237,7 @@ fn verdict_of(answer: Answer, line: usize) -> Result<Verdict, Unread> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{News, Size};
+    use super::super::News;
     use super::*;
     use crate::protocol::request::{Event, Parser, Request};
 
@@ -368,8 +366,8 @@ mod tests {
             r#","passed":{"counted":{"action":"HOLD a\naction=OK\n\n","used":1,"quota":1,"blocked":false,"let_through":true}}"#,
         );
         let read = read(format!("{head}\n{line}\n{line}\n").as_bytes(), NOW).unwrap();
-        assert_eq!(read.size, Size { messages: 1, entries: 1, told: 0 });
-        let passed = read.messages.values().next().unwrap().passed.clone().unwrap();
+        assert_eq!((read.len(), read.told), (1, 0));
+        let passed = read.messages.values().next().unwrap().message().passed.clone().unwrap();
         assert!(!passed.decision().unwrap().action.to_string().contains('\n'));
     }
 }
