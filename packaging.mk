@@ -8,12 +8,30 @@ ZIG_VERSION            := 0.15.2
 GLIBC_VERSION          := 2.28
 
 PACKAGE_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-PACKAGE_TRIPLE  := $(shell uname -m)-unknown-linux-gnu
+# ARCH=aarch64 makes the packages for arm64 on another machine: zig links them, qemu runs the program where its own word is wanted.
+ARCH            := $(shell uname -m)
+PACKAGE_TRIPLE  := $(ARCH)-unknown-linux-gnu
 PACKAGE_TOOLS   := target/tools
 PACKAGE_BINARY  := target/package/policyd-rate-guard
 GENERATED       := target/generated
 
-.PHONY: package-binary package-files deb rpm package-check test-e2e
+# Two builds of one version are the same, byte by byte, wherever and whenever they are made: the packages' times are that of the
+# release, and no path of this machine is in the binary.
+package-binary deb rpm: export SOURCE_DATE_EPOCH := $(shell date -u -d "$$(sed -n 's/^ -- .*>  //p' debian/changelog | head -n 1)" +%s)
+CARGO_HOME ?= $(HOME)/.cargo
+PACKAGE_RUSTFLAGS = --remap-path-prefix=$(CURDIR)=. --remap-path-prefix=$(CARGO_HOME)=cargo
+PACKAGE_CFLAGS    = -ffile-prefix-map=$(CURDIR)=. -ffile-prefix-map=$(CARGO_HOME)=cargo
+
+ifneq ($(ARCH),$(shell uname -m))
+PACKAGE_BINUTILS := $(ARCH)-linux-gnu-
+PACKAGE_RUN      := qemu-$(ARCH) -L /usr/$(ARCH)-linux-gnu
+package-binary: cross-dependencies
+cross-dependencies:
+	@tests/dependencies cross-$(ARCH)
+	rustup target add $(PACKAGE_TRIPLE)
+endif
+
+.PHONY: package-binary package-files deb rpm package-check repository container test-packages test-reproducible test-e2e test-matrix
 
 $(PACKAGE_TOOLS)/bin/cargo-deb:
 	$(CARGO) install --locked --version $(CARGO_DEB_VERSION) --root $(PACKAGE_TOOLS) cargo-deb
@@ -26,25 +44,25 @@ $(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild:
 # zig links against the symbols of an old glibc; PACKAGE_PREBUILT=FILE packs a binary that is already there.
 package-binary: package-dependencies $(if $(PACKAGE_PREBUILT),,$(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild)
 ifndef PACKAGE_PREBUILT
-	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/zig/bin:$$PATH" \
+	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/zig/bin:$$PATH" RUSTFLAGS='$(PACKAGE_RUSTFLAGS)' CFLAGS='$(PACKAGE_CFLAGS)' \
 	    $(CARGO) zigbuild --release --locked --target $(PACKAGE_TRIPLE).$(GLIBC_VERSION)
 endif
 	install -D -m 0755 $(or $(PACKAGE_PREBUILT),target/$(PACKAGE_TRIPLE)/release/policyd-rate-guard) $(PACKAGE_BINARY)
-	strip $(PACKAGE_BINARY)
-	tests/packaging/glibc-check $(PACKAGE_BINARY) $(GLIBC_VERSION)
+	$(PACKAGE_BINUTILS)strip $(PACKAGE_BINARY)
+	OBJDUMP=$(PACKAGE_BINUTILS)objdump tests/packaging/glibc-check $(PACKAGE_BINARY) $(GLIBC_VERSION)
 
 # What the binary says about itself: manual pages and completions.
 package-files: package-binary
 	install -d $(GENERATED)/man $(GENERATED)/completions
-	$(PACKAGE_BINARY) manual --out $(GENERATED)/man
-	$(PACKAGE_BINARY) completions bash > $(GENERATED)/completions/policyd-rate-guard
-	$(PACKAGE_BINARY) completions zsh > $(GENERATED)/completions/_policyd-rate-guard
-	$(PACKAGE_BINARY) completions fish > $(GENERATED)/completions/policyd-rate-guard.fish
+	$(PACKAGE_RUN) $(PACKAGE_BINARY) manual --out $(GENERATED)/man
+	$(PACKAGE_RUN) $(PACKAGE_BINARY) completions bash > $(GENERATED)/completions/policyd-rate-guard
+	$(PACKAGE_RUN) $(PACKAGE_BINARY) completions zsh > $(GENERATED)/completions/_policyd-rate-guard
+	$(PACKAGE_RUN) $(PACKAGE_BINARY) completions fish > $(GENERATED)/completions/policyd-rate-guard.fish
 	gzip -9n < CHANGELOG.md > $(GENERATED)/changelog.gz
 
 deb: package-files $(PACKAGE_TOOLS)/bin/cargo-deb ## the Debian package, in target/debian
 	rm -rf target/debian
-	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/bin:$$PATH" $(CARGO) deb --no-build --no-strip --output target/debian/
+	PATH="$(CURDIR)/$(PACKAGE_TOOLS)/bin:$$PATH" $(CARGO) deb --no-build --no-strip --target $(PACKAGE_TRIPLE) --output target/debian/
 
 RPM_TOP := target/rpm/build
 
@@ -55,16 +73,39 @@ rpm: package-files ## the RPM package, in target/rpm
 	    -czf $(RPM_TOP)/SOURCES/policyd-rate-guard-$(PACKAGE_VERSION).tar.gz .
 	tar --transform 's,^[^/]*,prebuilt,' --owner=0 --group=0 -czf $(RPM_TOP)/SOURCES/policyd-rate-guard-$(PACKAGE_VERSION)-prebuilt.tar.gz \
 	    -C target package/policyd-rate-guard generated/man generated/completions
-	rpmbuild --quiet -bb --define '_topdir $(CURDIR)/$(RPM_TOP)' --define 'package_version $(PACKAGE_VERSION)' \
+	rpmbuild --quiet -bb --target $(ARCH) --define '_topdir $(CURDIR)/$(RPM_TOP)' --define 'package_version $(PACKAGE_VERSION)' \
+	    --define '_buildhost localhost' --define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1' \
 	    $(RPMBUILD_OPTIONS) rpm/policyd-rate-guard.spec
 	cp $(RPM_TOP)/RPMS/*/*.rpm target/rpm/
+
+REPOSITORY := target/repository
+
+repository: deb rpm ## a signed APT and DNF repository with both packages: KEY= GnuPG's secret key, URL= where hosts will find it
+	deploy/repository --key '$(KEY)' --url '$(URL)' $(REPOSITORY) target/debian/*.deb target/rpm/*.rpm
 
 # By the rules of their systems: no error, no warning.
 package-check: deb rpm ## both packages, and what lintian and rpmlint say of them
 	lintian --allow-root --fail-on error,warning target/debian/*.deb
+	apparmor_parser --skip-kernel-load --skip-cache etc/apparmor.d/policyd-rate-guard
 	rpmlint --strict --config rpm/rpmlint.toml target/rpm/*.rpm rpm/policyd-rate-guard.spec
 
-test: test-e2e
-test-e2e: package-check ## as root: both packages in a booted Debian with systemd and Postfix; WORDS= picks scenarios
-	tests/e2e/rig/boot --image
-	timeout --foreground 1800 tests/e2e/run $(WORDS)
+test: test-packages test-e2e
+
+test-packages: package-check ## as root: two builds give the same packages; the container, by podman
+	tests/packaging/reproducible
+	tests/packaging/container
+
+test-reproducible: package-check ## the same, with the program compiled anew in both folders: some ten minutes
+	tests/packaging/reproducible --whole
+
+container: package-binary ## the container image, by podman or docker: ENGINE=docker
+	$(or $(ENGINE),podman) build --format docker --tag policyd-rate-guard:$(PACKAGE_VERSION) --file deploy/container/Containerfile .
+
+test-e2e: package-check ## as root: both packages in a booted system with systemd and Postfix; WORDS= picks scenarios, SUITE= the release
+	RIG_SUITE=$(SUITE) tests/e2e/rig/boot --image
+	RIG_SUITE=$(SUITE) timeout --foreground 1800 tests/e2e/run $(WORDS)
+
+SUITES := bullseye bookworm trixie focal jammy noble
+
+test-matrix: package-check ## as root: the same on each release of SUITES=, and the table of docs/distributions.md
+	tests/e2e/matrix $(SUITES)

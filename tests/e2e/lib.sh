@@ -63,16 +63,17 @@ install_deb() { cp -- "${1:-$deb}" "$RIG_ROOT/root/" && inside dpkg --install "/
 # As apt does it where settings were edited: the administrator's file wins.
 upgrade_deb() { cp -- "$1" "$RIG_ROOT/root/" && inside dpkg --force-confold --install "/root/$(basename -- "$1")" < /dev/null; }
 
-# newer_deb FILE: the package under test as version 99, whose settings file has one more line.
-newer_deb() {
+# repack_deb VERSION FILE: the package under test as another version, whose settings file has one more line.
+repack_deb() {
     local tree
     tree=$(mktemp -d)
     dpkg-deb --raw-extract "$deb" "$tree"
-    sed -i 's/^Version: .*/Version: 99.0.0-1/' "$tree/DEBIAN/control"
-    echo '# One more setting of version 99.' >> "$tree$settings"
-    dpkg-deb --root-owner-group --build "$tree" "$1" > /dev/null
+    sed -i "s/^Version: .*/Version: $1/" "$tree/DEBIAN/control"
+    echo "# One more setting of version ${1%%.*}." >> "$tree$settings"
+    dpkg-deb --root-owner-group --build "$tree" "$2" > /dev/null
     rm -rf "$tree"
 }
+newer_deb() { repack_deb 99.0.0-1 "$1"; }
 
 # The same for the .rpm, by building it once more.
 newer_rpm() {
@@ -91,6 +92,24 @@ newer_rpm() {
 
 # rpm knows nothing of what dpkg has installed: its dependencies cannot be asked for here.
 install_rpm() { cp -- "${1:-$rpm}" "$RIG_ROOT/root/" && inside rpm --upgrade --nodeps --verbose "/root/$(basename -- "${1:-$rpm}")"; }
+
+# --- an operator's own repository, by deploy/repository
+
+# A key, and where the repository is made: /srv/repository inside.
+operators_repository() {
+    export GNUPGHOME=$results/gnupg
+    rm -rf "$GNUPGHOME"
+    install -d -m 700 "$GNUPGHOME"
+    gpg --batch --quiet --passphrase '' --quick-gen-key 'The operator <packages@example.com>' rsa3072 sign never
+    repository=$RIG_ROOT/srv/repository
+}
+add_to_repository() { "$project/deploy/repository" --key packages@example.com --url file:///srv/repository "$repository" "$@"; }
+remove_repository() {
+    gpgconf --homedir "$GNUPGHOME" --kill all
+    unset GNUPGHOME
+    inside_sh 'rm -rf /srv/repository /etc/yum.repos.d/policyd-rate-guard.repo /etc/apt/keyrings/policyd-rate-guard.asc \
+        /etc/apt/sources.list.d/policyd-rate-guard.sources'
+}
 
 # set_to NAME=VALUE...: writes settings in place of those of the same name, and restarts the daemon.
 set_to() {

@@ -6,7 +6,7 @@ set -euo pipefail
 RIG_CACHE=${RIG_CACHE:-/var/cache/policyd-rig}
 RIG_STATE=${RIG_STATE:-/run/policyd-rig}
 # shellcheck disable=SC2034  # boot uses it
-RIG_PACKAGES="postfix swaks libnet-ssleay-perl rsyslog logrotate libsasl2-modules sasl2-bin python3-minimal libpython3-stdlib iproute2 procps netcat-openbsd man-db ucf rpm monit sqlite3 mariadb-server tzdata"
+RIG_PACKAGES="postfix swaks libnet-ssleay-perl rsyslog logrotate libsasl2-modules sasl2-bin python3-minimal libpython3-stdlib iproute2 procps netcat-openbsd man-db ucf rpm dnf python3-apt monit sqlite3 mariadb-server tzdata"
 # shellcheck disable=SC2034  # boot masks or disables them: nothing may run by itself during a test
 RIG_MASKED_TIMERS="apt-daily apt-daily-upgrade e2scrub_all e2scrub_reap man-db dpkg-db-backup logrotate fstrim"
 # shellcheck disable=SC2034
