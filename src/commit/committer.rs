@@ -20,6 +20,7 @@ use crate::config;
 use crate::limiter::day;
 use crate::limiter::terms::Terms;
 use crate::policy::quota::Window;
+use crate::store::counters::HeldRow;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 use crate::telemetry::log_throttle::warn_limited;
@@ -354,7 +355,7 @@ async fn find_out(database: &mut Database, limit: Duration) -> Result<bool, Fail
 }
 
 /// Which of these accounts' rows somebody else holds.
-async fn find_held(database: &mut Database, accounts: &[String], limit: Duration) -> Result<Vec<String>, Failure> {
+async fn find_held(database: &mut Database, accounts: &[String], limit: Duration) -> Result<Vec<HeldRow>, Failure> {
     let Database::Here(store) = database else { return Err(is_away()) };
     let look = async {
         // Where somebody holds the whole table every row seems held.

@@ -1,7 +1,9 @@
 //! What is known of rows and tables that somebody else holds: whose they are, and who is settled apart because of it. One
 //! sender's trouble must not be anybody else's. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+use crate::store::counters::HeldRow;
 
 /// So many unseen locks in a row are taken for a lock on the table. Where it is a single row that somebody holds unseen, one
 /// of two halves of a part goes through, so there are no more than two in a row. Where nobody else sends there is no other
@@ -10,8 +12,8 @@ const UNSEEN_LOCKS_OF_A_TABLE: u32 = 3;
 
 #[derive(Debug, Default)]
 pub struct Locks {
-    /// Accounts whose rows somebody else held when the database was last asked.
-    held: HashSet<String>,
+    /// Accounts whose rows another session held when the database was last asked, with the totals of these rows.
+    held: HashMap<String, Option<(i64, i64)>>,
     /// Accounts whose rows the database asked to try again when they were last settled.
     contended: HashSet<String>,
     /// How often in a row the database said that something is locked, and nobody was seen to hold it.
@@ -20,7 +22,7 @@ pub struct Locks {
 
 impl Locks {
     pub fn is_held(&self, account: &str) -> bool {
-        self.held.contains(account)
+        self.held.contains_key(account)
     }
 
     pub fn is_contended(&self, account: &str) -> bool {
@@ -33,11 +35,17 @@ impl Locks {
     }
 
     /// Notes whose rows are held, of the accounts that the database was asked about.
-    pub fn found<'a>(&mut self, asked: impl Iterator<Item = &'a str>, held: Vec<String>) {
+    pub fn found<'a>(&mut self, asked: impl Iterator<Item = &'a str>, held: Vec<HeldRow>) {
         for account in asked {
             self.held.remove(account);
         }
-        self.held.extend(held);
+        self.held.extend(held.into_iter().map(|row| (row.sender, row.totals)));
+    }
+
+    /// Whether a row that is held was charged since it was last found held: then other daemons hand it on from one to the
+    /// next. Each of them waits for its turn; who only looks whether it is free never gets one.
+    pub fn is_handed_on(&self, row: &HeldRow) -> bool {
+        self.held.get(&row.sender).is_some_and(|totals| totals.is_some() && *totals != row.totals)
     }
 
     /// Notes a lock that nobody was seen to hold.

@@ -22,7 +22,7 @@ use super::standings::Standings;
 use crate::limiter::terms::Terms;
 use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::store::Failure;
-use crate::store::counters::Sum;
+use crate::store::counters::{HeldRow, Sum};
 use crate::telemetry::decision::escaped;
 
 /// The most charges settled in one transaction.
@@ -362,13 +362,15 @@ impl<R> Rounds<R> {
     }
 
     /// Whose rows somebody else holds. [`Failure::Away`] says that it is the whole table.
-    pub fn held(&mut self, result: Result<Vec<String>, Failure>, now: Now) {
+    pub fn held(&mut self, result: Result<Vec<HeldRow>, Failure>, now: Now) {
         let Some(Search { part, lock, began }) = self.finding.take() else { return };
         let elapsed = now.elapsed;
         let asked = part.iter().map(|due| due.charge.account.as_str());
         let Some(reason) = lock else {
             // Where the look fails nobody counts as held: what is wrong with the database shows when the rest is settled.
-            self.locks.found(asked, result.unwrap_or_default());
+            let mut held = result.unwrap_or_default();
+            held.retain(|row| !self.locks.is_handed_on(row));
+            self.locks.found(asked, held);
             let pause = elapsed.saturating_sub(began).clamp(RETRY_PAUSE, MAX_LOOK_PAUSE);
             let (held, free): (Vec<_>, Vec<_>) =
                 part.into_iter().partition(|due| self.locks.is_held(&due.charge.account));

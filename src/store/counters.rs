@@ -327,9 +327,17 @@ pub async fn is_table_locked(connection: &mut Connection) -> Result<bool, Failur
     }
 }
 
-/// The senders whose rows somebody else holds, or is making. Each comes with its key. Two questions tell of the rows that are
+/// A row that another session holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldRow {
+    pub sender: String,
+    /// Its totals of messages and recipients as they were last committed. None for a row that is being made.
+    pub totals: Option<(i64, i64)>,
+}
+
+/// The rows of these senders that another session holds, or is making. Each comes with its key. Two questions tell of the rows that are
 /// there, however many they are; only the others are asked about one by one.
-pub async fn locked(connection: &mut Connection, senders: &[(&str, String)]) -> Result<Vec<String>, Failure> {
+pub async fn locked(connection: &mut Connection, senders: &[(&str, String)]) -> Result<Vec<HeldRow>, Failure> {
     const IN_ONE_QUESTION: usize = 1000;
     let mut held = Vec::new();
     if connection.dialect().in_process {
@@ -342,22 +350,24 @@ pub async fn locked(connection: &mut Connection, senders: &[(&str, String)]) -> 
         let all = there(connection, &keys, "").await?;
         for (sender, key) in slice {
             let is_held = match &free {
-                Some(free) if free.contains(key) => false,
-                Some(_) if all.contains(key) => true,
+                Some(free) if free.contains_key(key) => false,
+                Some(_) if all.contains_key(key) => true,
                 _ => connection.is_held(key).await?,
             };
             if is_held {
-                held.push((*sender).to_owned());
+                held.push(HeldRow { sender: (*sender).to_owned(), totals: all.get(key).copied() });
             }
         }
     }
     Ok(held)
 }
 
-/// Which of these keys have a row, as the table spells them but for case.
-async fn there(connection: &mut Connection, keys: &[&str], lock: &str) -> Result<HashSet<String>, Failure> {
-    let mut sql = connection.sql("SELECT sender FROM ratelimits WHERE ");
-    sql.push(connection.dialect().sender).push(" IN ").push_list(keys.iter().copied()).push(lock);
+/// Which of these keys have a row, as the table spells them but for case, with the totals of each.
+async fn there(connection: &mut Connection, keys: &[&str], lock: &str) -> Result<HashMap<String, (i64, i64)>, Failure> {
+    let Dialect { sender, integer, .. } = connection.dialect();
+    let mut sql =
+        connection.sql(format!("SELECT sender, CAST(msg_total AS {integer}), CAST(rcpt_total AS {integer}) "));
+    sql.push("FROM ratelimits WHERE ").push(sender).push(" IN ").push_list(keys.iter().copied()).push(lock);
     let rows = connection.fetch_all(sql).await?;
-    rows.iter().map(|row| row.try_get::<String>(0).map(|sender| sender.to_lowercase())).collect()
+    rows.iter().map(|row| Ok((row.try_get::<String>(0)?.to_lowercase(), (row.try_get(1)?, row.try_get(2)?)))).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use super::charset::{Charset, narrow};
-use super::counters::{self, Row, Sum};
+use super::counters::{self, HeldRow, Row, Sum};
 use super::failure::Failure;
 use super::handle::{Patience, Store};
 use super::messages::{self, AuditRow};
@@ -75,8 +75,8 @@ impl Store {
         .await
     }
 
-    /// Which of these senders' rows somebody else holds locked right now. Asks without waiting.
-    pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<String>, Failure> {
+    /// The rows of these senders that another session holds locked right now. Asks without waiting.
+    pub async fn locked(&mut self, senders: &[String]) -> Result<Vec<HeldRow>, Failure> {
         let keys = self.connect().await?.keys;
         let senders: Vec<(&str, String)> =
             senders.iter().map(|sender| (sender.as_str(), narrow(sender, keys).into_owned())).collect();

@@ -32,6 +32,9 @@ enum Trouble {
     Refused(&'static str),
     /// The account's row is held by somebody.
     Held(&'static str),
+    /// The account's row is handed on among other daemons: it is held whenever anybody looks, by one after the other, and
+    /// whoever waits for it has it in the end.
+    HandedOn(&'static str),
     /// The database keeps asking to try again.
     Contended(&'static str),
     /// The reply to one COMMIT is lost.
@@ -53,6 +56,9 @@ struct Database {
     rows: BTreeMap<String, Row>,
     trouble: Vec<Trouble>,
     takes: Duration,
+    /// How often a row that is handed on was seen, and how often it was waited for.
+    handed_on: u32,
+    waited: u32,
     /// Nobody has asked what became of it.
     lost: Option<Lost>,
     /// The messages of each account that were written without anybody having learnt it, and how many charges there were in
@@ -84,6 +90,13 @@ impl Database {
                 Trouble::Held(account) if has(account) => {
                     *now += LOCK_TIMEOUT;
                     return Err(Failure::Locked(said()));
+                }
+                Trouble::HandedOn(account) if has(account) => {
+                    self.waited += 1;
+                    if self.waited % 3 == 1 {
+                        *now += LOCK_TIMEOUT;
+                        return Err(Failure::Locked(said()));
+                    }
                 }
                 Trouble::Refused(account) if has(account) => return Err(Failure::Refused(said())),
                 Trouble::Contended(account) if has(account) => return Err(Failure::Transient(said())),
@@ -151,13 +164,18 @@ impl Database {
         }
     }
 
-    fn held(&self, accounts: &[String]) -> Result<Vec<String>, Failure> {
+    fn held(&mut self, accounts: &[String]) -> Result<Vec<HeldRow>, Failure> {
         let mut held = Vec::new();
         for trouble in &self.trouble {
             match trouble {
                 Trouble::Away { .. } => return Err(Failure::Away("scripted".to_owned())),
                 Trouble::Held(account) if accounts.iter().any(|asked| asked == account) => {
-                    held.push((*account).to_owned());
+                    held.push(HeldRow { sender: (*account).to_owned(), totals: Some((1, 1)) });
+                }
+                Trouble::HandedOn(account) if accounts.iter().any(|asked| asked == account) => {
+                    self.handed_on += 1;
+                    let totals = Some((self.handed_on.into(), 1));
+                    held.push(HeldRow { sender: (*account).to_owned(), totals });
                 }
                 _ => {}
             }
@@ -412,6 +430,19 @@ fn while_a_table_is_locked_mail_is_limited_from_memory_although_attempts_succeed
 }
 
 #[test]
+fn a_row_that_other_daemons_hand_on_is_waited_for_and_one_that_is_held_is_not() {
+    for (trouble_is, counted) in [(Trouble::HandedOn(ALICE), true), (Trouble::Held(ALICE), false)] {
+        let mut events = traffic(0..5000, 50);
+        events.push(trouble(0, &[trouble_is]));
+        let outcome = play("unlimited", ms(1), events);
+        outcome.check();
+        let expected = if counted { None } else { Some(FailOpen::Locked) };
+        assert_eq!(outcome.reasons(ALICE), HashSet::from([expected]));
+        assert_eq!(outcome.reasons(ACCOUNTS[1]), HashSet::from([None]));
+    }
+}
+
+#[test]
 fn the_requests_of_one_account_are_decided_in_their_order() {
     let ask = |message| (ms(0), Event::Ask { account: ALICE, message });
     // The second asks about the same message in the same round; what follows it waits for it.
@@ -424,7 +455,12 @@ fn the_requests_of_one_account_are_decided_in_their_order() {
 }
 
 fn one_accounts_trouble() -> impl Strategy<Value = Trouble> {
-    prop_oneof![Just(Trouble::Refused(ALICE)), Just(Trouble::Held(ALICE)), Just(Trouble::Contended(ALICE))]
+    prop_oneof![
+        Just(Trouble::Refused(ALICE)),
+        Just(Trouble::Held(ALICE)),
+        Just(Trouble::HandedOn(ALICE)),
+        Just(Trouble::Contended(ALICE))
+    ]
 }
 
 fn any_trouble() -> impl Strategy<Value = Trouble> {
