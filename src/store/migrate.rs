@@ -151,9 +151,12 @@ async fn lacking(connection: &mut Connection) -> Result<Vec<Addition>, Failure> 
 async fn add(connection: &mut Connection, slow: bool, ran: &mut Vec<Step>) -> Result<(), MigrateError> {
     for addition in lacking(connection).await?.into_iter().filter(|addition| addition.slow == slow) {
         let step = Step::of(&addition, true);
-        let made = connection.command(addition.sql).await;
-        made.map_err(|failure| MigrateError::Step { step: step.to_string(), failure })?;
-        ran.push(step);
+        match connection.command(addition.sql.clone()).await {
+            Ok(()) => ran.push(step),
+            // SQLite has no lock around this: another daemon that starts may have made it since the look.
+            Err(_) if !lacking(connection).await?.iter().any(|left| left.sql == addition.sql) => {}
+            Err(failure) => return Err(MigrateError::Step { step: step.to_string(), failure }),
+        }
     }
     Ok(())
 }

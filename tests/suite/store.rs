@@ -520,8 +520,10 @@ fn old_messages_and_idle_rows_are_deleted(place: &Place) {
     let old: Vec<AuditRow> = (0..1200).map(|_| audit_row(id, "alice")).collect();
     store.try_settle(&[sum("alice", 1, 1)], old).unwrap();
     store.judged_by(Clerk::default(), &[sum("[192.0.2.1]", 1, 1)], NOW + 100).unwrap();
-    let young =
-        Clerk { writes: Writes { audit: vec![audit_row(id, "alice")], ..Writes::default() }, ..Clerk::default() };
+    let young = Clerk {
+        writes: Writes { audit: vec![AuditRow { at: NOW + 100, ..audit_row(id, "alice") }], ..Writes::default() },
+        ..Clerk::default()
+    };
     store.judged_by(young, &[look("alice")], NOW + 100).unwrap();
     assert_eq!(store.expired(Aged::Messages, Outdated::Before(NOW + 50)), [1000, 200]);
     assert_eq!(place.database.rows("messages"), 1);
