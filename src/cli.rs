@@ -211,8 +211,15 @@ pub enum Sender {
     Set(SenderSet),
     /// Let a sender send again at once: what was counted so far no longer counts. History stays.
     Reset(SenderName),
-    /// Delete a sender's row and history.
+    /// Delete a sender's row and history. Blocks stay.
     Delete(SenderDelete),
+    /// Stop a sender's mail, or that of all logins of a domain, until a time or until `sender unblock`.
+    ///
+    /// Counts for the next message on every host, before quotas, and also for senders that are unlimited or on the ALLOWLIST. Needs
+    /// no row: it may be anybody who could log in. A block that is there already is replaced.
+    Block(SenderBlock),
+    /// End the block of a sender or of a domain, at once and on every host.
+    Unblock(SenderUnblock),
 }
 
 #[derive(Debug, Args)]
@@ -225,7 +232,7 @@ pub struct SenderList {
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
 
-    /// Only senders whose next message would be held or refused.
+    /// Only senders whose next message would be held or refused; first the blocks, with since when, until when and why.
     #[arg(long)]
     pub blocked: bool,
 
@@ -386,6 +393,59 @@ pub struct HeldHow {
 }
 
 #[derive(Debug, Args)]
+pub struct SenderBlock {
+    #[command(flatten)]
+    pub sender: SenderName,
+
+    /// For how long. Without it: until somebody ends it.
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub lasts: Option<Duration>,
+
+    /// What is done with the mail: accepted and held back in Postfix's hold queue, refused for now, or refused.
+    #[arg(long, value_enum, ignore_case = true, default_value_t = BlockAction::Hold)]
+    pub action: BlockAction,
+
+    /// What the sender is told. Without it: that the account is blocked.
+    #[arg(long, value_name = "TEXT", value_parser = parse_note)]
+    pub text: Option<String>,
+
+    /// Why, in one word: `compromised`, `manual`, ….
+    #[arg(long, value_name = "WORD", default_value = "manual", value_parser = parse_reason)]
+    pub reason: String,
+
+    /// What the next admin should know.
+    #[arg(long, value_name = "TEXT", value_parser = parse_note)]
+    pub note: Option<String>,
+}
+
+/// What a block does with mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BlockAction {
+    #[value(name = "HOLD")]
+    Hold,
+    #[value(name = "DEFER")]
+    Defer,
+    #[value(name = "REJECT")]
+    Reject,
+}
+
+impl BlockAction {
+    pub fn word(self) -> &'static str {
+        match self {
+            BlockAction::Hold => "HOLD",
+            BlockAction::Defer => "DEFER",
+            BlockAction::Reject => "REJECT",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct SenderUnblock {
+    #[command(flatten)]
+    pub sender: SenderName,
+}
+
+#[derive(Debug, Args)]
 pub struct Top {
     /// How many senders.
     #[arg(short = 'n', long = "number", value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -491,6 +551,20 @@ fn parse_quota(written: &str) -> Result<u32, String> {
 
 fn parse_duration(written: &str) -> Result<Duration, String> {
     duration::parse(written).ok_or_else(|| "write a number and a unit: 90s, 5m, 20h, 7d".to_owned())
+}
+
+fn parse_reason(written: &str) -> Result<String, String> {
+    let is_word =
+        !written.is_empty() && written.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    match is_word && written.len() <= 32 {
+        true => Ok(written.to_ascii_lowercase()),
+        false => Err("write one word of at most 32 letters, digits, `-` and `_`: compromised".to_owned()),
+    }
+}
+
+fn parse_note(written: &str) -> Result<String, String> {
+    let text = written.replace(char::is_control, " ").trim().to_owned();
+    if text.chars().count() <= 255 { Ok(text) } else { Err("write at most 255 characters".to_owned()) }
 }
 
 fn parse_recent(written: &str) -> Result<Recent, String> {

@@ -124,12 +124,13 @@ async fn serve(
         }
         None => committer,
     };
+    let blocks = committer.blocks();
     let mut committing = tokio::spawn(committer.run());
 
     let (notifier, notifications) =
         Notifications::start(&config, metrics.clone()).map_err(|error| no_thread("notifications", &error))?;
     let (token, token_now) = watch::channel(config.status.token.clone());
-    let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), metrics, notifier));
+    let answerer = Arc::new(Answerer::new(queue, terms_now.clone(), blocks, metrics, notifier));
     let slots = Slots::new(connections);
     let network = Network::new(answerer.clone(), slots.clone());
     if let Some(listen) = &config.status.listen {

@@ -6,17 +6,21 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::blocks::KnownBlocks;
 use super::charge::Charge;
 use super::deduplication::{Asked, New};
 use super::standings::{self, Kept, Needed, Read, Standings, Version};
-use crate::account;
 use crate::account::network;
+use crate::account::{self, AccountRules};
+use crate::limiter::blocks::Block;
 use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
+use crate::limiter::explain::quota_used;
 use crate::limiter::history::History;
 use crate::limiter::increase::Increase;
 use crate::limiter::terms::Terms;
 use crate::limiter::verdict::Verdict;
 use crate::limiter::window::minute_of;
+use crate::store::blocks::{BlockRow, Revision};
 use crate::store::counters::{Row, Sum};
 use crate::store::messages::AuditRow;
 use crate::store::settle::{Decider, Writes};
@@ -46,6 +50,11 @@ impl<R> Due<R> {
             network: if policy.counts_networks() { self.network(policy) } else { None },
             now: self.charge.decided_at.unwrap_or(now),
         }
+    }
+
+    /// The block that decides it at `now`, in Unix seconds, if there is one.
+    pub fn block<'a>(&self, known: &'a KnownBlocks, rules: &AccountRules, now: i64) -> Option<&'a Arc<Block>> {
+        known.blocks().find(&self.charge.account, &self.charge.request.sasl_username, rules, now)
     }
 
     fn network(&self, policy: &Policy) -> Option<IpNet> {
@@ -84,6 +93,7 @@ pub struct BatchDecider<'a, R> {
     /// Unix seconds.
     now: i64,
     known: &'a mut Standings,
+    blocks: &'a mut KnownBlocks,
     standings: HashMap<i64, Walked>,
     /// What was decided goes here.
     decided: &'a mut Option<Decided>,
@@ -125,14 +135,23 @@ impl<'a, R> BatchDecider<'a, R> {
         terms: &'a Terms,
         now: i64,
         known: &'a mut Standings,
+        blocks: &'a mut KnownBlocks,
         decided: &'a mut Option<Decided>,
     ) -> BatchDecider<'a, R> {
         *decided = None;
-        BatchDecider { batch, sums, terms, now, known, standings: HashMap::new(), decided }
+        BatchDecider { batch, sums, terms, now, known, blocks, standings: HashMap::new(), decided }
     }
 }
 
 impl<R: Sync> Decider for BatchDecider<'_, R> {
+    fn knows_blocks(&self, revision: Revision) -> bool {
+        self.blocks.revision() == Some(revision)
+    }
+
+    fn take_blocks(&mut self, revision: Revision, blocks: Vec<BlockRow>) {
+        self.blocks.take(revision, blocks, &self.terms.accounts);
+    }
+
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let mut added: HashMap<i64, (u64, u64)> = HashMap::new();
         for (sum, row) in self.sums.iter().zip(rows) {
@@ -185,16 +204,25 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
         let mut verdicts = Vec::with_capacity(self.batch.len());
         for due in self.batch {
             let facts = due.facts(policy, self.now);
+            let block = due.block(self.blocks, &self.terms.accounts, facts.now);
+            if block.is_none() && due.charge.listed {
+                verdicts.push(Verdict::NotBlocked);
+                continue;
+            }
+            let decide = |standing: &mut Standing| match block {
+                Some(block) => blocked(policy, block, standing, &facts),
+                None => decide(policy, standing, &facts),
+            };
             let id = row_of.get(due.charge.account.as_str()).copied();
             let walked = id.and_then(|id| Some((id, self.standings.get_mut(&id)?)));
             let (true, Some((id, walked))) = (due.counts(), walked) else {
                 let known = id.and_then(|id| self.standings.get(&id)).map(|walked| walked.standing.clone());
                 let mut standing = known.unwrap_or_else(|| Standing::new(policy.new_quota));
-                verdicts.push(Verdict::DryRun(Arc::new(decide(policy, &mut standing, &facts))));
+                verdicts.push(Verdict::DryRun(Arc::new(decide(&mut standing))));
                 continue;
             };
-            let decision = decide(policy, &mut walked.standing, &facts);
-            if decision.let_through {
+            let decision = decide(&mut walked.standing);
+            if decision.counts() {
                 let Increase { messages, recipients, bytes } = due.new.outstanding;
                 walked.through.messages += i64::from(messages);
                 walked.through.recipients += i64::from(recipients);
@@ -260,6 +288,13 @@ impl<R> BatchDecider<'_, R> {
         let summed = self.sums.iter().zip(rows).filter(|(sum, _)| senders.contains(sum.sender.as_str()));
         summed.filter_map(|(_, row)| Some(row.as_ref()?.id)).collect()
     }
+}
+
+/// The decision of a block. Counters have counted the request, as they count what is refused; windows do not.
+pub fn blocked(policy: &Policy, block: &Arc<Block>, standing: &mut Standing, facts: &Facts<'_>) -> Decision {
+    standing.messages = standing.messages.saturating_add(facts.increase.messages);
+    standing.recipients = standing.recipients.saturating_add(facts.increase.recipients);
+    Decision::of_block(block, quota_used(policy, standing, facts.now), standing.quota)
 }
 
 fn audit_row<R>(due: &Due<R>, ratelimit_id: i64, decision: &Decision, now: i64, host: &str) -> AuditRow {

@@ -16,6 +16,8 @@ pub struct Charge<R> {
     pub deadline: Duration,
     /// When it is decided, in Unix seconds; None for the time at which its batch is settled.
     pub decided_at: Option<i64>,
+    /// Whether a list decides, unless its account is blocked: if it is not, nothing is counted.
+    pub listed: bool,
     pub reply: R,
 }
 

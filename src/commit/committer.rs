@@ -17,9 +17,11 @@ use super::rounds::{Answered, MAX_BATCH, MAX_TRANSACTION_TIME, MIN_TRANSACTION_T
 use super::standings::Standings;
 use crate::clock;
 use crate::config;
+use crate::limiter::blocks::Blocks;
 use crate::limiter::day;
 use crate::limiter::terms::Terms;
 use crate::policy::quota::Window;
+use crate::store::blocks::{BlockRow, Revision};
 use crate::store::counters::HeldRow;
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
@@ -30,6 +32,12 @@ use crate::telemetry::metrics::Metrics;
 /// try would end in the same way.
 const ROUND_TRIPS: u32 = 24;
 
+/// How often the blocks are looked at where no mail brings them along, so that those which are known hold when the database is
+/// away.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// At so many looks they are read in any case: a hand that wrote the table may have left its revision as it was.
+const LOOKS_UNTIL_DOUBT: u32 = 60;
+
 /// Everything the committer task owns.
 pub struct Committer {
     settings: config::Database,
@@ -37,6 +45,10 @@ pub struct Committer {
     terms: watch::Receiver<Arc<Terms>>,
     rounds: Rounds<Reply>,
     database: Database,
+    /// The blocks that are known, for others to look at.
+    blocks: watch::Sender<Arc<Blocks>>,
+    /// Looks at the blocks since they were read in any case.
+    looks: u32,
     quotas: Quotas,
     _coarsening: Coarsening,
     /// At an interval, also within a long round: proof that this task still moves.
@@ -106,6 +118,7 @@ impl Committer {
         };
         metrics.database_is_up(away.is_none());
         metrics.database_host(&store.host());
+        let here = away.is_none();
         let mut rounds = Rounds::new(terms.borrow().clone(), Standings::default());
         rounds.several_servers(store.has_other_servers());
         if let Some(reason) = away {
@@ -114,18 +127,29 @@ impl Committer {
         let quotas = Quotas::start(settings.clone(), terms.clone());
         let coarsening = Coarsening::start(settings.clone(), terms.clone());
         let database = Database::Here(Box::new(store));
-        Ok(Committer {
+        let mut committer = Committer {
             settings,
             waiting,
             terms,
             rounds,
             database,
+            blocks: watch::Sender::default(),
+            looks: 0,
             quotas,
             _coarsening: coarsening,
             heartbeat: None,
             handover: None,
             metrics,
-        })
+        };
+        if here {
+            committer.look_at_blocks().await;
+        }
+        Ok(committer)
+    }
+
+    /// The blocks as they were last read.
+    pub fn blocks(&self) -> watch::Receiver<Arc<Blocks>> {
+        self.blocks.subscribe()
     }
 
     /// Goes on from what the last daemon was asked, and leaves to the next what this one was, when it ends.
@@ -152,6 +176,7 @@ impl Committer {
         let beat_every = self.heartbeat.as_ref().map_or(Duration::from_secs(3600), |heartbeat| heartbeat.interval);
         let mut beat = interval(beat_every);
         let mut hourly = interval(Duration::from_secs(3600));
+        let mut look = interval(LOOK_INTERVAL);
         loop {
             let now = self.now();
             let until = match self.rounds.next(now) {
@@ -170,6 +195,14 @@ impl Committer {
                     self.note_host();
                     let now = self.now();
                     self.rounds.settled(result, now);
+                    self.show_blocks();
+                    continue;
+                }
+                Next::LookAtBlocks { known, limit } => {
+                    let result = look_at_blocks(&mut self.database, known, now.unix, limit).await;
+                    let now = self.now();
+                    self.rounds.looked(result, now);
+                    self.show_blocks();
                     continue;
                 }
                 Next::FindOut { limit } => {
@@ -226,6 +259,7 @@ impl Committer {
                         None => std::future::pending().await,
                     }
                 } => {}
+                _ = look.tick() => self.look_at_blocks().await,
             }
         }
         let now = self.now();
@@ -240,6 +274,35 @@ impl Committer {
 
     fn now(&self) -> Now {
         Now { elapsed: self.waiting.start.elapsed(), unix: clock::now() }
+    }
+
+    /// Looks at the blocks while nothing else is to be done.
+    async fn look_at_blocks(&mut self) {
+        self.looks += 1;
+        if self.looks >= LOOKS_UNTIL_DOUBT {
+            self.looks = 0;
+            self.rounds.doubt_blocks();
+        }
+        let known = self.rounds.blocks_revision();
+        match look_at_blocks(&mut self.database, known, clock::now(), MIN_TRANSACTION_TIME).await {
+            Ok(Some((revision, rows))) => self.rounds.know_blocks(revision, rows),
+            Ok(None) => {}
+            // Whatever is wrong with the database shows when the next batch is settled.
+            Err(failure) => log::debug!("looking at the blocks: {failure}"),
+        }
+        self.show_blocks();
+    }
+
+    /// Shows others the blocks that are known.
+    fn show_blocks(&self) {
+        let known = self.rounds.blocks();
+        self.blocks.send_if_modified(|shown| {
+            let is_other = !Arc::ptr_eq(shown, known);
+            if is_other {
+                *shown = known.clone();
+            }
+            is_other
+        });
     }
 
     /// In `reset` mode, senders stay blocked when the daily cleanup does not run.
@@ -304,6 +367,8 @@ impl Committer {
             }
         }
         self.metrics.database_is_up(true);
+        // It may be another one, or a backup.
+        self.rounds.doubt_blocks();
         self.database = Database::Here(Box::new(store));
         self.note_host();
     }
@@ -350,6 +415,23 @@ async fn find_out(database: &mut Database, limit: Duration) -> Result<bool, Fail
         Err(_) => {
             store.abandon();
             Err(Failure::Away(format!("no answer within {} ms", limit.as_millis())))
+        }
+    }
+}
+
+/// The blocks, unless they are those of a known revision.
+async fn look_at_blocks(
+    database: &mut Database,
+    known: Option<Revision>,
+    now: i64,
+    limit: Duration,
+) -> Result<Option<(Revision, Vec<BlockRow>)>, Failure> {
+    let Database::Here(store) = database else { return Err(is_away()) };
+    match tokio::time::timeout(limit, store.blocks_unless(known, now)).await {
+        Ok(result) => result,
+        Err(_) => {
+            store.abandon();
+            Err(Failure::Locked(format!("no answer within {} ms", limit.as_millis())))
         }
     }
 }

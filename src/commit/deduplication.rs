@@ -330,7 +330,7 @@ impl Message {
         let (decision, from_memory) = match self.passed.as_ref()? {
             Verdict::Counted(decision) => (decision, false),
             Verdict::FromMemory(decision) => (decision, true),
-            Verdict::DryRun(_) | Verdict::InDoubt(_) => return None,
+            Verdict::DryRun(_) | Verdict::NotBlocked | Verdict::InDoubt(_) => return None,
         };
         let Decision { used, quota, .. } = **decision;
         let says_all = self.asked == self.through
@@ -499,7 +499,7 @@ mod tests {
         let mut deduplication = Deduplication::default();
         let data = |count| request("DATA", "", count, "i");
         let refused = Verdict::Counted(Arc::new(Decision {
-            reason: Some(Reason { limit: "1x quota 10".into(), used: 11, is_quota: true }),
+            reason: Some(Reason::Limit { limit: "1x quota 10".into(), used: 11, is_quota: true }),
             ..ruling("DEFER full")
         }));
         let asked = deduplication.asked("alice", &data(999));

@@ -10,8 +10,10 @@ use std::sync::Arc;
 
 use super::standings::Kept;
 use crate::account;
+use crate::limiter::blocks::Block;
 use crate::limiter::day;
 use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
+use crate::limiter::explain::quota_used;
 use crate::limiter::history::History;
 use crate::policy::quota::Window;
 
@@ -47,22 +49,18 @@ struct Counted {
 impl MemoryFallback {
     /// Decides on a request of an account that was last known to stand like this.
     pub fn decide(&mut self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>, dry_run: bool) -> Decision {
-        let now = facts.now;
-        let mut standing = self.known(policy, facts, known);
-        let counted = self.accounts.get(facts.account);
-        if let Some(counted) = counted {
-            if is_of_this_period(policy, counted.since, now) {
-                standing.messages = standing.messages.saturating_add(counted.messages);
-                standing.recipients = standing.recipients.saturating_add(counted.recipients);
-            }
-            standing.history.merge(&counted.history);
-            standing.history.blocked = counted.history.blocked;
-        }
+        let mut standing = self.standing(policy, facts, known);
         let decision = decide(policy, &mut standing, facts);
-        if !dry_run && (counted.is_some() || self.bytes < MAX_BYTES) {
+        if !dry_run && (self.accounts.contains_key(facts.account) || self.bytes < MAX_BYTES) {
             self.count(policy, facts, &standing, &decision);
         }
         decision
+    }
+
+    /// The decision of a block, which counts nothing here.
+    pub fn blocked(&self, policy: &Policy, block: &Arc<Block>, facts: &Facts<'_>, known: Option<&Kept>) -> Decision {
+        let standing = self.standing(policy, facts, known);
+        Decision::of_block(block, quota_used(policy, &standing, facts.now), standing.quota)
     }
 
     /// Forgets what no longer counts.
@@ -72,6 +70,20 @@ impl MemoryFallback {
             counted.messages > 0 || counted.recipients > 0 || !counted.history.is_empty()
         });
         self.bytes = self.accounts.iter().map(|(account, counted)| counted.bytes(account)).sum();
+    }
+
+    /// Where an account stands, with what was counted here.
+    fn standing(&self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>) -> Standing {
+        let mut standing = self.known(policy, facts, known);
+        if let Some(counted) = self.accounts.get(facts.account) {
+            if is_of_this_period(policy, counted.since, facts.now) {
+                standing.messages = standing.messages.saturating_add(counted.messages);
+                standing.recipients = standing.recipients.saturating_add(counted.recipients);
+            }
+            standing.history.merge(&counted.history);
+            standing.history.blocked = counted.history.blocked;
+        }
+        standing
     }
 
     /// Where an account stood when the database was last asked.

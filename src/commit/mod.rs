@@ -8,6 +8,7 @@
 //! Each file uses only those before it.
 
 pub mod batch;
+pub mod blocks;
 pub mod breaker;
 pub mod charge;
 pub mod coarsening;

@@ -35,8 +35,16 @@ pub fn queue(capacity: usize) -> (Queue, Waiting) {
 }
 
 impl Queue {
-    /// Puts a charge into the queue and waits for its verdict, at the most until `deadline`.
-    pub async fn charge(&self, account: String, request: Arc<Request>, arrived: Instant, deadline: Instant) -> Verdict {
+    /// Puts a charge into the queue and waits for its verdict, at the most until `deadline`. For one that is `listed`, see
+    /// [`Charge`].
+    pub async fn charge(
+        &self,
+        account: String,
+        request: Arc<Request>,
+        listed: bool,
+        arrived: Instant,
+        deadline: Instant,
+    ) -> Verdict {
         let (reply, verdict) = oneshot::channel();
         let since_start = |time: Instant| time.saturating_duration_since(self.start);
         let charge = Charge {
@@ -45,6 +53,7 @@ impl Queue {
             arrived: since_start(arrived),
             deadline: since_start(deadline),
             decided_at: None,
+            listed,
             reply,
         };
         match self.charges.try_send(charge) {
@@ -84,7 +93,7 @@ mod tests {
         let (queue, waiting) = queue(1);
         let ask = || {
             let now = Instant::now();
-            queue.charge("a".into(), request(), now, now + Duration::from_secs(2))
+            queue.charge("a".into(), request(), false, now, now + Duration::from_secs(2))
         };
         let late = ask().await;
         assert_eq!(late, Verdict::InDoubt(FailOpen::Deadline));

@@ -13,15 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{self, BatchDecider, Decided, Due};
+use super::blocks::KnownBlocks;
 use super::breaker::{Breaker, Outage};
 use super::charge::Charge;
 use super::deduplication::{Deduplication, New, News};
 use super::locks::Locks;
 use super::memory::{MemoryFallback, OwnQuotas};
 use super::standings::Standings;
+use crate::limiter::blocks::Blocks;
 use crate::limiter::terms::Terms;
 use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::store::Failure;
+use crate::store::blocks::{BlockRow, Revision};
 use crate::store::counters::{HeldRow, Sum};
 use crate::telemetry::decision::escaped;
 
@@ -63,6 +66,8 @@ pub enum Next<'a, R> {
     Settle(Transaction<'a, R>),
     /// Ask whether what was settled last has been committed, and report it by [`Rounds::found_out`].
     FindOut { limit: Duration },
+    /// Read the blocks unless this revision of them is the present one, and report them by [`Rounds::looked`].
+    LookAtBlocks { known: Option<Revision>, limit: Duration },
     /// Ask whose rows somebody else holds, and report it by [`Rounds::held`].
     FindHeld { accounts: Vec<String>, limit: Duration },
     /// The database is away: get it back, from `Outage::pause` on, and report that by [`Rounds::database_is_back`].
@@ -105,6 +110,7 @@ pub struct Rounds<R> {
     memory: MemoryFallback,
     deduplication: Deduplication,
     standings: Standings,
+    blocks: KnownBlocks,
     locks: Locks,
     /// Not looked at yet.
     waiting: VecDeque<Charge<R>>,
@@ -118,6 +124,7 @@ pub struct Rounds<R> {
     settling: Option<Attempt<R>>,
     finding_out: Option<Doubt<R>>,
     finding: Option<Search<R>>,
+    looking: Option<Look<R>>,
     opened: Option<(String, Outage)>,
     answered: VecDeque<Answered<R>>,
 }
@@ -126,6 +133,7 @@ enum Step<R> {
     Settle(Attempt<R>),
     FindOut(Doubt<R>),
     FindHeld(Search<R>),
+    LookAtBlocks(Look<R>),
 }
 
 /// Charges to be settled together.
@@ -167,6 +175,13 @@ struct Search<R> {
     began: Duration,
 }
 
+/// Charges that a list decides unless their accounts are blocked.
+struct Look<R> {
+    charges: Vec<Charge<R>>,
+    /// As in [`Attempt`].
+    may_reconnect: bool,
+}
+
 impl<R> Rounds<R> {
     pub fn new(terms: Arc<Terms>, standings: Standings) -> Rounds<R> {
         Rounds {
@@ -177,6 +192,7 @@ impl<R> Rounds<R> {
             memory: MemoryFallback::default(),
             deduplication: Deduplication::default(),
             standings,
+            blocks: KnownBlocks::default(),
             locks: Locks::default(),
             waiting: VecDeque::new(),
             parked: Vec::new(),
@@ -185,6 +201,7 @@ impl<R> Rounds<R> {
             settling: None,
             finding_out: None,
             finding: None,
+            looking: None,
             opened: None,
             answered: VecDeque::new(),
         }
@@ -212,7 +229,30 @@ impl<R> Rounds<R> {
 
     /// From now on these terms hold.
     pub fn reload(&mut self, terms: Arc<Terms>) {
+        if self.terms.accounts != terms.accounts {
+            self.blocks.doubt();
+        }
         self.terms = terms;
+    }
+
+    /// The blocks as they were last read.
+    pub fn blocks(&self) -> &Arc<Blocks> {
+        self.blocks.blocks()
+    }
+
+    /// Which revision of the blocks is known; None if they must be read.
+    pub fn blocks_revision(&self) -> Option<Revision> {
+        self.blocks.revision()
+    }
+
+    /// Takes blocks that were read while nothing was to be settled.
+    pub fn know_blocks(&mut self, revision: Revision, rows: Vec<BlockRow>) {
+        self.blocks.take(revision, rows, &self.terms.accounts);
+    }
+
+    /// See [`KnownBlocks::doubt`].
+    pub fn doubt_blocks(&mut self) {
+        self.blocks.doubt();
     }
 
     /// Puts a charge into the next round.
@@ -244,7 +284,15 @@ impl<R> Rounds<R> {
                     let Attempt { part, sums, decided, limit, .. } = self.settling.insert(attempt);
                     return Next::Settle(Transaction {
                         sums,
-                        decider: BatchDecider::new(part, sums, &self.terms, now.unix, &mut self.standings, decided),
+                        decider: BatchDecider::new(
+                            part,
+                            sums,
+                            &self.terms,
+                            now.unix,
+                            &mut self.standings,
+                            &mut self.blocks,
+                            decided,
+                        ),
                         new_quota: self.terms.policy.new_quota,
                         charges: part.len(),
                         limit: *limit,
@@ -270,6 +318,14 @@ impl<R> Rounds<R> {
                     let accounts = batch::sums(&search.part).into_iter().map(|sum| sum.sender).collect();
                     self.finding = Some(search);
                     return Next::FindHeld { accounts, limit };
+                }
+                Some(Step::LookAtBlocks(look)) if self.breaker.outage().is_some() => {
+                    self.judge_listed(look.charges, now)
+                }
+                Some(Step::LookAtBlocks(look)) => {
+                    let limit = self.time_left(&[], now.elapsed);
+                    self.looking = Some(look);
+                    return Next::LookAtBlocks { known: self.blocks.revision(), limit };
                 }
                 None if !self.waiting.is_empty() || self.must_unpark(now.elapsed) => self.begin(now.elapsed),
                 None => return Next::Receive((!self.parked.is_empty()).then(|| self.unparks_at())),
@@ -361,6 +417,38 @@ impl<R> Rounds<R> {
         self.open_breaker(reason, Vec::new(), now);
     }
 
+    /// The blocks, if they were not known already. When they cannot be read, those that are known count.
+    pub fn looked(&mut self, result: Result<Option<(Revision, Vec<BlockRow>)>, Failure>, now: Now) {
+        let Some(mut look) = self.looking.take() else { return };
+        match result {
+            Ok(Some((revision, rows))) => self.know_blocks(revision, rows),
+            Ok(None) => {}
+            Err(Failure::Away(_)) if look.may_reconnect => {
+                look.may_reconnect = false;
+                return self.steps.push_front(Step::LookAtBlocks(look));
+            }
+            Err(Failure::Away(reason)) => self.open_breaker(reason, Vec::new(), now),
+            // Whatever is wrong with the database shows when the next charges are settled.
+            Err(_) => {}
+        }
+        self.judge_listed(look.charges, now);
+    }
+
+    /// Lets the list decide on those whose accounts nobody has blocked; the others are charged.
+    fn judge_listed(&mut self, charges: Vec<Charge<R>>, now: Now) {
+        let (blocks, rules) = (self.blocks.blocks().clone(), &self.terms.accounts);
+        let is_blocked = |charge: &Charge<R>| {
+            blocks
+                .find(&charge.account, &charge.request.sasl_username, rules, charge.decided_at.unwrap_or(now.unix))
+                .is_some()
+        };
+        let (blocked, free): (Vec<_>, Vec<_>) = charges.into_iter().partition(is_blocked);
+        let answers = free.into_iter().map(|charge| Answered { charge, verdict: Verdict::NotBlocked, new: None });
+        self.answered.extend(answers);
+        let blocked = self.due(blocked);
+        self.settle_later(blocked);
+    }
+
     /// Whose rows somebody else holds. [`Failure::Away`] says that it is the whole table.
     pub fn held(&mut self, result: Result<Vec<HeldRow>, Failure>, now: Now) {
         let Some(Search { part, lock, began }) = self.finding.take() else { return };
@@ -422,7 +510,11 @@ impl<R> Rounds<R> {
     fn begin(&mut self, now: Duration) {
         let waiting = self.waiting.len().min(MAX_BATCH);
         let unparked = if self.must_unpark(now) { std::mem::take(&mut self.parked) } else { Vec::new() };
-        let charges: Vec<Charge<R>> = unparked.into_iter().chain(self.waiting.drain(..waiting)).collect();
+        let charges = unparked.into_iter().chain(self.waiting.drain(..waiting));
+        let (listed, charges): (Vec<Charge<R>>, Vec<Charge<R>>) = charges.partition(|charge| charge.listed);
+        if !listed.is_empty() {
+            self.steps.push_back(Step::LookAtBlocks(Look { charges: listed, may_reconnect: true }));
+        }
         let mut together = self.due(charges);
         let held: Vec<Due<R>> = together.extract_if(.., |due| self.locks.is_held(&due.charge.account)).collect();
         // After all others, who must not wait for them.
@@ -532,8 +624,10 @@ impl<R> Rounds<R> {
     /// The time until the first of this round's answers is to be sent.
     fn until_first_deadline(&self, part: &[Due<R>], now: Duration) -> Duration {
         let later = self.steps.iter().flat_map(|step| match step {
-            Step::Settle(attempt) | Step::FindOut(Doubt { attempt, .. }) => &attempt.part,
+            Step::Settle(attempt) | Step::FindOut(Doubt { attempt, .. }) => attempt.part.as_slice(),
             Step::FindHeld(search) => &search.part,
+            // A list decides on them.
+            Step::LookAtBlocks(_) => &[],
         });
         let due = part.iter().chain(later).map(|due| &due.charge);
         let first = due.chain(&self.parked).map(|charge| charge.deadline).min().unwrap_or(now);
@@ -551,11 +645,16 @@ impl<R> Rounds<R> {
 
     fn decide_from_memory(&mut self, part: Vec<Due<R>>, now: Now) {
         self.breaker.decided(part.len());
-        let policy = &self.terms.policy;
+        let Terms { policy, accounts, .. } = &*self.terms;
         let decided = part.iter().map(|due| {
             let facts = due.facts(policy, now.unix);
             let known = self.standings.of_account(&due.charge.account);
-            Verdict::FromMemory(Arc::new(self.memory.decide(policy, &facts, known, due.charge.request.dry_run)))
+            let dry_run = due.charge.request.dry_run;
+            match due.block(&self.blocks, accounts, facts.now) {
+                Some(block) => Verdict::FromMemory(Arc::new(self.memory.blocked(policy, block, &facts, known))),
+                None if due.charge.listed => Verdict::NotBlocked,
+                None => Verdict::FromMemory(Arc::new(self.memory.decide(policy, &facts, known, dry_run))),
+            }
         });
         let verdicts = decided.collect();
         self.answer_all(part, verdicts, now.elapsed);
@@ -563,7 +662,7 @@ impl<R> Rounds<R> {
 
     fn answer_all(&mut self, part: Vec<Due<R>>, verdicts: Vec<Verdict>, now: Duration) {
         for (Due { charge, asked, new }, verdict) in part.into_iter().zip(verdicts) {
-            if !charge.request.dry_run {
+            if !charge.request.dry_run && verdict != Verdict::NotBlocked {
                 let passes = verdict.lets_through(&self.terms.policy.on_error);
                 self.deduplication.remember(&asked, &verdict, passes, now);
             }

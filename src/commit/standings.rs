@@ -215,6 +215,7 @@ mod tests {
             total_messages: messages,
             total_recipients: recipients,
             window_from,
+            blocks: 0,
         }
     }
 

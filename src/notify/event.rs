@@ -94,7 +94,7 @@ impl Event {
     pub fn of(sender: &str, request: &Request, decision: &Decision, at: i64) -> Vec<Event> {
         let notices = decision.reached.iter().map(|step| Kind::QuotaNotice(step.clone()));
         let block = decision.first_block.then(|| match &decision.reason {
-            Some(reason) if !reason.is_quota => Kind::LimitExceeded(reason.limit.clone()),
+            Some(reason) if !reason.is_quota() => Kind::LimitExceeded(reason.limit().to_owned()),
             _ => Kind::QuotaReached,
         });
         notices

@@ -119,7 +119,7 @@ impl Trial {
         let zone = self.terms.policy.zone.clone();
         let local_time = || Timestamp::from_second(now).unwrap_or_default().to_zoned(zone).datetime();
         let outcome = match self.terms.know(&attributes, local_time) {
-            Known::Listed(hit, action) => Some(Outcome::Listed(hit, action)),
+            Known::Listed(hit, action, _) => Some(Outcome::Listed(hit, action)),
             Known::Nobody => Some(Outcome::Nobody),
             Known::Charged(account) => {
                 self.charge(account.key, request);
@@ -136,7 +136,15 @@ impl Trial {
         let (request, reply) = (Arc::new(request), self.asked.len());
         // The database in memory keeps nobody waiting.
         let deadline = arrived + Duration::from_secs(1);
-        self.rounds.take(Charge { account, request, arrived, deadline, decided_at: Some(self.now), reply });
+        self.rounds.take(Charge {
+            account,
+            request,
+            arrived,
+            deadline,
+            decided_at: Some(self.now),
+            listed: false,
+            reply,
+        });
     }
 
     /// The time since the first charge.

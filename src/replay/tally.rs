@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::judge::{Judged, Outcome};
+use crate::limiter::decide::Reason;
 use crate::policy::lists::Which;
 use crate::protocol::reply::{Action, Strictness};
 
@@ -95,7 +96,7 @@ impl Tally {
             }
             Outcome::Decided { sender, mail, decision } => {
                 let counted = (mail.messages, mail.recipients);
-                let limit = decision.reason.as_ref().map_or("", |reason| reason.limit.as_str());
+                let limit = decision.reason.as_ref().map_or("", Reason::limit);
                 self.count(judged.at, sender, counted, &decision.action, limit, decision.would.is_some());
             }
         }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::account::Attributes;
+use crate::account::{Account, Attributes};
 use crate::clock;
 use crate::commit::queue::Queue;
+use crate::limiter::blocks::Blocks;
 use crate::limiter::decide::Decision;
 use crate::limiter::terms::{Known, Terms};
 use crate::limiter::verdict::{FailOpen, Verdict};
@@ -31,6 +32,8 @@ const MAX_STAGES: usize = 16;
 pub struct Answerer {
     queue: Queue,
     terms: watch::Receiver<Arc<Terms>>,
+    /// As the committer last read them.
+    blocks: watch::Receiver<Arc<Blocks>>,
     pub metrics: Arc<Metrics>,
     notifier: Notifier,
     warned_stages: Mutex<HashSet<String>>,
@@ -59,10 +62,11 @@ impl Answerer {
     pub fn new(
         queue: Queue,
         terms: watch::Receiver<Arc<Terms>>,
+        blocks: watch::Receiver<Arc<Blocks>>,
         metrics: Arc<Metrics>,
         notifier: Notifier,
     ) -> Answerer {
-        Answerer { queue, terms, metrics, notifier, warned_stages: Mutex::default() }
+        Answerer { queue, terms, blocks, metrics, notifier, warned_stages: Mutex::default() }
     }
 
     /// How many requests wait for the committer.
@@ -97,32 +101,60 @@ impl Answerer {
             client_address: &request.client_address,
         };
         let local_time = || clock::timestamp().to_zoned(terms.policy.zone.clone()).datetime();
-        let account = match terms.know(&attributes, local_time) {
-            Known::Listed(hit, action) => return Answerer::listed(request, hit, action),
+        let (account, listed) = match terms.know(&attributes, local_time) {
+            Known::Listed(hit, action, None) => return Answerer::listed(request, hit, action),
+            Known::Listed(hit, action, Some(account)) => (account, Some((hit, action))),
             Known::Nobody => return self.uncounted(),
-            Known::Charged(account) => account,
+            Known::Charged(account) => (account, None),
         };
         let deadline = arrived + terms.decision_timeout;
-        let verdict = self.queue.charge(account.key.clone(), request.clone(), arrived, deadline).await;
-        let from_memory = matches!(verdict, Verdict::FromMemory(_));
-        match verdict {
-            Verdict::Counted(decision) | Verdict::FromMemory(decision) => {
-                if from_memory {
-                    self.metrics.judged_from_memory();
-                }
-                let outcome = if decision.blocked { Outcome::Blocked } else { Outcome::Accepted };
-                let action = decision.action.clone();
-                let what = Recorded::Decided { account: account.key, decision, from_memory };
-                (outcome, Answer { action, record: Some(Record { request, what }) })
+        let is_listed = listed.is_some();
+        let verdict = self.queue.charge(account.key.clone(), request.clone(), is_listed, arrived, deadline).await;
+        let verdict = self.unless_blocked(verdict, &account, &request, &terms);
+        match (listed, verdict) {
+            // A list gives way to a block, unless it is stricter.
+            (Some((hit, action)), verdict)
+                if verdict.decision().is_none_or(|block| block.action.strictness() < action.strictness()) =>
+            {
+                Answerer::listed(request, hit, action)
             }
-            Verdict::DryRun(decision) => {
+            (_, Verdict::Counted(decision)) => Answerer::decided(request, account, decision, false),
+            (_, Verdict::FromMemory(decision)) => {
+                self.metrics.judged_from_memory();
+                Answerer::decided(request, account, decision, true)
+            }
+            (_, Verdict::DryRun(decision)) => {
                 (Outcome::NotCounted, Answer { action: decision.action.clone(), record: None })
             }
-            Verdict::InDoubt(reason) => {
+            (_, Verdict::InDoubt(reason)) => {
                 say_in_doubt(reason, &account.key, &terms.policy.on_error);
                 self.in_doubt(reason, &terms)
             }
+            // Only said of what is on a list.
+            (_, Verdict::NotBlocked) => self.uncounted(),
         }
+    }
+
+    /// What is in doubt is decided by a block that is known, if there is one.
+    fn unless_blocked(&self, verdict: Verdict, account: &Account, request: &Request, terms: &Terms) -> Verdict {
+        let Verdict::InDoubt(_) = verdict else { return verdict };
+        let blocks = self.blocks.borrow();
+        match blocks.find(&account.key, &request.sasl_username, &terms.accounts, clock::now()) {
+            Some(block) => Verdict::FromMemory(Arc::new(Decision::of_block(block, 0, terms.policy.new_quota))),
+            None => verdict,
+        }
+    }
+
+    fn decided(
+        request: Arc<Request>,
+        account: Account,
+        decision: Arc<Decision>,
+        from_memory: bool,
+    ) -> (Outcome, Answer) {
+        let outcome = if decision.blocked { Outcome::Blocked } else { Outcome::Accepted };
+        let action = decision.action.clone();
+        let what = Recorded::Decided { account: account.key, decision, from_memory };
+        (outcome, Answer { action, record: Some(Record { request, what }) })
     }
 
     /// A request that a list decides is logged and not counted.

@@ -7,22 +7,32 @@ use serde_json::{Value, json};
 use super::collector::{HOURS, first_hour};
 use super::snapshot::limited;
 use super::standing;
+use crate::account::AccountRules;
+use crate::commit::blocks;
+use crate::limiter::blocks::{Blocks, action, names};
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::{Explained, blocking, explain};
 use crate::limiter::moment;
 use crate::limiter::terms::{Listed, Terms};
 use crate::protocol::reply::Action;
+use crate::store::blocks::BlockRow;
 use crate::store::report::{Logged, Part};
 use crate::store::senders::SenderRow;
 use crate::store::{Failure, Store};
 
 /// The most blocked messages that are shown.
 const BLOCKED: u32 = 10;
+/// The most blocks of one sender and its domain that are looked at.
+pub const BLOCKS: u32 = 50;
 
 #[derive(Debug, Clone)]
 pub struct About {
     pub row: SenderRow,
     pub listed: Option<Listed>,
+    /// The block that decides, if it is not over: the sender's own or its domain's.
+    pub block: Option<(BlockRow, Action)>,
+    /// Every block of it and of its domain, those set last first.
+    pub blocks: Vec<BlockRow>,
     /// Empty for an `@domain` row, which no mail is charged to.
     pub explained: Vec<Explained>,
     /// When each of the last hours of the clock began, and what was let through in it; the present hour last.
@@ -37,11 +47,27 @@ impl About {
         self.listed.as_ref().filter(|listed| listed.now)
     }
 
+    /// Returns the block that decides, unless a list is stricter.
+    pub fn deciding_block(&self) -> Option<&(BlockRow, Action)> {
+        let listed = self.deciding().map(|listed| listed.action.strictness());
+        self.block.as_ref().filter(|(_, action)| Some(action.strictness()) >= listed)
+    }
+
     /// Returns what Postfix would be told of the next message to one recipient.
     pub fn next<'a>(&'a self, policy: &'a Policy) -> &'a Action {
+        let block = self.deciding_block().map(|(_, action)| action);
+        let list = || self.deciding().map(|listed| &listed.action);
         let limit = || blocking(&self.explained).and_then(|one| one.action.as_ref());
-        self.deciding().map(|listed| &listed.action).or_else(limit).unwrap_or(&policy.accepted)
+        block.or_else(list).or_else(limit).unwrap_or(&policy.accepted)
     }
+}
+
+/// Returns which of an account's blocks and its domain's decides at a time, in seconds since 1970.
+pub fn counting<'a>(rows: &'a [BlockRow], account: &str, rules: &AccountRules, now: i64) -> Option<&'a BlockRow> {
+    let here = rows.iter().filter(|row| row.over(now).is_none());
+    let blocks = Blocks::new(here.cloned().map(blocks::block), rules);
+    let id = blocks.of(account, now)?.id;
+    rows.iter().find(|row| row.id == id)
 }
 
 /// Reads everything about a sender. `now` is in seconds since 1970.
@@ -59,8 +85,13 @@ pub async fn read(store: &mut Store, terms: &Terms, row: &SenderRow, now: i64) -
         let part = parts.iter().find(|part| part.part == number).copied();
         (first + number * 3600, part.unwrap_or(Part { id: row.id, part: number, messages: 0, recipients: 0 }))
     };
+    let names: Vec<&str> = names(&row.sender).collect();
+    let blocks = store.blocks_of(&names, BLOCKS).await?;
+    let block = counting(&blocks, &row.sender, &terms.accounts, now);
     Ok(About {
         row: row.clone(),
+        block: block.map(|block| (block.clone(), action(&block.action, &block.text))),
+        blocks,
         listed: terms.listed(&row.sender, now),
         explained,
         hours: (0..HOURS).map(hour).collect(),
@@ -108,6 +139,10 @@ pub struct AboutJson {
     row: Row,
     /// None if no list has an entry for this name.
     listed: Option<ListedJson>,
+    /// The block that decides; None if nobody has blocked it.
+    block: Option<BlockJson>,
+    /// Every block of it and of its domain, those set last first.
+    blocks: Vec<BlockJson>,
     /// What Postfix would be told of the next message to one recipient.
     next: String,
     limits: Vec<Value>,
@@ -128,6 +163,39 @@ pub struct ListedJson {
 impl From<&Listed> for ListedJson {
     fn from(listed: &Listed) -> ListedJson {
         ListedJson { list: listed.hit.list.to_string(), entry: listed.hit.entry.clone(), now: listed.now }
+    }
+}
+
+/// A block, for programs. Times are RFC 3339 in UTC.
+#[derive(Debug, Serialize)]
+pub struct BlockJson {
+    /// The sender, or `@domain`.
+    blocked: String,
+    since: String,
+    /// None if it lasts until somebody ends it.
+    until: Option<String>,
+    action: String,
+    reason: String,
+    by: String,
+    note: String,
+    /// None if nobody has ended it.
+    ended_at: Option<String>,
+    ended_by: String,
+}
+
+impl From<&BlockRow> for BlockJson {
+    fn from(row: &BlockRow) -> BlockJson {
+        BlockJson {
+            blocked: row.account.clone(),
+            since: moment::utc(row.since),
+            until: row.until.map(moment::utc),
+            action: action(&row.action, &row.text).to_string(),
+            reason: row.reason.clone(),
+            by: row.set_by.clone(),
+            note: row.note.clone(),
+            ended_at: row.ended_at.map(moment::utc),
+            ended_by: row.ended_by.clone(),
+        }
     }
 }
 
@@ -161,6 +229,8 @@ impl AboutJson {
         AboutJson {
             row: (&about.row).into(),
             listed: about.listed.as_ref().map(ListedJson::from),
+            block: about.block.as_ref().map(|(block, _)| block.into()),
+            blocks: about.blocks.iter().map(BlockJson::from).collect(),
             next: about.next(policy).to_string(),
             limits: about.explained.iter().map(limit).collect(),
             hours: about.hours.iter().map(hour).collect(),

@@ -12,9 +12,11 @@ use jiff::tz::TimeZone;
 
 use super::snapshot::{Next, PolicyShown, Refused, Sender, Snapshot, Sort, Totals, limited};
 use super::standing;
+use crate::commit::blocks::KnownBlocks;
+use crate::limiter::blocks::Blocks;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::explain;
-use crate::limiter::terms::Terms;
+use crate::limiter::terms::{self, Terms};
 use crate::limiter::window::minute_of;
 use crate::policy::duration;
 use crate::policy::quota::Window;
@@ -50,6 +52,7 @@ pub struct Collector {
     pub sort: Sort,
     rest: u32,
     kept: HashMap<i64, Listed>,
+    blocks: KnownBlocks,
     totals: Totals,
     /// Of the quota that was kept.
     window: Option<Window>,
@@ -69,6 +72,7 @@ impl Collector {
             sort,
             rest: REST,
             kept: HashMap::new(),
+            blocks: KnownBlocks::default(),
             totals: Totals::default(),
             window: None,
             looked: 0,
@@ -129,7 +133,10 @@ impl Collector {
             self.kept.values().map(|listed| sender(listed, policy, counts.get(&listed.row.id))).collect();
         let hours_from = first_hour(now, &policy.zone);
         self.look_closely(store, policy, &refusals, hours_from, now, &mut senders).await?;
-        by_the_lists(&mut senders, terms, now);
+        if let Some((revision, rows)) = store.blocks_unless(self.blocks.revision(), now).await? {
+            self.blocks.take(revision, rows, &terms.accounts);
+        }
+        by_lists_and_blocks(&mut senders, terms, self.blocks.blocks(), now);
         self.sort.sort(&mut senders);
         let room = usize::try_from(MAX_SENDERS).unwrap_or(usize::MAX);
         if senders.len() > room {
@@ -175,7 +182,7 @@ impl Collector {
         let listed = store.list(&listing).await?;
         let mut senders: Vec<Sender> =
             listed.iter().filter(|listed| is_charged(listed)).map(|listed| sender(listed, policy, None)).collect();
-        by_the_lists(&mut senders, terms, now);
+        by_lists_and_blocks(&mut senders, terms, self.blocks.blocks(), now);
         self.sort.sort(&mut senders);
         Ok(senders)
     }
@@ -255,11 +262,18 @@ impl Collector {
     }
 }
 
-/// If a list decides on a sender's next message, the limits do not.
-fn by_the_lists(senders: &mut [Sender], terms: &Terms, now: i64) {
+/// If a list or a block decides on a sender's next message, the limits do not.
+fn by_lists_and_blocks(senders: &mut [Sender], terms: &Terms, blocks: &Blocks, now: i64) {
     for sender in senders {
-        if let Some(listed) = terms.listed(&sender.sender, now).filter(|listed| listed.now) {
-            sender.next = Next::of_listed(&listed);
+        let listed = terms.listed(&sender.sender, now).filter(|listed| listed.now);
+        let block = blocks.of(&sender.sender, now);
+        let strictness = |listed: &terms::Listed| listed.action.strictness();
+        match (block, listed) {
+            (Some(block), listed) if Some(block.action.strictness()) >= listed.as_ref().map(strictness) => {
+                sender.next = Some(Next::of_block(block));
+            }
+            (_, Some(listed)) => sender.next = Next::of_listed(&listed),
+            _ => {}
         }
     }
 }

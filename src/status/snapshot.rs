@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::limiter::blocks::Block;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::{Explained, blocking};
 use crate::limiter::terms::Listed;
@@ -162,6 +163,12 @@ impl Next {
             limit: format!("{} {}", listed.hit.list, listed.hit.entry),
             free_at: None,
         })
+    }
+
+    /// What a block does, which decides before quota and limits.
+    pub fn of_block(block: &Block) -> Next {
+        let limit = format!("blocked: {}", block.reason);
+        Next { action: block.action.word(), limit, free_at: block.until }
     }
 
     /// What the quota alone does when `used` is used of it. LIMITS need the sender's history.

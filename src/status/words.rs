@@ -1,6 +1,9 @@
 //! A sender in words, for people at a terminal. The caller makes foreign text safe to show.
 
+use jiff::tz::TimeZone;
+
 use super::about::About;
+use crate::limiter::blocks;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::blocking;
 use crate::limiter::moment;
@@ -8,6 +11,7 @@ use crate::limiter::terms::Listed;
 use crate::policy::lists::Which;
 use crate::policy::quota;
 use crate::protocol::reply::Action;
+use crate::store::blocks::BlockRow;
 use crate::store::senders::SenderRow;
 
 /// Returns what an entry of a list means for the senders it names.
@@ -21,6 +25,22 @@ pub fn on_list(listed: &Listed) -> String {
     format!("{} has {}: {meaning}{hours}", hit.list, hit.entry)
 }
 
+/// Returns what a block does and why, since when and until when, and who has set it.
+pub fn blocked(block: &BlockRow, zone: &TimeZone) -> String {
+    let BlockRow { account, reason, set_by, note, .. } = block;
+    let whom = match account.strip_prefix('@') {
+        Some(domain) => format!("all logins of {domain} are"),
+        None => format!("{account} is"),
+    };
+    let since = moment::local(block.since, zone);
+    let until = block
+        .until
+        .map_or_else(|| "until somebody ends it".to_owned(), |at| format!("until {}", moment::local(at, zone)));
+    let by = if set_by.is_empty() { String::new() } else { format!(", by {set_by}") };
+    let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
+    format!("{whom} blocked since {since}, {until}: {}; {reason}{by}{note}", blocks::action(&block.action, &block.text))
+}
+
 /// Returns how long a sender's quota holds, as an addition to it: empty for its usual quota.
 pub fn quota_until(row: &SenderRow) -> String {
     match (row.locked, row.quota == row.quota_reset) {
@@ -30,26 +50,35 @@ pub fn quota_until(row: &SenderRow) -> String {
     }
 }
 
+/// Returns what the next message to one recipient would be told, and if a limit holds or refuses it, which one and until when.
+pub fn next_mail(about: &About, policy: &Policy) -> String {
+    let is_decided = about.deciding_block().is_some() || about.deciding().is_some();
+    match blocking(&about.explained).filter(|_| !is_decided) {
+        None => about.next(policy).to_string(),
+        Some(one) => {
+            let action = one.action.as_ref().map(Action::word).unwrap_or_default();
+            let free = one.free_at.and_then(|at| moment::with_offset(at, &policy.zone));
+            format!("{action} ({}); free again {}", one.limit, free.as_deref().unwrap_or("never"))
+        }
+    }
+}
+
 /// Returns what is known of a sender as names and texts. An `@domain` row, which is never charged, has fewer.
 pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
-    let About { row, explained, .. } = about;
+    let row = &about.row;
     let zone = &policy.zone;
     let mut facts = vec![("quota", quota::written(row.quota) + &quota_until(row))];
     facts.extend(about.listed.as_ref().map(|listed| ("list", on_list(listed))));
+    if let Some((block, _)) = &about.block {
+        facts.push(("blocked", blocked(block, zone)));
+        facts.push(("", format!("to end it: {}", blocks::command_to_end(&block.account))));
+    }
     if row.sender.starts_with('@') {
         let meaning = "the quota that new logins of this domain begin with; no mail counts against it";
         facts.push(("", meaning.to_owned()));
         return facts;
     }
-    let next = match (about.deciding(), blocking(explained)) {
-        (Some(_), _) | (None, None) => about.next(policy).to_string(),
-        (None, Some(one)) => {
-            let action = one.action.as_ref().map(Action::word).unwrap_or_default();
-            let free = one.free_at.and_then(|at| moment::with_offset(at, zone));
-            format!("{action} ({}); free again {}", one.limit, free.as_deref().unwrap_or("never"))
-        }
-    };
-    facts.push(("next mail", next));
+    facts.push(("next mail", next_mail(about, policy)));
     facts.push(("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages)));
     facts.push(("last sent", moment::local(row.updated_at, zone)));
     if row.window_from > 0 {

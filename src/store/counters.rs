@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
+use super::blocks::{self, Revision};
 use super::charset::{Charset, narrow};
 use super::connection::Connection;
 use super::dialect::Dialect;
@@ -48,6 +49,8 @@ pub struct Row {
     pub total_recipients: u32,
     /// Where `sender reset` begins anew, in seconds since 1970; 0 or less where it never did.
     pub window_from: i64,
+    /// Which state the table `blocks` was in when the row was read.
+    pub blocks: Revision,
 }
 
 /// What of a counter was counted before its reset, and is to be taken off again.
@@ -267,7 +270,8 @@ pub async fn read(script: &mut Script<'_>, sums: &[Sum]) -> Result<Vec<Option<Ro
 
 /// The rows that the database finds for these keys, each with its own spelling.
 async fn select(script: &mut Script<'_>, senders: &[&str]) -> Result<Vec<(String, Row)>, Failure> {
-    const NUMBERS: [&str; 7] = ["id", "quota", "msg_counter", "rcpt_counter", "msg_total", "rcpt_total", "window_from"];
+    const NUMBERS: [&str; 8] =
+        ["id", "quota", "msg_counter", "rcpt_counter", "msg_total", "rcpt_total", "window_from", blocks::REVISION];
     let Dialect { sender, .. } = script.dialect();
     let rest = |sql: &mut Sql| {
         sql.push(format_args!("FROM ratelimits WHERE {sender} IN ")).push_list(senders.iter().copied());
@@ -276,7 +280,7 @@ async fn select(script: &mut Script<'_>, senders: &[&str]) -> Result<Vec<(String
     // A panel may have written what does not fit: the nearest value that does is meant.
     let counter = |number: i64| u32::try_from(number.clamp(0, COUNTER_MAX)).unwrap_or(u32::MAX);
     let row = |numbers: &[i64]| match *numbers {
-        [id, quota, messages, recipients, total_messages, total_recipients, window_from] => Some(Row {
+        [id, quota, messages, recipients, total_messages, total_recipients, window_from, blocks] => Some(Row {
             id,
             quota: counter(quota),
             messages: counter(messages),
@@ -284,6 +288,7 @@ async fn select(script: &mut Script<'_>, senders: &[&str]) -> Result<Vec<(String
             total_messages: counter(total_messages),
             total_recipients: counter(total_recipients),
             window_from,
+            blocks,
         }),
         _ => None,
     };

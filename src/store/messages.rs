@@ -48,6 +48,6 @@ pub async fn insert(script: &mut Script<'_>, rows: &[AuditRow], charset: Charset
 }
 
 /// At most `most` characters, as VARCHAR counts them.
-fn cut(text: &str, most: usize) -> &str {
+pub fn cut(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }

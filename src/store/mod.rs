@@ -14,6 +14,7 @@ mod adopt;
 pub mod backfill;
 pub mod batch;
 mod batches;
+pub mod blocks;
 mod charset;
 mod connection;
 pub mod counters;

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::blocks::{self, BlockRow, Revision};
 use super::charset::{Charset, narrow};
 use super::counters::{self, HeldRow, Row, Sum};
 use super::failure::Failure;
@@ -22,6 +23,12 @@ pub struct Writes {
 /// Decides the requests of a transaction between its reads and its writes, and keeps what it decided. Pure: the store hands in
 /// all that it knows.
 pub trait Decider: Send {
+    /// Whether it knows the blocks of this revision.
+    fn knows_blocks(&self, revision: Revision) -> bool;
+
+    /// Takes the blocks of another revision.
+    fn take_blocks(&mut self, revision: Revision, blocks: Vec<BlockRow>);
+
     /// Sees the rows as they stand after the sums were added, in the order of the sums (none for a sender that was only
     /// looked at and has no row), and says which histories it needs.
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since>;
@@ -63,6 +70,13 @@ impl Store {
             counters::forget_former(script, &rows, mark).await?;
             counters::inherit(script, sums, &mut rows, mark).await?;
             counters::mend_windows(script, &mut rows, now).await?;
+            let revision = match rows.iter().flatten().map(|row| row.blocks).max() {
+                Some(revision) => revision,
+                None => blocks::revision(script).await?,
+            };
+            if !decider.knows_blocks(revision) {
+                decider.take_blocks(revision, blocks::read(script, now).await?);
+            }
             let history = match decider.history(&rows) {
                 Some(since) => read_histories(script, since, &counters::made(&rows, mark)).await?,
                 None => HistoryRows::default(),

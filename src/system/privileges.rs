@@ -109,6 +109,16 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// Returns the name of the person at the terminal: the one who called sudo(8) or doas(1), else the user of this process. To be
+/// called before [`become_user`].
+pub fn person() -> String {
+    let caller = ["SUDO_USER", "DOAS_USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    let uid = Uid::current();
+    let own = || User::from_uid(uid).ok().flatten().map(|user| user.name);
+    let name = caller.filter(|name| !name.is_empty()).or_else(own).unwrap_or_else(|| uid.to_string());
+    name.chars().filter(|character| !character.is_control()).collect()
+}
+
 /// Whether the process runs as USER.
 pub fn is_user(sockets: &config::Sockets) -> bool {
     Identity::resolve(&sockets.user, sockets.group.as_deref()).is_ok_and(|user| user.uid == Uid::effective())

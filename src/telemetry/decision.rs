@@ -68,8 +68,8 @@ impl<'a> DecisionLine<'a> {
             limit_reached: decision.first_block,
             action: (!plain).then_some(word),
             reason: match &decision.reason {
-                _ if from_memory => Some("counted in memory".into()),
-                Some(reason) if plain && reason.is_quota => None,
+                _ if from_memory && decision.block().is_none() => Some("counted in memory".into()),
+                Some(reason) if plain && reason.is_quota() => None,
                 reason => reason.as_ref().map(|reason| reason.to_string().into()),
             },
             would: decision.would.as_deref(),

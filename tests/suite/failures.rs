@@ -169,7 +169,7 @@ mod reasons {
     fn answerer(queue: Queue) -> Answerer {
         let environment = [("ACTION_ON_ERROR", IN_DOUBT), ("DB_DATABASE", ":memory:")];
         let (_, terms) = watch::channel(Arc::new(terms(&config(environment))));
-        Answerer::new(queue, terms, Arc::default(), Notifier::silent(Arc::default()))
+        Answerer::new(queue, terms, watch::channel(Arc::default()).1, Arc::default(), Notifier::silent(Arc::default()))
     }
 
     async fn ask(answerer: &Answerer) -> String {
@@ -359,11 +359,12 @@ mod panics {
             let (terms, terms_now) = watch::channel(Arc::new(terms(&config)));
             let committer = Committer::start(config.database.clone(), waiting, terms_now.clone(), Arc::clone(&metrics));
             let committer = committer.await.unwrap();
+            let blocks = committer.blocks();
             let committing = tokio::spawn(async move {
                 let _terms = terms;
                 committer.run().await
             });
-            let answerer = Arc::new(Answerer::new(queue, terms_now, metrics, Notifier::silent(Arc::default())));
+            let answerer = Arc::new(Answerer::new(queue, terms_now, blocks, metrics, Notifier::silent(Arc::default())));
             let network = Network::new(answerer.clone(), Slots::new(8));
             bound.into_iter().for_each(|bound| network.listen(bound.listener, bound.name).unwrap());
             (answerer, network, committing)

@@ -7,6 +7,7 @@
 mod support;
 
 mod adoption;
+mod blocks;
 mod browser;
 mod commands;
 mod counting;

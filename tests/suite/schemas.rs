@@ -128,7 +128,19 @@ fn postgres() -> Schema {
 fn sqlite_has_the_tables_that_are_known() {
     let sqlite = sqlite();
     let tables: Vec<&str> = sqlite.keys().map(String::as_str).collect();
-    assert_eq!(tables, ["batches", "journals", "messages", "meta", "networks", "notices", "ratelimits", "usage"]);
+    let known = [
+        "batches",
+        "blocks",
+        "journals",
+        "messages",
+        "meta",
+        "networks",
+        "notices",
+        "ratelimits",
+        "revisions",
+        "usage",
+    ];
+    assert_eq!(tables, known);
 }
 
 fn tables_are_those_of_sqlite<S: Server>() {

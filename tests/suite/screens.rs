@@ -200,6 +200,8 @@ fn about() -> About {
             updated_at: NOW - 61,
         },
         listed: None,
+        block: None,
+        blocks: Vec::new(),
         explained: explain(&POLICY, &standing, NOW),
         hours: (0..24).map(hour).collect(),
         blocked: blocked.collect(),

@@ -13,6 +13,7 @@ use crate::support::scratch::Scratch;
 use crate::support::server::Server;
 use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::quota::UNLIMITED;
+use policyd_rate_guard::store::blocks::{BlockRow, Revision};
 use policyd_rate_guard::store::counters::{Outlived, Row, Sum};
 use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
 use policyd_rate_guard::store::journal::{Late, Part};
@@ -51,6 +52,12 @@ struct Clerk {
 }
 
 impl Decider for Clerk {
+    fn knows_blocks(&self, _: Revision) -> bool {
+        true
+    }
+
+    fn take_blocks(&mut self, _: Revision, _: Vec<BlockRow>) {}
+
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let time = self.histories_since?;
         Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, most: None, networks: Some(time) })

@@ -136,7 +136,14 @@ pub fn without_domain(login: &str) -> &str {
     }
 }
 
-fn login_key(login: &str, settings: &AccountRules) -> Option<String> {
+/// `@` and the domain of a login, in the spelling it is compared by. None without one.
+pub fn domain_of_login(login: &str, settings: &AccountRules) -> Option<String> {
+    let login = folded_login(login, settings);
+    login.get(login.rfind('@')?..).filter(|domain| domain.len() > 1).map(str::to_owned)
+}
+
+/// The key of a login. None without one.
+pub fn login_key(login: &str, settings: &AccountRules) -> Option<String> {
     if login.is_empty() {
         return None;
     }

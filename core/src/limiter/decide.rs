@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
+use super::blocks::Block;
 use super::day;
 use super::history::{History, Reach};
 use super::increase::Increase;
@@ -139,13 +141,13 @@ pub struct Decision {
     /// What is used of the quota, with this request: of messages and recipients the greater.
     pub used: u64,
     pub quota: u32,
-    /// Which limit decided. None if nothing was exceeded, or only limits that warn.
+    /// Which limit or block decided. None if nothing was exceeded, or only limits that warn.
     pub reason: Option<Reason>,
     /// The limits that only warn, if exceeded.
     pub would: Option<String>,
     /// The steps that only tell and were reached with this request, lowest first: their factors as written.
     pub reached: Vec<String>,
-    /// Whether the mail was let through, and so counts in windows.
+    /// Whether the mail goes on, as it does with HOLD too. See [`Decision::counts`].
     pub let_through: bool,
     /// Whether it came from a network that is new to its account. False where no limit asks for it.
     pub from_new_network: bool,
@@ -174,19 +176,76 @@ impl Decision {
     }
 }
 
-/// The limit that decided, and how it stood. Shown as `30 recipients/5m: 31`.
+/// What decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// As the operator wrote it; the quota as `1x quota 1000`.
-    pub limit: String,
-    pub used: u64,
-    /// Whether that was the quota, and not one of LIMITS.
-    pub is_quota: bool,
+pub enum Reason {
+    /// A limit that is exceeded, and how it stood. Shown as `30 recipients/5m: 31`.
+    Limit {
+        /// As the operator wrote it; the quota as `1x quota 1000`.
+        limit: String,
+        used: u64,
+        /// Whether that was the quota, and not one of LIMITS.
+        is_quota: bool,
+    },
+    /// A block. Shown as `blocked: compromised`.
+    Block(Arc<Block>),
+}
+
+impl Reason {
+    /// Whether it is the quota, and neither one of LIMITS nor a block.
+    pub fn is_quota(&self) -> bool {
+        matches!(self, Reason::Limit { is_quota: true, .. })
+    }
+
+    /// The limit as written, or the reason of the block.
+    pub fn limit(&self) -> &str {
+        match self {
+            Reason::Limit { limit, .. } => limit,
+            Reason::Block(block) => &block.reason,
+        }
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.limit, self.used)
+        match self {
+            Reason::Limit { limit, used, .. } => write!(f, "{limit}: {used}"),
+            Reason::Block(block) => write!(f, "blocked: {}", block.reason),
+        }
+    }
+}
+
+impl Decision {
+    /// The decision of a block, which comes before quota and limits: of these, `used` and `quota` only are shown.
+    ///
+    /// Held mail goes on, so that no later request about the same message is judged anew; but neither what a block holds nor
+    /// what it refuses counts in a window: when the block is over, its owner must not find the quota used up by somebody else.
+    pub fn of_block(block: &Arc<Block>, used: u64, quota: u32) -> Decision {
+        Decision {
+            action: block.action.clone(),
+            blocked: true,
+            first_block: false,
+            used,
+            quota,
+            reason: Some(Reason::Block(block.clone())),
+            would: None,
+            reached: Vec::new(),
+            from_new_network: false,
+            let_through: block.action.strictness() <= Strictness::Hold,
+        }
+    }
+
+    /// The block that decided, if it was one.
+    pub fn block(&self) -> Option<&Arc<Block>> {
+        match &self.reason {
+            Some(Reason::Block(block)) => Some(block),
+            _ => None,
+        }
+    }
+
+    /// Whether the mail counts in windows.
+    pub fn counts(&self) -> bool {
+        self.let_through && self.block().is_none()
     }
 }
 
@@ -343,7 +402,7 @@ fn exceeds<'a>(limit: &'a Limit, standing: &Standing, facts: &Facts<'_>) -> Opti
 
 impl Exceeded<'_> {
     fn reason(&self) -> Reason {
-        Reason { limit: self.limit.clone(), used: self.used, is_quota: self.is_quota }
+        Reason::Limit { limit: self.limit.clone(), used: self.used, is_quota: self.is_quota }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The decision on a request: where its account stands, which limits that exceeds, and what Postfix is told. Pure: time is an
 //! argument.
 
+pub mod blocks;
 pub mod day;
 pub mod decide;
 pub mod explain;

@@ -37,8 +37,8 @@ pub struct Listed {
 /// What is known of a request before anything is counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Known {
-    /// It is on a list, which says what is answered.
-    Listed(Hit, Action),
+    /// It is on a list, which says what is answered unless its account is blocked.
+    Listed(Hit, Action, Option<Account>),
     /// There is no account to charge it to.
     Nobody,
     /// The account to charge it to.
@@ -49,13 +49,14 @@ impl Terms {
     /// What needs no counting to be known. The lists are looked at first; `local_time`, the server's, is asked for only if
     /// there are any.
     pub fn know(&self, asked: &Attributes<'_>, local_time: impl FnOnce() -> DateTime) -> Known {
+        let account = Account::of(asked, &self.accounts);
         if !self.lists.is_empty()
             && let Some(hit) = self.lists.find(asked, &self.accounts, local_time())
         {
             let action = self.listed_action(hit.list);
-            return Known::Listed(hit, action);
+            return Known::Listed(hit, action, account);
         }
-        Account::of(asked, &self.accounts).map_or(Known::Nobody, Known::Charged)
+        account.map_or(Known::Nobody, Known::Charged)
     }
 
     /// What the lists say of a name that is counted, at a time in seconds since 1970. Its client or envelope sender may be on

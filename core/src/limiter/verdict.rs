@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::decide::Decision;
+use super::decide::{Decision, Reason};
 use crate::protocol::reply::{Action, Strictness};
 
 /// The answer to a charge. Its decision is shared: the connection shows it, and deduplication keeps it.
@@ -14,29 +14,34 @@ pub enum Verdict {
     DryRun(Arc<Decision>),
     /// Decided from the daemon's own memory, since the database is away.
     FromMemory(Arc<Decision>),
+    /// Nobody has blocked it, which is all that was asked: a list decides.
+    NotBlocked,
     /// Nothing could be said in time: Postfix is told ACTION_ON_ERROR.
     InDoubt(FailOpen),
 }
 
 impl Verdict {
-    /// The decision, unless it is in doubt.
+    /// The decision, unless it is in doubt or a list's.
     pub fn decision(&self) -> Option<&Arc<Decision>> {
         match self {
             Verdict::Counted(decision) | Verdict::DryRun(decision) | Verdict::FromMemory(decision) => Some(decision),
-            Verdict::InDoubt(_) => None,
+            Verdict::NotBlocked | Verdict::InDoubt(_) => None,
         }
     }
 
     /// Whether it is the quota that was exceeded, and not only one that warns.
     pub fn is_over_quota(&self) -> bool {
-        self.decision().and_then(|decision| decision.reason.as_ref()).is_some_and(|reason| reason.is_quota)
+        self.decision().and_then(|decision| decision.reason.as_ref()).is_some_and(Reason::is_quota)
     }
 
     /// Returns whether Postfix accepts the mail with this verdict if ACTION_ON_ERROR is `on_error`.
     pub fn lets_through(&self, on_error: &Action) -> bool {
-        match self.decision() {
-            Some(decision) => decision.let_through,
-            None => on_error.strictness() <= Strictness::Hold,
+        match self {
+            Verdict::Counted(decision) | Verdict::DryRun(decision) | Verdict::FromMemory(decision) => {
+                decision.let_through
+            }
+            Verdict::NotBlocked => true,
+            Verdict::InDoubt(_) => on_error.strictness() <= Strictness::Hold,
         }
     }
 }

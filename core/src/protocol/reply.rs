@@ -113,6 +113,11 @@ impl Action {
         Action { verb: Verb::DeferIfPermit, text: one_line(text) }
     }
 
+    /// `HOLD text`.
+    pub fn hold(text: &str) -> Action {
+        Action { verb: Verb::Hold, text: one_line(text) }
+    }
+
     /// The same action with another text, cleaned to one line. A numeric code keeps its own text when the new one is empty.
     pub fn with_text(&self, text: &str) -> Action {
         let text = one_line(text);

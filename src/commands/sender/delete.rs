@@ -11,10 +11,10 @@ use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 
 pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Failed> {
-    let (sender, deleted) = database::with_tables(sources, async |config, store| {
+    let (sender, deleted, block) = database::with_tables(sources, async |config, store| {
         let row = named::row(config, store, &options.sender.name).await?;
         if !options.yes && !confirmed(&question(&row.sender, options.messages))? {
-            return Ok((row.sender, None));
+            return Ok((row.sender, None, None));
         }
         // A few at a time, before the row goes: its foreign keys would have to touch them all at once.
         let mut messages = 0;
@@ -28,8 +28,9 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
         }
         while database::insist(store, async |store| store.delete_history(row.id).await).await? > 0 {}
         database::insist(store, async |store| store.delete_sender(row.id).await).await?;
+        let block = named::block_that_remains(config, store, &row.sender).await?;
         // Messages that are kept were only parted from the row.
-        Ok((row.sender, Some(if options.messages { messages } else { 0 })))
+        Ok((row.sender, Some(if options.messages { messages } else { 0 }), block))
     })?;
     if options.sender.output.json {
         let messages = deleted.unwrap_or(0);
@@ -40,6 +41,7 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
     } else {
         print("Nothing was deleted.\n")?;
     }
+    named::tell_block_that_remains(block.as_ref());
     Ok(Exit::Ok)
 }
 

@@ -1,11 +1,13 @@
 //! `sender`: looks at senders and changes them; one file for each verb.
 
+mod block;
 mod delete;
 mod list;
 mod named;
 mod reset;
 mod set;
 mod show;
+mod unblock;
 
 use crate::cli::Sender;
 use crate::config::Sources;
@@ -18,5 +20,7 @@ pub fn run(sources: &Sources, sender: &Sender) -> Result<Exit, Failed> {
         Sender::Set(options) => set::run(sources, options),
         Sender::Reset(options) => reset::run(sources, options),
         Sender::Delete(options) => delete::run(sources, options),
+        Sender::Block(options) => block::run(sources, options),
+        Sender::Unblock(options) => unblock::run(sources, options),
     }
 }

@@ -1,10 +1,16 @@
 //! Senders as they are named on the command line.
 
+use jiff::tz::TimeZone;
+
 use crate::account::named_key;
+use crate::clock;
 use crate::commands::{database, table};
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
+use crate::limiter::blocks;
+use crate::status::{about, words};
 use crate::store::Store;
+use crate::store::blocks::BlockRow;
 use crate::store::senders::SenderRow;
 
 /// Returns the account that a name stands for.
@@ -31,4 +37,57 @@ pub fn no_such_sender(key: &str) -> Failed {
             table::clean(key)
         ),
     )
+}
+
+/// A name with `*` matches no login: neither a quota nor a block of it would stop anybody.
+pub fn refuse_wildcard(key: &str) -> Result<(), Failed> {
+    let Some((_, after)) = key.rsplit_once('*') else { return Ok(()) };
+    let domain = after.trim_start_matches(['@', '.']);
+    let domain = if domain.is_empty() { "example.com" } else { domain };
+    Err(Failed::new(
+        Exit::Usage,
+        format_args!(
+            "{} is taken literally, and no login has that name; write @{} for all logins of a domain",
+            table::clean(key),
+            table::clean(domain)
+        ),
+    ))
+}
+
+/// Returns what is to be said of an account that is blocked, whatever else was done with it.
+pub async fn block_that_remains(config: &Config, store: &mut Store, account: &str) -> Result<Option<BlockRow>, Failed> {
+    let now = clock::now();
+    let names: Vec<&str> = blocks::names(account).collect();
+    let rows = database::insist(store, async |store| store.blocks_of(&names, about::BLOCKS).await).await?;
+    Ok(about::counting(&rows, account, &config.accounts, now).cloned())
+}
+
+/// Prints that a block remains, if one does.
+pub fn tell_block_that_remains(block: Option<&BlockRow>) {
+    if let Some(block) = block {
+        let blocked = words::blocked(block, &TimeZone::system());
+        let end = blocks::command_to_end(&block.account);
+        eprintln!("policyd-rate-guard: {}; no quota changes that. To end it: {end}", table::clean(&blocked));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_is_refused_with_what_to_write() {
+        for (key, advice) in [
+            ("*@example.com", "@example.com"),
+            ("alice*@example.com", "@example.com"),
+            ("*.example.com", "@example.com"),
+            ("*", "@example.com"),
+            ("sales-*", "@example.com"),
+            ("@*.example.org", "@example.org"),
+        ] {
+            let error = refuse_wildcard(key).unwrap_err().message;
+            assert!(error.contains(&format!("write {advice} ")), "{error}");
+        }
+        assert!(["alice@example.com", "@example.com", "alice"].iter().all(|key| refuse_wildcard(key).is_ok()));
+    }
 }

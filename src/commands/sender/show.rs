@@ -23,13 +23,20 @@ pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed>
     let (shown, Terms { policy, message_log, .. }) = database::with_tables(sources, async |config, store| {
         let terms = database::terms(config);
         let name = &options.name;
-        let row = named::row(config, store, name).await.map_err(|failed| {
-            let key = named::key(config, name).unwrap_or_default();
-            match terms.listed(&key, now).filter(|_| failed.exit == Exit::NoUser) {
-                Some(listed) => failed.and(&words::on_list(&listed)),
-                None => failed,
+        let row = match named::row(config, store, name).await {
+            Err(failed) if failed.exit == Exit::NoUser => {
+                let key = named::key(config, name)?;
+                let failed = match named::block_that_remains(config, store, &key).await? {
+                    Some(block) => failed.and(&table::clean(&words::blocked(&block, &terms.policy.zone))),
+                    None => failed,
+                };
+                return Err(match terms.listed(&key, now) {
+                    Some(listed) => failed.and(&words::on_list(&listed)),
+                    None => failed,
+                });
             }
-        })?;
+            row => row?,
+        };
         let shown = database::insist(store, async |store| about::read(store, &terms, &row, now).await).await?;
         Ok((shown, terms))
     })?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{AtRcpt, Deduplication, KEPT_FOR, Key, MAX_MESSAGES, MAX_RECIPIENTS, MAX_TOLD, Message, seconds};
+use crate::limiter::blocks::Block;
 use crate::limiter::decide::{Decision, Reason};
 use crate::limiter::increase::Increase;
 use crate::limiter::verdict::{FailOpen, Verdict};
@@ -91,11 +92,41 @@ struct Decided {
     would: Option<String>,
 }
 
+/// The limit that decided, or the block.
 #[derive(Serialize, Deserialize)]
-struct Why {
-    limit: String,
-    used: u64,
-    quota: bool,
+#[serde(untagged)]
+enum Why {
+    Limit { limit: String, used: u64, quota: bool },
+    Block { block: i64, account: String, since: i64, until: Option<i64>, why: String },
+}
+
+impl From<&Reason> for Why {
+    fn from(reason: &Reason) -> Why {
+        match reason {
+            Reason::Limit { limit, used, is_quota } => {
+                Why::Limit { limit: limit.clone(), used: *used, quota: *is_quota }
+            }
+            Reason::Block(block) => Why::Block {
+                block: block.id,
+                account: block.account.clone(),
+                since: block.since,
+                until: block.until,
+                why: block.reason.clone(),
+            },
+        }
+    }
+}
+
+impl Why {
+    /// The reason of a decision with this action.
+    fn reason(self, action: &Action) -> Reason {
+        match self {
+            Why::Limit { limit, used, quota } => Reason::Limit { limit, used, is_quota: quota },
+            Why::Block { block: id, account, since, until, why: reason } => {
+                Reason::Block(Arc::new(Block { id, account, since, until, action: action.clone(), reason }))
+            }
+        }
+    }
 }
 
 /// Writes all that is remembered, the oldest first. `elapsed` is the time since start.
@@ -191,32 +222,29 @@ fn answer_of(verdict: &Verdict) -> Option<Answer> {
         quota: decision.quota,
         blocked: decision.blocked,
         let_through: decision.let_through,
-        reason: decision.reason.as_ref().map(|reason| Why {
-            limit: reason.limit.clone(),
-            used: reason.used,
-            quota: reason.is_quota,
-        }),
+        reason: decision.reason.as_ref().map(Why::from),
         would: decision.would.clone(),
     };
     match verdict {
         Verdict::Counted(decision) => Some(Answer::Counted(decided(decision))),
         Verdict::FromMemory(decision) => Some(Answer::FromMemory(decided(decision))),
         Verdict::InDoubt(reason) => Some(Answer::InDoubt(reason.name().to_owned())),
-        // It is never remembered.
-        Verdict::DryRun(_) => None,
+        // They are never remembered.
+        Verdict::DryRun(_) | Verdict::NotBlocked => None,
     }
 }
 
 fn verdict_of(answer: Answer, line: usize) -> Result<Verdict, Unread> {
     let decision = |decided: Decided| {
+        // Cleaned to one line, as one from the settings.
+        let action = Action::parse(&decided.action).map_err(|error| Unread::Action { line, error })?;
         Ok(Arc::new(Decision {
-            // Cleaned to one line, as one from the settings.
-            action: Action::parse(&decided.action).map_err(|error| Unread::Action { line, error })?,
+            reason: decided.reason.map(|why| why.reason(&action)),
+            action,
             blocked: decided.blocked,
             first_block: false,
             used: decided.used,
             quota: decided.quota,
-            reason: decided.reason.map(|why| Reason { limit: why.limit, used: why.used, is_quota: why.quota }),
             would: decided.would,
             reached: Vec::new(),
             let_through: decided.let_through,
@@ -260,19 +288,35 @@ mod tests {
                 first_block: false,
                 used: number as u64,
                 quota: u32::MAX,
-                reason: (!let_through).then(|| Reason { limit: "1x quota \"5\"\n".into(), used: 9, is_quota: true }),
+                reason: (!let_through).then(|| Reason::Limit {
+                    limit: "1x quota \"5\"\n".into(),
+                    used: 9,
+                    is_quota: true,
+                }),
                 would: let_through.then(|| "3 messages/1h: 4".to_owned()),
                 reached: Vec::new(),
                 let_through,
                 from_new_network: false,
             })
         };
-        match number % 5 {
+        match number % 7 {
             0 => Verdict::Counted(decision("DUNNO", true)),
             1 => Verdict::Counted(decision("450 4.7.1 später, {sender}", false)),
             2 => Verdict::FromMemory(decision("HOLD over", true)),
             3 => Verdict::InDoubt(FailOpen::CommitUnknown),
-            _ => Verdict::Counted(decision("REJECT", false)),
+            4 => Verdict::Counted(decision("REJECT", false)),
+            number => {
+                let (action, until) = (Action::hold("stopped"), number.is_multiple_of(2).then_some(NOW));
+                let block = Block {
+                    id: 7,
+                    account: "@example.com".to_owned(),
+                    since: NOW - 60,
+                    until,
+                    action,
+                    reason: "compromised".to_owned(),
+                };
+                Verdict::Counted(Arc::new(Decision::of_block(&Arc::new(block), 9, 10)))
+            }
         }
     }
 
@@ -285,7 +329,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_read_answers_as_what_was_written(
-            asked in prop::collection::vec((0..4usize, 0..3usize, 0..4u32, 0..5usize, 0..3usize), 0..60),
+            asked in prop::collection::vec((0..4usize, 0..3usize, 0..4u32, 0..7usize, 0..3usize), 0..60),
             asked_then in prop::collection::vec((0..4usize, 0..3usize, 0..4u32), 0..20),
         ) {
             let request = |stage: usize, count: u32, message: usize| {

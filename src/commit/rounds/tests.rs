@@ -10,6 +10,7 @@ use crate::config::{self, Sources};
 use crate::policy::lists::Lists;
 use crate::protocol::reply::Action;
 use crate::protocol::request::{Event as Parsed, Parser, Request};
+use crate::store::blocks::{BlockRow, Revision};
 use crate::store::counters::Row;
 use crate::store::settle::Decider;
 use crate::store::usage::HistoryRows;
@@ -54,6 +55,8 @@ struct Lost {
 #[derive(Default)]
 struct Database {
     rows: BTreeMap<String, Row>,
+    blocks: Vec<BlockRow>,
+    revision: Revision,
     trouble: Vec<Trouble>,
     takes: Duration,
     /// How often a row that is handed on was seen, and how often it was waited for.
@@ -115,12 +118,16 @@ impl Database {
                 total_messages: 0,
                 total_recipients: 0,
                 window_from: 0,
+                blocks: self.revision,
             });
             row.messages += sum.messages;
             row.recipients += sum.recipients;
             row.total_messages += sum.messages;
             row.total_recipients += sum.recipients;
             read.push(Some(*row));
+        }
+        if !decider.knows_blocks(self.revision) {
+            decider.take_blocks(self.revision, self.blocks.clone());
         }
         decider.history(&read);
         decider.decide(&read, HistoryRows::default());
@@ -164,6 +171,37 @@ impl Database {
         }
     }
 
+    fn blocks_unless(&self, known: Option<Revision>) -> Result<Option<(Revision, Vec<BlockRow>)>, Failure> {
+        if !self.is_back() {
+            return Err(Failure::Away("scripted".to_owned()));
+        }
+        Ok((known != Some(self.revision)).then(|| (self.revision, self.blocks.clone())))
+    }
+
+    fn is_blocked(&self, account: &str) -> bool {
+        self.blocks.iter().any(|block| block.account == account)
+    }
+
+    fn block(&mut self, account: &str, on: bool) {
+        self.revision += 1;
+        self.blocks.retain(|block| block.account != account);
+        if on {
+            self.blocks.push(BlockRow {
+                id: self.revision,
+                account: account.to_owned(),
+                since: 0,
+                until: None,
+                action: "REJECT".to_owned(),
+                text: String::new(),
+                reason: "manual".to_owned(),
+                set_by: String::new(),
+                note: String::new(),
+                ended_at: None,
+                ended_by: String::new(),
+            });
+        }
+    }
+
     fn held(&mut self, accounts: &[String]) -> Result<Vec<HeldRow>, Failure> {
         let mut held = Vec::new();
         for trouble in &self.trouble {
@@ -192,7 +230,19 @@ impl Database {
 /// What happens, and when.
 #[derive(Debug, Clone)]
 enum Event {
-    Ask { account: &'static str, message: u32 },
+    Ask {
+        account: &'static str,
+        message: u32,
+    },
+    /// Mail that is on a list.
+    AskListed {
+        account: &'static str,
+        message: u32,
+    },
+    Block {
+        account: &'static str,
+        on: bool,
+    },
     Trouble(Vec<Trouble>),
 }
 
@@ -204,6 +254,14 @@ struct Told {
     answered: Duration,
     verdict: Verdict,
     new: u32,
+    /// Whether the account was blocked when it was asked, and after each change from then on until it was answered.
+    blocked: Vec<bool>,
+}
+
+impl Told {
+    fn is_blocked(&self) -> bool {
+        self.verdict.decision().is_some_and(|decision| decision.block().is_some())
+    }
 }
 
 /// What came of it.
@@ -234,19 +292,28 @@ fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Out
     let mut rounds = Rounds::new(terms(quota), Standings::default());
     let mut database = Database { takes, ..Database::default() };
     let (mut told, mut asked, mut outages) = (Vec::new(), 0, Vec::new());
+    // Each block that was set or ended; of each charge how many there were before it, and whether its account was blocked.
+    let mut changes: Vec<(&str, bool)> = Vec::new();
+    let mut before = Vec::new();
     let mut elapsed = Duration::ZERO;
     let mut probe = None;
     loop {
         while let Some((at, event)) = events.next_if(|(at, _)| *at <= elapsed) {
             match event {
                 Event::Trouble(trouble) => database.trouble = trouble,
-                Event::Ask { account, message } => {
+                Event::Block { account, on } => {
+                    database.block(account, on);
+                    changes.push((account, on));
+                }
+                Event::Ask { account, message } | Event::AskListed { account, message } => {
+                    before.push((changes.len(), database.is_blocked(account)));
                     rounds.take(Charge {
                         account: account.to_owned(),
                         request: request(message),
                         arrived: at,
                         deadline: at + DECISION_TIMEOUT,
                         decided_at: None,
+                        listed: matches!(event, Event::AskListed { .. }),
                         reply: asked,
                     });
                     asked += 1;
@@ -256,6 +323,11 @@ fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Out
         let now = |elapsed: Duration| Now { elapsed, unix: 1_800_000_000 + elapsed.as_secs() as i64 };
         match rounds.next(now(elapsed)) {
             Next::Answer(Answered { charge, verdict, new }) => told.push(Told {
+                blocked: {
+                    let (since, was_blocked) = before[charge.reply];
+                    let later = changes[since..].iter().filter(|(account, _)| *account == charge.account);
+                    std::iter::once(was_blocked).chain(later.map(|(_, on)| *on)).collect()
+                },
                 account: charge.account,
                 message: charge.request.instance.clone(),
                 asked: charge.arrived,
@@ -270,6 +342,11 @@ fn play(quota: &str, takes: Duration, mut events: Vec<(Duration, Event)>) -> Out
             Next::FindOut { limit } => {
                 let found = database.find_out(limit, &mut elapsed);
                 rounds.found_out(found, now(elapsed));
+            }
+            Next::LookAtBlocks { known, .. } => {
+                let looked = database.blocks_unless(known);
+                elapsed += takes;
+                rounds.looked(looked, now(elapsed));
             }
             Next::FindHeld { accounts, .. } => {
                 elapsed += takes;
@@ -314,7 +391,9 @@ impl Outcome {
             "in doubt is what nobody could find out, and it is not tried again"
         );
         for account in ACCOUNTS {
-            let counted = |told: &&Told| told.account == account && matches!(told.verdict, Verdict::Counted(_));
+            // Mail on a list whose block is ended while it is settled is counted.
+            let is_counted = |told: &Told| matches!(told.verdict, Verdict::Counted(_) | Verdict::NotBlocked);
+            let counted = |told: &&Told| told.account == account && is_counted(told);
             let counted: u32 = self.told.iter().filter(counted).map(|told| told.new).sum();
             let unknown = self.database.unknown.get(account).copied().unwrap_or(0);
             let row = self.database.rows.get(account).map_or(0, |row| row.total_messages);
@@ -454,6 +533,36 @@ fn the_requests_of_one_account_are_decided_in_their_order() {
     assert_eq!(blocked, [false, false, false, true, true]);
 }
 
+#[test]
+fn blocks_that_are_known_hold_while_the_database_is_away() {
+    let ask = |at, account, message| (ms(at), Event::Ask { account, message });
+    let listed = |at, account, message| (ms(at), Event::AskListed { account, message });
+    let [_, bob, ..] = ACCOUNTS;
+    let events = vec![
+        (ms(10), Event::Block { account: ALICE, on: true }),
+        ask(20, ALICE, 1),
+        listed(30, ALICE, 2),
+        listed(40, bob, 3),
+        trouble(50, &[Trouble::Away { silent: false }]),
+        ask(60, ALICE, 4),
+        ask(70, bob, 5),
+        listed(80, ALICE, 6),
+        listed(90, bob, 7),
+        (ms(100), Event::Block { account: ALICE, on: false }),
+        trouble(110, &[]),
+        ask(3000, ALICE, 8),
+        listed(3010, ALICE, 9),
+    ];
+    let outcome = play("10", ms(1), events);
+    outcome.check();
+    let mut told: Vec<&Told> = outcome.told.iter().collect();
+    told.sort_by_key(|told| told.message.clone());
+    let blocked: Vec<bool> = told.iter().map(|told| told.is_blocked()).collect();
+    assert_eq!(blocked, [true, true, false, true, false, true, false, false, false]);
+    let by_list: Vec<bool> = told.iter().map(|told| told.verdict == Verdict::NotBlocked).collect();
+    assert_eq!(by_list, [false, false, true, false, false, false, true, false, true]);
+}
+
 fn one_accounts_trouble() -> impl Strategy<Value = Trouble> {
     prop_oneof![
         Just(Trouble::Refused(ALICE)),
@@ -489,6 +598,34 @@ proptest! {
         events in events(any_trouble()),
     ) {
         play("20", ms(takes), events).check();
+    }
+
+    /// Each request is decided by the blocks as they stood at some moment between itself and its answer, whether a list would
+    /// decide or not, and only what nobody has blocked is counted in windows.
+    #[test]
+    fn a_block_counts_for_the_next_message(
+        takes in 0..20u64,
+        events in prop::collection::vec(
+            (0..3000u64, prop::sample::select(&ACCOUNTS[..2]), 0..4u8, 0..40u32).prop_map(|(at, account, kind, message)| {
+                let event = match kind {
+                    0 => Event::Block { account, on: message < 20 },
+                    1 => Event::AskListed { account, message: message + 100 },
+                    _ => Event::Ask { account, message },
+                };
+                (ms(at), event)
+            }),
+            1..120,
+        ),
+    ) {
+        let outcome = play("unlimited", ms(takes), events);
+        outcome.check();
+        let mut asked = HashSet::new();
+        for told in &outcome.told {
+            // What was asked before is answered as it was.
+            if asked.insert((told.account.clone(), told.message.clone())) {
+                prop_assert!(told.blocked.contains(&told.is_blocked()), "{:?}", told);
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,221 @@
+//! `sender block` and `sender unblock`: a block counts for the next message on every host, before anything else.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::client::{ACCEPTED, BLOCKED, Client, Request};
+use crate::support::daemon::Setup;
+use crate::support::proxy::Proxy;
+use crate::support::stream::Address;
+use crate::support::wait;
+
+const ALICE: &str = "alice@example.com";
+const BOB: &str = "bob@example.com";
+const HELD: &str = "HOLD this account is blocked";
+const NO_USER: i32 = 67;
+
+/// Runs `sender …`, which must succeed: what it printed on standard output and on standard error.
+fn sender(setup: &Setup, arguments: &[&str]) -> (String, String) {
+    let output = setup.run("sender", arguments);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");
+    (stdout, stderr)
+}
+
+fn json(setup: &Setup, arguments: &[&str]) -> Value {
+    let arguments: Vec<&str> = arguments.iter().copied().chain(["--json"]).collect();
+    serde_json::from_str(&sender(setup, &arguments).0).unwrap()
+}
+
+fn ask(client: &mut Client, sender: &str) -> String {
+    client.ask(&Request::data(sender, 1))
+}
+
+crate::on_each_database! {
+    what_is_blocked_on_one_host_is_refused_on_the_other_at_the_next_message
+    a_block_comes_before_quotas_and_lists
+    blocked_mail_uses_up_no_window
+    a_domain_is_blocked_and_a_block_ends_by_itself
+    a_panel_blocks_by_sql
+    lists_and_commands_tell_of_blocks
+}
+
+mod run {
+    use super::*;
+
+    pub fn what_is_blocked_on_one_host_is_refused_on_the_other_at_the_next_message(setup: Setup) {
+        let first = setup.start();
+        let second = Setup::on(first.database()).start();
+        let mut clients = [first.connect(), second.connect()];
+        for round in 0..3 {
+            let action = ["HOLD", "DEFER", "reject"][round];
+            assert_eq!(clients.each_mut().map(|client| ask(client, ALICE)), [ACCEPTED; 2], "{round}");
+            sender(first.setup(), &["block", "Alice@Example.com", "--action", action]);
+            let answer = format!("{} this account is blocked", action.to_uppercase());
+            assert_eq!(clients.each_mut().map(|client| ask(client, ALICE)), [answer.as_str(); 2]);
+            assert_eq!(clients.each_mut().map(|client| ask(client, BOB)), [ACCEPTED; 2]);
+            sender(second.setup(), &["unblock", ALICE]);
+        }
+        assert_eq!(clients.each_mut().map(|client| ask(client, ALICE)), [ACCEPTED; 2]);
+        let written = first.database().messages(ALICE);
+        let written: Vec<(&str, &str)> = written
+            .iter()
+            .map(|row| (row.action.as_str(), row.reason.as_str()))
+            .filter(|(action, _)| *action != "DUNNO")
+            .collect();
+        let each = ["HOLD", "DEFER", "REJECT"].map(|action| [(action, "blocked: manual"); 2]);
+        assert_eq!(written, each.concat());
+    }
+
+    pub fn a_block_comes_before_quotas_and_lists(setup: Setup) {
+        let lists = crate::support::scratch::Scratch::unprivileged();
+        let write = |name: &str, line: &str| {
+            let path = lists.join(name);
+            fs::write(&path, line).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (allow, deny) = (write("allow", "@example.org\n"), write("deny", "eve@example.com\n"));
+        lists.hand_over();
+        let daemon = setup.setting("ALLOWLIST", &allow).setting("DENYLIST", &deny).start();
+        let mut client = daemon.connect();
+        let setup = daemon.setup();
+        for name in [ALICE, "listed@example.org", "eve@example.com", "never@example.net"] {
+            sender(setup, &["block", name, "--action", "REJECT", "--text", "call us"]);
+        }
+        sender(setup, &["set", ALICE, "--quota", "unlimited"]);
+        for name in [ALICE, "listed@example.org", "eve@example.com", "never@example.net"] {
+            assert_eq!(ask(&mut client, name), "REJECT call us", "{name}");
+        }
+        assert_eq!(ask(&mut client, "other@example.org"), ACCEPTED);
+        assert!(daemon.database().counters("other@example.org").is_none(), "mail on the list is not counted");
+        assert_eq!(daemon.database().messages("listed@example.org").len(), 1, "what a block stops is written");
+        sender(setup, &["block", "eve@example.com", "--action", "HOLD"]);
+        sender(setup, &["unblock", "listed@example.org"]);
+        assert_eq!(ask(&mut client, "listed@example.org"), ACCEPTED);
+        assert_eq!(ask(&mut client, "eve@example.com"), HELD, "as strict as the list");
+    }
+
+    pub fn blocked_mail_uses_up_no_window(setup: Setup) {
+        let daemon = setup.setting("QUOTA", "3").setting("QUOTA_WINDOW", "1h").start();
+        let (mut client, setup) = (daemon.connect(), daemon.setup());
+        assert_eq!(ask(&mut client, ALICE), ACCEPTED);
+        sender(setup, &["block", ALICE]);
+        for _ in 0..5 {
+            assert_eq!(ask(&mut client, ALICE), HELD);
+        }
+        sender(setup, &["unblock", ALICE]);
+        assert_eq!([(); 3].map(|()| ask(&mut client, ALICE)), [ACCEPTED, ACCEPTED, BLOCKED]);
+        sender(setup, &["block", ALICE]);
+        let (told, _) = sender(setup, &["unblock", ALICE]);
+        assert!(told.contains("Its next mail still gets DEFER_IF_PERMIT (1x quota 3)"), "{told}");
+    }
+
+    pub fn a_domain_is_blocked_and_a_block_ends_by_itself(setup: Setup) {
+        let daemon = setup.setting("LOGIN_DOMAIN", "example.com").start();
+        let (mut client, setup) = (daemon.connect(), daemon.setup());
+        sender(setup, &["block", "@example.com", "--for", "1h"]);
+        for (login, answer) in [(ALICE, HELD), ("alice", HELD), ("bob@sub.example.com", ACCEPTED)] {
+            assert_eq!(ask(&mut client, login), answer, "{login}");
+        }
+        let (told, stderr) = sender(setup, &["unblock", ALICE]);
+        assert_eq!(told, "alice@example.com is not blocked\n");
+        assert!(stderr.contains("all logins of example.com are blocked"), "{stderr}");
+        sender(setup, &["block", "@example.com", "--for", "1s"]);
+        wait::until(Duration::from_secs(10), "the block is over", || {
+            (ask(&mut client, ALICE) == ACCEPTED).then_some(())
+        });
+        assert_eq!(json(setup, &["list", "--blocked"]), Value::Array(vec![]));
+        let blocks = json(setup, &["show", ALICE])["blocks"].clone();
+        let ended: Vec<bool> = blocks.as_array().unwrap().iter().map(|block| block["ended_at"].is_null()).collect();
+        assert_eq!(ended, [true, false], "one was over by itself, the other was replaced");
+    }
+
+    pub fn a_panel_blocks_by_sql(setup: Setup) {
+        let daemon = setup.start();
+        let mut client = daemon.connect();
+        assert_eq!(ask(&mut client, ALICE), ACCEPTED);
+        sender(daemon.setup(), &["block", BOB]);
+        let database = daemon.database();
+        database.execute(
+            "INSERT INTO blocks (account, since, action, reason) VALUES ('Alice@example.com', 1, 'PREPEND x', 'abuse')",
+        );
+        database.execute("UPDATE revisions SET number = number + 1 WHERE name = 'blocks'");
+        assert_eq!(ask(&mut client, ALICE), HELD, "what is no action of a block holds");
+        database.execute("DELETE FROM blocks WHERE reason = 'abuse'");
+        database.execute("UPDATE revisions SET number = number + 1 WHERE name = 'blocks'");
+        assert_eq!([ask(&mut client, ALICE), ask(&mut client, BOB)], [ACCEPTED, HELD]);
+    }
+
+    pub fn lists_and_commands_tell_of_blocks(setup: Setup) {
+        let daemon = setup.setting("QUOTA", "1").start();
+        let (mut client, setup) = (daemon.connect(), daemon.setup());
+        assert_eq!(
+            [ask(&mut client, ALICE), ask(&mut client, BOB), ask(&mut client, BOB)],
+            [ACCEPTED, ACCEPTED, BLOCKED]
+        );
+        let (told, _) = sender(setup, &["block", ALICE, "--reason", "Compromised", "--note", "ticket 7"]);
+        assert!(
+            told.starts_with("alice@example.com is blocked since ") && told.contains("; compromised, by "),
+            "{told}"
+        );
+        assert!(told.ends_with("To end it: policyd-rate-guard sender unblock alice@example.com\n"), "{told}");
+        let replaced = json(setup, &["block", ALICE, "--for", "2h", "--reason", "compromised"]);
+        assert_eq!(
+            (&replaced["block"]["reason"], &replaced["replaced"][0]["note"]),
+            (&"compromised".into(), &"ticket 7".into())
+        );
+        sender(setup, &["block", "ghost@example.com"]);
+        let listed = json(setup, &["list", "--blocked"]);
+        let listed: Vec<(&Value, &Value, &Value)> = listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|line| (&line["sender"], &line["blocked"], &line["block"]["reason"]))
+            .collect();
+        let (hold, null) = (Value::from("HOLD"), Value::Null);
+        let [ghost, alice, bob] = ["ghost@example.com", ALICE, BOB].map(Value::from);
+        let [manual, compromised, defer] = ["manual", "compromised", "DEFER_IF_PERMIT"].map(Value::from);
+        assert_eq!(listed, [(&ghost, &hold, &manual), (&alice, &hold, &compromised), (&bob, &defer, &null)]);
+        let (table, _) = sender(setup, &["list", "--blocked"]);
+        assert!(table.starts_with("BLOCKED ") && table.contains("\n\nSENDER "), "{table}");
+        for verb in [&["set", ALICE, "--quota", "500"][..], &["reset", ALICE]] {
+            let (_, told) = sender(setup, verb);
+            assert!(told.contains("blocked since") && told.contains("sender unblock alice@example.com"), "{told}");
+        }
+        let shown = json(setup, &["show", ALICE]);
+        assert_eq!((&shown["next"], &shown["block"]["action"]), (&HELD.into(), &HELD.into()));
+        assert_eq!(shown["blocks"].as_array().unwrap().len(), 2);
+        let (shown, _) = sender(setup, &["show", ALICE]);
+        assert!(
+            shown.contains("next mail  HOLD") && shown.contains("\n  blocked    alice@example.com is blocked since"),
+            "{shown}"
+        );
+        let output = setup.run("sender", &["show", "ghost@example.com"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(NO_USER) && told.contains("is blocked since"), "{told}");
+        assert_eq!(
+            sender(setup, &["unblock", "ghost@example.com"]).0.split(" since").next(),
+            Some("Ended: ghost@example.com is blocked")
+        );
+        assert_eq!(ask(&mut client, ALICE), HELD);
+    }
+}
+
+#[test]
+fn a_mariadb_that_is_away_frees_nobody_who_is_blocked() {
+    use crate::support::mariadb::MariaDb;
+    let server = MariaDb::shared();
+    let database = server.database();
+    let proxy = Proxy::tcp(Address::Tcp(server.address()));
+    let daemon = Setup::on(&database.over_tcp(proxy.tcp_address())).start();
+    let mut client = daemon.connect();
+    assert_eq!(ask(&mut client, BOB), ACCEPTED);
+    sender(&Setup::on(&database), &["block", ALICE]);
+    // Hers was not asked about: any mail brings the blocks along.
+    assert_eq!(ask(&mut client, BOB), ACCEPTED);
+    proxy.refuse();
+    assert_eq!([ask(&mut client, ALICE), ask(&mut client, BOB)], [HELD, ACCEPTED]);
+}
