@@ -289,6 +289,7 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let why = match looked {
         Ok(Ok((needed, slow, reset))) => {
             findings.extend(one_of_several(config, &place).await);
+            findings.extend(store.long_log().map(|bytes| long_log(&place, bytes)));
             findings.extend(tables(&place, &needed, &slow));
             findings.extend(reset.and_then(|reset| overdue(config.quota.window, (clock::now() - reset).max(0))));
             return true;
@@ -298,6 +299,17 @@ async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     };
     findings.push(unreachable(&place, &why));
     false
+}
+
+/// SQLite's write-ahead log is far longer than it should be.
+fn long_log(place: &str, bytes: u64) -> Finding {
+    Finding::advice(
+        "long-log",
+        format!("{place}: its write-ahead log has {} MB", bytes >> 20),
+        "Another process reads the file for long, and keeps the log from being written back: it grows with each message, until \
+         the disk is full.",
+        "end that process; `fuser` on the file names it. The log is short again soon after".to_owned(),
+    )
 }
 
 /// Finds those of several servers that cannot be reached, while `used` can.

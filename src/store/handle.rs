@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::dialect::Session;
 use super::failure::Failure;
 use super::lock_timeout::LockTimeout;
+use super::long_log::{LONG, LongLog};
 use super::script::Script;
 use super::servers::Servers;
 use super::sqlite::Files;
@@ -23,6 +24,7 @@ pub struct Store {
     session: Session,
     /// As they were when the connection was last used.
     files: Files,
+    long_log: LongLog,
     /// True while COMMIT is under way: nobody who gives up on the connection then can know its outcome.
     committing: bool,
     /// The last that was begun.
@@ -58,6 +60,7 @@ impl Store {
             connection: None,
             session: Session::default(),
             files: Files::default(),
+            long_log: LongLog::default(),
             committing: false,
             batch: Batch::before_the_first(),
         }
@@ -132,6 +135,19 @@ impl Store {
             std::mem::forget(self.connection.take());
         }
         self.files = there;
+        if self.long_log.is_news(there.log_bytes) {
+            log::warn!(
+                "{}: its write-ahead log has grown to {} MB: another process reads the file for long, and keeps the log from being \
+                 written back. Mail goes on; end that process (`fuser` names it) before the disk is full",
+                self.place(),
+                there.log_bytes >> 20
+            );
+        }
+    }
+
+    /// In bytes, how long SQLite's write-ahead log is, if it is far longer than it should be.
+    pub fn long_log(&self) -> Option<u64> {
+        Some(self.servers.current().files().log_bytes).filter(|bytes| *bytes >= LONG)
     }
 
     /// A key as the table can hold it.

@@ -25,6 +25,7 @@ mod handle;
 pub mod journal;
 mod literal;
 mod lock_timeout;
+mod long_log;
 pub mod maintenance;
 pub mod messages;
 mod meta;

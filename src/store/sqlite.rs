@@ -84,13 +84,20 @@ pub struct Files {
     pub database: Option<Inode>,
     /// What is committed and not in the database yet.
     log: Option<Inode>,
+    /// How long that is, in bytes.
+    pub log_bytes: u64,
 }
 
 impl Files {
     /// Looks at the files: two calls to the kernel, a microsecond.
     pub fn of(options: &SqliteConnectOptions) -> Files {
-        let inode = |path: &Path| path.metadata().ok().map(|file| (file.dev(), file.ino()));
-        Files { database: inode(options.get_filename()), log: inode(&beside(options, "-wal")) }
+        let inode = |file: &fs::Metadata| (file.dev(), file.ino());
+        let log = beside(options, "-wal").metadata().ok();
+        Files {
+            database: options.get_filename().metadata().ok().as_ref().map(inode),
+            log: log.as_ref().map(inode),
+            log_bytes: log.map_or(0, |log| log.len()),
+        }
     }
 
     /// Removes the log of a database that was removed or replaced, unless another one is there: SQLite would take it for
