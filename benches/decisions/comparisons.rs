@@ -107,13 +107,13 @@ pub fn history(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Res
         if let Some(database) = server.database() {
             // The sender of the steady load has the same name on both, and the same row but for his usage.
             let sent = if server.name() == "a new sender" { 0 } else { MESSAGES };
-            tables::fill_day(database, &busy[..1], sent, now());
+            tables::fill_days(database, &busy[..1], 1, sent, now());
         }
     }
     let first = {
         eprintln!("first decisions about senders with and without a million messages");
         if let Some(database) = servers[1].database() {
-            tables::fill_day(database, &busy[1..], MESSAGES, now());
+            tables::fill_days(database, &busy[1..], 1, MESSAGES, now());
         }
         let mut client = servers[1].connect();
         let mut time = |login: &str| microseconds(servers[1].ask(&mut client, login));

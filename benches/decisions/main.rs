@@ -6,6 +6,7 @@
 //! - `null_server`  the yardsticks
 //! - `log_reader`   takes the log lines
 //! - `servers`      what is measured: the null servers, and the daemon in several set-ups
+//! - `bounds`       what must come in time, or not grow
 //! - `comparisons`  one set-up of the daemon beside another
 //! - `tables`       tables as they are on a large installation
 //! - `viewers`      people who look at the daemon meanwhile
@@ -15,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod attackers;
+mod bounds;
 mod comparisons;
 mod load;
 mod log_reader;
@@ -112,6 +114,10 @@ enum Part {
     Watched,
     /// Under silent connections, guesses of the token and a flood of notices beside left alone.
     Attacked,
+    /// Eighty senders with a month of every minute, all at once.
+    Month,
+    /// Resident memory after half a million senders.
+    Crowd,
     /// A million senders and five million messages in the tables beside none. Takes minutes.
     Flat,
 }
@@ -168,6 +174,12 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Attacked) {
         report.comparisons.extend(comparisons::attacked(&load, setup, rounds)?);
+    }
+    if wanted(Part::Month) {
+        report.bounds.extend(bounds::month(setup)?);
+    }
+    if wanted(Part::Crowd) {
+        report.bounds.push(bounds::crowd(&load, setup)?);
     }
     if wanted(Part::Flat) {
         report.comparisons.push(comparisons::flat(&load, setup, rounds)?);

@@ -18,6 +18,17 @@ pub struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_milliseconds: Option<f64>,
     pub comparisons: Vec<Comparison>,
+    pub bounds: Vec<Bound>,
+}
+
+/// A figure with a bound of its own.
+#[derive(Debug, Serialize)]
+pub struct Bound {
+    pub what: String,
+    pub unit: &'static str,
+    pub measured: f64,
+    /// The most that it should be.
+    pub aim: f64,
 }
 
 /// One set-up beside another: medians over the rounds.
@@ -129,6 +140,9 @@ impl Report {
         }
         for Comparison { what, unit, base, measured, ratio, aim } in &self.comparisons {
             let _ = writeln!(text, "{what}: {measured:.0} {unit} beside {base:.0} {unit}: {ratio:.2} (aim: {aim})");
+        }
+        for Bound { what, unit, measured, aim } in &self.bounds {
+            let _ = writeln!(text, "{what}: {measured:.0} {unit} (aim: at most {aim:.0})");
         }
         text
     }

@@ -60,12 +60,12 @@ pub fn fill(database: &Database, senders: u64, messages: u64) {
     session.execute(analyze);
 }
 
-/// Makes these senders, and gives each so many messages in the day that ends at `now` (seconds since 1970), in every
-/// minute of it.
-pub fn fill_day(database: &Database, senders: &[String], messages: u64, now: u64) {
-    const MINUTES: u64 = 24 * 60;
+/// Makes these senders, and gives each so many messages in the days that end at `now` (seconds since 1970), in every
+/// minute of them.
+pub fn fill_days(database: &Database, senders: &[String], days: u64, messages: u64, now: u64) {
+    let minutes = days * 24 * 60;
     let Words { numbers, usage, .. } = words(database);
-    let (last, each) = (now / 60, messages.div_ceil(MINUTES));
+    let (last, each) = (now / 60, messages.div_ceil(minutes));
     let session = database.session();
     for sender in senders {
         session.execute(&format!(
@@ -74,7 +74,7 @@ pub fn fill_day(database: &Database, senders: &[String], messages: u64, now: u64
         session.execute(&format!(
             "INSERT INTO {usage} (ratelimit_id, minute, messages, recipients, bytes) \
              SELECT ratelimits.id, {last} + 1 - n, {each}, {each}, 0 FROM ratelimits, {} WHERE sender = '{sender}'",
-            numbers(MINUTES)
+            numbers(minutes)
         ));
     }
 }
