@@ -379,12 +379,14 @@ impl<R> Rounds<R> {
         let Some(mut doubt) = self.finding_out.take() else { return };
         match result {
             Ok(true) => {
-                log::info!("{}; what was to be committed is", doubt.reason);
+                log::debug!("{}; what was to be committed is", doubt.reason);
                 self.committed(doubt.attempt, now.elapsed);
             }
             // Whatever time is left: it is counted all the same.
             Ok(false) => {
-                log::info!("{}; nothing was committed, and it is tried again", doubt.reason);
+                // Whose question was answered over a new connection.
+                doubt.attempt.may_reconnect = true;
+                log::debug!("{}; nothing was committed, and it is tried again", doubt.reason);
                 self.steps.push_front(Step::Settle(doubt.attempt));
             }
             Err(Failure::Unknown(_)) => self.give_up(doubt, now),

@@ -4,6 +4,13 @@
 use super::dialect::Dialect;
 use super::sql::Sql;
 
+/// A question, and what it is answered within and after one transaction only.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    pub question: Sql,
+    pub answer: i64,
+}
+
 /// A batch of a daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batch {
@@ -36,6 +43,11 @@ impl Batch {
         let mut sql = Sql::new(dialect, "INSERT INTO batches (daemon, batch, seen_at) VALUES ");
         sql.push_list([self.daemon, -1, 0]).push(dialect.on_conflict("daemon")).push("seen_at = batches.seen_at + 1");
         sql
+    }
+
+    /// How a transaction proves that it is still the one in which the batch was noted.
+    pub fn proof(self, dialect: &'static Dialect) -> Proof {
+        Proof { question: self.last(dialect), answer: self.number }
     }
 
     /// The statement that reads the number of the daemon's last batch.

@@ -25,17 +25,13 @@ impl Store {
         if self.servers.current().dialect().in_process {
             return Err(Failure::Unknown("batches are not noted here".to_owned()));
         }
-        let committed = self.transact(Patience::Long, async |script| {
-            let dialect = script.dialect();
-            script.run(batch.touched(dialect)).await?;
-            let rows = script.rows(batch.last(dialect)).await?;
-            rows.first().map_or(Ok(false), |row| Ok(row.try_get::<i64>(0)? == batch.number))
-        });
-        committed.await.map_err(|failure| match failure {
-            // It is only the question that may not have been committed.
-            Failure::Unknown(words) => Failure::Away(words),
-            failure => failure,
+        self.run(async |connection| {
+            let dialect = connection.dialect();
+            connection.execute(batch.touched(dialect)).await?;
+            let row = connection.fetch_optional(batch.last(dialect)).await?;
+            row.map_or(Ok(false), |row| Ok(row.try_get::<i64>(0)? == batch.number))
         })
+        .await
     }
 
     /// Proves that the database takes writes, by the daemon's own row in `batches`, and notes when counting began here.

@@ -154,6 +154,8 @@ pub struct Session {
     pub heeds_case: bool,
     /// How long a question took on its way there and back, at the most [`MAX_ROUND_TRIP`].
     pub round_trip: Duration,
+    /// A node of Galera, see [`super::script::Script`].
+    pub loses_transactions: bool,
     /// False for a replica, and for a node that has lost its cluster.
     pub takes_writes: bool,
 }
@@ -174,6 +176,7 @@ impl Default for Session {
             texts: Charset::Utf8mb4,
             heeds_case: false,
             round_trip: Duration::ZERO,
+            loses_transactions: false,
             takes_writes: true,
         }
     }

@@ -214,29 +214,30 @@ impl Store {
             Patience::Short | Patience::Batch { .. } => LockTimeout::new(self.servers.current(), self.session),
             Patience::Long => LockTimeout::Server,
         };
-        let mut script = Script::new(&mut connection, lock_timeout);
+        let mut script = Script::new(&mut connection, lock_timeout, self.session.loses_transactions);
         script.begin();
         let dialect = script.dialect();
-        let mut noted = None;
+        // Only a server can lose a transaction and answer as if it had not, or a connection within COMMIT.
+        let noted_at = match patience {
+            _ if dialect.in_process => None,
+            Patience::Batch { now } => Some(now),
+            Patience::Short | Patience::Long => self.session.loses_transactions.then_some(0),
+        };
+        let mut proof = None;
         let written = async {
-            // Only a server can lose a transaction and answer as if it had not, or a connection within COMMIT.
-            if let (Patience::Batch { now }, false) = (patience, dialect.in_process) {
+            if let Some(now) = noted_at {
                 self.batch = self.batch.next();
                 script.run(self.batch.noted(dialect, now)).await?;
-                noted = Some(self.batch);
+                proof = Some(self.batch.proof(dialect));
             }
             work(&mut script).await
         };
         let result = match written.await {
             Ok(done) => {
                 self.committing = true;
-                let committed = script.commit(noted.map(|batch| batch.last(dialect))).await;
+                let committed = script.commit(proof).await;
                 self.committing = false;
-                committed.and_then(|rows| match (noted, rows.first()) {
-                    (None, _) => Ok(done),
-                    (Some(batch), Some(row)) if row.try_get::<i64>(0)? == batch.number => Ok(done),
-                    _ => Err(Failure::Unknown("the server has lost the transaction before its end".to_owned())),
-                })
+                committed.map(|()| done)
             }
             Err(failure) => Err(script.roll_back(failure).await),
         };

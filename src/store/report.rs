@@ -76,7 +76,8 @@ pub struct Logged {
 impl Store {
     /// The histories of some senders.
     pub async fn histories(&mut self, since: Since) -> Result<HistoryRows, Failure> {
-        self.run(async |connection| usage::read(&mut Script::new(connection, LockTimeout::Server), since).await).await
+        self.run(async |connection| usage::read(&mut Script::new(connection, LockTimeout::Server, false), since).await)
+            .await
     }
 
     /// The `most` senders who sent most since a time (seconds since 1970), the first first.

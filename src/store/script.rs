@@ -2,7 +2,12 @@
 //!
 //! They wait for each other and go in one packet, as far as nobody needs to know what came of them: to a server each packet
 //! is a round trip, and in this process each is a change of threads, which costs more than most statements.
+//!
+//! A node of Galera ends a transaction when another node's write meets it. Between two statements of one packet it does so
+//! without a word, and runs what follows by itself. There autocommit is off, so that what follows is a transaction too, and
+//! COMMIT is sent only once the transaction has proved to be the one that was begun.
 
+use super::batch::Proof;
 use super::connection::{Broken, Connection, Row};
 use super::dialect::Dialect;
 use super::failure::Failure;
@@ -13,9 +18,14 @@ use super::sqlite;
 /// The longest packet, in bytes; a statement that is longer goes by itself. Servers take at least a megabyte.
 const MAX_PACKET: usize = 1 << 18;
 
+/// What it means that a transaction cannot prove to be the one that was begun.
+const LOST: &str = "the server has lost the transaction before its end";
+
 pub struct Script<'a> {
     connection: &'a mut Connection,
     lock_timeout: LockTimeout<'a>,
+    /// Whether the server loses transactions without a word.
+    doubts: bool,
     waiting: Sql,
     /// How many statements wait.
     number: usize,
@@ -24,9 +34,9 @@ pub struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    pub fn new(connection: &'a mut Connection, lock_timeout: LockTimeout<'a>) -> Script<'a> {
+    pub fn new(connection: &'a mut Connection, lock_timeout: LockTimeout<'a>, doubts: bool) -> Script<'a> {
         let waiting = connection.sql("");
-        Script { connection, lock_timeout, waiting, number: 0, changes: false }
+        Script { connection, lock_timeout, doubts, waiting, number: 0, changes: false }
     }
 
     /// How this database writes its statements.
@@ -41,25 +51,43 @@ impl<'a> Script<'a> {
 
     /// Begins a transaction that is going to write.
     pub fn begin(&mut self) {
+        if self.doubts {
+            self.append(self.sql("SET autocommit = 0"));
+        }
         for words in self.dialect().begin {
             self.append(self.sql(*words));
         }
     }
 
-    /// Commits, with all that waits before it. `last` follows the COMMIT, and its rows are returned.
-    pub async fn commit(&mut self, last: Option<Sql>) -> Result<Vec<Row>, Failure> {
-        if matches!(self.lock_timeout, LockTimeout::Interrupt { .. }) {
+    /// Commits, with all that waits before it. `proof` is that of the transaction, and follows the COMMIT too.
+    pub async fn commit(&mut self, proof: Option<Proof>) -> Result<(), Failure> {
+        if self.doubts || matches!(self.lock_timeout, LockTimeout::Interrupt { .. }) {
+            if let Some(proof) = proof.as_ref().filter(|_| self.doubts) {
+                self.append(proof.question.clone());
+            }
             // Not to be interrupted within its COMMIT.
-            if let Err(failure) = self.send().await {
+            let holds = match self.send().await {
+                Ok(rows) if self.doubts => holds(proof.as_ref(), &rows),
+                sent => sent.map(|_| true),
+            };
+            if let Some(failure) = holds.map_or_else(Some, |holds| (!holds).then(|| Failure::Transient(LOST.into()))) {
                 return Err(self.roll_back(failure).await);
             }
         }
         let before = self.number;
         self.append(self.sql("COMMIT"));
-        last.into_iter().for_each(|sql| self.append(sql));
+        if self.doubts {
+            self.append(self.sql("SET autocommit = 1"));
+        }
+        proof.iter().for_each(|proof| self.append(proof.question.clone()));
         let sql = self.take();
         match self.connection.send(sql).await {
-            Ok(answer) => Ok(answer.rows),
+            Ok(answer) => match holds(proof.as_ref(), &answer.rows)? {
+                true => Ok(()),
+                // What was there to be committed was the whole transaction, or nothing.
+                false if self.doubts => Err(Failure::Transient(LOST.into())),
+                false => Err(Failure::Unknown(LOST.into())),
+            },
             // The server's own word about a statement before the COMMIT, which it then did not begin.
             Err(Broken { ended, error: error @ sqlx::Error::Database(_) }) if ended < before => {
                 Err(self.roll_back(error.into()).await)
@@ -72,7 +100,8 @@ impl<'a> Script<'a> {
     /// Rolls back after a failure, and returns the failure that this all comes to. What waits is forgotten.
     pub async fn roll_back(&mut self, failure: Failure) -> Failure {
         self.take();
-        match self.connection.command("ROLLBACK").await {
+        let words = if self.doubts { "ROLLBACK; SET autocommit = 1" } else { "ROLLBACK" };
+        match self.connection.command(words).await {
             Ok(()) => failure,
             // SQLite has rolled back by itself where an error left it nothing else; to be told so again is an error.
             Err(_) if self.dialect().in_process => failure,
@@ -157,4 +186,10 @@ impl<'a> Script<'a> {
         (self.number, self.changes) = (0, false);
         std::mem::replace(&mut self.waiting, self.connection.sql(""))
     }
+}
+
+/// Whether the last row is what the proof says.
+fn holds(proof: Option<&Proof>, rows: &[Row]) -> Result<bool, Failure> {
+    let Some(proof) = proof else { return Ok(true) };
+    rows.last().map_or(Ok(false), |row| Ok(row.try_get::<i64>(0)? == proof.answer))
 }

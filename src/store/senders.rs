@@ -435,7 +435,7 @@ async fn move_minutes_back(connection: &mut Connection, id: i64, first: i64) -> 
         return Ok(());
     }
     connection.execute(minutes("DELETE")).await?;
-    let mut script = Script::new(connection, LockTimeout::Server);
+    let mut script = Script::new(connection, LockTimeout::Server, false);
     usage::add(&mut script, &[sum]).await?;
     script.send().await?;
     Ok(())

@@ -44,7 +44,7 @@ impl From<&str> for Value {
 }
 
 /// One or more statements. For a server they are whole text, for a database in this process the values stand beside it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sql {
     dialect: &'static Dialect,
     pub text: String,

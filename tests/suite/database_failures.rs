@@ -277,7 +277,7 @@ fn an_abandoned_transaction_ends_by_itself<S: Server>() {
     assert_eq!(counted(&database, ALICE), 1);
 }
 
-/// What follows COMMIT where a batch was counted, and not where it is asked what became of one.
+/// The end of a transaction that counts.
 const COMMIT_OF_A_BATCH: &[u8] = b"COMMIT; SELECT";
 
 fn what_became_of_a_commit_is_found_out<S: Server>() {
@@ -311,11 +311,11 @@ fn an_unknown_outcome_of_commit_is_never_tried_again<S: Server>() {
         let proxy = Proxy::tcp(Address::Tcp(server.address()));
         let daemon = setup(&database.over_tcp(proxy.tcp_address())).setting("DB_TLS", READABLE).start();
         let mut client = daemon.connect();
-        // Whoever asks what became of it is not answered either.
+        // Nobody says what became of it.
         if is_committed {
-            proxy.lose_reply_to(b"COMMIT")
+            proxy.refuse_after(COMMIT_OF_A_BATCH)
         } else {
-            proxy.cut_at(b"COMMIT")
+            proxy.refuse_from(COMMIT_OF_A_BATCH)
         }
         let message = Request::data(ALICE, 1);
         let (answer, took) = timed(&mut client, &message);

@@ -19,8 +19,12 @@ enum Mode {
     Refuse,
     /// When a client sends these bytes they reach the server, but its connection is cut before the reply.
     LoseReplyTo(Vec<u8>),
+    /// The same once, and new connections are closed at once from then on.
+    LastReplyTo(Vec<u8>),
     /// When a client sends these bytes they never reach the server: the connection is cut on both sides.
     CutAt(Vec<u8>),
+    /// The same once, and new connections are closed at once from then on.
+    LastCutAt(Vec<u8>),
     /// When a client sends these bytes everything freezes before they reach the server.
     FreezeAt(Vec<u8>),
 }
@@ -137,6 +141,16 @@ impl Proxy {
         self.set(Mode::FreezeAt(bytes.to_owned()));
     }
 
+    /// Lets the server do what it is asked with these bytes, cuts the client off before the reply, and refuses from then on.
+    pub fn refuse_after(&self, bytes: &[u8]) {
+        self.set(Mode::LastReplyTo(bytes.to_owned()));
+    }
+
+    /// Cuts both sides when a client sends these bytes, which the server never sees, and refuses from then on.
+    pub fn refuse_from(&self, bytes: &[u8]) {
+        self.set(Mode::LastCutAt(bytes.to_owned()));
+    }
+
     /// How often clients have sent something to the server: round trips, if each waits for the reply.
     pub fn requests(&self) -> u32 {
         self.shared.state().requests
@@ -210,11 +224,27 @@ impl Shared {
                     let _ = self.lose_reply(&from, &mut to, bytes);
                     break;
                 }
+                Mode::LastReplyTo(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted) => {
+                    self.state().mode = Mode::Refuse;
+                    let _ = self.lose_reply(&from, &mut to, bytes);
+                    self.state().lost += 1;
+                    break;
+                }
                 Mode::CutAt(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted) => {
                     self.state().lost += 1;
                     break;
                 }
-                Mode::Forward | Mode::LoseReplyTo(_) | Mode::CutAt(_) | Mode::FreezeAt(_)
+                Mode::LastCutAt(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted) => {
+                    self.state().mode = Mode::Refuse;
+                    self.state().lost += 1;
+                    break;
+                }
+                Mode::Forward
+                | Mode::LoseReplyTo(_)
+                | Mode::LastReplyTo(_)
+                | Mode::CutAt(_)
+                | Mode::LastCutAt(_)
+                | Mode::FreezeAt(_)
                     if to.write_all(bytes).is_ok() => {}
                 _ => break,
             }

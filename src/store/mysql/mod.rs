@@ -180,6 +180,7 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
         texts: of("messages"),
         heeds_case,
         round_trip,
+        loses_transactions: value("wsrep_on") == Some("ON"),
         takes_writes: value("read_only").is_none_or(|value| value == "OFF")
             && (value("wsrep_on") != Some("ON") || value("wsrep_ready") == Some("ON")),
     })
