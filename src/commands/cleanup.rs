@@ -35,7 +35,7 @@ struct Cleaned {
 pub fn run(sources: &Sources, options: &cli::Cleanup) -> Result<Exit, Failed> {
     let report = database::with_store(sources, async |config, mut store| {
         let place = store.place();
-        let report = match store.migrate(false).await {
+        let report = match store.migrate(false, clock::now()).await {
             Ok(_) => {
                 let now = clock::now();
                 let unless = options.unless_within.map(|recent| since(recent, now, &TimeZone::system()));

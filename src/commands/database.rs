@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::clock;
 use crate::config::{self, Config, Driver, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::terms::Terms;
@@ -77,7 +78,7 @@ pub fn with_tables<T>(
     work: impl AsyncFnOnce(&Config, &mut Store) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     with_store(sources, async |config, mut store| {
-        let done = match store.migrate(false).await {
+        let done = match store.migrate(false, clock::now()).await {
             Ok(_) => work(&config, &mut store).await,
             Err(error) => Err(unusable(&store.place(), &error)),
         };

@@ -43,7 +43,7 @@ async fn migrate(config: &Config, store: &mut Store) -> Result<Vec<Step>, Failed
     for step in store.migrations().await.map_err(unusable)?.iter().filter(|step| step.slow && !step.applied) {
         eprintln!("Making {step}: on a large table this takes minutes. Mail goes on meanwhile.");
     }
-    let steps = store.migrate(true).await.map_err(unusable)?;
+    let steps = store.migrate(true, clock::now()).await.map_err(unusable)?;
     fill_usage(config, store).await?;
     Ok(steps)
 }

@@ -192,7 +192,9 @@ impl Committer {
                     let (charges, began) = (transaction.charges, Instant::now());
                     let result = settle(&mut self.database, transaction, now.unix).await;
                     self.metrics.transaction(charges, began.elapsed());
-                    self.note_host();
+                    if result.is_ok() {
+                        self.note_host();
+                    }
                     let now = self.now();
                     self.rounds.settled(result, now);
                     self.show_blocks();

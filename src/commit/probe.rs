@@ -16,9 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CONNECT_TO_ONE_OF_SEVERAL: Duration = Duration::from_secs(6);
 /// For looking at the tables and writing, once connected: a database that lets us in is there, however far away it is.
 const WORK_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same where another server can be tried instead: one may let us in and not write, as a node without its cluster. Beside
-/// [`ROUND_TRIPS`].
-const WORK_OF_ONE_OF_SEVERAL: Duration = Duration::from_secs(1);
+/// For writing where another server can be tried instead: one may let us in and not write, as a node without its cluster.
+/// Beside [`ROUND_TRIPS`].
+const WRITE_ON_ONE_OF_SEVERAL: Duration = Duration::from_secs(1);
 const ROUND_TRIPS: u32 = 20;
 /// The same at the start, when mail waits for it.
 pub const START_TIMEOUT: Duration = Duration::from_secs(3);
@@ -79,17 +79,18 @@ pub async fn try_once(store: &mut Store, limit: Duration) -> Result<(), MigrateE
     {
         return Err(failure);
     }
-    let limit = match store.has_other_servers() {
-        true => limit.min(WORK_OF_ONE_OF_SEVERAL + store.round_trip() * ROUND_TRIPS),
-        false => limit,
-    };
     in_time(limit, async {
-        for step in store.migrate(false).await? {
+        for step in store.migrate(false, clock::now()).await? {
             log::info!("{}: {step} is done", store.place());
         }
-        Ok(store.heartbeat(clock::now()).await?)
+        Ok(())
     })
-    .await
+    .await?;
+    let limit = match store.has_other_servers() {
+        true => limit.min(WRITE_ON_ONE_OF_SEVERAL + store.round_trip() * ROUND_TRIPS),
+        false => limit,
+    };
+    in_time(limit, async { Ok(store.heartbeat(clock::now()).await?) }).await
 }
 
 async fn in_time(limit: Duration, work: impl Future<Output = Result<(), MigrateError>>) -> Result<(), MigrateError> {

@@ -41,7 +41,8 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// How often a part is tried at once when the database asks to try again. What fails every time is split, until the account
 /// whose row cannot be written in peace is found.
 const TRIES_AT_ONCE: u32 = 3;
-/// Before parked charges and what the database asks to try again are tried again.
+/// The longest pause before parked charges, and what the database asks to try again, are tried again. At random, so that
+/// daemons that were in each other's way part.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 /// Before the database is asked again what became of a transaction.
 const FIND_OUT_PAUSE: Duration = Duration::from_millis(50);
@@ -345,7 +346,7 @@ impl<R> Rounds<R> {
         match result {
             Ok(()) => self.committed(attempt, elapsed),
             Err(Failure::Transient(_)) if in_time && attempt.tried < tries => {
-                attempt.not_before = elapsed + RETRY_PAUSE;
+                attempt.not_before = elapsed + jitter(attempt.tried);
                 self.steps.push_front(Step::Settle(attempt));
             }
             // Also when no time is left: the charge must be counted. A dead connection alone does not mean that the database is away.
@@ -570,7 +571,7 @@ impl<R> Rounds<R> {
 
     fn park(&mut self, charge: Charge<R>, now: Duration) {
         if self.parked.is_empty() {
-            self.parked_until = self.parked_until.max(now + RETRY_PAUSE);
+            self.parked_until = self.parked_until.max(now + jitter(1));
         }
         self.parked.push(charge);
     }
@@ -678,6 +679,11 @@ impl<R> Rounds<R> {
             part.into_iter().map(|due| Answered { charge: due.charge, verdict: verdict.clone(), new: Some(due.new) });
         self.answered.extend(answers);
     }
+}
+
+/// How long to wait after so many tries.
+fn jitter(tries: u32) -> Duration {
+    RETRY_PAUSE.mul_f32(fastrand::f32().max(0.1)) * tries
 }
 
 /// Logs what keeps one account's charges from being counted.

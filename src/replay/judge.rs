@@ -81,7 +81,7 @@ impl Trial {
     /// On an empty database in memory. `terms` must have the zone of the log.
     pub async fn new(mut terms: Terms, retention: Retention) -> Result<Trial, MigrateError> {
         let mut store = Store::new(&Database::sqlite(IN_MEMORY.to_owned()));
-        store.migrate(true).await?;
+        store.migrate(true, clock::now()).await?;
         // Nobody would ever read the audit rows.
         terms.message_log = false;
         let terms = Arc::new(terms);

@@ -25,6 +25,11 @@ impl Batch {
         Batch { daemon: fastrand::i64(1..), number: 0 }
     }
 
+    /// A number that no other store has.
+    pub(super) fn daemon(self) -> i64 {
+        self.daemon
+    }
+
     pub(super) fn next(self) -> Batch {
         Batch { number: self.number.wrapping_add(1), ..self }
     }

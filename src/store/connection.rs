@@ -282,27 +282,6 @@ impl Connection {
         }
     }
 
-    /// Waits until no other process changes the tables' structure, and keeps all others from it until
-    /// [`Connection::unlock`].
-    pub async fn lock(&mut self) -> Result<(), Failure> {
-        match self {
-            Connection::Sqlite(connection) => Migrate::lock(connection).await?,
-            Connection::Mysql(connection) => mysql::lock(connection).await?,
-            Connection::Postgres(connection) => Migrate::lock(connection).await?,
-        }
-        Ok(())
-    }
-
-    /// Lets others change the tables' structure.
-    pub async fn unlock(&mut self) -> Result<(), Failure> {
-        match self {
-            Connection::Sqlite(connection) => Migrate::unlock(connection).await?,
-            Connection::Mysql(connection) => mysql::unlock(connection).await?,
-            Connection::Postgres(connection) => Migrate::unlock(connection).await?,
-        }
-        Ok(())
-    }
-
     /// What sqlx runs migrations by.
     pub fn migrating(&mut self) -> &mut (dyn Migrate + Send) {
         each!(Connection, self, connection => connection)

@@ -8,10 +8,11 @@ use serde::Serialize;
 use sqlx::migrate::{Migration, Migrator};
 
 use super::adopt;
-use super::connection::{Connection, Row};
+use super::connection::{Connection, Options, Row};
 use super::dialect::{Addition, Dialect};
 use super::failure::Failure;
 use super::handle::Store;
+use super::migration_lock::MigrationLock;
 
 /// A migration, or what a table of PolicydRateGuard lacks, as `migrate` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,19 +73,21 @@ impl Store {
 
     /// Brings the tables to this program's version and says which steps it ran. Without `slowly` it leaves out what takes
     /// long on a large adopted table; the daemon works without that.
-    pub async fn migrate(&mut self, slowly: bool) -> Result<Vec<Step>, MigrateError> {
-        // Processes that start together wait for each other: by a lock where the database has one. PostgreSQL's gives up
-        // after `lock_timeout`. SQLite has none across statements, so there the slower one fails on the row that the faster
-        // one wrote, and finds nothing to do next time.
+    /// `now` is in seconds since 1970.
+    pub async fn migrate(&mut self, slowly: bool, now: i64) -> Result<Vec<Step>, MigrateError> {
+        // Processes that start together wait for each other. Of those that make the lock's own table together all but one may
+        // fail, and find it made next time.
         const TRIES: usize = 50;
         let mut tries = 0;
         let migrator = self.servers.current().migrator();
+        let lock = MigrationLock::new(self.batch().daemon(), now);
         // What a try that failed half-way has done stays done.
         let mut ran = Vec::new();
         loop {
             let result = match self.take_connection().await {
                 Ok(mut connection) => {
-                    let result = run(&mut connection, migrator, slowly, &mut ran).await;
+                    let locked = Locked { lock, options: self.servers.current(), migrator };
+                    let result = run(&mut connection, locked, slowly, &mut ran).await;
                     self.keep(connection, &result);
                     result
                 }
@@ -103,35 +106,43 @@ impl Store {
     }
 
     fn keep<T>(&mut self, connection: Connection, result: &Result<T, MigrateError>) {
-        // A failed migration may hold sqlx's lock: only a new connection is free of it.
+        // A failed migration may have left its transaction open.
         if result.is_ok() {
             self.put_back(connection);
         }
     }
 }
 
+/// What migrations are run with.
+#[derive(Clone, Copy)]
+struct Locked<'a> {
+    lock: MigrationLock,
+    options: &'a Options,
+    migrator: &'static Migrator,
+}
+
 /// Runs what is missing, and adds each step to `ran` as it is done. What takes minutes comes last, under a lock of its own:
 /// a daemon that finds nothing else missing does not wait for it.
 async fn run(
     connection: &mut Connection,
-    migrator: &Migrator,
+    Locked { lock, options, migrator }: Locked<'_>,
     slowly: bool,
     ran: &mut Vec<Step>,
 ) -> Result<(), MigrateError> {
     let (slow, quick): (Vec<Step>, Vec<Step>) =
         steps(connection, migrator).await?.into_iter().filter(|step| !step.applied).partition(|step| step.slow);
     if !quick.is_empty() {
-        connection.lock().await?;
-        add(connection, false, ran).await?;
-        apply(connection, migrator, ran).await?;
-        // What tables lack that were made just now belongs to the step that made them.
-        add(connection, false, &mut Vec::new()).await?;
-        connection.unlock().await?;
+        make_meta(connection, migrator).await?;
+        lock.keep(connection, options, async |connection| {
+            add(connection, false, ran).await?;
+            apply(connection, migrator, ran).await?;
+            // What tables lack that were made just now belongs to the step that made them.
+            add(connection, false, &mut Vec::new()).await
+        })
+        .await?;
     }
     if slowly && !slow.is_empty() {
-        connection.lock().await?;
-        add(connection, true, ran).await?;
-        connection.unlock().await?;
+        lock.keep(connection, options, async |connection| add(connection, true, ran).await).await?;
     } else {
         for step in slow {
             log::info!("there is no {step}; `policyd-rate-guard migrate` makes one, which may take minutes");
@@ -145,6 +156,21 @@ async fn lacking(connection: &mut Connection) -> Result<Vec<Addition>, Failure> 
     let mut lacking = adopt::lacking(connection).await?;
     lacking.extend(connection.lacking_indexes().await?);
     Ok(lacking)
+}
+
+/// Makes the table of the lock, and leaves its migration to be run.
+async fn make_meta(connection: &mut Connection, migrator: &Migrator) -> Result<(), Failure> {
+    let there = tables(connection, &["meta", TABLE]).await?;
+    if there.contains("meta") {
+        return Ok(());
+    }
+    for migration in migrator.iter().filter(|migration| makes(migration).any(|table| table == "meta")) {
+        connection.command(migration.sql.as_str()).await?;
+        if there.contains(TABLE) {
+            connection.command(format!("DELETE FROM {TABLE} WHERE version = {}", migration.version)).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds missing columns and indexes to the tables: those that are made at once, or the `slow` ones.
@@ -192,15 +218,19 @@ struct Noted {
 /// Every migration of the program, and whether the database has it; then what tables lack. An error if the database has
 /// other migrations. Only reads.
 async fn steps(connection: &mut Connection, migrator: &Migrator) -> Result<Vec<Step>, MigrateError> {
-    let names = migrator.iter().flat_map(makes).chain([TABLE]).map(|name| format!("'{name}'"));
-    let names = names.collect::<Vec<_>>().join(", ");
-    let sql = connection.sql(format!("{}({names})", connection.dialect().tables_among));
-    let rows = connection.fetch_all(sql).await?;
-    let tables: HashSet<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let names: Vec<&str> = migrator.iter().flat_map(makes).chain([TABLE]).collect();
+    let tables = tables(connection, &names).await?;
     let noted = if tables.contains(TABLE) { noted(connection).await? } else { Vec::new() };
     let mut steps = compare(migrator, &noted, &tables)?;
     steps.extend(lacking(connection).await?.iter().map(|addition| Step::of(addition, false)));
     Ok(steps)
+}
+
+/// Which of these tables there are.
+async fn tables(connection: &mut Connection, names: &[&str]) -> Result<HashSet<String>, Failure> {
+    let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    let sql = connection.sql(format!("{}({})", connection.dialect().tables_among, names.join(", ")));
+    connection.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 async fn noted(connection: &mut Connection) -> Result<Vec<Noted>, Failure> {

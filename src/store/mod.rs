@@ -30,6 +30,7 @@ pub mod maintenance;
 pub mod messages;
 mod meta;
 pub mod migrate;
+mod migration_lock;
 mod mysql;
 pub mod notices;
 pub mod policyd;

@@ -127,7 +127,7 @@ impl Place {
 
 impl Opened {
     fn migrate(&mut self) -> Result<Vec<Step>, MigrateError> {
-        self.runtime.block_on(self.store.migrate(true))
+        self.runtime.block_on(self.store.migrate(true, NOW))
     }
 
     fn judged_by(
@@ -1028,7 +1028,7 @@ fn tables_that_are_complete_wait_for_nobodys_migration<S: Server>() {
     let session = place.database.session();
     assert_eq!(session.number("SELECT GET_LOCK(CONCAT('policyd-rate-guard ', CRC32(DATABASE())), 1)"), 1);
     let Opened { runtime, store } = &mut store;
-    let migrated = async { tokio::time::timeout(Duration::from_secs(30), store.migrate(false)).await };
+    let migrated = async { tokio::time::timeout(Duration::from_secs(30), store.migrate(false, NOW)).await };
     assert!(runtime.block_on(migrated).expect("no wait for the lock").unwrap().is_empty());
 }
 

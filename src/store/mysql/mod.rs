@@ -25,10 +25,6 @@ const ABANDONED: u32 = 5;
 /// In seconds: when MySQL, which does not tell the two apart, ends a session whose client is silent.
 const IDLE: u32 = 30;
 
-/// A lock's name holds for the whole server and has at the most 64 characters. MySQL 9.6 has no MD5 any more.
-const MIGRATION_LOCK: &str = "CONCAT('policyd-rate-guard ', CRC32(DATABASE()))";
-/// How often the lock is waited for, [`LOCK_WAIT`] each time.
-const MIGRATION_LOCK_TRIES: usize = 60;
 /// In bytes: 64 rows of the audit log, their texts as long as their columns.
 const MIN_PACKET: u64 = 1 << 20;
 
@@ -230,23 +226,4 @@ pub async fn is_held(connection: &mut MySqlConnection, key: &str) -> Result<bool
         Err(Failure::Locked(_)) => Ok(true),
         Err(failure) => Err(failure),
     }
-}
-
-/// Waits until no other process changes the tables' structure. Not sqlx's own lock: it waits for -1 seconds, which MariaDB
-/// takes for an error.
-pub async fn lock(connection: &mut MySqlConnection) -> Result<(), Failure> {
-    let sql = format!("SELECT GET_LOCK({MIGRATION_LOCK}, {})", LOCK_WAIT.as_secs());
-    for _ in 0..MIGRATION_LOCK_TRIES {
-        let got: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql.clone())).fetch_one(&mut *connection).await?;
-        if got == Some(1) {
-            return Ok(());
-        }
-    }
-    Err(Failure::Away("another process is migrating the tables".to_owned()))
-}
-
-/// Lets others change the tables' structure.
-pub async fn unlock(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> {
-    connection.execute(AssertSqlSafe(format!("DO RELEASE_LOCK({MIGRATION_LOCK})"))).await?;
-    Ok(())
 }
