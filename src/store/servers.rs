@@ -16,7 +16,7 @@ use super::failure::Failure;
 use crate::config;
 
 /// How long one of several servers may take to let us in and to say whether it takes writes, beside [`ROUND_TRIPS`]. Doubled
-/// while one of them is late.
+/// while all of them are late: where one is silent and others answer, it is not the way there that is long.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// What a connection takes, TLS included.
 const ROUND_TRIPS: u32 = 10;
@@ -99,7 +99,7 @@ impl Servers {
         let count = servers.len();
         servers.rotate_left(from % count);
         let mut reasons = Vec::new();
-        let mut late = false;
+        let mut all_late = true;
         for server in servers {
             let host = server.host();
             // Whoever gives up on this attempt gives up on this server.
@@ -114,13 +114,14 @@ impl Servers {
                 Ok(Ok(_)) => "takes no writes".to_owned(),
                 Ok(Err(failure)) => failure.words().to_owned(),
                 Err(_) => {
-                    late = true;
-                    format!("no answer within {} ms", self.patience.as_millis())
+                    reasons.push(format!("{host}: no answer within {} ms", self.patience.as_millis()));
+                    continue;
                 }
             };
+            all_late = false;
             reasons.push(format!("{host}: {reason}"));
         }
-        if late {
+        if all_late {
             self.patience = (self.patience * 2).min(MAX_PATIENCE);
         }
         Err(Failure::Away(format!("none of {count} servers can be used: {}", reasons.join("; "))))
