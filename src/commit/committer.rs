@@ -301,6 +301,7 @@ impl Committer {
         self.blocks.send_if_modified(|shown| {
             let is_other = !Arc::ptr_eq(shown, known);
             if is_other {
+                self.metrics.blocks(known.iter().count());
                 *shown = known.clone();
             }
             is_other

@@ -37,13 +37,16 @@ pub enum Placeholder {
     Used,
     Event,
     Limit,
+    Reason,
+    Until,
+    Held,
     /// Not a key of the payload, as all the others are.
     Token,
 }
 
 impl Placeholder {
     /// All of them, with the keys that they have in the payload, too.
-    pub const NAMES: [(&'static str, Placeholder); 14] = [
+    pub const NAMES: [(&'static str, Placeholder); 17] = [
         ("msgid", Placeholder::MessageId),
         ("sender", Placeholder::Sender),
         ("client_address", Placeholder::ClientAddress),
@@ -57,6 +60,9 @@ impl Placeholder {
         ("used", Placeholder::Used),
         ("event", Placeholder::Event),
         ("limit", Placeholder::Limit),
+        ("reason", Placeholder::Reason),
+        ("until", Placeholder::Until),
+        ("held", Placeholder::Held),
         ("token", Placeholder::Token),
     ];
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::bound::{self, Bound};
@@ -32,6 +32,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// The most notices claimed in one transaction: it holds rows that the committer may need, so it is to be short.
 const MAX_BATCH: usize = 32;
+/// The most blocks that are told of at once.
+const MAX_BLOCKS: u32 = 32;
 /// A transaction is followed by so many times its length without one.
 const REST: u32 = 9;
 /// However long it took.
@@ -41,6 +43,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Attempts at one transaction, and the pause between two. Then people are told without asking: better twice than never.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
+/// Between two looks for blocks that were set or are over.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// About a block that was set, or is over, for longer than this, in seconds, nobody is told any more: nobody wanted to be.
+const NEWS: i64 = 3600;
 /// Between two times that old notices are forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -125,11 +131,17 @@ impl Dispatcher {
     async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         let mut period = tokio::time::interval_at(Instant::now() + bound::PERIOD, bound::PERIOD);
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let received = tokio::select! {
                 received = events.recv_many(&mut batch, MAX_BATCH) => received,
                 _ = period.tick() => {
                     self.sum_up();
+                    continue;
+                }
+                _ = look.tick() => {
+                    self.tell_of_blocks().await;
                     continue;
                 }
             };
@@ -152,6 +164,31 @@ impl Dispatcher {
             [self.webhook, self.mail, self.sender_mail].map(Courier::close).into_iter().collect();
         for end in ends {
             let _ = end.await;
+        }
+    }
+
+    /// Tells of the blocks that were set or are over, whoever has done it and on whatever host.
+    async fn tell_of_blocks(&mut self) {
+        let settings = self.settings.borrow().clone();
+        if !settings.is_anything_wanted() {
+            return;
+        }
+        let (now, Some(store)) = (clock::now(), &mut self.ledger.store) else { return };
+        let untold = match tokio::time::timeout(TIMEOUT, store.untold_blocks(now, MAX_BLOCKS)).await {
+            Ok(Ok(untold)) => untold,
+            // What was claimed and not told is lost with it, which is better than to hold up all others.
+            Ok(Err(failure)) => return log::debug!("looking for blocks: {failure}"),
+            Err(_) => {
+                store.abandon();
+                return;
+            }
+        };
+        for untold in untold {
+            let event = Event::of_block(&untold, now);
+            if now.saturating_sub(event.at) < NEWS {
+                let quota_reset = untold.quota.map_or(0, |(_, reset)| u32::try_from(reset.max(0)).unwrap_or(u32::MAX));
+                self.hand_out(event, Claimed::Ours { quota_reset }, &settings.notify);
+            }
         }
     }
 
@@ -251,7 +288,7 @@ async fn claim_all(store: &mut Store, events: &[Event], window: Window) -> Resul
     for (number, event) in events.iter().enumerate() {
         let period = match event.kind {
             Kind::QuotaReached | Kind::QuotaNotice(_) => period::of_quota(window, event.at, last_reset, &zone),
-            Kind::LimitExceeded(_) | Kind::LeftOut(_) => period::of_limit(event.at),
+            _ => period::of_limit(event.at),
         };
         claims.entry((&event.sender, event.kind.notice(), period)).or_default().push(number);
     }

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::limiter::decide::Decision;
 use crate::protocol::request::Request;
+use crate::store::blocks::Untold;
 
 /// The longest text that is kept of a request's values, in characters: that of PolicydRateGuard's columns.
 const MAX_TEXT: usize = 255;
@@ -21,6 +22,10 @@ pub enum Kind {
     QuotaNotice(String),
     /// A sender passed from not blocked to blocked by one of LIMITS: its text, as written.
     LimitExceeded(String),
+    /// Somebody has blocked it: why, in one word.
+    Blocked(String),
+    /// Its block is over, which was set for this reason.
+    Unblocked(String),
     /// The last of many events that were not told, and how many, in digits: see [`super::bound`].
     LeftOut(String),
 }
@@ -46,6 +51,9 @@ pub struct Event {
     /// What is used of the quota.
     pub used: u64,
     pub quota: u32,
+    /// Of a block: when it ends by itself, in seconds since 1970, and how many messages it has held.
+    pub until: Option<i64>,
+    pub held: i64,
 }
 
 /// An event that is to be told now, with what the database knows of the sender.
@@ -63,6 +71,8 @@ impl Kind {
             Kind::QuotaReached => "quota_reached",
             Kind::QuotaNotice(_) => "quota_notice",
             Kind::LimitExceeded(_) => "limit_exceeded",
+            Kind::Blocked(_) => "blocked",
+            Kind::Unblocked(_) => "unblocked",
             Kind::LeftOut(_) => "left_out",
         }
     }
@@ -70,10 +80,18 @@ impl Kind {
     /// The payload's `limit`: which step or limit it was, or how many events were left out.
     pub fn limit(&self) -> &str {
         match self {
-            Kind::QuotaReached => "",
+            Kind::QuotaReached | Kind::Blocked(_) | Kind::Unblocked(_) => "",
             Kind::QuotaNotice(step) => step,
             Kind::LimitExceeded(limit) => limit,
             Kind::LeftOut(count) => count,
+        }
+    }
+
+    /// The payload's `reason`: why it was blocked.
+    pub fn reason(&self) -> &str {
+        match self {
+            Kind::Blocked(reason) | Kind::Unblocked(reason) => reason,
+            _ => "",
         }
     }
 
@@ -112,8 +130,34 @@ impl Event {
                 recipients: request.recipient_count,
                 used: decision.used,
                 quota: decision.quota,
+                until: None,
+                held: 0,
             })
             .collect()
+    }
+
+    /// That a block was set, or is over.
+    pub fn of_block(untold: &Untold, now: i64) -> Event {
+        let Untold { block, is_over, held, quota } = untold;
+        let reason = block.reason.clone();
+        let quota = quota.map_or(0, |(quota, _)| u32::try_from(quota.max(0)).unwrap_or(u32::MAX));
+        Event {
+            kind: if *is_over { Kind::Unblocked(reason) } else { Kind::Blocked(reason) },
+            at: if *is_over { block.over(now).unwrap_or(now) } else { block.since },
+            sender: block.account.clone(),
+            // The owner is not written to: somebody else may read the mail.
+            login: String::new(),
+            queue_id: String::new(),
+            client_address: String::new(),
+            client_name: String::new(),
+            from: String::new(),
+            to: String::new(),
+            recipients: 0,
+            used: 0,
+            quota,
+            until: block.until,
+            held: *held,
+        }
     }
 
     /// Whether a decision has anything that people want to hear of.
@@ -129,6 +173,8 @@ impl fmt::Display for Event {
             Kind::QuotaReached => f.write_str("the quota is reached"),
             Kind::QuotaNotice(step) => write!(f, "{step} of the quota is reached"),
             Kind::LimitExceeded(limit) => write!(f, "the limit of {limit} is exceeded"),
+            Kind::Blocked(reason) => write!(f, "it is blocked: {reason}"),
+            Kind::Unblocked(_) => f.write_str("it is not blocked any more"),
             Kind::LeftOut(count) => write!(f, "{count} more notices like this one were left out"),
         }
     }
@@ -156,6 +202,8 @@ pub mod tests {
             recipients: 3,
             used: 1003,
             quota: 1000,
+            until: None,
+            held: 0,
         }
     }
 

@@ -18,6 +18,7 @@ use super::Settings;
 use super::courier::{Carrier, Undelivered};
 use super::event::{Event, Kind, Notice};
 use crate::config::{self, Endpoint};
+use crate::limiter::blocks::command_to_end;
 
 /// The time that the mail server may take for each of its answers.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -86,6 +87,9 @@ pub fn letter(
 }
 
 fn for_admin(event: &Event, zone: &TimeZone) -> String {
+    if let Kind::Blocked(_) | Kind::Unblocked(_) = &event.kind {
+        return of_block(event, zone);
+    }
     let recipients = if event.to.is_empty() { "several" } else { &event.to };
     format!(
         "{sender}: {event}. {used} of {quota} are used.\n\
@@ -113,9 +117,31 @@ fn for_admin(event: &Event, zone: &TimeZone) -> String {
             Kind::LeftOut(_) =>
                 "Clients without a login, or one login under many envelope senders, reached limits more often within an\n\
                  hour than is told. This is the last time. If they are not to send here, have Postfix refuse them.",
-            Kind::QuotaReached | Kind::LimitExceeded(_) =>
+            _ =>
                 "If this is not the sender's usual mail, the account was probably taken over: change its password first.",
         },
+    )
+}
+
+/// What was done, until when, and the command that undoes it.
+fn of_block(event: &Event, zone: &TimeZone) -> String {
+    let Event { sender, at, until, held, .. } = event;
+    let end = match (&event.kind, until) {
+        (Kind::Unblocked(_), _) => {
+            "Its mail is counted and limited as before. What is still on hold stays there: `policyd-rate-guard held` lists it."
+                .to_owned()
+        }
+        (_, Some(until)) => format!("The block ends by itself: {}\nTo end it now: {}", when(*until, zone), command_to_end(sender)),
+        (_, None) => format!("The block lasts until somebody ends it: {}", command_to_end(sender)),
+    };
+    let held = if *held > 0 { format!("On hold:    {held} messages since it was blocked\n") } else { String::new() };
+    format!(
+        "{sender}: {event}.\n\
+         \n\
+         When:       {when}\n\
+         {held}\n\
+         {end}\n",
+        when = when(*at, zone),
     )
 }
 
@@ -125,9 +151,7 @@ fn for_sender(event: &Event, zone: &TimeZone) -> String {
             "has used much of what it may send",
             "Mail still goes out. When nothing is left, further mail is held back or refused for some time.",
         ),
-        Kind::QuotaReached | Kind::LimitExceeded(_) | Kind::LeftOut(_) => {
-            ("has sent more than it may", "Further mail is held back or refused until there is room again.")
-        }
+        _ => ("has sent more than it may", "Further mail is held back or refused until there is room again."),
     };
     format!(
         "Your mail account {sender} {what}: {used} of {quota}, on {when}.\n\

@@ -16,6 +16,7 @@ use super::event::Notice;
 use super::{Settings, https, token};
 use crate::clock;
 use crate::config::{self, Placeholder, TokenKey};
+use crate::limiter::moment;
 
 /// The body, with PolicydRateGuard's keys in its order, and then ours.
 #[derive(Debug, Serialize)]
@@ -35,6 +36,11 @@ pub struct Payload<'a> {
     event: &'static str,
     /// The step or the limit, as written; empty for the quota itself.
     limit: &'a str,
+    /// Why somebody has blocked the sender, when that ends by itself (RFC 3339 in UTC; empty if it does not), and how many
+    /// messages it has held; empty and 0 for other events.
+    reason: &'a str,
+    until: String,
+    held: i64,
 }
 
 impl<'a> Payload<'a> {
@@ -55,6 +61,9 @@ impl<'a> Payload<'a> {
             used: event.used,
             event: event.kind.name(),
             limit: event.kind.limit(),
+            reason: event.kind.reason(),
+            until: event.until.map(moment::utc).unwrap_or_default(),
+            held: event.held,
         }
     }
 
@@ -74,6 +83,9 @@ impl<'a> Payload<'a> {
             Placeholder::Used => self.used.to_string(),
             Placeholder::Event => self.event.to_owned(),
             Placeholder::Limit => self.limit.to_owned(),
+            Placeholder::Reason => self.reason.to_owned(),
+            Placeholder::Until => self.until.clone(),
+            Placeholder::Held => self.held.to_string(),
             Placeholder::Token => token.unwrap_or_default().to_owned(),
         }
     }
@@ -222,7 +234,7 @@ mod tests {
             r#"{"msgid":"4XyZ12abcd","sender":"alice@example.com","client_address":"2001:db8::1","#.to_owned()
                 + r#""client_name":"client.example.net","rcpt_count":3,"from_addr":"info@example.com","#
                 + r#""to_addr":"bob@example.org","timestamp":"2027-01-15 14:00:00","quota":1000,"quota_reset":900,"#
-                + r#""used":1003,"event":"quota_reached","limit":""}"#
+                + r#""used":1003,"event":"quota_reached","limit":"","reason":"","until":"","held":0}"#
         );
     }
 

@@ -48,6 +48,27 @@ impl BlockRow {
     }
 }
 
+/// What there is to tell of a block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Untold {
+    pub block: BlockRow,
+    /// Whether it is over, or else set.
+    pub is_over: bool,
+    /// How many messages it has held so far that were neither released nor deleted.
+    pub held: i64,
+    /// The present and the usual quota of the account's row; None without one.
+    pub quota: Option<(i64, i64)>,
+}
+
+/// What was told of a block, in the column `told`.
+mod told {
+    pub const NOTHING: i64 = 0;
+    pub const SET: i64 = 1;
+    /// Added to one of the two when it is ended.
+    pub const ENDED: i64 = 2;
+    pub const ALL: i64 = 4;
+}
+
 /// A block to be set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewBlock {
@@ -87,7 +108,8 @@ impl Store {
         self.transact(Patience::Long, async |script| {
             raise_revision(script).await?;
             let connection = script.connection().await?;
-            let ended = end(connection, &new.account, &new.set_by, now).await?;
+            // That they are over is not told: the account is as blocked as before.
+            let ended = end(connection, &new.account, &new.set_by, now, &told::ALL.to_string()).await?;
             let mut sql = connection
                 .sql("INSERT INTO blocks (account, since, until, action, text, reason, set_by, note) VALUES (");
             sql.push_bind(cut(&new.account, 255)).push(", ").push_bind(now).push(", ");
@@ -115,9 +137,35 @@ impl Store {
     pub async fn unblock(&mut self, account: &str, by: &str, now: i64) -> Result<Vec<BlockRow>, Failure> {
         self.transact(Patience::Long, async |script| {
             raise_revision(script).await?;
-            end(script.connection().await?, account, by, now).await
+            let told = format!("told + {}", told::ENDED);
+            end(script.connection().await?, account, by, now, &told).await
         })
         .await
+    }
+
+    /// What nobody was told yet of the blocks that were set and ended, `most` at the most; of several daemons one gets each.
+    pub async fn untold_blocks(&mut self, now: i64, most: u32) -> Result<Vec<Untold>, Failure> {
+        let found = self
+            .run(async |connection| {
+                let integer = connection.dialect().integer;
+                let columns = format!("CAST(id AS {integer}), CAST(told AS {integer})");
+                let mut sql = connection.sql(format!("SELECT {columns} FROM blocks WHERE told IN "));
+                sql.push_list([told::NOTHING, told::ENDED, told::SET + told::ENDED]);
+                sql.push(" OR (told = ").push(told::SET).push(" AND until <= ").push_bind(now);
+                sql.push(") ORDER BY id LIMIT ").push(most);
+                let rows = connection.fetch_all(sql).await?;
+                rows.iter()
+                    .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                    .collect::<Result<Vec<(i64, i64)>, Failure>>()
+            })
+            .await?;
+        let mut untold = Vec::new();
+        for (id, told) in found {
+            let claimed =
+                self.transact(Patience::Long, async |script| claim(script.connection().await?, id, told).await).await?;
+            untold.extend(claimed);
+        }
+        Ok(untold)
     }
 
     /// The blocks of these accounts, also those that are over; those set last come first, `most` at the most.
@@ -159,15 +207,54 @@ async fn raise_revision(script: &mut Script<'_>) -> Result<(), Failure> {
     script.run(sql).await
 }
 
-/// Ends the blocks of an account that are not over, and returns them as they were.
-async fn end(connection: &mut Connection, account: &str, by: &str, now: i64) -> Result<Vec<BlockRow>, Failure> {
+/// Claims what is to be told next of a block of which this was told.
+async fn claim(connection: &mut Connection, id: i64, told: i64) -> Result<Option<Untold>, Failure> {
+    let (is_over, then) = match told {
+        told::NOTHING => (false, told::SET),
+        told::ENDED => (false, told::SET + told::ENDED),
+        _ => (true, told::ALL),
+    };
+    let mut sql = connection.sql("UPDATE blocks SET told = ");
+    sql.push_bind(then).push(" WHERE id = ").push_bind(id).push(" AND told = ").push_bind(told);
+    if connection.execute(sql).await? == 0 {
+        return Ok(None);
+    }
+    let mut sql = selecting(connection.dialect());
+    sql.push("id = ").push_bind(id);
+    let Some(row) = connection.fetch_optional(sql).await? else { return Ok(None) };
+    let block = block_row(&row)?;
+    let Dialect { integer, sender, .. } = connection.dialect();
+    let mut sql = connection.sql(format!(
+        "SELECT CAST(id AS {integer}), CAST(quota AS {integer}), CAST(quota_reset AS {integer}) FROM ratelimits WHERE {sender} = "
+    ));
+    sql.push_bind(&*block.account);
+    let Some(row) = connection.fetch_optional(sql).await? else {
+        return Ok(Some(Untold { block, is_over, held: 0, quota: None }));
+    };
+    let (account, quota, quota_reset): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let mut sql = connection.sql("SELECT COUNT(*) FROM messages WHERE ratelimit_id = ");
+    sql.push_bind(account)
+        .push(" AND action = 'HOLD' AND queue_state NOT IN ('released', 'deleted') AND created_at >= ");
+    sql.push_time(block.since);
+    let held = connection.fetch_one(sql).await?.try_get(0)?;
+    Ok(Some(Untold { block, is_over, held, quota: Some((quota, quota_reset)) }))
+}
+
+/// Ends the blocks of an account that are not over, and returns them as they were. `told` is what their column becomes.
+async fn end(
+    connection: &mut Connection,
+    account: &str,
+    by: &str,
+    now: i64,
+    told: &str,
+) -> Result<Vec<BlockRow>, Failure> {
     let mut sql = selecting(connection.dialect());
     sql.push("account = ").push_bind(cut(account, 255)).push(" AND ended_at IS NULL AND (until IS NULL OR until > ");
     sql.push_bind(now).push(") ORDER BY id");
     let rows = connection.fetch_all(sql).await?.iter().map(block_row).collect::<Result<Vec<BlockRow>, _>>()?;
     if !rows.is_empty() {
         let mut sql = connection.sql("UPDATE blocks SET ended_at = ");
-        sql.push_bind(now).push(", ended_by = ").push_bind(cut(by, 255));
+        sql.push_bind(now).push(", ended_by = ").push_bind(cut(by, 255)).push(", told = ").push(told);
         sql.push(" WHERE id IN ").push_ids(&rows.iter().map(|row| row.id).collect::<Vec<i64>>());
         connection.execute(sql).await?;
     }

@@ -38,6 +38,7 @@ pub struct Metrics {
     decisions: [[Counter; Strictness::ALL.len()]; Outcome::ALL.len()],
     decision_seconds: Times,
     from_memory: Counter,
+    blocks: Gauge,
     fail_open: [Counter; FailOpen::ALL.len()],
     batch_requests: Histogram,
     transaction_seconds: Times,
@@ -118,6 +119,7 @@ impl Default for Metrics {
                 "Requests counted in memory because the database was away",
                 Counter::default(),
             ),
+            blocks: add(r, "blocks", "Accounts and domains that somebody has blocked, as last read", Gauge::default()),
             fail_open: FailOpen::ALL.map(|reason| fail_open.get_or_create_owned(&vec![("reason", reason.name())])),
             batch_requests: add(
                 r,
@@ -233,6 +235,11 @@ impl Metrics {
     /// A request was judged by the daemon's own memory.
     pub fn judged_from_memory(&self) {
         self.from_memory.inc();
+    }
+
+    /// So many blocks are known.
+    pub fn blocks(&self, known: usize) {
+        self.blocks.set(i64::try_from(known).unwrap_or(i64::MAX));
     }
 
     /// So many requests took the database so long.

@@ -292,7 +292,10 @@ fn several_daemons_tell_once<S: Server>() {
     told_once_on(&S::shared().database());
 }
 
-crate::on_each_server! { several_daemons_tell_once }
+crate::on_each_server! {
+    several_daemons_tell_once
+    blocks_are_told_once
+}
 
 #[test]
 fn the_end_leaves_nobody_untold_for_the_sake_of_the_database_on_postgres() {
@@ -360,6 +363,45 @@ fn steps_and_limits_are_told_as_what_they_are() {
     assert_eq!(told[0], ("quota_notice".into(), "0.5x".into()));
     assert_eq!(told[1], ("limit_exceeded".into(), "7 messages/1h".into()));
     assert_eq!(told.len(), 2);
+}
+
+fn blocks_are_told_once_on(database: &Database) {
+    let receiver = Receiver::start();
+    let mut daemons = [(), ()].map(|()| with_webhook(Setup::on(database), &receiver, "/").start());
+    let run = |daemon: &Daemon, arguments: &[&str]| assert!(daemon.setup().run("sender", arguments).status.success());
+    run(&daemons[0], &["block", "alice@example.com", "--reason", "compromised", "--for", "2h"]);
+    assert_eq!(daemons[1].connect().ask(&Request::data("alice@example.com", 1)), "HOLD this account is blocked");
+    receiver.await_requests(1);
+    await_figure(&daemons[1], "blocks", "", 1);
+    run(&daemons[1], &["unblock", "alice@example.com"]);
+    receiver.await_requests(2);
+    run(&daemons[0], &["block", "@example.com", "--for", "1s"]);
+    receiver.await_requests(4);
+    for daemon in &mut daemons {
+        assert!(daemon.term().success());
+    }
+    let told: Vec<_> = receiver.received().iter().map(json).collect();
+    let events: Vec<[&str; 3]> =
+        told.iter().map(|body| ["event", "sender", "reason"].map(|key| body[key].as_str().unwrap())).collect();
+    assert_eq!(
+        events,
+        [
+            ["blocked", "alice@example.com", "compromised"],
+            ["unblocked", "alice@example.com", "compromised"],
+            ["blocked", "@example.com", "manual"],
+            ["unblocked", "@example.com", "manual"],
+        ]
+    );
+    assert!(told.iter().all(|body| body["until"].as_str().unwrap().ends_with('Z')), "{told:?}");
+}
+
+#[test]
+fn blocks_are_told_once_on_sqlite() {
+    blocks_are_told_once_on(Setup::sqlite().database());
+}
+
+fn blocks_are_told_once<S: Server>() {
+    blocks_are_told_once_on(&S::shared().database());
 }
 
 #[test]
