@@ -443,6 +443,10 @@ impl BlockAction {
 pub struct SenderUnblock {
     #[command(flatten)]
     pub sender: SenderName,
+
+    /// Forget its strikes too (STRIKES): the next one is the first again.
+    #[arg(long)]
+    pub forgive: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! Whatever stands in LIMITS, QUOTA_STEPS or a list file, it is read, or every mistake in it is shown.
+//! Whatever stands in LIMITS, QUOTA_STEPS, STRIKES or a list file, it is read, or every mistake in it is shown.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,6 +6,7 @@ use policyd_rate_guard::account::{AccountRules, LimitBy};
 use policyd_rate_guard::policy::limit;
 use policyd_rate_guard::policy::lists::{List, Which};
 use policyd_rate_guard::policy::steps::Steps;
+use policyd_rate_guard::policy::strikes::Strikes;
 
 fuzz_target!(|text: &str| {
     let login_domain = Some("example.com".into());
@@ -13,6 +14,7 @@ fuzz_target!(|text: &str| {
     let mistakes = [
         limit::parse(text, "Not now.").err().map(|mistakes| mistakes.len()),
         Steps::parse(text, "Not now.").err().map(|mistakes| mistakes.len()),
+        Strikes::parse(text).err().map(|mistakes| mistakes.len()),
         List::parse(text, Which::Allow, &settings).err().map(|mistakes| mistakes.len()),
         List::parse(text, Which::Deny, &settings).err().map(|mistakes| mistakes.len()),
     ];

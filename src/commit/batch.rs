@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::blocks::KnownBlocks;
 use super::charge::Charge;
 use super::deduplication::{Asked, New};
+use super::known_strikes::KnownStrikes;
 use super::standings::{self, Kept, Needed, Read, Standings, Version};
 use crate::account::network;
 use crate::account::{self, AccountRules};
@@ -17,13 +18,16 @@ use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
 use crate::limiter::explain::quota_used;
 use crate::limiter::history::History;
 use crate::limiter::increase::Increase;
+use crate::limiter::strikes;
 use crate::limiter::terms::Terms;
 use crate::limiter::verdict::Verdict;
 use crate::limiter::window::minute_of;
+use crate::policy::duration::seconds;
 use crate::store::blocks::{BlockRow, Revision};
 use crate::store::counters::{Row, Sum};
 use crate::store::messages::AuditRow;
 use crate::store::settle::{Decider, Writes};
+use crate::store::strikes::Struck;
 use crate::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
 
 /// A charge of which is known what is new about it.
@@ -94,6 +98,7 @@ pub struct BatchDecider<'a, R> {
     now: i64,
     known: &'a mut Standings,
     blocks: &'a mut KnownBlocks,
+    known_strikes: &'a KnownStrikes,
     standings: HashMap<i64, Walked>,
     /// What was decided goes here.
     decided: &'a mut Option<Decided>,
@@ -124,6 +129,8 @@ pub struct Decided {
     pub verdicts: Vec<Verdict>,
     /// Where the rows stand once the transaction is committed, to be kept then.
     pub standings: Vec<(i64, Kept)>,
+    /// When each of those who came over a limit struck last, to be known then.
+    pub struck: Vec<Struck>,
 }
 
 impl<'a, R> BatchDecider<'a, R> {
@@ -136,14 +143,21 @@ impl<'a, R> BatchDecider<'a, R> {
         now: i64,
         known: &'a mut Standings,
         blocks: &'a mut KnownBlocks,
+        known_strikes: &'a KnownStrikes,
         decided: &'a mut Option<Decided>,
     ) -> BatchDecider<'a, R> {
         *decided = None;
-        BatchDecider { batch, sums, terms, now, known, blocks, standings: HashMap::new(), decided }
+        BatchDecider { batch, sums, terms, now, known, blocks, known_strikes, standings: HashMap::new(), decided }
     }
 }
 
 impl<R: Sync> Decider for BatchDecider<'_, R> {
+    fn knows_strike(&mut self, struck: Struck) {
+        if let Some(decided) = &mut *self.decided {
+            decided.struck.push(struck);
+        }
+    }
+
     fn knows_blocks(&self, revision: Revision) -> bool {
         self.blocks.revision() == Some(revision)
     }
@@ -201,6 +215,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             self.sums.iter().zip(rows).filter_map(|(sum, row)| Some((sum.sender.as_str(), row.as_ref()?.id))).collect();
         let mut writes = Writes::default();
         let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        let mut strikes: BTreeMap<(String, String), Struck> = BTreeMap::new();
         let mut verdicts = Vec::with_capacity(self.batch.len());
         for due in self.batch {
             let facts = due.facts(policy, self.now);
@@ -234,7 +249,14 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             if self.terms.message_log && (due.new.outstanding.is_mail() || decision.blocked) {
                 writes.audit.push(audit_row(due, id, &decision, self.now, &self.terms.host));
             }
+            if let Some(struck) = self.struck(due, &decision, facts.now) {
+                strikes.insert((struck.account.clone(), struck.limit.clone()), struck);
+            }
             verdicts.push(Verdict::Counted(Arc::new(decision)));
+        }
+        writes.struck = strikes.into_values().collect();
+        if !writes.struck.is_empty() {
+            writes.strikes = self.terms.strikes.clone();
         }
         writes.seen = seen
             .into_iter()
@@ -262,7 +284,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             standings.push((id, Kept { account: sum.sender.clone(), standing, at: self.now, history }));
         }
         writes.usage.sort_by_key(|row| row.ratelimit_id);
-        *self.decided = Some(Decided { verdicts, standings });
+        *self.decided = Some(Decided { verdicts, standings, struck: Vec::new() });
         writes
     }
 }
@@ -276,6 +298,24 @@ impl<R> BatchDecider<'_, R> {
                 standing.history = history.with_blocked(standing.history.blocked);
             }
         }
+    }
+
+    /// The strike that a decision makes, unless it is known to be none of its own.
+    fn struck(&self, due: &Due<R>, decision: &Decision, now: i64) -> Option<Struck> {
+        let rules = &self.terms.strikes;
+        if rules.is_empty() || !decision.blocked {
+            return None;
+        }
+        let (limit, window_from) = strikes::of(&self.terms.policy, decision.reason.as_ref()?, now)?;
+        let account = &due.charge.account;
+        let forgotten = now.saturating_sub(seconds(rules.longest()));
+        (!self.known_strikes.is_known(account, &limit, window_from)).then(|| Struck {
+            account: account.clone(),
+            limit,
+            at: now,
+            window_from,
+            forgotten,
+        })
     }
 
     /// The rows of which bytes are judged in this batch.

@@ -15,6 +15,7 @@ pub mod coarsening;
 pub mod committer;
 pub mod deduplication;
 pub mod handover;
+pub mod known_strikes;
 pub mod locks;
 pub mod memory;
 pub mod probe;

@@ -17,6 +17,7 @@ use super::blocks::KnownBlocks;
 use super::breaker::{Breaker, Outage};
 use super::charge::Charge;
 use super::deduplication::{Deduplication, New, News};
+use super::known_strikes::KnownStrikes;
 use super::locks::Locks;
 use super::memory::{MemoryFallback, OwnQuotas};
 use super::standings::Standings;
@@ -112,6 +113,7 @@ pub struct Rounds<R> {
     deduplication: Deduplication,
     standings: Standings,
     blocks: KnownBlocks,
+    strikes: KnownStrikes,
     locks: Locks,
     /// Not looked at yet.
     waiting: VecDeque<Charge<R>>,
@@ -194,6 +196,7 @@ impl<R> Rounds<R> {
             deduplication: Deduplication::default(),
             standings,
             blocks: KnownBlocks::default(),
+            strikes: KnownStrikes::default(),
             locks: Locks::default(),
             waiting: VecDeque::new(),
             parked: Vec::new(),
@@ -292,6 +295,7 @@ impl<R> Rounds<R> {
                             now.unix,
                             &mut self.standings,
                             &mut self.blocks,
+                            &self.strikes,
                             decided,
                         ),
                         new_quota: self.terms.policy.new_quota,
@@ -400,10 +404,11 @@ impl<R> Rounds<R> {
 
     /// What an attempt has decided holds.
     fn committed(&mut self, Attempt { part, sums, decided, .. }: Attempt<R>, now: Duration) {
-        let Some(Decided { verdicts, standings }) = decided else {
+        let Some(Decided { verdicts, standings, struck }) = decided else {
             return self.fail_open(part, FailOpen::CommitUnknown);
         };
         standings.into_iter().for_each(|(id, kept)| self.standings.keep(id, kept));
+        struck.into_iter().for_each(|struck| self.strikes.keep(struck));
         self.locks.settled(sums.iter().map(|sum| sum.sender.as_str()));
         self.breaker.settles();
         self.answer_all(part, verdicts, now);

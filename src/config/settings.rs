@@ -237,6 +237,14 @@ pub const SECTIONS: &[Section] = &[
                 ..ROW
             },
             Setting {
+                name: "STRIKES",
+                kind: Kind::Text(1024),
+                example: "3 in 24h BLOCK 1h; 6 in 7d BLOCK",
+                help: "Who comes over the quota or a limit so often is blocked for so long, or until somebody ends it. One \
+                       strike per sender, limit and window; limits that only warn or notify make none.",
+                ..ROW
+            },
+            Setting {
                 name: "NETWORKS_IGNORE",
                 kind: Kind::Networks,
                 example: "192.0.2.0/24 2001:db8::/32",

@@ -23,6 +23,7 @@ impl Config {
                 on_error: self.answers.on_error.clone(),
                 zone,
             },
+            strikes: self.quota.strikes.clone(),
             accounts: self.accounts.clone(),
             lists,
             deny_action: self.lists.deny_action.clone(),

@@ -14,6 +14,7 @@ use crate::account::AccountRules;
 use crate::policy::limit::Limit;
 use crate::policy::quota::Window;
 use crate::policy::steps::Steps;
+use crate::policy::strikes::Strikes;
 use crate::protocol::reply::Action;
 
 /// The settings, checked and typed. Parts of the daemon have clones; a reload makes a new one.
@@ -148,6 +149,7 @@ pub struct Quota {
     /// QUOTA_STEPS; where that is not set, `1x DEFER_IF_PERMIT` with ACTION_TEXT_BLOCKED.
     pub steps: Steps,
     pub limits: Vec<Limit>,
+    pub strikes: Strikes,
     pub networks_ignore: Vec<ipnet::IpNet>,
 }
 

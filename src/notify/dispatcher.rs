@@ -167,14 +167,14 @@ impl Dispatcher {
         }
     }
 
-    /// Tells of the blocks that were set or are over, whoever has done it and on whatever host.
+    /// Tells of strikes, and of the blocks that were set or are over, whoever has done it and on whatever host.
     async fn tell_of_blocks(&mut self) {
         let settings = self.settings.borrow().clone();
         if !settings.is_anything_wanted() {
             return;
         }
         let (now, Some(store)) = (clock::now(), &mut self.ledger.store) else { return };
-        let untold = match tokio::time::timeout(TIMEOUT, store.untold_blocks(now, MAX_BLOCKS)).await {
+        let untold = match tokio::time::timeout(TIMEOUT, untold(store, now)).await {
             Ok(Ok(untold)) => untold,
             // What was claimed and not told is lost with it, which is better than to hold up all others.
             Ok(Err(failure)) => return log::debug!("looking for blocks: {failure}"),
@@ -183,10 +183,8 @@ impl Dispatcher {
                 return;
             }
         };
-        for untold in untold {
-            let event = Event::of_block(&untold, now);
+        for (event, quota_reset) in untold {
             if now.saturating_sub(event.at) < NEWS {
-                let quota_reset = untold.quota.map_or(0, |(_, reset)| u32::try_from(reset.max(0)).unwrap_or(u32::MAX));
                 self.hand_out(event, Claimed::Ours { quota_reset }, &settings.notify);
             }
         }
@@ -274,6 +272,19 @@ impl Ledger {
             }
         }
     }
+}
+
+/// What is to be told of strikes and blocks, and the usual quota of each sender.
+async fn untold(store: &mut Store, now: i64) -> Result<Vec<(Event, u32)>, Failure> {
+    let mut events = Vec::new();
+    for (account, strike) in store.untold_strikes(MAX_BLOCKS).await? {
+        events.push((Event::of_account(Kind::Strike(strike.limit), &account, strike.at), 0));
+    }
+    for untold in store.untold_blocks(now, MAX_BLOCKS).await? {
+        let quota_reset = untold.quota.map_or(0, |(_, reset)| u32::try_from(reset.max(0)).unwrap_or(u32::MAX));
+        events.push((Event::of_block(&untold, now), quota_reset));
+    }
+    Ok(events)
 }
 
 /// Claims each event's notice. Returns the outcomes in the order of the events.

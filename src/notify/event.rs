@@ -26,6 +26,8 @@ pub enum Kind {
     Blocked(String),
     /// Its block is over, which was set for this reason.
     Unblocked(String),
+    /// It came over a limit once more, which counts for STRIKES: `quota`, or the limit as written.
+    Strike(String),
     /// The last of many events that were not told, and how many, in digits: see [`super::bound`].
     LeftOut(String),
 }
@@ -73,6 +75,7 @@ impl Kind {
             Kind::LimitExceeded(_) => "limit_exceeded",
             Kind::Blocked(_) => "blocked",
             Kind::Unblocked(_) => "unblocked",
+            Kind::Strike(_) => "strike",
             Kind::LeftOut(_) => "left_out",
         }
     }
@@ -82,7 +85,7 @@ impl Kind {
         match self {
             Kind::QuotaReached | Kind::Blocked(_) | Kind::Unblocked(_) => "",
             Kind::QuotaNotice(step) => step,
-            Kind::LimitExceeded(limit) => limit,
+            Kind::LimitExceeded(limit) | Kind::Strike(limit) => limit,
             Kind::LeftOut(count) => count,
         }
     }
@@ -141,11 +144,17 @@ impl Event {
         let Untold { block, is_over, held, quota } = untold;
         let reason = block.reason.clone();
         let quota = quota.map_or(0, |(quota, _)| u32::try_from(quota.max(0)).unwrap_or(u32::MAX));
+        let kind = if *is_over { Kind::Unblocked(reason) } else { Kind::Blocked(reason) };
+        let at = if *is_over { block.over(now).unwrap_or(now) } else { block.since };
+        Event { quota, until: block.until, held: *held, ..Event::of_account(kind, &block.account, at) }
+    }
+
+    /// Something that did not come with a request. The owner is not written to: somebody else may read the mail.
+    pub fn of_account(kind: Kind, account: &str, at: i64) -> Event {
         Event {
-            kind: if *is_over { Kind::Unblocked(reason) } else { Kind::Blocked(reason) },
-            at: if *is_over { block.over(now).unwrap_or(now) } else { block.since },
-            sender: block.account.clone(),
-            // The owner is not written to: somebody else may read the mail.
+            kind,
+            at,
+            sender: account.to_owned(),
             login: String::new(),
             queue_id: String::new(),
             client_address: String::new(),
@@ -154,9 +163,9 @@ impl Event {
             to: String::new(),
             recipients: 0,
             used: 0,
-            quota,
-            until: block.until,
-            held: *held,
+            quota: 0,
+            until: None,
+            held: 0,
         }
     }
 
@@ -175,6 +184,7 @@ impl fmt::Display for Event {
             Kind::LimitExceeded(limit) => write!(f, "the limit of {limit} is exceeded"),
             Kind::Blocked(reason) => write!(f, "it is blocked: {reason}"),
             Kind::Unblocked(_) => f.write_str("it is not blocked any more"),
+            Kind::Strike(limit) => write!(f, "a strike by the limit {limit}"),
             Kind::LeftOut(count) => write!(f, "{count} more notices like this one were left out"),
         }
     }

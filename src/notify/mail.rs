@@ -87,7 +87,7 @@ pub fn letter(
 }
 
 fn for_admin(event: &Event, zone: &TimeZone) -> String {
-    if let Kind::Blocked(_) | Kind::Unblocked(_) = &event.kind {
+    if let Kind::Blocked(_) | Kind::Unblocked(_) | Kind::Strike(_) = &event.kind {
         return of_block(event, zone);
     }
     let recipients = if event.to.is_empty() { "several" } else { &event.to };
@@ -130,6 +130,9 @@ fn of_block(event: &Event, zone: &TimeZone) -> String {
         (Kind::Unblocked(_), _) => {
             "Its mail is counted and limited as before. What is still on hold stays there: `policyd-rate-guard held` lists it."
                 .to_owned()
+        }
+        (Kind::Strike(_), _) => {
+            format!("`policyd-rate-guard sender show {sender}` says how many there are. To forget them: {} --forgive", command_to_end(sender))
         }
         (_, Some(until)) => format!("The block ends by itself: {}\nTo end it now: {}", when(*until, zone), command_to_end(sender)),
         (_, None) => format!("The block lasts until somebody ends it: {}", command_to_end(sender)),

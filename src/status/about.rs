@@ -13,7 +13,9 @@ use crate::limiter::blocks::{Blocks, action, names};
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::{Explained, blocking, explain};
 use crate::limiter::moment;
+use crate::limiter::strikes::Strike;
 use crate::limiter::terms::{Listed, Terms};
+use crate::policy::duration::seconds;
 use crate::protocol::reply::Action;
 use crate::store::blocks::BlockRow;
 use crate::store::report::{Logged, Part};
@@ -33,6 +35,8 @@ pub struct About {
     pub block: Option<(BlockRow, Action)>,
     /// Every block of it and of its domain, those set last first.
     pub blocks: Vec<BlockRow>,
+    /// How often it came over a limit, as far as STRIKES count; the latest first.
+    pub strikes: Vec<Strike>,
     /// Empty for an `@domain` row, which no mail is charged to.
     pub explained: Vec<Explained>,
     /// When each of the last hours of the clock began, and what was let through in it; the present hour last.
@@ -87,11 +91,14 @@ pub async fn read(store: &mut Store, terms: &Terms, row: &SenderRow, now: i64) -
     };
     let names: Vec<&str> = names(&row.sender).collect();
     let blocks = store.blocks_of(&names, BLOCKS).await?;
+    let since = now.saturating_sub(seconds(terms.strikes.longest()));
+    let strikes = if terms.strikes.is_empty() { Vec::new() } else { store.strikes(&row.sender, since).await? };
     let block = counting(&blocks, &row.sender, &terms.accounts, now);
     Ok(About {
         row: row.clone(),
         block: block.map(|block| (block.clone(), action(&block.action, &block.text))),
         blocks,
+        strikes,
         listed: terms.listed(&row.sender, now),
         explained,
         hours: (0..HOURS).map(hour).collect(),
@@ -143,6 +150,8 @@ pub struct AboutJson {
     block: Option<BlockJson>,
     /// Every block of it and of its domain, those set last first.
     blocks: Vec<BlockJson>,
+    /// How often it came over a limit, as far as STRIKES count; the latest first.
+    strikes: Vec<Value>,
     /// What Postfix would be told of the next message to one recipient.
     next: String,
     limits: Vec<Value>,
@@ -231,6 +240,7 @@ impl AboutJson {
             listed: about.listed.as_ref().map(ListedJson::from),
             block: about.block.as_ref().map(|(block, _)| block.into()),
             blocks: about.blocks.iter().map(BlockJson::from).collect(),
+            strikes: about.strikes.iter().map(|one| json!({ "at": moment::utc(one.at), "limit": one.limit })).collect(),
             next: about.next(policy).to_string(),
             limits: about.explained.iter().map(limit).collect(),
             hours: about.hours.iter().map(hour).collect(),

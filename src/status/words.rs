@@ -78,6 +78,10 @@ pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
         facts.push(("", meaning.to_owned()));
         return facts;
     }
+    if let Some(last) = about.strikes.first() {
+        let (number, at) = (about.strikes.len(), moment::local(last.at, zone));
+        facts.push(("strikes", format!("{number}, the last at {at} by {}", last.limit)));
+    }
     facts.push(("next mail", next_mail(about, policy)));
     facts.push(("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages)));
     facts.push(("last sent", moment::local(row.updated_at, zone)));

@@ -10,6 +10,7 @@ use super::handle::{Patience, Store};
 use super::messages::cut;
 use super::script::Script;
 use super::sql::Sql;
+use crate::limiter::strikes::Sentence;
 
 /// The most blocks that count; of more, those that were set last. Far more than anybody sets, and 50 MB in a daemon's memory.
 const MAX_BLOCKS: u32 = 100_000;
@@ -198,6 +199,34 @@ pub async fn read(script: &mut Script<'_>, now: i64) -> Result<Vec<BlockRow>, Fa
 pub async fn revision(script: &mut Script<'_>) -> Result<Revision, Failure> {
     let rows = script.rows(script.sql(format!("SELECT {REVISION}"))).await?;
     rows.first().map_or(Ok(0), |row| row.try_get(0))
+}
+
+/// Sets the block that strikes have earned, unless the account is blocked for as long already.
+pub async fn set_by_strikes(
+    script: &mut Script<'_>,
+    account: &str,
+    sentence: &Sentence,
+    now: i64,
+) -> Result<(), Failure> {
+    raise_revision(script).await?;
+    let mut sql = script.sql("SELECT COUNT(*) FROM blocks WHERE account = ");
+    sql.push_bind(cut(account, 255)).push(" AND ended_at IS NULL AND (until IS NULL");
+    if let Some(until) = sentence.until {
+        sql.push(" OR until >= ").push_bind(until);
+    }
+    sql.push(")");
+    let there = script.rows(sql).await?;
+    if there.first().map_or(Ok(0), |row| row.try_get::<i64>(0))? > 0 {
+        return Ok(());
+    }
+    let mut sql = script.sql("INSERT INTO blocks (account, since, until, action, reason, note) VALUES (");
+    sql.push_bind(cut(account, 255)).push(", ").push_bind(now).push(", ");
+    match sentence.until {
+        Some(until) => sql.push_bind(until),
+        None => sql.push("NULL"),
+    };
+    sql.push(", 'HOLD', 'strikes', ").push_bind(&*sentence.why).push(")");
+    script.run(sql).await
 }
 
 /// Takes the lock of the table's revision and raises it.

@@ -45,6 +45,7 @@ mod servers;
 pub mod settle;
 mod sql;
 mod sqlite;
+pub mod strikes;
 pub mod takeover;
 pub mod usage;
 

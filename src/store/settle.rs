@@ -10,7 +10,9 @@ use super::failure::Failure;
 use super::handle::{Patience, Store};
 use super::messages::{self, AuditRow};
 use super::script::Script;
+use super::strikes::{self, Struck};
 use super::usage::{self, HistoryRows, SeenRow, Since, UsageRow};
+use crate::limiter::strikes::Strikes;
 
 /// What decisions write.
 #[derive(Debug, Default)]
@@ -18,6 +20,9 @@ pub struct Writes {
     pub audit: Vec<AuditRow>,
     pub usage: Vec<UsageRow>,
     pub seen: Vec<SeenRow>,
+    pub struck: Vec<Struck>,
+    /// What strikes lead to.
+    pub strikes: Strikes,
 }
 
 /// Decides the requests of a transaction between its reads and its writes, and keeps what it decided. Pure: the store hands in
@@ -32,6 +37,9 @@ pub trait Decider: Send {
     /// Sees the rows as they stand after the sums were added, in the order of the sums (none for a sender that was only
     /// looked at and has no row), and says which histories it needs.
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since>;
+
+    /// Takes a strike as it was noted: when the last of its limit was.
+    fn knows_strike(&mut self, struck: Struck);
 
     /// Decides, and says what is to be written.
     fn decide(&mut self, rows: &[Option<Row>], history: HistoryRows) -> Writes;
@@ -84,7 +92,12 @@ impl Store {
             let writes = decider.decide(&rows, history);
             usage::add(script, &writes.usage).await?;
             usage::see(script, &writes.seen, now).await?;
-            messages::insert(script, &writes.audit, session.texts).await
+            messages::insert(script, &writes.audit, session.texts).await?;
+            for struck in writes.struck {
+                let at = strikes::note(script, &struck, &writes.strikes).await?;
+                decider.knows_strike(Struck { at, ..struck });
+            }
+            Ok(())
         })
         .await
     }

@@ -41,6 +41,7 @@ crate::on_each_database! {
     a_domain_is_blocked_and_a_block_ends_by_itself
     a_panel_blocks_by_sql
     lists_and_commands_tell_of_blocks
+    who_comes_over_a_limit_again_and_again_is_blocked
 }
 
 mod run {
@@ -149,6 +150,41 @@ mod run {
         assert_eq!([ask(&mut client, ALICE), ask(&mut client, BOB)], [ACCEPTED, HELD]);
     }
 
+    pub fn who_comes_over_a_limit_again_and_again_is_blocked(setup: Setup) {
+        let set = |setup: Setup| {
+            let setup =
+                setup.setting("QUOTA", "2").setting("QUOTA_WINDOW", "1h").setting("LIMITS", "1 messages/1h WARN many");
+            setup.setting("STRIKES", "2 in 24h BLOCK 1h; 3 in 7d BLOCK").start()
+        };
+        let mut first = set(setup);
+        let second = set(Setup::on(first.database()));
+        let database = first.database().clone();
+        let mut clients = [first.connect(), second.connect()];
+        assert_eq!([send(&mut clients[0], 9), send(&mut clients[1], 9)], [BLOCKED; 2]);
+        assert_eq!(strikes(&database), 1, "retries are none, on either host");
+        first.term();
+        first.start_again();
+        let mut client = first.connect();
+        assert_eq!(send(&mut client, 3), BLOCKED);
+        assert_eq!(strikes(&database), 1, "nor after a restart");
+        pass_time(&database, 3700);
+        first.term();
+        first.start_again();
+        let mut client = first.connect();
+        assert_eq!(send(&mut client, 1), BLOCKED, "the strike that blocks");
+        assert_eq!([send(&mut client, 1), send(&mut clients[1], 1)], [HELD; 2]);
+        assert_eq!(strikes(&database), 2, "what a block stops is none");
+        let shown = json(first.setup(), &["show", ALICE]);
+        assert_eq!(
+            (&shown["block"]["reason"], &shown["block"]["note"]),
+            (&"strikes".into(), &"2 strikes in 24h".into())
+        );
+        assert_eq!(shown["strikes"].as_array().unwrap().len(), 2);
+        let forgiven = json(first.setup(), &["unblock", ALICE, "--forgive"]);
+        assert_eq!((&forgiven["strikes_forgotten"], strikes(&database)), (&2.into(), 0));
+        assert_eq!(send(&mut client, 1), BLOCKED);
+    }
+
     pub fn lists_and_commands_tell_of_blocks(setup: Setup) {
         let daemon = setup.setting("QUOTA", "1").start();
         let (mut client, setup) = (daemon.connect(), daemon.setup());
@@ -218,4 +254,18 @@ fn a_mariadb_that_is_away_frees_nobody_who_is_blocked() {
     assert_eq!(ask(&mut client, BOB), ACCEPTED);
     proxy.refuse();
     assert_eq!([ask(&mut client, ALICE), ask(&mut client, BOB)], [HELD, ACCEPTED]);
+}
+
+/// So many messages of alice's: the last answer.
+fn send(client: &mut Client, messages: usize) -> String {
+    (0..messages).map(|_| ask(client, ALICE)).last().unwrap()
+}
+
+fn strikes(database: &crate::support::database::Database) -> i64 {
+    database.number("SELECT COUNT(*) FROM strikes")
+}
+
+/// Makes what was counted and struck lie further back than any of the test's windows, as if that time had passed.
+fn pass_time(database: &crate::support::database::Database, seconds: i64) {
+    database.execute(&format!("UPDATE strikes SET struck_at = struck_at - {seconds}"));
 }

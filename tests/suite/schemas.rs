@@ -138,6 +138,7 @@ fn sqlite_has_the_tables_that_are_known() {
         "notices",
         "ratelimits",
         "revisions",
+        "strikes",
         "usage",
     ];
     assert_eq!(tables, known);

@@ -202,6 +202,7 @@ fn about() -> About {
         listed: None,
         block: None,
         blocks: Vec::new(),
+        strikes: Vec::new(),
         explained: explain(&POLICY, &standing, NOW),
         hours: (0..24).map(hour).collect(),
         blocked: blocked.collect(),

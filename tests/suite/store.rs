@@ -23,6 +23,7 @@ use policyd_rate_guard::store::migrate::{MigrateError, Step};
 use policyd_rate_guard::store::notices::Claim;
 use policyd_rate_guard::store::senders::{Change, SenderRow};
 use policyd_rate_guard::store::settle::{Decider, Writes};
+use policyd_rate_guard::store::strikes::Struck;
 use policyd_rate_guard::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
 use policyd_rate_guard::store::{Failure, Store};
 use tokio::runtime::{Builder, Runtime};
@@ -52,6 +53,8 @@ struct Clerk {
 }
 
 impl Decider for Clerk {
+    fn knows_strike(&mut self, _: Struck) {}
+
     fn knows_blocks(&self, _: Revision) -> bool {
         true
     }
@@ -253,7 +256,7 @@ fn a_part_of_a_journal_is_charged_once_and_at_its_time(place: &Place) {
         let late = move |rows: &[Option<Row>], reset| {
             assert_eq!((rows[0].unwrap().id, reset), (id, Some(NOW - 5)));
             let outlived = vec![Outlived { ratelimit_id: id, messages: 9, recipients: 1 }];
-            Late { writes: Writes { audit, usage, seen }, outlived }
+            Late { writes: Writes { audit, usage, seen, ..Writes::default() }, outlived }
         };
         runtime.block_on(store.set_meta("last_reset", &(NOW - 5).to_string())).unwrap();
         runtime.block_on(store.charge(part, &[sum("alice", 1, 3)], 1000, NOW, late)).unwrap()

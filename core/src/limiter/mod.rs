@@ -9,6 +9,7 @@ pub mod history;
 pub mod increase;
 pub mod moment;
 pub mod retention;
+pub mod strikes;
 pub mod terms;
 pub mod usual;
 pub mod verdict;

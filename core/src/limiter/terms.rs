@@ -8,11 +8,13 @@ use jiff::civil::DateTime;
 use super::decide::Policy;
 use crate::account::{Account, AccountRules, Attributes};
 use crate::policy::lists::{Hit, Lists, Which};
+use crate::policy::strikes::Strikes;
 use crate::protocol::reply::Action;
 
 #[derive(Debug, Clone)]
 pub struct Terms {
     pub policy: Policy,
+    pub strikes: Strikes,
     pub accounts: AccountRules,
     pub lists: Lists,
     pub deny_action: Action,

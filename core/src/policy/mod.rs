@@ -9,6 +9,7 @@ pub mod limit;
 pub mod lists;
 pub mod quota;
 pub mod steps;
+pub mod strikes;
 pub mod syntax;
 pub mod text;
 

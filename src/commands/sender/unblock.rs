@@ -20,6 +20,8 @@ use crate::system::privileges;
 struct Done {
     account: String,
     ended: Vec<BlockRow>,
+    /// With --forgive, how many strikes were forgotten.
+    forgiven: Option<u64>,
     /// The block of its domain.
     remains: Option<BlockRow>,
     /// What the next message gets if it is held or refused all the same: the action and why.
@@ -32,6 +34,10 @@ pub fn run(sources: &Sources, options: &cli::SenderUnblock) -> Result<Exit, Fail
         let account = named::key(config, &options.sender.name)?;
         let now = clock::now();
         let ended = database::insist(store, async |store| store.unblock(&account, &person, now).await).await?;
+        let forgiven = match options.forgive {
+            true => Some(database::insist(store, async |store| store.forgive(&account).await).await?),
+            false => None,
+        };
         let remains = named::block_that_remains(config, store, &account).await?;
         let row = database::insist(store, async |store| store.sender(&account).await).await?;
         let terms = database::terms(config);
@@ -42,13 +48,15 @@ pub fn run(sources: &Sources, options: &cli::SenderUnblock) -> Result<Exit, Fail
             }
             None => None,
         };
-        Ok(Done { account, ended, remains, next })
+        Ok(Done { account, ended, forgiven, remains, next })
     })?;
-    let Done { account, ended, remains, next } = done;
+    let Done { account, ended, forgiven, remains, next } = done;
     if options.sender.output.json {
         let ended: Vec<BlockJson> = ended.iter().map(BlockJson::from).collect();
         let remains = remains.as_ref().map(BlockJson::from);
-        print_json(&json!({ "sender": account, "ended": ended, "block": remains, "next": next }))?;
+        print_json(
+            &json!({ "sender": account, "ended": ended, "strikes_forgotten": forgiven, "block": remains, "next": next }),
+        )?;
         return Ok(Exit::Ok);
     }
     let zone = TimeZone::system();
@@ -59,6 +67,9 @@ pub fn run(sources: &Sources, options: &cli::SenderUnblock) -> Result<Exit, Fail
                 print(&format!("Ended: {}\n", table::clean(&words::blocked(block, &zone))))?;
             }
         }
+    }
+    if let Some(forgiven) = forgiven {
+        print(&format!("{forgiven} strikes are forgotten\n"))?;
     }
     named::tell_block_that_remains(remains.as_ref());
     if let Some(next) = next.filter(|_| remains.is_none()) {

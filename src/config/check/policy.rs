@@ -8,6 +8,7 @@ use crate::config::typed::{Answers, ListFiles, Quota};
 use crate::config::values;
 use crate::policy::limit::{self, Limit};
 use crate::policy::steps::Steps;
+use crate::policy::strikes::Strikes;
 use crate::policy::syntax::Mistake;
 use crate::policy::text;
 use crate::protocol::reply::{Action, Strictness};
@@ -39,12 +40,15 @@ impl Checker<'_> {
             let _: Checked<()> =
                 self.fail("LIMITS", "`usual` and `from new networks` are not available in this version".to_owned());
         }
+        let strikes = self.get("STRIKES", values::text);
+        let strikes = strikes.and_then(|written| self.rules("STRIKES", Strikes::parse(&written)));
         let networks_ignore = self.get("NETWORKS_IGNORE", values::networks);
         Ok(Quota {
             default: default?,
             window: window?,
             steps: steps?,
             limits: limits?,
+            strikes: strikes?,
             networks_ignore: networks_ignore?,
         })
     }

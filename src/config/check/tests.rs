@@ -41,6 +41,7 @@ fn field(config: &Config, name: &str) -> String {
         "QUOTA_WINDOW" => &quota.window,
         "QUOTA_STEPS" => &quota.steps.to_string(),
         "LIMITS" => &quota.limits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        "STRIKES" => &quota.strikes.to_string(),
         "NETWORKS_IGNORE" => &quota.networks_ignore,
         "ALLOWLIST" => &lists.allow,
         "DENYLIST" => &lists.deny,
