@@ -364,6 +364,11 @@ pub struct HeldRelease {
     #[arg(long)]
     pub even_compromised: bool,
 
+    /// Only what the quota held, the oldest first, as far as the quota and the limits have room for it now; what is released is
+    /// counted again, as sent now. Does nothing unless HELD=release. For the packaged timer, policyd-rate-guard-held.timer.
+    #[arg(long, conflicts_with_all = ["dry_run", "even_compromised"])]
+    pub by_quota: bool,
+
     #[command(flatten)]
     pub how: HeldHow,
 }

@@ -68,6 +68,8 @@ pub enum Kind {
     Url,
     Endpoint,
     MailAddress,
+    /// What becomes of held mail.
+    Held,
 }
 
 impl Setting {
@@ -112,6 +114,7 @@ impl Kind {
             Kind::Syslog => "True, False, or the path of the log socket".into(),
             Kind::Url => "a URL that begins with https:// or http://".into(),
             Kind::Endpoint => "a host and a port such as 127.0.0.1:9464".into(),
+            Kind::Held => "keep or release".into(),
             Kind::MailAddress => "a mail address such as postmaster@example.com".into(),
         }
     }

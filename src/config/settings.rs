@@ -228,6 +228,15 @@ pub const SECTIONS: &[Section] = &[
                 ..ROW
             },
             Setting {
+                name: "HELD",
+                kind: Kind::Held,
+                default: "keep",
+                help: "What becomes of mail that the quota held: keep leaves it to you (`held release`, `held delete`); release \
+                       lets policyd-rate-guard-held.timer, once that is enabled, release it as the quota has room again, the oldest \
+                       first. It is counted again then.",
+                ..ROW
+            },
+            Setting {
                 name: "LIMITS",
                 kind: Kind::Text(4096),
                 example: "30 recipients/5m; 200 messages/1h DEFER slow down; 8 networks/1h WARN many networks",

@@ -30,6 +30,7 @@ pub struct Config {
     pub sockets: Sockets,
     pub accounts: AccountRules,
     pub quota: Quota,
+    pub held: Held,
     pub lists: ListFiles,
     pub answers: Answers,
     pub audit: Audit,
@@ -151,6 +152,15 @@ pub struct Quota {
     pub limits: Vec<Limit>,
     pub strikes: Strikes,
     pub networks_ignore: Vec<ipnet::IpNet>,
+}
+
+/// HELD: what becomes of mail that the quota held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// It waits for a person.
+    Keep,
+    /// It goes on as the quota has room.
+    Release,
 }
 
 /// ALLOWLIST, DENYLIST, DENYLIST_ACTION.

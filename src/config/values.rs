@@ -9,7 +9,7 @@ use super::address::{AddressProblem, ListenAddress};
 use super::endpoint::Endpoint;
 use super::secret::Secret;
 use super::setting::{Kind, Setting};
-use super::typed::{Driver, Tls};
+use super::typed::{Driver, Held, Tls};
 use crate::account::{LimitBy, network};
 use crate::policy::duration;
 use crate::policy::quota::{self, Window};
@@ -197,6 +197,14 @@ pub fn attributes(written: &str, setting: &Setting) -> Parsed<Vec<LimitBy>> {
 /// What stands between blanks and commas.
 fn words(written: &str) -> impl Iterator<Item = &str> {
     written.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty())
+}
+
+pub fn held(written: &str, setting: &Setting) -> Parsed<Held> {
+    match written.to_lowercase().as_str() {
+        "keep" => Ok(Held::Keep),
+        "release" => Ok(Held::Release),
+        _ => must_be(setting),
+    }
 }
 
 pub fn domain(written: &str, setting: &Setting) -> Parsed<String> {

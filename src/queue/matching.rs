@@ -34,6 +34,8 @@ pub struct Wanted {
     pub since: Option<i64>,
     /// Only what has this in its reason.
     pub reason: Option<String>,
+    /// Only what the quota has held, and not a limit, a block or somebody's command.
+    pub by_quota: bool,
     /// Leaves the mail of accounts that were taken over.
     pub without_compromised: bool,
     /// Accounts and domains that are blocked as taken over, whatever their mail was held for.
@@ -150,7 +152,8 @@ fn judge(entry: &Entry, rows: &[&Queued], wanted: &Wanted) -> Judged {
     };
     let named = wanted.names.is_empty() || is_named(&found.account, |name| wanted.names.iter().any(|one| one == name));
     let in_reason = wanted.reason.as_ref().is_none_or(|reason| found.reason.contains(reason.as_str()));
-    if !named || !in_reason || wanted.since.is_some_and(|since| found.arrived < since) {
+    let by_quota = !wanted.by_quota || (is_quota(&found.reason) && holding.state == State::Untouched);
+    if !named || !in_reason || !by_quota || wanted.since.is_some_and(|since| found.arrived < since) {
         return Judged::NotWanted;
     }
     if wanted.without_compromised
@@ -168,6 +171,12 @@ pub fn is_in_place(entry: &Entry, place: Place) -> bool {
         Place::Held => entry.queue == Queue::Hold,
         Place::Moving => entry.queue == Queue::Moving,
     }
+}
+
+/// Whether a reason is the quota: `1x quota 1000: 1001`.
+fn is_quota(reason: &str) -> bool {
+    let factor = reason.split_once("x quota ").map(|(factor, _)| factor);
+    factor.is_some_and(|factor| !factor.is_empty() && factor.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
 }
 
 /// Whether an account, or its domain, is among some names.
@@ -281,6 +290,17 @@ mod tests {
         }
         assert_eq!(chosen(Wanted { reason: Some("quota".into()), ..here() }), FOUND);
         assert_eq!(chosen(Wanted { reason: Some("networks".into()), ..here() }), NOTHING);
+        for (reason, expected) in [
+            ("1x quota 1000: 1001", FOUND),
+            ("1.5x quota 1000: 1501", FOUND),
+            ("8 networks/1h: 9", NOTHING),
+            ("blocked: quota", NOTHING),
+            ("x quota 1: 2", NOTHING),
+            ("", NOTHING),
+        ] {
+            let row = Queued { reason: reason.into(), ..row(1, id, NOON) };
+            assert_eq!(one(entry(id, NOON), row, &Wanted { by_quota: true, ..here() }), expected, "{reason}");
+        }
         assert_eq!(chosen(Wanted { since: Some(NOON), ..here() }), FOUND);
         assert_eq!(chosen(Wanted { since: Some(NOON + 1), ..here() }), NOTHING);
     }

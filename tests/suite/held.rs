@@ -122,6 +122,7 @@ crate::on_each_database! {
     only_what_this_program_holds_is_released_and_deleted
     what_is_held_for_a_compromised_account_stays
     other_hosts_are_named
+    by_the_quota_the_oldest_go_first_and_never_more_than_it_has_room_for
 }
 
 mod run {
@@ -207,6 +208,34 @@ mod run {
         // Rows of an older version have no host.
         server.daemon.database().execute("UPDATE messages SET host = ''");
         assert_eq!(server.json(&[])["senders"].as_array().unwrap().len(), 2);
+    }
+
+    pub fn by_the_quota_the_oldest_go_first_and_never_more_than_it_has_room_for(setup: Setup) {
+        if !is_root("held release") {
+            return;
+        }
+        let mut server = Server::new(setup.setting("LIMITS", "3 recipients/message HOLD crowd"));
+        let mut client = server.client();
+        server.send(&mut client, ALICE, &["4A11CE0", "4A11CE1", "4A11CE2"]);
+        server.send(&mut client, BOB, &["4B0B000", "4B0B001"]);
+        // A limit's.
+        client.ask(&Request::data("carol@example.com", 4).queue_id("4CA0101"));
+        server.queue("4CA0101", "carol@example.com", now());
+        assert!(server.told(&["release", "--by-quota"]).starts_with("HELD=keep"));
+        server.daemon.change_setting("HELD", "release");
+        assert!(server.told(&["release", "--by-quota"]).starts_with("Nothing released.\n"), "the quotas are used up");
+
+        // Room for one message of two recipients.
+        let reset = server.daemon.setup().run("sender", &["reset", ALICE]);
+        assert!(reset.status.success());
+        server.queue("4A11CE2", ALICE, now() - 600);
+        let released = server.told(&["release", "--by-quota"]);
+        assert!(released.starts_with("alice@example.com: 1 messages released, 2 recipients\n"), "{released}");
+        assert_eq!(server.on_hold(), ["4A11CE1", "4B0B001", "4CA0101"], "the oldest");
+        assert!(server.told(&["release", "--by-quota"]).starts_with("Nothing released.\n"), "again and again");
+        // The daemon knows what went on.
+        assert!(client.ask(&Request::data(ALICE, 1)).starts_with("HOLD"));
+        assert_eq!(server.daemon.database().messages(ALICE).len(), 4, "no message is logged twice");
     }
 }
 

@@ -1,98 +1,177 @@
 //! `held release` and `held delete`.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::by_quota::Room;
 use super::find::{find, wanted};
 use super::postfix::{Done, Postqueue, Postsuper, Verb};
 use super::summary::{OfSender, by_sender, others};
-use crate::cli::{HeldChoice, HeldDelete, HeldHow, HeldRelease};
+use crate::cli::{HeldDelete, HeldHow, HeldRelease};
 use crate::clock;
 use crate::commands::database;
 use crate::commands::output::{confirmed, print, print_json};
 use crate::commands::table::clean;
-use crate::config::{Audit, Sources};
+use crate::config::{Audit, Config, Held, Sources};
 use crate::exit::{Exit, Failed};
 use crate::queue::matching::{Found, Left, Matched, Place, Wanted, is_in_place};
 use crate::store::Store;
 use crate::store::queued::State;
 
 pub fn release(sources: &Sources, options: &HeldRelease) -> Result<Exit, Failed> {
-    run(sources, Verb::Release, &options.choice, &options.how, !options.even_compromised)
+    if options.by_quota && database::load(sources)?.held == Held::Keep {
+        print("HELD=keep: held mail waits for a person. With HELD=release it goes on as the quota has room.\n")?;
+        return Ok(Exit::Ok);
+    }
+    let only = if options.by_quota { Only::WhatTheQuotaTakes } else { Only::All };
+    run(sources, Verb::Release, &options.how, only, |config| {
+        let wanted = wanted(config, &options.choice)?;
+        Ok(Wanted { without_compromised: !options.even_compromised, by_quota: options.by_quota, ..wanted })
+    })
 }
 
 pub fn delete(sources: &Sources, options: &HeldDelete) -> Result<Exit, Failed> {
-    run(sources, Verb::Delete, &options.choice, &options.how, false)
+    run(sources, Verb::Delete, &options.how, Only::All, |config| wanted(config, &options.choice))
 }
 
 fn run(
     sources: &Sources,
     verb: Verb,
-    choice: &HeldChoice,
     how: &HeldHow,
-    without_compromised: bool,
+    only: Only,
+    wanted: impl FnOnce(&Config) -> Result<Wanted, Failed>,
 ) -> Result<Exit, Failed> {
-    let postsuper = if how.dry_run { None } else { Some(Postsuper::begin(verb)?) };
-    let queue = Postqueue::begin()?;
+    let tools = if how.dry_run { Tools::to_look(verb)? } else { Tools::to_act(verb)? };
     let acted = database::with_tables(sources, async |config, store| {
-        let wanted = Wanted { without_compromised, ..wanted(config, choice)? };
-        let (entries, _) = queue.entries(|entry| is_in_place(entry, Place::Held))?;
-        let Matched { found, left } = find(store, &entries, &wanted).await?;
-        let all = by_sender(&found);
-        let audit = config.audit.clone();
-        let Some(postsuper) = postsuper.filter(|_| !found.is_empty()) else {
-            return Ok(Acted { senders: all, audit, left, gone: 0, failed: None });
-        };
-        if choice.names.is_empty() && !how.yes && !confirmed(&question(verb, found.len(), all.len()))? {
-            return Ok(Acted { senders: Vec::new(), audit, left, gone: 0, failed: None });
-        }
-        let mut working = postsuper.work(found.len())?;
-        for one in &found {
-            if !working.act_on(&one.id) {
-                break;
-            }
-        }
-        let Done { ids, failure } = working.end();
-        let done: Vec<&Found> = found.iter().filter(|one| ids.contains(&one.id)).collect();
-        let noted = note(store, verb, &done).await.err();
-        let gone = found.len() - done.len();
-        Ok(Acted { senders: by_sender(done), audit, left, gone, failed: failure.or(noted) })
+        let wanted = wanted(config)?;
+        let asks = wanted.names.is_empty() && !how.yes && only == Only::All;
+        tools.act(config, store, &wanted, only, asks).await
     })?;
     if how.output.json {
-        print_json(&json!({
-            "dry_run": how.dry_run,
-            verb.done(): acted.senders.iter().map(|one| one.messages).sum::<u64>(),
-            "senders": acted.senders,
-            "gone": acted.gone,
-            "left": acted.left,
-        }))?;
+        print_json(&acted.json())?
     } else {
-        print(&acted.told(verb, how.dry_run))?;
+        print(&acted.told())?
     }
     acted.failed.map_or(Ok(Exit::Ok), Err)
 }
 
+/// Which of the messages that were found are acted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    All,
+    /// Those for which there is room now.
+    WhatTheQuotaTakes,
+}
+
+/// Postfix's commands, started while this process was root.
+pub struct Tools {
+    verb: Verb,
+    queue: Postqueue,
+    /// None to look only.
+    postsuper: Option<Postsuper>,
+}
+
+impl Tools {
+    pub fn to_act(verb: Verb) -> Result<Tools, Failed> {
+        Ok(Tools { verb, postsuper: Some(Postsuper::begin(verb)?), queue: Postqueue::begin()? })
+    }
+
+    fn to_look(verb: Verb) -> Result<Tools, Failed> {
+        Ok(Tools { verb, postsuper: None, queue: Postqueue::begin()? })
+    }
+
+    /// Finds what is wanted, acts on it, and notes what was done. `asks` for a question before.
+    pub async fn act(
+        self,
+        config: &Config,
+        store: &mut Store,
+        wanted: &Wanted,
+        only: Only,
+        asks: bool,
+    ) -> Result<Acted, Failed> {
+        let Tools { verb, queue, postsuper } = self;
+        let (entries, _) = queue.entries(|entry| is_in_place(entry, Place::Held))?;
+        let Matched { found, left } = find(store, &entries, wanted).await?;
+        let acted = Acted {
+            verb,
+            dry_run: false,
+            senders: Vec::new(),
+            audit: config.audit.clone(),
+            left,
+            gone: 0,
+            failed: None,
+        };
+        let Some(postsuper) = postsuper else {
+            return Ok(Acted { dry_run: true, senders: by_sender(&found), ..acted });
+        };
+        if found.is_empty() || (asks && !confirmed(&question(verb, &found))?) {
+            return Ok(acted);
+        }
+        let mut working = postsuper.work(found.len())?;
+        let mut given = 0;
+        let mut failed = None;
+        let mut room = (only == Only::WhatTheQuotaTakes).then(|| Room::new(store, database::terms(config)));
+        for one in &found {
+            let goes = match &mut room {
+                Some(room) => room.takes(one).await,
+                None => Ok(true),
+            };
+            match goes {
+                Ok(true) if working.act_on(&one.id) => given += 1,
+                Ok(false) => {}
+                Ok(true) => break,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        drop(room);
+        let Done { ids, failure } = working.end();
+        let done: Vec<&Found> = found.iter().filter(|one| ids.contains(&one.id)).collect();
+        let noted = note(store, verb, &done).await.err();
+        let gone = usize::saturating_sub(given, done.len());
+        Ok(Acted { senders: by_sender(done), gone, failed: failed.or(failure).or(noted), ..acted })
+    }
+}
+
 /// What was done, or would be.
-struct Acted {
+pub struct Acted {
+    verb: Verb,
+    dry_run: bool,
     senders: Vec<OfSender>,
     audit: Audit,
     left: Left,
     /// Ids that postsuper did not find any more.
     gone: usize,
-    failed: Option<Failed>,
+    /// Why not all was done.
+    pub failed: Option<Failed>,
 }
 
 impl Acted {
-    fn told(&self, verb: Verb, dry_run: bool) -> String {
-        let would = if dry_run { "would be " } else { "" };
+    pub fn json(&self) -> Value {
+        json!({
+            "dry_run": self.dry_run,
+            self.verb.done(): self.senders.iter().map(|one| one.messages).sum::<u64>(),
+            "senders": self.senders,
+            "gone": self.gone,
+            "left": self.left,
+        })
+    }
+
+    pub fn told(&self) -> String {
+        let done = self.verb.done();
+        let would = if self.dry_run { "would be " } else { "" };
         let line = |one: &OfSender| {
             let (sender, messages) = (clean(&one.sender), one.messages);
-            format!("{sender}: {messages} messages {would}{}, {} recipients\n", verb.done(), one.recipients)
+            format!("{sender}: {messages} messages {would}{done}, {} recipients\n", one.recipients)
         };
         let mut text: String = self.senders.iter().map(line).collect();
         if self.senders.is_empty() {
-            text.push_str(&format!("Nothing {would}{}.\n", verb.done()));
-        } else if verb == Verb::Release && !dry_run {
-            text.push_str("Postfix delivers them with its next run of the queue, within queue_run_delay; `postqueue -f` makes it run now.\n");
+            text.push_str(&format!("Nothing {would}{done}.\n"));
+        } else if self.verb == Verb::Release && !self.dry_run {
+            text.push_str(
+                "Postfix delivers them with its next run of the queue, within queue_run_delay; `postqueue -f` makes it run now.\n",
+            );
         }
         if self.gone > 0 {
             text.push_str(&format!("{} were no longer on hold.\n", self.gone));
@@ -101,14 +180,15 @@ impl Acted {
     }
 }
 
-fn question(verb: Verb, messages: usize, senders: usize) -> String {
+fn question(verb: Verb, found: &[Found]) -> String {
     let what = if verb == Verb::Delete { "Delete" } else { "Release" };
-    format!("{what} {messages} held messages of {senders} senders?")
+    format!("{what} {} held messages of {} senders?", found.len(), by_sender(found).len())
 }
 
 /// Notes what was done, so that what is on hold again later is not taken for ours.
 async fn note(store: &mut Store, verb: Verb, done: &[&Found]) -> Result<(), Failed> {
     let state = match verb {
+        Verb::Hold => State::Held,
         Verb::Release => State::Released,
         Verb::Delete => State::Deleted,
     };

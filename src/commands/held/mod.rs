@@ -4,9 +4,11 @@
 //! (`database`), reads the database, and hands postsuper(1) the ids over a pipe.
 
 mod act;
+mod by_quota;
 mod find;
 mod list;
 mod postfix;
+pub mod retro;
 mod summary;
 
 use crate::cli;

@@ -106,6 +106,8 @@ fn said(stream: Option<ChildStderr>) -> String {
 /// What postsuper(1) is to do with each id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
+    /// What is incoming, active or deferred.
+    Hold,
     Release,
     Delete,
 }
@@ -114,6 +116,7 @@ impl Verb {
     /// The options. Each looks for the id in the queue that the mail is in, and in no other.
     fn arguments(self) -> &'static [&'static str] {
         match self {
+            Verb::Hold => &["-h", "-"],
             Verb::Release => &["-H", "-"],
             Verb::Delete => &["-d", "-", "hold"],
         }
@@ -122,6 +125,7 @@ impl Verb {
     /// What it prints of an id when it is done (its src/postsuper/postsuper.c).
     fn confirmation(self) -> &'static str {
         match self {
+            Verb::Hold => "placed on hold",
             Verb::Release => "released from hold",
             Verb::Delete => "removed",
         }
@@ -130,6 +134,7 @@ impl Verb {
     /// What is done, for people.
     pub fn done(self) -> &'static str {
         match self {
+            Verb::Hold => "put on hold",
             Verb::Release => "released",
             Verb::Delete => "deleted",
         }

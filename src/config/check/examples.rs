@@ -65,6 +65,7 @@ pub const EXAMPLES: &[(&str, &str, &str, &str, &str)] = &[
         r#""1x HOLD full""#,
         "a\u{1}b",
     ),
+    ("HELD", "Keep", "Release", "Release", "maybe"),
     ("LIMITS", r#""""#, "5 messages/1h WARN many", r#""5 messages/1h WARN many""#, "a\u{1}b"),
     ("STRIKES", r#""""#, "3 in 24h block 1h", r#""3 in 24h BLOCK 1h""#, "a\u{1}b"),
     (

@@ -62,6 +62,7 @@ impl Checker<'_> {
         let answers = self.answers();
         let text_blocked = answers.as_ref().map_or_else(|_| String::new(), |answers| answers.text_blocked.clone());
         let quota = self.quota(&text_blocked);
+        let held = self.get("HELD", values::held);
         let lists = self.lists();
         let audit = self.audit();
         let logging = self.logging();
@@ -77,6 +78,7 @@ impl Checker<'_> {
             sockets: sockets?,
             accounts: accounts?,
             quota: quota?,
+            held: held?,
             lists: lists?,
             answers: answers?,
             audit: audit?,

@@ -40,6 +40,7 @@ fn field(config: &Config, name: &str) -> String {
         "QUOTA" => &quota.default,
         "QUOTA_WINDOW" => &quota.window,
         "QUOTA_STEPS" => &quota.steps.to_string(),
+        "HELD" => &config.held,
         "LIMITS" => &quota.limits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
         "STRIKES" => &quota.strikes.to_string(),
         "NETWORKS_IGNORE" => &quota.networks_ignore,
