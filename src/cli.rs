@@ -402,6 +402,10 @@ pub struct SenderBlock {
     #[command(flatten)]
     pub sender: SenderName,
 
+    /// Also put on hold what it sent within this time and is still in this host's queue: incoming, active or deferred. Needs root.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub queue: Option<Duration>,
+
     /// For how long. Without it: until somebody ends it.
     #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
     pub lasts: Option<Duration>,
@@ -452,6 +456,18 @@ pub struct SenderUnblock {
     /// Forget its strikes too (STRIKES): the next one is the first again.
     #[arg(long)]
     pub forgive: bool,
+
+    /// Release all of its mail that this program holds on this host. Needs root.
+    #[arg(long)]
+    pub release: bool,
+
+    /// Delete all of its mail that this program holds on this host. Needs root.
+    #[arg(long, conflicts_with = "release")]
+    pub delete: bool,
+
+    /// Release it although the block says that the account was compromised.
+    #[arg(long, requires = "release")]
+    pub even_compromised: bool,
 }
 
 #[derive(Debug, Args)]

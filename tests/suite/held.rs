@@ -44,8 +44,9 @@ impl Server {
             r#"[ "$(id -u)" = 0 ] || { echo "postsuper: fatal: use of this command is reserved for the superuser" >&2; exit 1; }
 echo "$*" >> calls
 while read -r id; do
-    [ -f "hold/$id" ] || continue
+    [ -f "hold/$id" ] || [ -f "deferred/$id" ] || continue
     case "$*" in
+    '-h -') mv "deferred/$id" hold/ && echo "postsuper: $id: placed on hold" >&2 ;;
     '-H -') mv "hold/$id" deferred/ && echo "postsuper: $id: released from hold" >&2 ;;
     '-d - hold') rm "hold/$id" && echo "postsuper: $id: removed" >&2 ;;
     esac
@@ -123,6 +124,7 @@ crate::on_each_database! {
     what_is_held_for_a_compromised_account_stays
     other_hosts_are_named
     by_the_quota_the_oldest_go_first_and_never_more_than_it_has_room_for
+    a_block_holds_what_is_in_the_queue_and_its_end_lets_it_go_or_deletes_it
 }
 
 mod run {
@@ -210,6 +212,45 @@ mod run {
         assert_eq!(server.json(&[])["senders"].as_array().unwrap().len(), 2);
     }
 
+    pub fn a_block_holds_what_is_in_the_queue_and_its_end_lets_it_go_or_deletes_it(setup: Setup) {
+        if !is_root("sender block --queue") {
+            return;
+        }
+        let server = Server::new(setup);
+        let mut client = server.client();
+        server.defer(&mut client, ALICE, "4A11CE0");
+        server.send(&mut client, BOB, &["4B0B000", "4B0B001"]);
+        server.defer(&mut client, "carol@example.org", "4CA0101");
+        // Of an hour ago: not within the time that is named.
+        server.queue("4D11E51", ALICE, now() - 3000);
+        let blocked = server.sender(&["block", ALICE, "--queue", "30m"]);
+        assert!(blocked.contains("Put on hold from the queue: 1 messages, 2 recipients"), "{blocked}");
+        assert_eq!(server.on_hold(), ["4A11CE0", "4B0B001", "4D11E51"]);
+        assert_eq!(server.states(ALICE), [("4A11CE0".to_owned(), "held".to_owned())]);
+        let listed = server.json(&["list", ALICE]);
+        assert_eq!(listed["messages"][0]["reason"], "blocked: manual", "{listed}");
+
+        // Blocked mail is held as well; one command lets all of it go.
+        assert!(client.ask(&Request::data(ALICE, 2).queue_id("4A11CE1")).starts_with("HOLD"));
+        server.queue("4A11CE1", ALICE, now());
+        let ended = server.sender(&["unblock", ALICE, "--release"]);
+        assert!(ended.contains("alice@example.com: 2 messages released, 4 recipients"), "{ended}");
+        assert_eq!(server.on_hold(), ["4B0B001", "4D11E51"]);
+
+        // Of an account that was taken over nothing goes by itself; and what was let go is held again.
+        server.sender(&["block", ALICE, "--queue", "30m", "--reason", "compromised"]);
+        assert_eq!(server.on_hold(), ["4A11CE0", "4A11CE1", "4B0B001", "4D11E51"]);
+        assert!(server.told(&["release", ALICE]).contains("--even-compromised"));
+        let ended = server.sender(&["unblock", ALICE, "--release"]);
+        assert!(ended.contains("Nothing released.") && ended.contains("2 more of accounts"), "{ended}");
+        server.sender(&["block", BOB, "--reason", "compromised"]);
+        assert!(server.told(&["release", BOB]).starts_with("Nothing released."), "held for its quota before");
+        let deleted = server.sender(&["unblock", ALICE, "--delete"]);
+        assert!(deleted.contains("alice@example.com: 2 messages deleted"), "{deleted}");
+        assert_eq!(server.on_hold(), ["4B0B001", "4D11E51"]);
+        assert!(server.bin.join("deferred/4CA0101").is_file(), "another's");
+    }
+
     pub fn by_the_quota_the_oldest_go_first_and_never_more_than_it_has_room_for(setup: Setup) {
         if !is_root("held release") {
             return;
@@ -236,6 +277,21 @@ mod run {
         // The daemon knows what went on.
         assert!(client.ask(&Request::data(ALICE, 1)).starts_with("HOLD"));
         assert_eq!(server.daemon.database().messages(ALICE).len(), 4, "no message is logged twice");
+    }
+}
+
+impl Server {
+    fn sender(&self, arguments: &[&str]) -> String {
+        let output = self.daemon.setup().run("sender", arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Puts a message that was let through into the deferred queue.
+    fn defer(&self, client: &mut Client, sender: &str, id: &str) {
+        client.ask(&Request::data(sender, 2).queue_id(id));
+        self.queue(id, sender, now());
+        fs::rename(self.bin.join("hold").join(id), self.bin.join("deferred").join(id)).unwrap();
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::by_quota::Room;
-use super::find::{find, wanted};
+use super::find::{compromised, find, wanted};
 use super::postfix::{Done, Postqueue, Postsuper, Verb};
 use super::summary::{OfSender, by_sender, others};
 use crate::cli::{HeldDelete, HeldHow, HeldRelease};
@@ -44,7 +44,7 @@ fn run(
     let acted = database::with_tables(sources, async |config, store| {
         let wanted = wanted(config)?;
         let asks = wanted.names.is_empty() && !how.yes && only == Only::All;
-        tools.act(config, store, &wanted, only, asks).await
+        tools.act(config, store, wanted, only, asks).await
     })?;
     if how.output.json {
         print_json(&acted.json())?
@@ -84,13 +84,16 @@ impl Tools {
         self,
         config: &Config,
         store: &mut Store,
-        wanted: &Wanted,
+        mut wanted: Wanted,
         only: Only,
         asks: bool,
     ) -> Result<Acted, Failed> {
         let Tools { verb, queue, postsuper } = self;
         let (entries, _) = queue.entries(|entry| is_in_place(entry, Place::Held))?;
-        let Matched { found, left } = find(store, &entries, wanted).await?;
+        if wanted.without_compromised {
+            wanted.compromised.extend(compromised(store).await?);
+        }
+        let Matched { found, left } = find(store, &entries, &wanted).await?;
         let acted = Acted {
             verb,
             dry_run: false,

@@ -76,6 +76,7 @@ impl<'a> Room<'a> {
             arrived,
             deadline: arrived + PATIENCE,
             decided_at: None,
+            listed: false,
             reply: (),
         });
         let now = Now { elapsed: arrived, unix };

@@ -1,5 +1,7 @@
 //! What is wanted of the queue, and what there is of it.
 
+use std::collections::HashSet;
+
 use crate::account::named_key;
 use crate::cli::HeldChoice;
 use crate::clock;
@@ -11,6 +13,9 @@ use crate::queue::listing::Entry;
 use crate::queue::matching::{EARLIER, LATER, Matched, Wanted, is_in_place, matched};
 use crate::store::Store;
 use crate::store::queued::MAX_IDS;
+
+/// The reason of a block whose account was taken over.
+pub const COMPROMISED: &str = "compromised";
 
 /// Returns what is wanted, in the terms of the queue.
 pub fn wanted(config: &Config, choice: &HeldChoice) -> Result<Wanted, Failed> {
@@ -26,6 +31,13 @@ pub fn wanted(config: &Config, choice: &HeldChoice) -> Result<Wanted, Failed> {
         rewritten: choice.rewritten,
         ..Wanted::default()
     })
+}
+
+/// Returns the accounts and domains that are blocked as compromised now.
+pub async fn compromised(store: &mut Store) -> Result<HashSet<String>, Failed> {
+    let now = clock::now();
+    let blocks = database::insist(store, async |store| store.blocks(now).await).await?;
+    Ok(blocks.into_iter().filter(|block| block.reason == COMPROMISED).map(|block| block.account).collect())
 }
 
 /// Reads the audit rows of the entries, a part of them at a time, and compares the two.

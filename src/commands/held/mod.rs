@@ -3,11 +3,11 @@
 //! Postfix's own commands do what needs root, and nothing else does: [`postfix`] starts them first, then the command becomes USER
 //! (`database`), reads the database, and hands postsuper(1) the ids over a pipe.
 
-mod act;
+pub mod act;
 mod by_quota;
-mod find;
+pub mod find;
 mod list;
-mod postfix;
+pub mod postfix;
 pub mod retro;
 mod summary;
 

@@ -7,6 +7,7 @@ use super::named;
 use crate::cli;
 use crate::clock;
 use crate::commands::database;
+use crate::commands::held::retro::{self, Contained};
 use crate::commands::output::{print, print_json};
 use crate::commands::table;
 use crate::config::Sources;
@@ -20,7 +21,8 @@ use crate::system::privileges;
 
 pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed> {
     let person = privileges::person();
-    let (block, replaced) = database::with_tables(sources, async |config, store| {
+    let postsuper = options.queue.map(|_| retro::begin()).transpose()?;
+    let (block, replaced, contained) = database::with_tables(sources, async |config, store| {
         let account = named::key(config, &options.sender.name)?;
         named::refuse_wildcard(&account)?;
         let now = clock::now();
@@ -33,17 +35,29 @@ pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed
             set_by: person.clone(),
             note: options.note.clone().unwrap_or_default(),
         };
-        database::insist(store, async |store| store.block(&new, now).await).await
+        let (block, replaced) = database::insist(store, async |store| store.block(&new, now).await).await?;
+        let contained = match (options.queue, postsuper) {
+            (Some(within), Some(postsuper)) => {
+                let reason = format!("blocked: {}", block.reason);
+                let contained = retro::contain(store, &config.host, &block.account, within, &reason, postsuper).await;
+                Some(contained.map_err(|failed| failed.and("the block counts all the same"))?)
+            }
+            _ => None,
+        };
+        Ok((block, replaced, contained))
     })?;
     if options.sender.output.json {
         let replaced: Vec<BlockJson> = replaced.iter().map(BlockJson::from).collect();
-        print_json(&json!({ "block": BlockJson::from(&block), "replaced": replaced }))?;
+        print_json(&json!({ "block": BlockJson::from(&block), "replaced": replaced, "queue": contained }))?;
         return Ok(Exit::Ok);
     }
     let zone = TimeZone::system();
     print(&format!("{}\n", table::clean(&words::blocked(&block, &zone))))?;
     for replaced in &replaced {
         print(&format!("In the place of: {}\n", table::clean(&words::blocked(replaced, &zone))))?;
+    }
+    if let Some(Contained { messages, recipients }) = contained {
+        print(&format!("Put on hold from the queue: {messages} messages, {recipients} recipients\n"))?;
     }
     print(&format!("To end it: {}\n", blocks::command_to_end(&block.account)))?;
     Ok(Exit::Ok)

@@ -7,10 +7,14 @@ use super::named;
 use crate::cli;
 use crate::clock;
 use crate::commands::database;
+use crate::commands::held::act::{Acted, Only, Tools};
+use crate::commands::held::find::COMPROMISED;
+use crate::commands::held::postfix::Verb;
 use crate::commands::output::{print, print_json};
 use crate::commands::table;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
+use crate::queue::matching::Wanted;
 use crate::status::about::{self, BlockJson};
 use crate::status::words;
 use crate::store::blocks::BlockRow;
@@ -26,10 +30,18 @@ struct Done {
     remains: Option<BlockRow>,
     /// What the next message gets if it is held or refused all the same: the action and why.
     next: Option<String>,
+    /// What became of its held mail.
+    acted: Option<Acted>,
 }
 
 pub fn run(sources: &Sources, options: &cli::SenderUnblock) -> Result<Exit, Failed> {
     let person = privileges::person();
+    let verb = match (options.release, options.delete) {
+        (true, _) => Some(Verb::Release),
+        (_, true) => Some(Verb::Delete),
+        _ => None,
+    };
+    let tools = verb.map(Tools::to_act).transpose()?;
     let done = database::with_tables(sources, async |config, store| {
         let account = named::key(config, &options.sender.name)?;
         let now = clock::now();
@@ -48,16 +60,32 @@ pub fn run(sources: &Sources, options: &cli::SenderUnblock) -> Result<Exit, Fail
             }
             None => None,
         };
-        Ok(Done { account, ended, forgiven, remains, next })
+        let acted = match tools {
+            Some(tools) => {
+                let was_compromised = ended.iter().any(|block| block.reason == COMPROMISED);
+                let wanted = Wanted {
+                    host: config.host.clone(),
+                    names: vec![account.clone()],
+                    without_compromised: verb == Some(Verb::Release) && !options.even_compromised,
+                    compromised: was_compromised.then(|| account.clone()).into_iter().collect(),
+                    ..Wanted::default()
+                };
+                let acted = tools.act(config, store, wanted, Only::All, false).await;
+                Some(acted.map_err(|failed| failed.and("the block is ended all the same"))?)
+            }
+            None => None,
+        };
+        Ok(Done { account, ended, forgiven, remains, next, acted })
     })?;
-    let Done { account, ended, forgiven, remains, next } = done;
+    let Done { account, ended, forgiven, remains, next, acted } = done;
     if options.sender.output.json {
         let ended: Vec<BlockJson> = ended.iter().map(BlockJson::from).collect();
         let remains = remains.as_ref().map(BlockJson::from);
         print_json(
-            &json!({ "sender": account, "ended": ended, "strikes_forgotten": forgiven, "block": remains, "next": next }),
+            &json!({ "sender": account, "ended": ended, "strikes_forgotten": forgiven, "block": remains, "next": next,
+            "held": acted.as_ref().map(Acted::json) }),
         )?;
-        return Ok(Exit::Ok);
+        return acted.and_then(|acted| acted.failed).map_or(Ok(Exit::Ok), Err);
     }
     let zone = TimeZone::system();
     match ended.as_slice() {
@@ -75,5 +103,11 @@ pub fn run(sources: &Sources, options: &cli::SenderUnblock) -> Result<Exit, Fail
     if let Some(next) = next.filter(|_| remains.is_none()) {
         print(&format!("Its next mail still gets {}\n", table::clean(&next)))?;
     }
-    Ok(Exit::Ok)
+    match acted {
+        Some(acted) => {
+            print(&acted.told())?;
+            acted.failed.map_or(Ok(Exit::Ok), Err)
+        }
+        None => Ok(Exit::Ok),
+    }
 }
