@@ -28,6 +28,7 @@ mod notify;
 mod page;
 mod panics;
 mod policies;
+mod power_loss;
 mod protocol;
 mod readme;
 mod replay;
