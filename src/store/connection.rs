@@ -225,6 +225,8 @@ impl Connection {
                     query = match value {
                         Value::Number(number) => query.bind(number),
                         Value::Text(text) => query.bind(text),
+                        Value::Time(seconds) => query.bind(seconds),
+                        Value::Null => query.bind(None::<i64>),
                     };
                 }
                 collect!(connection.fetch_many(query), Row::Sqlite)
@@ -274,11 +276,13 @@ impl Connection {
         }
     }
 
-    /// The indexes that tables lack which PolicydRateGuard made: migrations leave a table that is there as it is. Only reads.
+    /// The indexes that tables lack which PolicydRateGuard or an older version made, and foreign keys that they no longer need:
+    /// migrations leave a table that is there as it is. Only reads.
     pub async fn lacking_indexes(&mut self) -> Result<Vec<Addition>, Failure> {
         match self {
             Connection::Mysql(connection) => Ok(mysql::adopt::lacking(connection).await?),
-            Connection::Sqlite(_) | Connection::Postgres(_) => Ok(Vec::new()),
+            Connection::Sqlite(connection) => Ok(sqlite::adopt::lacking_indexes(connection).await?),
+            Connection::Postgres(connection) => Ok(postgres::lacking_indexes(connection).await?),
         }
     }
 

@@ -90,7 +90,7 @@ pub async fn add(script: &mut Script<'_>, sums: &[Sum], new_quota: u32, now: i64
              window_from, created_at, updated_at) ",
         );
         sql.push_rows(slice, |row, sum| {
-            row.bind(&*sum.sender).push(new_quota).push(new_quota);
+            row.bind(&*sum.sender).bind(new_quota).bind(new_quota);
             for number in [sum.messages, sum.recipients, sum.messages, sum.recipients] {
                 row.bind(number);
             }
@@ -274,7 +274,7 @@ async fn select(script: &mut Script<'_>, senders: &[&str]) -> Result<Vec<(String
         ["id", "quota", "msg_counter", "rcpt_counter", "msg_total", "rcpt_total", "window_from", blocks::REVISION];
     let Dialect { sender, .. } = script.dialect();
     let rest = |sql: &mut Sql| {
-        sql.push(format_args!("FROM ratelimits WHERE {sender} IN ")).push_list(senders.iter().copied());
+        sql.push(format_args!("FROM ratelimits WHERE {sender}")).push_one_of(senders);
     };
     let rows = script.read(&script.dialect().text(sender), &NUMBERS, rest).await?;
     // A panel may have written what does not fit: the nearest value that does is meant.

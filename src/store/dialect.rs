@@ -31,6 +31,9 @@ pub struct Dialect {
     pub least: &'static str,
     /// The function that returns the greater of two numbers.
     pub greatest: &'static str,
+    /// Which messages of a sender an index finds: a condition to be added, empty where it is all of them. The others keep the
+    /// number of a sender that is deleted, which never becomes another's.
+    pub messages_found: &'static str,
     /// What of `ratelimits` is compared with a key (and is unique).
     pub sender: &'static str,
     /// Whether the number of a row that has gone may become another row's.
@@ -39,8 +42,10 @@ pub struct Dialect {
     pub lowered: Option<&'static str>,
     /// The table `usage`, whose name is a reserved word in one of them.
     pub usage: &'static str,
-    /// Around a number of seconds since 1970 to make a column's point in time of it.
-    pub from_epoch: (&'static str, &'static str),
+    /// How the rows of an INSERT are written.
+    pub rows: Rows,
+    /// How a point in time is written into a column.
+    pub time: Time,
     /// Around a column's point in time to make whole seconds since 1970 of it.
     pub to_epoch: (&'static str, &'static str),
     /// Before a list of names: which of these tables there are.
@@ -69,11 +74,13 @@ pub const STANDARD: Dialect = Dialect {
     integer: "BIGINT",
     least: "LEAST",
     greatest: "GREATEST",
+    messages_found: "",
     sender: "lower(sender)",
     reuses_ids: false,
     lowered: None,
     usage: "usage",
-    from_epoch: ("", ""),
+    rows: Rows::Values,
+    time: Time::Function("", ""),
     to_epoch: ("", ""),
     tables_among: "",
     columns_found: "",
@@ -83,6 +90,27 @@ pub const STANDARD: Dialect = Dialect {
     on_conflict: Some((" ON CONFLICT (", ") DO UPDATE SET ")),
     brought: ("excluded.", ""),
 };
+
+/// How many rows, or values to be looked for, are written.
+#[derive(Debug)]
+pub enum Rows {
+    /// One after the other.
+    Values,
+    /// The same, for statements that are prepared, up to the next power of two: a packet of two statements with any numbers of
+    /// rows would be too many packets to be kept prepared. Rows of NULLs are left out.
+    Padded,
+    /// An array for each column: PostgreSQL reads it in half the time.
+    Arrays,
+}
+
+/// How a point in time, in seconds since 1970, is written into a column.
+#[derive(Debug)]
+pub enum Time {
+    /// As a text: a function of the database would be called for each row.
+    Text(fn(i64) -> String),
+    /// Around the number.
+    Function(&'static str, &'static str),
+}
 
 impl Dialect {
     /// Begins the part of an upsert that says what to do with a row that is there already.

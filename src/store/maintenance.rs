@@ -168,9 +168,9 @@ fn left(touched: u64) -> i64 {
 /// meanwhile adds is from after that time, and stays.
 async fn empty(connection: &mut Connection, rows: &[i64], before: i64) -> Result<u64, Failure> {
     let outdated = Outdated::Before(before);
-    let Dialect { integer, .. } = connection.dialect();
+    let Dialect { integer, messages_found, .. } = connection.dialect();
     let mut sql = connection.sql(format!("SELECT CAST(id AS {integer}) FROM messages WHERE ratelimit_id IN "));
-    sql.push_ids(rows).push(" AND ");
+    sql.push_ids(rows).push(messages_found).push(" AND ");
     Aged::Messages.push_condition(&mut sql, outdated);
     sql.push(" LIMIT ").push(ROWS);
     let messages = connection.fetch_ids(sql).await?;

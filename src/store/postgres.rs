@@ -7,7 +7,9 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, LOCK_TIMEOUT, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, host_and_port};
+use super::dialect::{
+    Addition, Dialect, LOCK_TIMEOUT, MAX_ROUND_TRIP, Rows, STANDARD, STATEMENT_TIMEOUT, Session, Time, host_and_port,
+};
 use super::failure::Failure;
 use super::literal;
 use crate::config;
@@ -23,7 +25,8 @@ pub const DIALECT: Dialect = Dialect {
     literal: Some(literal::postgres),
     // The settings of a session may be lost on the way: a pooler lends one session to many clients.
     begin: &["BEGIN", "SET LOCAL lock_timeout = 150", "SET LOCAL idle_in_transaction_session_timeout = 5000"],
-    from_epoch: ("to_timestamp(", ")"),
+    rows: Rows::Arrays,
+    time: Time::Function("to_timestamp(", ")"),
     to_epoch: ("CAST(FLOOR(EXTRACT(EPOCH FROM ", ")) AS BIGINT)"),
     tables_among: "SELECT CAST(tablename AS TEXT) FROM pg_tables \
                    WHERE schemaname = ANY (current_schemas(false)) AND tablename IN ",
@@ -32,6 +35,26 @@ pub const DIALECT: Dialect = Dialect {
     rows_found: Some(("ctid = ANY (ARRAY (SELECT ctid", "))")),
     ..STANDARD
 };
+
+/// A foreign key of `messages` has each row of it look for its sender and lock it, a third of the work of writing the row. Whoever
+/// deletes a sender parts the messages from it first.
+const UNREFERENCED: &str = "ALTER TABLE messages DROP CONSTRAINT IF EXISTS messages_ratelimit_id_fkey";
+
+/// What the tables of an older version have otherwise. To change it takes a moment, which may be long in coming while somebody
+/// reads the whole table.
+pub async fn lacking_indexes(connection: &mut PgConnection) -> Result<Vec<Addition>, sqlx::Error> {
+    let sql = "SELECT 1 FROM pg_constraint WHERE conname = 'messages_ratelimit_id_fkey' \
+               AND conrelid = to_regclass('messages')";
+    if connection.fetch_optional(sql).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let used = connection.fetch_optional("SELECT 1 FROM messages LIMIT 1").await?.is_some();
+    Ok(vec![Addition {
+        name: "table messages without a foreign key".to_owned(),
+        sql: UNREFERENCED.to_owned(),
+        slow: used,
+    }])
+}
 
 pub fn options(database: &config::Database, place: &config::Place) -> PgConnectOptions {
     // Not from PGHOST and its like, nor from ~/.pgpass: the settings alone say where the database is.

@@ -169,7 +169,7 @@ impl Store {
                 text("action"),
                 text("reason"),
             ));
-            sql.push_bind(id).push(format_args!(
+            sql.push_bind(id).push(dialect.messages_found).push(format_args!(
                 " ORDER BY id DESC LIMIT {LOOKED_THROUGH}) recent WHERE blocked = 1 ORDER BY id DESC LIMIT {most}"
             ));
             let rows = connection.fetch_all(sql).await?;

@@ -279,20 +279,21 @@ impl Store {
         .await
     }
 
-    /// Detaches the next messages from a sender's row that is about to be deleted, or deletes them too. Returns how many; 0 when
-    /// none is left.
-    pub async fn part_messages(&mut self, id: i64, delete: bool) -> Result<u64, Failure> {
+    /// Detaches the next messages from a sender's row that is about to be deleted, or deletes them too, beyond the message
+    /// `after`. None when nothing is left.
+    pub async fn part_messages(&mut self, id: i64, delete: bool, after: i64) -> Result<Option<Worked>, Failure> {
         self.run(async |connection| {
-            let mut sql = connection.sql(format!("SELECT CAST(id AS {}) FROM messages", connection.dialect().integer));
-            sql.push(" WHERE ratelimit_id = ").push_bind(id).push(" LIMIT ").push(ROWS);
+            let Dialect { integer, messages_found, .. } = connection.dialect();
+            let mut sql = connection.sql(format!("SELECT CAST(id AS {integer}) FROM messages WHERE ratelimit_id = "));
+            sql.push_bind(id).push(" AND id > ").push_bind(after);
+            sql.push(if delete { "" } else { messages_found }).push(" ORDER BY id LIMIT ").push(ROWS);
             let ids = connection.fetch_ids(sql).await?;
-            if !ids.is_empty() {
-                let verb = if delete { "DELETE FROM messages" } else { "UPDATE messages SET ratelimit_id = NULL" };
-                let mut sql = connection.sql(verb);
-                sql.push(" WHERE id IN ").push_ids(&ids);
-                connection.execute(sql).await?;
-            }
-            Ok(ids.len() as u64)
+            let Some(&last) = ids.last() else { return Ok(None) };
+            let verb = if delete { "DELETE FROM messages" } else { "UPDATE messages SET ratelimit_id = NULL" };
+            let mut sql = connection.sql(verb);
+            sql.push(" WHERE id IN ").push_ids(&ids);
+            connection.execute(sql).await?;
+            Ok(Some(Worked { rows: ids.len() as u64, last }))
         })
         .await
     }

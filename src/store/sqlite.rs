@@ -5,17 +5,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
-use super::dialect::{Dialect, STANDARD};
+use super::dialect::{Dialect, Rows, STANDARD, Time};
 use super::failure::Failure;
-use super::sql::MAX_ROWS;
 use crate::config;
 
-/// Prepared statements kept per connection: as many as there are numbers of rows in one, of each of the five kinds on the hot
-/// path.
-const STATEMENTS_KEPT: usize = 5 * MAX_ROWS;
+pub mod adopt;
+
+/// Packets of prepared statements kept per connection. A batch has up to three, and each statement in them one of seven numbers
+/// of rows.
+const STATEMENTS_KEPT: usize = 100;
 /// How long a statement waits for another process (`cleanup`, `sender set`) that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The write-ahead log goes into the database when it has so many pages of 4 KiB: 64 MB. A page that was written many times
@@ -35,7 +37,10 @@ pub const DIALECT: Dialect = Dialect {
     begin: &["BEGIN IMMEDIATE"],
     least: "min",
     greatest: "max",
-    from_epoch: ("datetime(", ", 'unixepoch')"),
+    // The index by sender is of refused messages alone: of all messages it would touch a page for each sender of a batch.
+    messages_found: " AND blocked = 1",
+    rows: Rows::Padded,
+    time: Time::Text(written),
     to_epoch: ("CAST(strftime('%s', ", ") AS BIGINT)"),
     tables_among: "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ",
     columns_found: "SELECT s.name, c.name FROM sqlite_master AS s, pragma_table_info(s.name) AS c \
@@ -119,6 +124,15 @@ fn beside(options: &SqliteConnectOptions, end: &str) -> PathBuf {
     let mut path = options.get_filename().as_os_str().to_owned();
     path.push(end);
     path.into()
+}
+
+/// A point in time, in seconds since 1970, as SQLite's `datetime()` writes it.
+fn written(seconds: i64) -> String {
+    /// The last second that is written with four digits of a year.
+    const LAST: i64 = 253_402_207_200;
+    let time = Timestamp::from_second(seconds.clamp(0, LAST)).unwrap_or_default();
+    // In the form of RFC 3339, 2027-01-15T12:00:00Z.
+    time.to_string().trim_end_matches('Z').replacen('T', " ", 1)
 }
 
 /// The columns of a SELECT that packs all its rows, each a text and some whole numbers, into one: each row by itself would

@@ -76,7 +76,7 @@ pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, 
         let rest = |sql: &mut Sql| {
             let Some(most) = since.most else {
                 sql.push(format_args!("FROM {usage} WHERE minute >= ")).push_bind(first);
-                sql.push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
+                sql.push(" AND ratelimit_id").push_one_of(slice);
                 return;
             };
             for (place, id) in slice.iter().enumerate() {
@@ -95,7 +95,7 @@ pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, 
                     "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
                      ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
                 );
-                sql.push_bind(seen_since).push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
+                sql.push_bind(seen_since).push(" AND ratelimit_id").push_one_of(slice);
                 sql.push(") AS latest WHERE place <= ").push(MAX_NETWORKS);
             };
             let rows = script.read("network", &["ratelimit_id", "last_seen"], rest).await?;

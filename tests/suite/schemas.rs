@@ -42,6 +42,13 @@ fn schema(columns: Vec<Vec<String>>, keys: Vec<Vec<String>>, references: Vec<Vec
     schema
 }
 
+/// MySQL's schema, but for the foreign key of `messages`, which PolicydRateGuard's tables have.
+fn without_reference(mut schema: Schema) -> Schema {
+    let references = &mut schema.get_mut("messages").unwrap().references;
+    assert!(references.remove(&("ratelimit_id".to_owned(), "ratelimits".to_owned(), "SET NULL".to_owned())));
+    schema
+}
+
 fn migrated(database: &Database) {
     let output = Setup::on(database).run("migrate", &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -145,7 +152,7 @@ fn sqlite_has_the_tables_that_are_known() {
 }
 
 fn tables_are_those_of_sqlite<S: Server>() {
-    assert_eq!(mysql(&S::shared().database()), sqlite());
+    assert_eq!(without_reference(mysql(&S::shared().database())), sqlite());
 }
 
 crate::on_mariadb_and_mysql! { tables_are_those_of_sqlite }

@@ -17,14 +17,12 @@ pub fn run(sources: &Sources, options: &cli::SenderDelete) -> Result<Exit, Faile
             return Ok((row.sender, None, None));
         }
         // A few at a time, before the row goes: its foreign keys would have to touch them all at once.
-        let mut messages = 0;
-        loop {
-            let parted =
-                database::insist(store, async |store| store.part_messages(row.id, options.messages).await).await?;
-            if parted == 0 {
-                break;
-            }
-            messages += parted;
+        let (mut messages, mut last) = (0, 0);
+        while let Some(parted) =
+            database::insist(store, async |store| store.part_messages(row.id, options.messages, last).await).await?
+        {
+            messages += parted.rows;
+            last = parted.last;
         }
         while database::insist(store, async |store| store.delete_history(row.id).await).await? > 0 {}
         database::insist(store, async |store| store.delete_sender(row.id).await).await?;

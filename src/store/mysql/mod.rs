@@ -9,7 +9,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 
 use super::charset::Charset;
-use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, SessionId, host_and_port};
+use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, SessionId, Time, host_and_port};
 use super::failure::Failure;
 use super::literal;
 use crate::config;
@@ -39,7 +39,7 @@ pub const DIALECT: Dialect = Dialect {
     lowered: Some("LOWER(CONVERT(sender USING utf8mb4)) COLLATE utf8mb4_bin"),
     usage: "`usage`",
     // MariaDB 11.8 knows no time before the second 1: it makes NULL of 0, which is no earlier than anything.
-    from_epoch: ("FROM_UNIXTIME(GREATEST(", ", 1))"),
+    time: Time::Function("FROM_UNIXTIME(GREATEST(", ", 1))"),
     to_epoch: ("CAST(UNIX_TIMESTAMP(", ") AS SIGNED)"),
     tables_among: "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
                    WHERE table_schema = DATABASE() AND table_name IN ",
