@@ -536,6 +536,15 @@ pub struct Replay {
     #[arg(long, conflicts_with = "json")]
     pub each: bool,
 
+    /// Find the settings that fit: the tightest limits that would have touched nobody, one in a thousand and one in a hundred
+    /// senders a month, and how much a stolen account would have sent under each. Prints lines for the settings file.
+    #[arg(long, conflicts_with_all = ["each", "quotas"])]
+    pub suggest: bool,
+
+    /// With --suggest: a number that says at which times accounts are stolen.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "suggest")]
+    pub seed: u64,
+
     #[command(flatten)]
     pub output: Output,
 }

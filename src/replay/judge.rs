@@ -234,7 +234,7 @@ fn outcome_of(answered: Answered<usize>) -> Outcome {
 }
 
 /// What Postfix would have asked: where the message's size is known, at its end.
-fn request(asked: &PastRequest) -> Request {
+pub fn request(asked: &PastRequest) -> Request {
     let clean = |text: &str| without_controls(text.to_owned());
     Request {
         stage: match asked.recipients {

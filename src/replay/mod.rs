@@ -4,7 +4,7 @@
 //! for what stands before its text, [`stamp`] for its time, and a reader for each kind of log: [`postfix`], [`decisions`] (ours
 //! and PolicydRateGuard's) and [`policyd`]. [`join`] makes one message of the lines that tell of it, in the order of time.
 //! [`judge`] asks about each message as Postfix would have asked, with the same code that answers live, on an empty database
-//! in memory and at the log's own time. [`tally`] adds up the decisions.
+//! in memory and at the log's own time. [`tally`] adds up the decisions. [`suggest`] finds the settings that fit.
 //!
 //! All but `files` and `judge` is pure: no clock, no I/O. A log is foreign text: each line, the messages that are open at once
 //! and the senders told apart are bounded. No line on mail is passed over in silence: what is not understood is counted.
@@ -20,6 +20,7 @@ pub mod line;
 pub mod policyd;
 pub mod postfix;
 pub mod stamp;
+pub mod suggest;
 pub mod tally;
 
 /// The longest line that is read, in bytes. The rest of a longer one is left out. The journal's entries in JSON are long.

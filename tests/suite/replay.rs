@@ -307,6 +307,67 @@ fn logs_of_several_daemons_that_hold_the_same_lines_are_one() {
     assert_eq!((sums(&report), &report["lines"]["repeated"]), ([2, 2, 0, 0, 0], &4.into()));
 }
 
+/// A daemon's log: who sends to how many on each of so many days, from 2026-10-01 on. The last sender is a newsletter.
+fn past_days(days: u32, senders: &[(&str, u32)]) -> String {
+    let mut log = String::new();
+    for day in 0..days {
+        for (number, (sender, recipients)) in senders.iter().enumerate() {
+            let (month, date) = (10 + day / 31, 1 + day % 31);
+            // Each day a little later, so that no 24 hours hold the mail of two.
+            let number = 2 * day as usize + number;
+            log.push_str(&format!(
+                "2026-{month}-{date:02}T09:{number:02}:00+01:00 INFO 4B{day}z{number}: client=mx[192.0.2.7], helo=, sasl_method=, \
+                 sasl_username={sender}, from=, to=, recipient_count={recipients}, curr_count=1/1000, status=ACCEPTED\n"
+            ));
+        }
+    }
+    log
+}
+
+#[test]
+fn settings_are_proposed_that_touch_nobody_and_stop_a_stolen_account() {
+    let setup = setup().setting("QUOTA", "1000");
+    let log = past_days(6, &[("alice@example.com", 3), ("bob@example.com", 20), ("it's; news@example.com", 2000)]);
+    let log = write(&setup, "some.log", log.as_bytes(), WRITTEN);
+    let report: Value = serde_json::from_str(&text(&setup, &[&log], &["--suggest", "--json"])).unwrap();
+    let found = &report["found"];
+    assert_eq!((&found["senders"], &found["sender_months"], &found["stolen"]), (&3.into(), &3.into(), &3.into()));
+    assert_eq!((&found["as_set"]["touched"], &found["as_set"]["of"]), (&1.into(), &3.into()), "{found}");
+    assert_eq!(found["as_set"]["senders"][0]["sender"], "it's; news@example.com");
+    assert_eq!(found["as_set"]["passed"]["slow"]["median"], 480, "20 an hour, for a day");
+    assert_eq!((&found["proposed"]["touched"], &found["settings"]["QUOTA"]), (&0.into(), &100.into()));
+    assert_eq!(found["own_quotas"][0]["quota"], 2000);
+    assert_eq!(found["limits"][0]["limit"], "QUOTA=2000");
+    assert!(report["hints"].to_string().contains("takes 14 days to learn"), "{report}");
+
+    let told = text(&setup, &[&log], &["--suggest"]);
+    assert!(told.contains(r"policyd-rate-guard sender set --quota 2000 -- 'it'\''s; news@example.com'"), "{told}");
+    let (_, settings) = told.split_once("\nQUOTA=100\n").unwrap();
+    let settings = settings.lines().take(2).filter_map(|line| line.split_once('=')).chain([("QUOTA", "100")]);
+    let proposed =
+        settings.fold(crate::support::daemon::Setup::sqlite(), |setup, (name, value)| setup.setting(name, value));
+    let output = proposed.run("check", &[]);
+    assert!(output.status.success(), "{}", shown(&output.stderr));
+}
+
+#[test]
+fn what_is_usual_is_proposed_once_the_log_is_long_enough_to_learn() {
+    let setup = setup();
+    let log = past_days(20, &[("alice@example.com", 3), ("news@example.com", 2000)]);
+    let log = write(&setup, "some.log", log.as_bytes(), WRITTEN);
+    let report: Value = serde_json::from_str(&text(&setup, &[&log], &["--suggest", "--json", "--seed", "7"])).unwrap();
+    let found = &report["found"];
+    assert_eq!(found["learnt_from"], "2026-10-15T00:00:00Z");
+    let limits = found["settings"]["LIMITS"].as_str().unwrap();
+    assert!(limits.starts_with("3x usual recipients/1h min 50 HOLD unusual amount of mail; "), "{limits}");
+    let proposed = &found["proposed"];
+    assert_eq!((&proposed["touched"], &proposed["of"]), (&0.into(), &2.into()), "{found}");
+    let median = |wave: &str| proposed["passed"][wave]["median"].as_u64().unwrap();
+    assert!(median("fast") <= 60 && median("networks") == 15, "{found}");
+    let output = replay(&setup, &[&log], &["--suggest", "--since", "2026-11-01"]);
+    assert_eq!((output.status.code(), shown(&output.stdout).contains("No message is of these times")), (Some(1), true));
+}
+
 /// A line of the daemon's without its time, and without what `replay` does not know or show.
 fn verdict(line: &str) -> String {
     let (_time, line) = line.split_once(' ').unwrap();

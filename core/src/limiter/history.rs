@@ -146,6 +146,11 @@ impl History {
         self.usual.as_ref()
     }
 
+    /// From now on this is usual.
+    pub fn set_usual(&mut self, usual: Usual) {
+        self.usual = Some(usual);
+    }
+
     /// How much of a measure a window that ends now holds.
     pub fn used(&self, measure: Measure, window: Duration, now: i64) -> u64 {
         let counting = self.counting(window, now);

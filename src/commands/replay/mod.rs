@@ -1,14 +1,15 @@
 //! `replay`: tries the policy on past mail. Reads logs on a thread of its own, decides on each message as if it came now, and
 //! prints which senders would have been held or refused.
 
+mod bar;
 mod coverage;
 mod past;
 mod report;
+mod suggest;
 
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use self::coverage::Coverage;
@@ -39,6 +40,9 @@ pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     let _ = privileges::raise_open_files();
     let opened = options.files.iter().map(|path| files::open(path, now)).collect::<Result<Vec<_>, _>>();
     let opened = opened.map_err(|error| Failed::new(Exit::IoError, error))?;
+    if options.suggest {
+        return suggest::run(sources, opened, options);
+    }
     let report = database::with_store(sources, async |config, _| replay(&config, opened, options).await)?;
     if options.each {
         for hint in report.hints() {
@@ -66,19 +70,14 @@ async fn replay(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> 
     for row in &quotas {
         trial.set_quota(row).await.map_err(unusable)?;
     }
-    let (since, until) = (local(options.since, &zone)?, local(options.until, &zone)?);
-    let wanted = |at: i64| since.is_none_or(|since| at >= since) && until.is_none_or(|until| at < until);
-
-    let mut past = Past::read(opened, zone.clone(), wants_size)?;
+    let mut past = Past::read(opened, &zone, wants_size, options)?;
     let mut tally = Tally::default();
     let mut is_read = true;
     while is_read {
         let messages = past.next_messages();
         let ended = messages.is_none();
         for (at, asked) in messages.into_iter().flatten() {
-            if wanted(at) {
-                trial.ask(at, asked).await.map_err(unusable)?;
-            }
+            trial.ask(at, asked).await.map_err(unusable)?;
         }
         if ended {
             trial.end().await.map_err(unusable)?;
@@ -125,12 +124,6 @@ async fn quotas(config: &Config) -> Result<Vec<SenderRow>, Failed> {
         others || account::domain_key(&row.sender).is_some_and(|domain| domains.contains(domain))
     };
     Ok(listed.into_iter().map(|listed| listed.row).filter(own).collect())
-}
-
-fn local(written: Option<DateTime>, zone: &TimeZone) -> Result<Option<i64>, Failed> {
-    let at = written.map(|written| zone.to_timestamp(written)).transpose();
-    let at = at.map_err(|error| Failed::new(Exit::Usage, format_args!("--since, --until: {error}")))?;
-    Ok(at.map(Timestamp::as_second))
 }
 
 /// Returns the line that the daemon would have written into its log file.

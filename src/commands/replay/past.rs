@@ -1,14 +1,16 @@
 //! Past mail, read from logs: the lines on a thread of its own, here the messages that they tell of. Shows the progress.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
+use super::bar::Bar;
+use crate::cli;
 use crate::exit::{Exit, Failed};
 use crate::replay::PastRequest;
 use crate::replay::files::{Counts, Merged, Opened, Progress, ReadError};
@@ -18,8 +20,6 @@ use crate::replay::line::Line;
 /// Lines are handed from the thread that reads to the one that decides in batches of this many; so many batches may wait.
 const BATCH: usize = 1024;
 const WAITING_BATCHES: usize = 4;
-/// Between two updates of the progress bar.
-const SHOWN_EVERY: Duration = Duration::from_millis(200);
 
 /// Logs that are being read.
 pub struct Past {
@@ -27,17 +27,22 @@ pub struct Past {
     batches: Receiver<Vec<Line>>,
     ended: bool,
     reading: JoinHandle<Result<Counts, ReadError>>,
+    progress: Arc<Progress>,
     bar: Bar,
+    /// Of other times no messages are returned, in Unix seconds.
+    since: Option<i64>,
+    until: Option<i64>,
 }
 
 impl Past {
     /// Times without a zone are in `zone`; `wants_size` as of [`Joiner::new`].
-    pub fn read(opened: Vec<Opened>, zone: TimeZone, wants_size: bool) -> Result<Past, Failed> {
+    pub fn read(opened: Vec<Opened>, zone: &TimeZone, wants_size: bool, options: &cli::Replay) -> Result<Past, Failed> {
+        let (since, until) = (local(options.since, zone)?, local(options.until, zone)?);
         let progress = Arc::new(Progress::of(&opened));
-        let bar = Bar::new(progress.clone());
         let (lines, batches) = mpsc::sync_channel(WAITING_BATCHES);
-        let reading = start_reading(opened, zone, progress, lines)?;
-        Ok(Past { joiner: Joiner::new(wants_size), batches, ended: false, reading, bar })
+        let reading = start_reading(opened, zone.clone(), progress.clone(), lines)?;
+        let (joiner, bar) = (Joiner::new(wants_size), Bar::new());
+        Ok(Past { joiner, batches, ended: false, reading, progress, bar, since, until })
     }
 
     /// Returns the messages that the next lines complete, the oldest first, each with its time in Unix seconds. None after the
@@ -46,7 +51,8 @@ impl Past {
         if self.ended {
             return None;
         }
-        self.bar.show();
+        let Progress { bytes, lines, size } = &*self.progress;
+        self.bar.show(bytes.load(Ordering::Relaxed), *size, || format!("{} lines", lines.load(Ordering::Relaxed)));
         let mut messages = Vec::new();
         match self.batches.recv() {
             // One by one, so that the result does not depend on the batches.
@@ -62,6 +68,8 @@ impl Past {
                 messages.extend(std::iter::from_fn(|| self.joiner.next_message()));
             }
         }
+        let (since, until) = (self.since, self.until);
+        messages.retain(|(at, _)| since.is_none_or(|since| *at >= since) && until.is_none_or(|until| *at < until));
         Some(messages)
     }
 
@@ -82,6 +90,12 @@ impl Past {
             Err(_) => Err(Failed::new(Exit::Software, "the thread that reads the logs ended: this is a bug")),
         }
     }
+}
+
+fn local(written: Option<DateTime>, zone: &TimeZone) -> Result<Option<i64>, Failed> {
+    let at = written.map(|written| zone.to_timestamp(written)).transpose();
+    let at = at.map_err(|error| Failed::new(Exit::Usage, format_args!("--since, --until: {error}")))?;
+    Ok(at.map(Timestamp::as_second))
 }
 
 fn start_reading(
@@ -107,54 +121,4 @@ fn start_reading(
         .name("logs".to_owned())
         .spawn(read)
         .map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start a thread to read the logs: {error}")))
-}
-
-/// The progress, on a terminal.
-struct Bar {
-    progress: Arc<Progress>,
-    terminal: bool,
-    shown: Instant,
-}
-
-impl Bar {
-    const WIDTH: usize = 30;
-
-    fn new(progress: Arc<Progress>) -> Bar {
-        Bar { progress, terminal: std::io::stderr().is_terminal(), shown: Instant::now() }
-    }
-
-    fn show(&mut self) {
-        if self.terminal && self.shown.elapsed() >= SHOWN_EVERY {
-            self.shown = Instant::now();
-            eprint!("\r{}", Bar::line(&self.progress));
-        }
-    }
-
-    fn line(progress: &Progress) -> String {
-        let lines = progress.lines.load(Ordering::Relaxed);
-        let Some(size) = progress.size.filter(|size| *size > 0) else { return format!("{lines} lines") };
-        let share =
-            |of: u64| u128::from(progress.bytes.load(Ordering::Relaxed).min(size)) * u128::from(of) / u128::from(size);
-        let full = usize::try_from(share(Bar::WIDTH as u64)).unwrap_or(0);
-        let (full, rest) = ("#".repeat(full), " ".repeat(Bar::WIDTH.saturating_sub(full)));
-        format!("[{full}{rest}] {:3} %  {lines} lines", share(100))
-    }
-
-    fn clear(&self) {
-        if self.terminal {
-            eprint!("\r{:60}\r", "");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bar_fills() {
-        let progress = Progress { bytes: 50.into(), lines: 7.into(), size: Some(100) };
-        assert_eq!(Bar::line(&progress), "[###############               ]  50 %  7 lines");
-        assert_eq!(Bar::line(&Progress { size: None, ..progress }), "7 lines");
-    }
 }
