@@ -555,6 +555,29 @@ pub enum Import {
     ///
     /// Only shows what it would do, unless --apply is given. Safe to repeat.
     Policyd(ImportPolicyd),
+    /// Take over settings and the limits of accounts from policyd-rate-limit (nitmir).
+    ///
+    /// Only shows what it would do, unless --apply is given. Safe to repeat. Exits with 1 if something has no like here, and names
+    /// it. What it has counted is not taken over.
+    PolicydRateLimit(ImportPolicydRateLimit),
+}
+
+#[derive(Debug, Args)]
+pub struct ImportPolicydRateLimit {
+    /// policyd-rate-limit's own settings file; ours is --into.
+    #[arg(long, value_name = "FILE", default_value = "/etc/policyd-rate-limit.yaml")]
+    pub config: PathBuf,
+
+    /// Our settings file, to be written.
+    #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
+    pub into: PathBuf,
+
+    /// Do it.
+    #[arg(long)]
+    pub apply: bool,
+
+    #[command(flatten)]
+    pub output: Output,
 }
 
 #[derive(Debug, Args)]

@@ -47,7 +47,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Top(options) => top::run(&sources, &options),
         Command::Watch(options) => watch::run(&sources, &options),
         Command::Replay(options) => replay::run(&sources, &options),
-        Command::Import(Import::Policyd(options)) => import::run(&sources, &options),
+        Command::Import(Import::Policyd(options)) => import::policyd(&sources, &options),
+        Command::Import(Import::PolicydRateLimit(options)) => import::policyd_rate_limit(&sources, &options),
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),
     }

@@ -205,3 +205,36 @@ mod events {
 
     crate::on_mariadb_and_mysql! { a_switched_server_does_not_start_at_zero an_interrupted_import_goes_on_where_it_was }
 }
+
+#[test]
+fn policyd_rate_limits_settings_and_quotas_are_taken_over_and_what_is_not_is_status_1() {
+    let setup = Setup::sqlite();
+    let (theirs, ours) = (setup.folder().join("policyd-rate-limit.yaml"), setup.folder().join("settings.env"));
+    let file = "limits: [[2, 60], [3, 86400]]\nfail_action: \"defer_if_permit too much\"\n\
+                limits_by_id:\n  Shop@example.com: [[2, 60], [5000, 86400]]\n  boss@example.com: []\n";
+    fs::write(&theirs, file).unwrap();
+    let words = ["policyd-rate-limit", "--config", theirs.to_str().unwrap(), "--into", ours.to_str().unwrap()];
+    let arguments = words.map(str::to_owned).to_vec();
+    let (done, shown) = import(&setup, &arguments, &[]);
+    // In a file that `run` does not write anew.
+    let taken = setup.folder().join("taken.env");
+    fs::copy(&ours, &taken).unwrap();
+    let (ours, arguments) =
+        (taken, arguments.iter().map(|word| word.replace("settings.env", "taken.env")).collect::<Vec<_>>());
+    assert!(done && shown.contains("QUOTA=3") && shown.contains("Quota of shop@example.com: 5000"), "{shown}");
+    assert!(!fs::read_to_string(&ours).unwrap().contains("QUOTA_WINDOW"), "nothing was changed");
+    let (done, applied) = import(&setup, &arguments, &["--apply"]);
+    assert!(done && applied.contains("systemctl re"), "{applied}");
+    let written = fs::read_to_string(&ours).unwrap();
+    assert!(written.contains("LIMITS='2 recipients/1m DEFER_IF_PERMIT too much'\n"), "{written}");
+    let listed = String::from_utf8(setup.run("sender", &["list", "--json"]).stdout).unwrap();
+    for sender in ["shop@example.com", "boss@example.com"] {
+        assert!(listed.contains(sender), "{listed}");
+    }
+    let (done, second) = import(&setup, &arguments, &["--apply"]);
+    assert!(done && second.contains("nothing to do") && !second.contains("systemctl"), "{second}");
+
+    fs::write(&theirs, file.to_owned() + "sql_limits_by_id: SELECT 1\n").unwrap();
+    let (done, lost) = import(&setup, &arguments, &[]);
+    assert!(!done && lost.contains("Cannot be taken over: sql_limits_by_id"), "{lost}");
+}

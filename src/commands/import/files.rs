@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use serde::Serialize;
 
 use crate::config::{self, Sources};
 use crate::exit::{Exit, Failed};
@@ -23,6 +24,14 @@ use crate::system::sockets::directory::Directory;
 const MODE: u32 = 0o640;
 /// The largest file that is read, in bytes. Lists of logins may be long.
 const MAX_FILE: u64 = 64 << 20;
+
+/// A file in the report.
+#[derive(Debug, Serialize)]
+pub struct ChangedFile {
+    pub path: PathBuf,
+    /// One for each line that is added or changed.
+    pub changes: Vec<String>,
+}
 
 /// Where a file is, or is to be.
 #[derive(Debug)]
@@ -95,6 +104,11 @@ fn text_of(file: &File) -> io::Result<String> {
 }
 
 impl Planned {
+    /// What is to be changed of it, for the report.
+    pub fn changed(&self) -> ChangedFile {
+        ChangedFile { path: self.place.path.clone(), changes: self.changes.clone() }
+    }
+
     /// A list file with these lines beside those that it has.
     pub fn list(place: Place, lines: &[String]) -> Result<Planned, Failed> {
         let mut text = place.read()?;

@@ -1,10 +1,12 @@
-//! `import policyd`: takes over from policyd (thc2cat/go-policyd). Shows what it would do; with --apply it does it. Files are
-//! written before privileges are dropped, the database is opened after.
+//! `import`: takes over from another program. Shows what it would do; with --apply it does it. Files are written before
+//! privileges are dropped, the database is opened after.
 
 mod events;
 mod files;
 mod merge;
 mod policyd;
+mod policyd_rate_limit;
+mod translation;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +17,14 @@ use super::database;
 use super::output::{print, print_json};
 use crate::account::{AccountRules, LimitBy};
 use crate::cli;
-use crate::config::{Sources, settings};
+use crate::clock;
+use crate::config::{Config, Sources, settings};
 use crate::exit::{Exit, Failed};
+use crate::policy::quota;
+use crate::store::{Store, senders};
+use crate::telemetry::decision::escaped;
 use events::Summary;
-use files::{Place, Planned};
+use files::{ChangedFile, Place, Planned};
 use merge::Change;
 use policyd::Policyd;
 
@@ -28,26 +34,77 @@ struct Takeover {
     applied: bool,
     files: Vec<ChangedFile>,
     events: Option<Summary>,
+    /// Quotas that accounts get, each as `sender list` shows it.
+    quotas: Vec<OwnQuota>,
     notes: Vec<String>,
+    lost: Vec<String>,
     /// The command that makes a running daemon take the changed settings; None if nothing changes.
     then: Option<&'static str>,
 }
 
 #[derive(Serialize)]
-struct ChangedFile {
-    path: PathBuf,
-    /// One for each line that is added or changed.
-    changes: Vec<String>,
+struct OwnQuota {
+    sender: String,
+    quota: String,
 }
 
-pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
+/// Reads another program's file.
+fn read(path: &Path, whose: &str) -> Result<String, Failed> {
+    let bytes = fs::read(path).map_err(|error| {
+        Failed::new(Exit::IoError, format_args!("cannot read {whose}'s settings in {}: {error}", path.display()))
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+pub fn policyd_rate_limit(sources: &Sources, options: &cli::ImportPolicydRateLimit) -> Result<Exit, Failed> {
+    let (from, into) = (&options.config, options.into.as_path());
+    let translation = policyd_rate_limit::translate(&read(from, "policyd-rate-limit")?)
+        .map_err(|error| Failed::new(Exit::Config, format_args!("{}: {error}", from.display())))?;
+    let place = Place::new(into.to_owned())?;
+    let existing = place.read()?;
+    let (settings, then) = settings_file(place, &existing, &translation.settings)?;
+    let mut report = Takeover {
+        applied: options.apply,
+        files: vec![settings.changed()],
+        events: None,
+        quotas: Vec::new(),
+        notes: translation.notes,
+        lost: translation.lost,
+        then,
+    };
+    let quotas = translation.quotas;
+    report.quotas = quotas
+        .iter()
+        .map(|(sender, quota)| OwnQuota { sender: sender.clone(), quota: quota::written(*quota) })
+        .collect();
+    if options.apply {
+        if !settings.changes.is_empty() {
+            settings.write(files::readers(&settings.place))?;
+        }
+        if !quotas.is_empty() {
+            let ours = Sources { explicit: Some(into.to_owned()), ..sources.clone() };
+            database::with_tables(&ours, async |config, store| set_quotas(config, store, &quotas).await)?;
+        }
+    }
+    show(&report, &options.output)?;
+    Ok(if report.lost.is_empty() { Exit::Ok } else { Exit::Findings })
+}
+
+/// As `sender set` does it: a row that is there keeps its counters.
+async fn set_quotas(config: &Config, store: &mut Store, quotas: &[(String, u32)]) -> Result<(), Failed> {
+    for (key, quota) in quotas {
+        let change = senders::Change { quota: Some(*quota), once: false, locked: None };
+        let set = async |store: &mut Store| store.set(key, change, config.quota.default, clock::now()).await;
+        database::insist(store, set).await?;
+    }
+    Ok(())
+}
+
+pub fn policyd(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Failed> {
     // `--config` after the command names policyd's file and hides the option of all commands, which may have been meant.
     let (from, into) = (&options.config, options.into.as_path());
     let data_error = |message: String| Failed::new(Exit::Config, format_args!("{}: {message}", from.display()));
-    let text = fs::read(from).map_err(|error| {
-        Failed::new(Exit::IoError, format_args!("cannot read policyd's settings in {}: {error}", from.display()))
-    })?;
-    let text = String::from_utf8_lossy(&text);
+    let text = read(from, "policyd")?;
     if let Some(name) = one_of_ours(&text) {
         let why = format!("has {name}, so it is our settings file; here --config names policyd's, and --into ours");
         return Err(Failed::new(Exit::Usage, format_args!("{} {why}", from.display())));
@@ -57,12 +114,11 @@ pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Fail
     let place = options.events.then(|| policyd.place()).transpose().map_err(data_error)?;
     let mut report = Takeover {
         applied: options.apply,
-        files: planned
-            .iter()
-            .map(|file| ChangedFile { path: file.place.path.clone(), changes: file.changes.clone() })
-            .collect(),
+        files: planned.iter().map(Planned::changed).collect(),
         events: None,
+        quotas: Vec::new(),
         notes: policyd.notes,
+        lost: Vec::new(),
         then,
     };
     if !options.apply {
@@ -72,7 +128,7 @@ pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Fail
             database::become_user(&database::load(&Sources { explicit, search: Vec::new(), ..sources.clone() })?)?;
             report.events = Some(events::count(&place)?);
         }
-        show(&report, options)?;
+        show(&report, &options.output)?;
         return Ok(Exit::Ok);
     }
     let group = planned.first().and_then(|settings| files::readers(&settings.place));
@@ -86,7 +142,7 @@ pub fn run(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, Fail
             async |config, store| events::take_over(config, store, &place).await,
         )?);
     }
-    show(&report, options)?;
+    show(&report, &options.output)?;
     Ok(Exit::Ok)
 }
 
@@ -105,8 +161,8 @@ struct Plan {
 }
 
 fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Failed) -> Result<Plan, Failed> {
-    let settings_file = Place::new(into.to_owned())?;
-    let existing = settings_file.read()?;
+    let settings_file_place = Place::new(into.to_owned())?;
+    let existing = settings_file_place.read()?;
     let in_ours = |error: String| Failed::new(Exit::Config, format_args!("{}: {error}", into.display()));
     let known = merge::values(&existing).map_err(in_ours)?;
     let mut settings = policyd.settings().map_err(data_error)?;
@@ -129,7 +185,22 @@ fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Faile
         }
         lists.push(Planned::list(Place::new(path)?, &lines)?);
     }
-    let merged = merge::merge(&existing, &settings).map_err(in_ours)?;
+    let (file, then) = settings_file(settings_file_place, &existing, &settings)?;
+    let then = then.or_else(|| lists.iter().any(|list| !list.changes.is_empty()).then_some(RELOAD));
+    Ok(Plan { files: std::iter::once(file).chain(lists).collect(), then })
+}
+
+const RELOAD: &str = "systemctl reload policyd-rate-guard.service";
+const RESTART: &str = "systemctl restart policyd-rate-guard.service";
+
+/// Returns our settings file with these settings, and the command that applies them; None if they are there already.
+fn settings_file(
+    place: Place,
+    existing: &str,
+    settings: &[(&'static str, String)],
+) -> Result<(Planned, Option<&'static str>), Failed> {
+    let in_ours = |error: String| Failed::new(Exit::Config, format_args!("{}: {error}", place.path.display()));
+    let merged = merge::merge(existing, settings).map_err(in_ours)?;
     let changes = merged.changes.iter().map(|change| {
         let secret = settings::find(&change.name).is_none_or(|setting| setting.secret);
         let shown = |value: &str| if secret { "(secret)".to_owned() } else { value.to_owned() };
@@ -138,20 +209,19 @@ fn plan(policyd: &mut Policyd, into: &Path, data_error: impl Fn(String) -> Faile
             Some(old) => format!("{}={} (was {})", change.name, shown(&change.new), shown(old)),
         }
     });
-    let file = Planned { place: settings_file, text: merged.text, changes: changes.collect(), is_settings: true };
+    let changes: Vec<String> = changes.collect();
     // The package has started the daemon, on the settings of before.
     let restart = |change: &Change| settings::find(&change.name).is_none_or(|setting| !setting.reload);
-    let files: Vec<Planned> = std::iter::once(file).chain(lists).collect();
-    let then = match files.iter().all(|file| file.changes.is_empty()) {
+    let then = match changes.is_empty() {
         true => None,
-        false if merged.changes.iter().any(restart) => Some("systemctl restart policyd-rate-guard.service"),
-        false => Some("systemctl reload policyd-rate-guard.service"),
+        false if merged.changes.iter().any(restart) => Some(RESTART),
+        false => Some(RELOAD),
     };
-    Ok(Plan { files, then })
+    Ok((Planned { place, text: merged.text, changes, is_settings: true }, then))
 }
 
-fn show(report: &Takeover, options: &cli::ImportPolicyd) -> Result<(), Failed> {
-    if options.output.json {
+fn show(report: &Takeover, output: &cli::Output) -> Result<(), Failed> {
+    if output.json {
         return print_json(report);
     }
     let mut text = String::new();
@@ -171,8 +241,14 @@ fn show(report: &Takeover, options: &cli::ImportPolicyd) -> Result<(), Failed> {
             events.recipients, events.messages, events.logins
         ));
     }
+    for OwnQuota { sender, quota } in &report.quotas {
+        text.push_str(&format!("Quota of {}: {quota}\n", escaped(sender)));
+    }
     for note in &report.notes {
         text.push_str(&format!("Note: {note}\n"));
+    }
+    for lost in &report.lost {
+        text.push_str(&format!("Cannot be taken over: {lost}\n"));
     }
     if let Some(then) = report.then.filter(|_| report.applied) {
         text.push_str(&format!("They take effect with: {then}\n"));
