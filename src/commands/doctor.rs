@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix::unistd::User;
+use nix::unistd::{self, AccessFlags, User};
 use serde_json::json;
 
 use super::database::runtime;
@@ -18,9 +18,12 @@ use crate::cli;
 use crate::clock;
 use crate::config::{self, Config, ListenAddress, Sources};
 use crate::doctor::checks::{self, Daemon, GOOD, Target};
+use crate::doctor::journal::{self, Journal};
 use crate::doctor::postfix::Postfix;
 use crate::doctor::{Finding, Severity, access, handed, selinux};
 use crate::exit::{Exit, Failed};
+use crate::journal::entry::Entry;
+use crate::journal::file::{self, JournalFile};
 use crate::limiter::day::RESET_OVERDUE;
 use crate::policy::limit::Measure;
 use crate::policy::quota::Window;
@@ -128,9 +131,17 @@ fn look_at(config: &Config, instances: &[Postfix], findings: &mut Vec<Finding>) 
         }
     }
     let in_reach = runtime()?.block_on(database(config, findings));
+    let is_away = is_counting_in_memory(config);
     // A database that cannot be reached from here either has its finding already.
-    if in_reach && is_counting_in_memory(config) == Some(true) {
+    if in_reach && is_away == Some(true) {
         findings.push(not_counting(&Store::reading(&config.database).place()));
+    }
+    // While the database is away it is as it should be.
+    let is_found = |found: &Journal| is_away != Some(true) || matches!(found, Journal::Unusable(_));
+    if let Some(config::Journal { directory, .. }) = &config.journal
+        && let Some(found) = look_at_journal(directory).filter(is_found)
+    {
+        findings.push(journal::judge(&file::path(directory), found));
     }
     Ok(())
 }
@@ -148,6 +159,26 @@ fn is_counting_in_memory(config: &Config) -> Option<bool> {
     let shown = String::from_utf8_lossy(&shown.stdout);
     let is_active = shown.lines().any(|line| line == "active");
     is_active.then(|| shown.contains(DATABASE_AWAY))
+}
+
+/// What there is to say of the journal in a state directory.
+fn look_at_journal(directory: &Path) -> Option<Journal> {
+    let mut oldest = None;
+    let see = |payload: &[u8]| {
+        oldest = oldest.or_else(|| Some(Entry::decode(payload)?.at));
+    };
+    let path = file::path(directory);
+    // The daemon makes the file.
+    let written = if is_there(&path) { path.as_path() } else { directory };
+    let looked = unistd::access(written, AccessFlags::W_OK).map_err(|error| error.desc().to_owned());
+    match looked.and_then(|()| JournalFile::look(directory, see).map_err(|error| error.to_string())) {
+        Ok(Some(held)) if held.records > 0 => {
+            let oldest = oldest.map_or(0, |at| clock::now() - at);
+            Some(Journal::Waiting { requests: held.records, oldest })
+        }
+        Ok(_) => None,
+        Err(reason) => Some(Journal::Unusable(reason)),
+    }
 }
 
 /// Follows links, so that a socket has one path.
@@ -381,7 +412,7 @@ fn unreachable(place: &str, reason: &str) -> Finding {
     Finding::problem(
         "database",
         format!("{place}: {reason}"),
-        "While the database is away each sender is only counted in the daemon's memory.",
+        "While the database is away each sender is judged from the daemon's memory, by this host alone.",
         "start the database, or correct the DB_* settings".to_owned(),
     )
 }
@@ -390,7 +421,7 @@ fn not_counting(place: &str) -> Finding {
     Finding::problem(
         "not-counting",
         format!("{place}: it can be read from here, but the daemon says: {DATABASE_AWAY}"),
-        "Each sender is only counted in the daemon's memory. The disk may be full, the server read-only, a right to write \
+        "Each sender is judged from the daemon's memory, by this host alone. The disk may be full, the server read-only, a right to write \
          missing; or the path of DB_DATABASE or DB_SOCKET lies outside of what the unit may write and see.",
         format!(
             "`journalctl -t policyd-rate-guard` has what the database answered. The unit may write below \

@@ -113,10 +113,11 @@ async fn serve(
     let (queue, waiting) = queue::queue(connections);
     let metrics = Arc::new(Metrics::default());
     metrics.limit_connections(connections);
-    let committer = Committer::start(config.database.clone(), waiting, terms_now.clone(), metrics.clone())
-        .await
-        .map_err(|error| Failed::new(Exit::Unavailable, error))?
-        .with_handover(Handover::new(&config.state_directory));
+    let committer =
+        Committer::start(config.database.clone(), config.journal.clone(), waiting, terms_now.clone(), metrics.clone())
+            .await
+            .map_err(|error| Failed::new(Exit::Unavailable, error))?
+            .with_handover(Handover::new(&config.state_directory));
     let committer = match systemd::watchdog_interval() {
         Some(interval) => {
             let manager = manager.clone();

@@ -13,6 +13,7 @@ use super::known_strikes::KnownStrikes;
 use super::standings::{self, Kept, Needed, Read, Standings, Version};
 use crate::account::network;
 use crate::account::{self, AccountRules};
+use crate::journal::entry::{Audit, Entry};
 use crate::limiter::blocks::Block;
 use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
 use crate::limiter::explain::quota_used;
@@ -29,6 +30,7 @@ use crate::store::messages::AuditRow;
 use crate::store::settle::{Decider, Writes};
 use crate::store::strikes::Struck;
 use crate::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
+use crate::telemetry::decision::COUNTED_IN_MEMORY;
 
 /// A charge of which is known what is new about it.
 #[derive(Debug)]
@@ -59,6 +61,33 @@ impl<R> Due<R> {
     /// The block that decides it at `now`, in Unix seconds, if there is one.
     pub fn block<'a>(&self, known: &'a KnownBlocks, rules: &AccountRules, now: i64) -> Option<&'a Arc<Block>> {
         known.blocks().find(&self.charge.account, &self.charge.request.sasl_username, rules, now)
+    }
+
+    /// What the journal keeps of it, since it was decided from memory; `facts` are those of the decision.
+    pub fn entry(&self, terms: &Terms, facts: &Facts<'_>, decision: &Decision) -> Entry {
+        Entry {
+            account: self.charge.account.clone(),
+            at: facts.now,
+            increase: facts.increase,
+            outstanding: facts.outstanding,
+            let_through: decision.counts(),
+            from_new_network: decision.from_new_network,
+            blocked: decision.blocked,
+            network: facts.network,
+            audit: self.has_audit_row(terms, decision).then(|| self.late_audit(decision)),
+        }
+    }
+
+    fn has_audit_row(&self, terms: &Terms, decision: &Decision) -> bool {
+        terms.message_log && (self.new.outstanding.is_mail() || decision.blocked)
+    }
+
+    fn late_audit(&self, decision: &Decision) -> Audit {
+        let AuditRow { queue_id, from, to, client_address, client_name, action, reason, .. } =
+            audit_row(self, 0, decision, 0, "");
+        let reason =
+            if reason.is_empty() { COUNTED_IN_MEMORY.to_owned() } else { format!("{COUNTED_IN_MEMORY}; {reason}") };
+        Audit { queue_id, from, to, client_address, client_name, action, reason }.cleaned()
     }
 
     fn network(&self, policy: &Policy) -> Option<IpNet> {
@@ -246,7 +275,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             if let Some(network) = facts.network {
                 seen.insert((id, network.to_string()), facts.now);
             }
-            if self.terms.message_log && (due.new.outstanding.is_mail() || decision.blocked) {
+            if due.has_audit_row(self.terms, &decision) {
                 writes.audit.push(audit_row(due, id, &decision, self.now, &self.terms.host));
             }
             if let Some(struck) = self.struck(due, &decision, facts.now) {

@@ -24,16 +24,13 @@ pub struct Outage {
     pub pause: Duration,
     /// Requests decided from memory meanwhile.
     pub decided: u64,
+    /// Whether the database was back just before, for a moment.
+    pub is_relapse: bool,
 }
 
 impl Outage {
     pub fn lasted(self, now: Duration) -> Duration {
         now.saturating_sub(self.since)
-    }
-
-    /// Whether the database was back just before and settled nothing.
-    pub fn is_relapse(self) -> bool {
-        self.pause > PAUSE
     }
 }
 
@@ -46,11 +43,19 @@ impl Breaker {
     /// The database is away. A database that takes the small write of an attempt and then no transaction (a full table, a
     /// missing right, a locked table) would come and go twice a second, so each time the pause is doubled.
     pub fn open(&mut self, now: Duration) -> Outage {
-        let pause = match self.back.take() {
-            Some(pause) => (pause * 2).min(MAX_PAUSE),
-            None => PAUSE,
-        };
-        *self.open.insert(Outage { since: now, pause, decided: 0 })
+        let back = self.back.take();
+        let pause = back.map_or(PAUSE, |pause| (pause * 2).min(MAX_PAUSE));
+        *self.open.insert(match self.open {
+            Some(outage) => Outage { pause, is_relapse: true, ..outage },
+            None => Outage { since: now, pause, decided: 0, is_relapse: back.is_some() },
+        })
+    }
+
+    /// The database is back, and what the journal holds is charged before the outage is over. At a daemon's start that is
+    /// the beginning of one.
+    pub fn reached(&mut self, now: Duration) {
+        let outage = self.open.get_or_insert(Outage { since: now, pause: PAUSE, decided: 0, is_relapse: false });
+        self.back = Some(outage.pause);
     }
 
     /// Notes that this many requests were decided from memory.
@@ -93,5 +98,20 @@ mod tests {
         );
         breaker.settles();
         assert_eq!(breaker.open(now).pause, PAUSE);
+    }
+
+    #[test]
+    fn an_outage_goes_on_while_what_was_counted_is_charged() {
+        let mut breaker = Breaker::default();
+        let begin = breaker.open(Duration::from_secs(1));
+        breaker.decided(5);
+        breaker.reached(Duration::from_secs(3));
+        let again = breaker.open(Duration::from_secs(4));
+        assert_eq!((again.since, again.decided, again.pause), (begin.since, 5, 2 * PAUSE));
+        assert!(again.is_relapse && !begin.is_relapse);
+        breaker.reached(Duration::from_secs(5));
+        breaker.settles();
+        assert_eq!(breaker.open(Duration::from_secs(6)).pause, PAUSE);
+        assert_eq!(breaker.close().unwrap().lasted(Duration::from_secs(9)), Duration::from_secs(8));
     }
 }

@@ -10,6 +10,9 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::breaker::Outage;
 use super::coarsening::Coarsening;
 use super::handover::Handover;
+use super::journaling::{Journaling, Report, Task};
+use super::late::LatePart;
+use super::memory::MemoryFallback;
 use super::probe::{self, Probe};
 use super::queue::{Reply, Waiting};
 use super::quotas::Quotas;
@@ -17,12 +20,16 @@ use super::rounds::{Answered, MAX_BATCH, MAX_TRANSACTION_TIME, MIN_TRANSACTION_T
 use super::standings::Standings;
 use crate::clock;
 use crate::config;
+use crate::journal::depth::Depth;
+use crate::journal::entry::Entry;
+use crate::journal::file::{self, CHUNK, JournalFile};
+use crate::journal::writer::Writer;
 use crate::limiter::blocks::Blocks;
 use crate::limiter::day;
 use crate::limiter::terms::Terms;
 use crate::policy::quota::Window;
 use crate::store::blocks::{BlockRow, Revision};
-use crate::store::counters::HeldRow;
+use crate::store::counters::{HeldRow, Row};
 use crate::store::migrate::MigrateError;
 use crate::store::{Failure, Store};
 use crate::telemetry::log_throttle::warn_limited;
@@ -31,6 +38,14 @@ use crate::telemetry::metrics::Metrics;
 /// Of a transaction whose statements are all prepared before. It gets the time for these, however urgent its charges are: each
 /// try would end in the same way.
 const ROUND_TRIPS: u32 = 24;
+/// For writing what is to be answered into the journal: a disk that takes longer is one to do without.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
+/// For all else that is done with the journal's file, which nobody's answer waits for but what comes meanwhile.
+const FILE_TIMEOUT: Duration = Duration::from_secs(5);
+/// For charging a part of the journal: mail that comes meanwhile waits for it.
+const PART_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most time that a start takes to charge what the journal holds, before mail is let in: a new daemon knows nobody.
+const CATCH_UP: Duration = Duration::from_secs(3);
 
 /// How often the blocks are looked at where no mail brings them along, so that those which are known hold when the database is
 /// away.
@@ -49,12 +64,16 @@ pub struct Committer {
     blocks: watch::Sender<Arc<Blocks>>,
     /// Looks at the blocks since they were read in any case.
     looks: u32,
+    /// None if there is no journal.
+    journal: Option<Writer>,
     quotas: Quotas,
     _coarsening: Coarsening,
     /// At an interval, also within a long round: proof that this task still moves.
     heartbeat: Option<Heartbeat>,
     /// Where the next daemon finds what this one was asked.
     handover: Option<Handover>,
+    /// What was said of the journal when the last outage was over.
+    told: Depth,
     metrics: Arc<Metrics>,
 }
 
@@ -101,6 +120,7 @@ impl Committer {
     /// The database must not be used by this program (made by a newer one, or a migration was changed).
     pub async fn start(
         settings: config::Database,
+        journal: Option<config::Journal>,
         waiting: Waiting,
         terms: watch::Receiver<Arc<Terms>>,
         metrics: Arc<Metrics>,
@@ -116,14 +136,21 @@ impl Committer {
             Err(error) if probe::is_final(&error) => return Err(CommitterError::Unusable { place, error }),
             Err(error) => Some(error.to_string()),
         };
-        metrics.database_is_up(away.is_none());
         metrics.database_host(&store.host());
         let here = away.is_none();
         let mut rounds = Rounds::new(terms.borrow().clone(), Standings::default());
         rounds.several_servers(store.has_other_servers());
-        if let Some(reason) = away {
-            rounds.database_is_away(reason, Now { elapsed: waiting.start.elapsed(), unix: clock::now() });
+        let journal = match journal.filter(|_| !settings.is_in_memory()) {
+            Some(journal) => open_journal(journal, terms.borrow().clone(), &mut rounds).await,
+            None => None,
+        };
+        let now = Now { elapsed: waiting.start.elapsed(), unix: clock::now() };
+        match away {
+            Some(reason) => rounds.database_is_away(reason, now),
+            None => rounds.database_is_back(now),
         }
+        metrics.database_is_up(!rounds.is_away());
+        metrics.journal(rounds.journal_depth());
         let quotas = Quotas::start(settings.clone(), terms.clone());
         let coarsening = Coarsening::start(settings.clone(), terms.clone());
         let database = Database::Here(Box::new(store));
@@ -135,14 +162,17 @@ impl Committer {
             database,
             blocks: watch::Sender::default(),
             looks: 0,
+            journal,
             quotas,
             _coarsening: coarsening,
             heartbeat: None,
             handover: None,
+            told: Depth::default(),
             metrics,
         };
         if here {
             committer.look_at_blocks().await;
+            committer.catch_up().await;
         }
         Ok(committer)
     }
@@ -178,60 +208,7 @@ impl Committer {
         let mut hourly = interval(Duration::from_secs(3600));
         let mut look = interval(LOOK_INTERVAL);
         loop {
-            let now = self.now();
-            let until = match self.rounds.next(now) {
-                Next::Answer(Answered { charge, verdict, .. }) => {
-                    // Whether anybody still waits does not matter: what was counted stays counted.
-                    let _ = charge.reply.send(verdict);
-                    continue;
-                }
-                Next::Settle(transaction) => {
-                    if let Some(heartbeat) = &mut self.heartbeat {
-                        heartbeat.beat_if_due();
-                    }
-                    let (charges, began) = (transaction.charges, Instant::now());
-                    let result = settle(&mut self.database, transaction, now.unix).await;
-                    self.metrics.transaction(charges, began.elapsed());
-                    if result.is_ok() {
-                        self.note_host();
-                    }
-                    let now = self.now();
-                    self.rounds.settled(result, now);
-                    self.show_blocks();
-                    continue;
-                }
-                Next::LookAtBlocks { known, limit } => {
-                    let result = look_at_blocks(&mut self.database, known, now.unix, limit).await;
-                    let now = self.now();
-                    self.rounds.looked(result, now);
-                    self.show_blocks();
-                    continue;
-                }
-                Next::FindOut { limit } => {
-                    if let Some(heartbeat) = &mut self.heartbeat {
-                        heartbeat.beat_if_due();
-                    }
-                    let result = find_out(&mut self.database, limit).await;
-                    let now = self.now();
-                    self.rounds.found_out(result, now);
-                    continue;
-                }
-                Next::FindHeld { accounts, limit } => {
-                    let result = find_held(&mut self.database, &accounts, limit).await;
-                    let now = self.now();
-                    self.rounds.held(result, now);
-                    continue;
-                }
-                Next::OpenBreaker { reason, outage } => {
-                    self.open_breaker(reason, outage);
-                    continue;
-                }
-                Next::Pause(until) => {
-                    tokio::time::sleep_until(self.waiting.start + until).await;
-                    continue;
-                }
-                Next::Receive(until) => until.map(|until| self.waiting.start + until),
-            };
+            let Some(until) = self.step().await else { continue };
             tokio::select! {
                 biased;
                 _ = beat.tick() => {
@@ -245,7 +222,7 @@ impl Committer {
                         Database::Away(probe) => probe.database_is_back().await,
                         Database::Here(_) => std::future::pending().await,
                     }
-                } => self.close_breaker(back.map_err(CommitterError::Probe)?),
+                } => self.use_database(back.map_err(CommitterError::Probe)?),
                 taken = self.waiting.charges.recv_many(&mut received, MAX_BATCH) => {
                     match (taken, until) {
                         (0, None) => break,
@@ -272,6 +249,69 @@ impl Committer {
             store.close().await;
         }
         Ok(())
+    }
+
+    /// Does what is to be done next. Returns until when there is nothing to do but wait for charges, once there is.
+    async fn step(&mut self) -> Option<Option<Instant>> {
+        let now = self.now();
+        match self.rounds.next(now) {
+            Next::Answer(Answered { charge, verdict, .. }) => {
+                // Whether anybody still waits does not matter: what was counted stays counted.
+                let _ = charge.reply.send(verdict);
+            }
+            Next::Settle(transaction) => {
+                if let Some(heartbeat) = &mut self.heartbeat {
+                    heartbeat.beat_if_due();
+                }
+                let (charges, began) = (transaction.charges, Instant::now());
+                let result = settle(&mut self.database, transaction, now.unix).await;
+                self.metrics.transaction(charges, began.elapsed());
+                if result.is_ok() {
+                    self.note_host();
+                }
+                let now = self.now();
+                self.rounds.settled(result, now);
+                self.show_blocks();
+            }
+            Next::LookAtBlocks { known, limit } => {
+                let result = look_at_blocks(&mut self.database, known, now.unix, limit).await;
+                let now = self.now();
+                self.rounds.looked(result, now);
+                self.show_blocks();
+            }
+            Next::FindOut { limit } => {
+                if let Some(heartbeat) = &mut self.heartbeat {
+                    heartbeat.beat_if_due();
+                }
+                let result = find_out(&mut self.database, limit).await;
+                let now = self.now();
+                self.rounds.found_out(result, now);
+            }
+            Next::FindHeld { accounts, limit } => {
+                let result = find_held(&mut self.database, &accounts, limit).await;
+                let now = self.now();
+                self.rounds.held(result, now);
+            }
+            Next::OpenBreaker { reason, outage } => {
+                self.open_breaker(reason, outage);
+            }
+            Next::Pause(until) => {
+                tokio::time::sleep_until(self.waiting.start + until).await;
+            }
+            Next::Journal(task) => {
+                if let Some(heartbeat) = &mut self.heartbeat {
+                    heartbeat.beat_if_due();
+                }
+                let report = self.with_journal(task, now.unix).await;
+                let now = self.now();
+                self.rounds.journaled(report, now);
+                self.take_waiting();
+                self.metrics.journal(self.rounds.journal_depth());
+            }
+            Next::CloseBreaker(outage) => self.close_breaker(outage),
+            Next::Receive(until) => return Some(until.map(|until| self.waiting.start + until)),
+        }
+        None
     }
 
     fn now(&self) -> Now {
@@ -336,7 +376,7 @@ impl Committer {
         };
         let place = store.place();
         store.abandon();
-        match outage.is_relapse() {
+        match outage.is_relapse {
             false => log::error!(
                 "{place}: {reason}. Mail goes on; until the database is back each sender is judged from memory, by what was \
                  last known of it"
@@ -344,8 +384,8 @@ impl Committer {
             true => warn_limited(
                 "relapse",
                 format_args!(
-                    "{place}: {reason}. It was back and has settled nothing; it is tried again in {} s, and mail is judged \
-                     from memory meanwhile",
+                    "{place}: {reason}. It was back for a moment only; it is tried again in {} s, and mail is judged from \
+                     memory meanwhile",
                     outage.pause.as_secs()
                 ),
             ),
@@ -355,25 +395,26 @@ impl Committer {
         self.database = Database::Away(Probe::new(store, reason, longest_window(&self.terms), outage.pause));
     }
 
-    fn close_breaker(&mut self, store: Store) {
-        let now = self.now().elapsed;
-        if let Some(outage) = self.rounds.database_is_back() {
-            let said = format!(
-                "{} is back after {:.1} s; {} requests were judged from memory meanwhile and are not in it",
-                store.place(),
-                outage.lasted(now).as_secs_f32(),
-                outage.decided,
-            );
-            match outage.is_relapse() {
-                true => warn_limited("back", said),
-                false => log::warn!("{said}"),
+    fn close_breaker(&mut self, outage: Outage) {
+        let Database::Here(store) = &self.database else { return };
+        let depth = self.rounds.journal_depth();
+        let (charged, lost) = (depth.charged - self.told.charged, depth.lost - self.told.lost);
+        self.told = depth;
+        let said = format!(
+            "{} is back after {:.1} s; {} requests were judged from memory meanwhile{}",
+            store.place(),
+            outage.lasted(self.now().elapsed).as_secs_f32(),
+            outage.decided,
+            match self.journal {
+                None => " and are not in it".to_owned(),
+                Some(_) => format!("; {charged} were charged from the journal, {lost} are lost"),
             }
+        );
+        match outage.is_relapse {
+            true => warn_limited("back", said),
+            false => log::warn!("{said}"),
         }
         self.metrics.database_is_up(true);
-        // It may be another one, or a backup.
-        self.rounds.doubt_blocks();
-        self.database = Database::Here(Box::new(store));
-        self.note_host();
     }
 
     /// Says so when another server is used than before.
@@ -384,6 +425,120 @@ impl Committer {
         }
         self.rounds.several_servers(store.has_other_servers());
     }
+
+    /// The database answers again.
+    fn use_database(&mut self, store: Store) {
+        // It may be another one, or a backup.
+        self.rounds.doubt_blocks();
+        self.database = Database::Here(Box::new(store));
+        self.note_host();
+        let now = self.now();
+        self.rounds.database_is_back(now);
+    }
+
+    /// Charges what an earlier daemon has left in the journal, before mail is let in, but not for long.
+    async fn catch_up(&mut self) {
+        let end = Instant::now() + CATCH_UP;
+        while Instant::now() < end {
+            match self.step().await {
+                None => {}
+                Some(Some(until)) => tokio::time::sleep_until(until.min(end)).await,
+                Some(None) => break,
+            }
+        }
+    }
+
+    /// Takes in the charges that wait.
+    fn take_waiting(&mut self) {
+        for _ in 0..MAX_BATCH {
+            let Ok(charge) = self.waiting.charges.try_recv() else { break };
+            self.rounds.take(charge);
+        }
+    }
+
+    /// Does something with the journal. `now` is in Unix seconds.
+    async fn with_journal(&mut self, task: Task, now: i64) -> Report {
+        match task {
+            Task::Append { offset, records } => {
+                Report::Appended(self.with_file(APPEND_TIMEOUT, move |file| file.append(offset, &records)).await)
+            }
+            Task::Read { offset } => {
+                Report::Read(self.with_file(FILE_TIMEOUT, move |file| file.read(offset, CHUNK)).await)
+            }
+            Task::BeginAnew => {
+                let number = new_journal();
+                let begin = move |file: &JournalFile| file.begin_anew(number).map(|()| number);
+                Report::BegunAnew(self.with_file(FILE_TIMEOUT, begin).await)
+            }
+            Task::FindHeld(account) => {
+                let held = find_held(&mut self.database, std::slice::from_ref(&account), MIN_TRANSACTION_TIME).await;
+                Report::Held(account, held)
+            }
+            Task::Charge(part) => {
+                let charged = charge(&mut self.database, &part, now).await;
+                Report::Charged(part, charged)
+            }
+        }
+    }
+
+    async fn with_file<T: Send + 'static>(
+        &mut self,
+        limit: Duration,
+        work: impl FnOnce(&JournalFile) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, String> {
+        match &mut self.journal {
+            Some(journal) => journal.run(limit, work).await,
+            None => Err("there is no journal".to_owned()),
+        }
+    }
+}
+
+/// The number of a new journal.
+fn new_journal() -> i64 {
+    fastrand::i64(1..)
+}
+
+/// Opens the journal, and has decisions go on from what it holds.
+async fn open_journal(journal: config::Journal, terms: Arc<Terms>, rounds: &mut Rounds<Reply>) -> Option<Writer> {
+    let config::Journal { directory, size } = journal;
+    let path = file::path(&directory);
+    let opened = tokio::task::spawn_blocking(move || {
+        let (mut memory, mut oldest) = (MemoryFallback::default(), None);
+        let restore = |payload: &[u8]| {
+            if let Some(entry) = Entry::decode(payload) {
+                oldest.get_or_insert(entry.at);
+                memory.restore(&terms.policy, &entry);
+            }
+        };
+        JournalFile::open(&directory, new_journal(), restore).map(|(file, held)| (file, held, oldest, memory))
+    });
+    let why = match opened.await {
+        Ok(Ok((file, held, oldest, memory))) => {
+            if held.cut > 0 {
+                log::warn!(
+                    "{}: its last {} bytes are no whole record, as after a power cut, and were cut off",
+                    path.display(),
+                    held.cut
+                );
+            }
+            if held.records > 0 {
+                log::info!(
+                    "{}: {} requests that were answered while the database was away are to be charged",
+                    path.display(),
+                    held.records
+                );
+            }
+            rounds.keep_journal(Journaling::new(size, held, oldest), memory);
+            return Some(Writer::new(file));
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    log::warn!(
+        "{}: {why}. Without a journal, what is answered while the database is away will not be charged",
+        path.display()
+    );
+    None
 }
 
 /// The longest window that decisions look at.
@@ -435,6 +590,24 @@ async fn look_at_blocks(
         Err(_) => {
             store.abandon();
             Err(Failure::Locked(format!("no answer within {} ms", limit.as_millis())))
+        }
+    }
+}
+
+/// Charges a part of the journal. Returns how many records of it are charged then, and the rows of the part's sums.
+async fn charge(database: &mut Database, part: &LatePart, now: i64) -> Result<(i64, Vec<Option<Row>>), Failure> {
+    let Database::Here(store) = database else { return Err(is_away()) };
+    let limit = PART_TIMEOUT.max(store.round_trip() * ROUND_TRIPS);
+    let mut rows = Vec::new();
+    let late = |read: &[Option<Row>], reset| {
+        rows = read.to_vec();
+        part.late(read, reset)
+    };
+    match tokio::time::timeout(limit, store.charge(part.part, &part.sums, part.new_quota, now, late)).await {
+        Ok(charged) => Ok((charged?, rows)),
+        Err(_) => {
+            store.abandon();
+            Err(Failure::Away(format!("no answer within {} ms", limit.as_millis())))
         }
     }
 }

@@ -2,19 +2,20 @@
 //! database outage is when spammers are happiest; this keeps each of them to its quota. Who is not known counts against the
 //! quota of its row, if that is other than QUOTA, else against QUOTA.
 //!
-//! What is counted here does not get into the database. It is kept for as long as windows hold it, so that a database that comes
-//! and goes does not bring a new quota each time.
+//! What is written in the journal counts here until it is charged. What is in no journal never gets into the database: it is
+//! kept for as long as windows hold it, so that a database that comes and goes does not bring a new quota each time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::standings::Kept;
 use crate::account;
+use crate::journal::entry::Entry;
 use crate::limiter::blocks::Block;
 use crate::limiter::day;
 use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
 use crate::limiter::explain::quota_used;
-use crate::limiter::history::History;
+use crate::limiter::history::{Blocked, History};
 use crate::policy::quota::Window;
 
 /// The most memory for what is counted, in bytes. Beyond it, nobody else is counted: by then it is not a stolen password but a
@@ -31,12 +32,21 @@ pub struct OwnQuotas {
 
 #[derive(Debug, Default)]
 pub struct MemoryFallback {
-    accounts: HashMap<String, Counted>,
-    bytes: usize,
+    /// What the journal holds.
+    written: Counts,
+    /// What no journal holds.
+    unwritten: Counts,
     pub own_quotas: Arc<OwnQuotas>,
 }
 
-/// What was counted of one account while the database was away.
+/// What was counted of some accounts while the database was away.
+#[derive(Debug, Default)]
+struct Counts {
+    accounts: HashMap<String, Counted>,
+    bytes: usize,
+}
+
+/// What was counted of one account.
 #[derive(Debug, Default)]
 struct Counted {
     messages: u32,
@@ -47,35 +57,74 @@ struct Counted {
 }
 
 impl MemoryFallback {
-    /// Decides on a request of an account that was last known to stand like this.
-    pub fn decide(&mut self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>, dry_run: bool) -> Decision {
+    /// Decides on a request of an account that was last known to stand like this. Returns also whether the account is blocked
+    /// then. Counts nothing.
+    pub fn decide(&self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>) -> (Decision, Blocked) {
         let mut standing = self.standing(policy, facts, known);
         let decision = decide(policy, &mut standing, facts);
-        if !dry_run && (self.accounts.contains_key(facts.account) || self.bytes < MAX_BYTES) {
-            self.count(policy, facts, &standing, &decision);
-        }
-        decision
+        (decision, standing.history.blocked)
     }
 
-    /// The decision of a block, which counts nothing here.
-    pub fn blocked(&self, policy: &Policy, block: &Arc<Block>, facts: &Facts<'_>, known: Option<&Kept>) -> Decision {
+    /// Counts a request that was answered, after which its account is `blocked` or not; `written` if it is in the journal.
+    pub fn count(&mut self, policy: &Policy, entry: &Entry, blocked: Blocked, written: bool) {
+        let room = self.written.bytes + self.unwritten.bytes < MAX_BYTES;
+        for counts in [&mut self.written, &mut self.unwritten] {
+            if let Some(counted) = counts.accounts.get_mut(&entry.account) {
+                counted.history.blocked = blocked;
+            }
+        }
+        let counts = if written { &mut self.written } else { &mut self.unwritten };
+        if room || counts.accounts.contains_key(&entry.account) {
+            counts.count(policy, entry, blocked);
+        }
+    }
+
+    /// Counts a request that an earlier daemon has written in the journal.
+    pub fn restore(&mut self, policy: &Policy, entry: &Entry) {
+        let known = self.written.accounts.get(&entry.account);
+        let mut blocked = known.map(|counted| counted.history.blocked).unwrap_or_default();
+        blocked.note(entry.outstanding, entry.blocked);
+        self.count(policy, entry, blocked, true);
+    }
+
+    /// All that the journal held is charged, except of the accounts that were given up. Returns the history that each account
+    /// had here.
+    pub fn charged(&mut self, given_up: &HashSet<String>) -> Vec<(String, History)> {
+        let mut histories = Vec::new();
+        for (account, counted) in std::mem::take(&mut self.written).accounts {
+            if given_up.contains(&account) {
+                self.unwritten.merge(account, counted);
+            } else {
+                histories.push((account, counted.history));
+            }
+        }
+        histories
+    }
+
+    /// The decision of a block, and whether the account is blocked by a limit. Counts nothing.
+    pub fn blocked(
+        &self,
+        policy: &Policy,
+        block: &Arc<Block>,
+        facts: &Facts<'_>,
+        known: Option<&Kept>,
+    ) -> (Decision, Blocked) {
         let standing = self.standing(policy, facts, known);
-        Decision::of_block(block, quota_used(policy, &standing, facts.now), standing.quota)
+        let decision = Decision::of_block(block, quota_used(policy, &standing, facts.now), standing.quota);
+        (decision, standing.history.blocked)
     }
 
     /// Forgets what no longer counts.
     pub fn forget(&mut self, policy: &Policy, now: i64) {
-        self.accounts.retain(|_, counted| {
-            counted.forget(policy, now);
-            counted.messages > 0 || counted.recipients > 0 || !counted.history.is_empty()
-        });
-        self.bytes = self.accounts.iter().map(|(account, counted)| counted.bytes(account)).sum();
+        self.written.forget(policy, now);
+        self.unwritten.forget(policy, now);
     }
 
     /// Where an account stands, with what was counted here.
     fn standing(&self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>) -> Standing {
         let mut standing = self.known(policy, facts, known);
-        if let Some(counted) = self.accounts.get(facts.account) {
+        for counted in [&self.unwritten, &self.written].map(|counts| counts.accounts.get(facts.account)) {
+            let Some(counted) = counted else { continue };
             if is_of_this_period(policy, counted.since, facts.now) {
                 standing.messages = standing.messages.saturating_add(counted.messages);
                 standing.recipients = standing.recipients.saturating_add(counted.recipients);
@@ -104,29 +153,54 @@ impl MemoryFallback {
         let quotas = &self.own_quotas.quotas;
         quotas.get(account).or_else(|| quotas.get(account::domain_key(account)?)).copied()
     }
+}
 
-    fn count(&mut self, policy: &Policy, facts: &Facts<'_>, standing: &Standing, decision: &Decision) {
-        let before = self.accounts.get(facts.account).map_or(0, |counted| counted.bytes(facts.account));
-        let counted = self.accounts.entry(facts.account.to_owned()).or_default();
-        counted.forget(policy, facts.now);
+impl Counts {
+    fn count(&mut self, policy: &Policy, entry: &Entry, blocked: Blocked) {
+        let account = &entry.account;
+        let before = self.accounts.get(account).map_or(0, |counted| counted.bytes(account));
+        let counted = self.accounts.entry(account.clone()).or_default();
+        counted.forget(policy, entry.at);
         if counted.messages == 0 && counted.recipients == 0 {
-            counted.since = facts.now;
+            counted.since = entry.at;
         }
-        counted.messages = counted.messages.saturating_add(facts.increase.messages);
-        counted.recipients = counted.recipients.saturating_add(facts.increase.recipients);
-        counted.history.blocked = standing.history.blocked;
+        counted.messages = counted.messages.saturating_add(entry.increase.messages);
+        counted.recipients = counted.recipients.saturating_add(entry.increase.recipients);
+        counted.history.blocked = blocked;
         if policy.longest_window().is_some() {
-            if decision.let_through {
-                counted.history.add(facts.outstanding, facts.now);
-                if decision.from_new_network {
-                    counted.history.add_new(facts.outstanding, facts.now);
+            if entry.let_through {
+                counted.history.add(entry.outstanding, entry.at);
+                if entry.from_new_network {
+                    counted.history.add_new(entry.outstanding, entry.at);
                 }
             }
-            if let Some(network) = facts.network {
-                counted.history.see(network, facts.now);
+            if let Some(network) = entry.network {
+                counted.history.see(network, entry.at);
             }
         }
-        self.bytes = self.bytes.saturating_sub(before).saturating_add(counted.bytes(facts.account));
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(counted.bytes(account));
+    }
+
+    fn merge(&mut self, account: String, other: Counted) {
+        let counted = self.accounts.entry(account).or_default();
+        counted.messages = counted.messages.saturating_add(other.messages);
+        counted.recipients = counted.recipients.saturating_add(other.recipients);
+        counted.since = counted.since.max(other.since);
+        counted.history.merge(&other.history);
+        counted.history.blocked = other.history.blocked;
+        self.measure();
+    }
+
+    fn forget(&mut self, policy: &Policy, now: i64) {
+        self.accounts.retain(|_, counted| {
+            counted.forget(policy, now);
+            counted.messages > 0 || counted.recipients > 0 || !counted.history.is_empty()
+        });
+        self.measure();
+    }
+
+    fn measure(&mut self) {
+        self.bytes = self.accounts.iter().map(|(account, counted)| counted.bytes(account)).sum();
     }
 }
 
@@ -191,17 +265,41 @@ mod tests {
         Kept { account: "alice".into(), standing, at, history: None }
     }
 
+    /// Decides on a request and counts it.
+    fn is_blocked(
+        memory: &mut MemoryFallback,
+        policy: &Policy,
+        facts: &Facts<'_>,
+        known: Option<&Kept>,
+        written: bool,
+    ) -> bool {
+        let (decision, blocked) = memory.decide(policy, facts, known);
+        let entry = Entry {
+            account: facts.account.to_owned(),
+            at: facts.now,
+            increase: facts.increase,
+            outstanding: facts.outstanding,
+            let_through: decision.let_through,
+            from_new_network: decision.from_new_network,
+            blocked: decision.blocked,
+            network: facts.network,
+            audit: None,
+        };
+        memory.count(policy, &entry, blocked, written);
+        decision.blocked
+    }
+
     fn blocked(memory: &mut MemoryFallback, policy: &Policy, known: Option<&Kept>, now: i64) -> bool {
-        memory.decide(policy, &facts("alice", now), known, false).blocked
+        is_blocked(memory, policy, &facts("alice", now), known, false)
     }
 
     #[test]
     fn an_unknown_account_gets_the_quota_and_no_more() {
         for window in [HOUR, Window::Reset] {
             let (policy, mut memory) = (policy(window), MemoryFallback::default());
-            assert!(!memory.decide(&policy, &facts("alice", NOON), None, true).blocked);
+            assert!(!memory.decide(&policy, &facts("alice", NOON), None).0.blocked, "a dry run");
             assert_eq!([(); 4].map(|()| blocked(&mut memory, &policy, None, NOON)), [false, false, true, true]);
-            assert!(!memory.decide(&policy, &facts("bob", NOON), None, false).blocked);
+            assert!(!is_blocked(&mut memory, &policy, &facts("bob", NOON), None, false));
         }
     }
 
@@ -230,7 +328,8 @@ mod tests {
         assert!(blocked(&mut memory, &policy, None, NOON));
         assert!(blocked(&mut memory, &policy, Some(&known(100, 0, NOON - 60)), NOON), "stopped since");
         assert!(!blocked(&mut memory, &policy, Some(&known(100, 0, NOON + 60)), NOON + 60), "changed since");
-        let of_domain = [(); 9].map(|()| memory.decide(&policy, &facts("bob@example.com", NOON), None, false).blocked);
+        let of_domain =
+            [(); 9].map(|()| is_blocked(&mut memory, &policy, &facts("bob@example.com", NOON), None, false));
         assert_eq!(of_domain, [false; 9]);
     }
 
@@ -246,7 +345,7 @@ mod tests {
             }
             assert_eq!([over - 1, over, over, over].map(|now| ask(&mut memory, now)), [true, false, false, true]);
             memory.forget(&policy, over + 2 * 24 * 3600);
-            assert!(memory.accounts.is_empty() && memory.bytes == 0);
+            assert!(memory.unwritten.accounts.is_empty() && memory.unwritten.bytes == 0);
         }
     }
 
@@ -254,10 +353,60 @@ mod tests {
     fn memory_is_bounded() {
         let (policy, mut memory) = (policy(HOUR), MemoryFallback::default());
         for number in 0..200_000 {
-            memory.decide(&policy, &facts(&number.to_string(), NOON), None, false);
+            is_blocked(&mut memory, &policy, &facts(&number.to_string(), NOON), None, number % 2 == 0);
         }
-        assert!(memory.bytes < MAX_BYTES + 1000, "{}", memory.bytes);
-        let bytes: usize = memory.accounts.iter().map(|(account, counted)| counted.bytes(account)).sum();
-        assert_eq!(memory.bytes, bytes);
+        let counts = [memory.written, memory.unwritten];
+        for Counts { accounts, bytes } in &counts {
+            assert_eq!(*bytes, accounts.iter().map(|(account, counted)| counted.bytes(account)).sum::<usize>());
+        }
+        let bytes: usize = counts.iter().map(|counts| counts.bytes).sum();
+        assert!(bytes < MAX_BYTES + 1000, "{bytes}");
+    }
+
+    #[test]
+    fn what_the_journal_holds_counts_until_it_is_charged_and_the_rest_goes_on() {
+        for window in [HOUR, Window::Reset] {
+            let (policy, mut memory) = (policy(window), MemoryFallback::default());
+            let mut ask = |account, written| is_blocked(&mut memory, &policy, &facts(account, NOON), None, written);
+            // Two are the quota, wherever they are kept.
+            assert_eq!(
+                [("alice", true), ("alice", false), ("alice", true)].map(|(who, how)| ask(who, how)),
+                [false, false, true]
+            );
+            assert_eq!([ask("bob", true), ask("bob", true)], [false, false]);
+            let histories = memory.charged(&HashSet::from(["bob".to_owned()]));
+            assert_eq!(histories.iter().map(|(account, _)| account.as_str()).collect::<Vec<_>>(), ["alice"]);
+            let mut ask = |account| is_blocked(&mut memory, &policy, &facts(account, NOON), None, false);
+            assert_eq!([ask("alice"), ask("alice")], [false, true], "one was in no journal");
+            assert!(ask("bob"), "given up");
+        }
+    }
+
+    #[test]
+    fn a_new_daemon_goes_on_from_the_journal() {
+        for window in [HOUR, Window::Reset] {
+            let (policy, mut memory) = (policy(window), MemoryFallback::default());
+            let increase = Increase { messages: 1, recipients: 1, bytes: 0 };
+            for let_through in [true, true, false] {
+                let (account, network, audit) = ("alice".to_owned(), None, None);
+                let (outstanding, blocked) = (increase, !let_through);
+                memory.restore(
+                    &policy,
+                    &Entry {
+                        account,
+                        at: NOON,
+                        increase,
+                        outstanding,
+                        let_through,
+                        from_new_network: false,
+                        blocked,
+                        network,
+                        audit,
+                    },
+                );
+            }
+            let (decision, _) = memory.decide(&policy, &facts("alice", NOON), None);
+            assert!(decision.blocked && !decision.first_block, "{decision:?}");
+        }
     }
 }

@@ -17,10 +17,12 @@ use super::blocks::KnownBlocks;
 use super::breaker::{Breaker, Outage};
 use super::charge::Charge;
 use super::deduplication::{Deduplication, New, News};
+use super::journaling::{Journaling, Progress, Report, Task};
 use super::known_strikes::KnownStrikes;
 use super::locks::Locks;
 use super::memory::{MemoryFallback, OwnQuotas};
 use super::standings::Standings;
+use crate::journal::depth::Depth;
 use crate::limiter::blocks::Blocks;
 use crate::limiter::terms::Terms;
 use crate::limiter::verdict::{FailOpen, Verdict};
@@ -74,6 +76,10 @@ pub enum Next<'a, R> {
     FindHeld { accounts: Vec<String>, limit: Duration },
     /// The database is away: get it back, from `Outage::pause` on, and report that by [`Rounds::database_is_back`].
     OpenBreaker { reason: String, outage: Outage },
+    /// Do this with the journal, and report it by [`Rounds::journaled`].
+    Journal(Task),
+    /// Counts go into the database again; the outage is over.
+    CloseBreaker(Outage),
     /// Wait until this time.
     Pause(Duration),
     /// The round is over: wait for charges, until this time if there is one.
@@ -110,6 +116,9 @@ pub struct Rounds<R> {
     several_servers: bool,
     breaker: Breaker,
     memory: MemoryFallback,
+    journaling: Journaling,
+    /// Whether the database is back and what the journal holds is being charged.
+    catching_up: bool,
     deduplication: Deduplication,
     standings: Standings,
     blocks: KnownBlocks,
@@ -129,6 +138,9 @@ pub struct Rounds<R> {
     finding: Option<Search<R>>,
     looking: Option<Look<R>>,
     opened: Option<(String, Outage)>,
+    closed: Option<Outage>,
+    /// Decided from memory, and not written in the journal yet.
+    unwritten: Option<(Vec<Due<R>>, Vec<Verdict>)>,
     answered: VecDeque<Answered<R>>,
 }
 
@@ -193,6 +205,8 @@ impl<R> Rounds<R> {
             several_servers: false,
             breaker: Breaker::default(),
             memory: MemoryFallback::default(),
+            journaling: Journaling::default(),
+            catching_up: false,
             deduplication: Deduplication::default(),
             standings,
             blocks: KnownBlocks::default(),
@@ -207,8 +221,20 @@ impl<R> Rounds<R> {
             finding: None,
             looking: None,
             opened: None,
+            closed: None,
+            unwritten: None,
             answered: VecDeque::new(),
         }
+    }
+
+    /// Writes what is decided from memory in this journal, and goes on from what it holds.
+    pub fn keep_journal(&mut self, journaling: Journaling, memory: MemoryFallback) {
+        (self.journaling, self.memory) = (journaling, memory);
+    }
+
+    /// How much the journal holds.
+    pub fn journal_depth(&self) -> Depth {
+        self.journaling.depth()
     }
 
     /// Lowers the longest time that the database may take for one answer.
@@ -273,6 +299,12 @@ impl<R> Rounds<R> {
             if let Some((reason, outage)) = self.opened.take() {
                 return Next::OpenBreaker { reason, outage };
             }
+            if let Some(outage) = self.closed.take() {
+                return Next::CloseBreaker(outage);
+            }
+            if let Some(append) = self.journaling.append() {
+                return Next::Journal(append);
+            }
             match self.steps.pop_front() {
                 Some(Step::Settle(attempt)) if self.breaker.outage().is_some() => {
                     self.decide_from_memory(attempt.part, now);
@@ -333,6 +365,11 @@ impl<R> Rounds<R> {
                     return Next::LookAtBlocks { known: self.blocks.revision(), limit };
                 }
                 None if !self.waiting.is_empty() || self.must_unpark(now.elapsed) => self.begin(now.elapsed),
+                // Mail goes first.
+                None if self.catching_up => match self.journaling.next(&self.terms, now.elapsed, now.unix) {
+                    Ok(task) => return Next::Journal(task),
+                    Err(until) => return Next::Receive(Some(until)),
+                },
                 None => return Next::Receive((!self.parked.is_empty()).then(|| self.unparks_at())),
             }
         }
@@ -504,9 +541,46 @@ impl<R> Rounds<R> {
         self.open_breaker(reason, Vec::new(), now);
     }
 
-    /// The database takes transactions again. Returns the outage that is over.
-    pub fn database_is_back(&mut self) -> Option<Outage> {
-        self.breaker.close()
+    /// The database takes transactions again. Mail is decided from memory until all that the journal holds is charged.
+    pub fn database_is_back(&mut self, now: Now) {
+        if self.journaling.owes() {
+            self.breaker.reached(now.elapsed);
+            self.catching_up = true;
+        } else {
+            self.caught_up(now);
+        }
+    }
+
+    /// Whether mail is decided from memory.
+    pub fn is_away(&self) -> bool {
+        self.breaker.outage().is_some()
+    }
+
+    /// What came of a task with the journal.
+    pub fn journaled(&mut self, report: Report, now: Now) {
+        match self.journaling.report(report, now.elapsed) {
+            Progress::Answer => {
+                if let Some((part, verdicts)) = self.unwritten.take() {
+                    self.answer_all(part, verdicts, now.elapsed);
+                }
+            }
+            Progress::Going => {}
+            Progress::Charged => self.breaker.settles(),
+            Progress::Away(reason) => self.open_breaker(reason, Vec::new(), now),
+            Progress::Done => self.caught_up(now),
+        }
+    }
+
+    /// All that was decided from memory is charged, or is in no journal.
+    fn caught_up(&mut self, now: Now) {
+        self.catching_up = false;
+        let (given_up, rows) = self.journaling.take_outcome();
+        for (account, history) in self.memory.charged(&given_up) {
+            if let Some(row) = rows.get(&account) {
+                self.standings.charged(account, row, &history, now.unix);
+            }
+        }
+        self.closed = self.breaker.close();
     }
 
     /// From now on, rows that did not send count against these quotas while the database is away.
@@ -645,6 +719,8 @@ impl<R> Rounds<R> {
     fn open_breaker(&mut self, reason: String, part: Vec<Due<R>>, now: Now) {
         self.locks.forget();
         self.memory.forget(&self.terms.policy, now.unix);
+        self.journaling.interrupt();
+        self.catching_up = false;
         self.opened = Some((reason, self.breaker.open(now.elapsed)));
         if !part.is_empty() {
             self.steps.push_front(Step::Settle(Attempt::new(part)));
@@ -654,18 +730,31 @@ impl<R> Rounds<R> {
     fn decide_from_memory(&mut self, part: Vec<Due<R>>, now: Now) {
         self.breaker.decided(part.len());
         let Terms { policy, accounts, .. } = &*self.terms;
-        let decided = part.iter().map(|due| {
+        let mut verdicts = Vec::with_capacity(part.len());
+        let mut is_written = false;
+        for due in &part {
             let facts = due.facts(policy, now.unix);
             let known = self.standings.of_account(&due.charge.account);
-            let dry_run = due.charge.request.dry_run;
-            match due.block(&self.blocks, accounts, facts.now) {
-                Some(block) => Verdict::FromMemory(Arc::new(self.memory.blocked(policy, block, &facts, known))),
-                None if due.charge.listed => Verdict::NotBlocked,
-                None => Verdict::FromMemory(Arc::new(self.memory.decide(policy, &facts, known, dry_run))),
+            let (decision, blocked) = match due.block(&self.blocks, accounts, facts.now) {
+                Some(block) => self.memory.blocked(policy, block, &facts, known),
+                None if due.charge.listed => {
+                    verdicts.push(Verdict::NotBlocked);
+                    continue;
+                }
+                None => self.memory.decide(policy, &facts, known),
+            };
+            if !due.charge.request.dry_run {
+                let entry = due.entry(&self.terms, &facts, &decision);
+                let written = self.journaling.write(&entry, now.elapsed);
+                self.memory.count(policy, &entry, blocked, written);
+                is_written |= written;
             }
-        });
-        let verdicts = decided.collect();
-        self.answer_all(part, verdicts, now.elapsed);
+            verdicts.push(Verdict::FromMemory(Arc::new(decision)));
+        }
+        match is_written {
+            true => self.unwritten = Some((part, verdicts)),
+            false => self.answer_all(part, verdicts, now.elapsed),
+        }
     }
 
     fn answer_all(&mut self, part: Vec<Due<R>>, verdicts: Vec<Verdict>, now: Duration) {

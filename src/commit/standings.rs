@@ -163,6 +163,21 @@ impl Standings {
         self.kept.peek(self.rows.get(account)?)
     }
 
+    /// Keeps where a row stands after what the journal held of its account was charged, at `now` in Unix seconds; `history` is
+    /// what that was. Decisions read its history again; without the database they go on from this one.
+    pub fn charged(&mut self, account: String, row: &Row, history: &History, now: i64) {
+        let known = self.kept.peek(&row.id).map(|kept| kept.standing.history.clone());
+        let mut merged = known.unwrap_or_default();
+        merged.merge(history);
+        let standing = Standing {
+            quota: row.quota,
+            messages: row.messages,
+            recipients: row.recipients,
+            history: merged.with_blocked(history.blocked),
+        };
+        self.keep(row.id, Kept { account, standing, at: now, history: None });
+    }
+
     /// Keeps where a row stands.
     pub fn keep(&mut self, id: i64, kept: Kept) {
         if self.rows.get(&kept.account) != Some(&id) {
@@ -193,6 +208,7 @@ impl Kept {
 mod tests {
     use super::*;
     use crate::limiter::increase::Increase;
+    use crate::policy::limit::Measure;
 
     const HOUR: Reach =
         Reach { window: Duration::from_secs(3600), exact: Duration::from_secs(3600), networks: None, learns: false };
@@ -264,6 +280,21 @@ mod tests {
             let (blocked, found) = standings.history(1, Some(version), of_bytes, 61);
             assert_eq!((blocked.any(), found.is_some()), (true, known));
         }
+    }
+
+    #[test]
+    fn what_the_journal_held_is_added_to_what_was_known_and_read_again_for_decisions() {
+        let version = Version::before(&row(5, 9, 0), 0, 0).unwrap();
+        let mut standings = Standings::default();
+        let (mut known, mut late) = (History::default(), History::default());
+        known.add(Increase { messages: 1, recipients: 3, bytes: 0 }, 60);
+        late.add(Increase { messages: 1, recipients: 4, bytes: 0 }, 120);
+        standings.keep(1, kept(version, 60, known));
+        standings.charged("alice".to_owned(), &Row { recipients: 7, ..row(7, 13, 0) }, &late, 130);
+        assert!(standings.history(1, Some(version), needed(HOUR), 131).1.is_none());
+        let standing = &standings.of_account("alice").unwrap().standing;
+        let held = standing.history.used(Measure::Recipients, HOUR.window, 130);
+        assert_eq!((standing.recipients, held), (7, 7));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use restart::{in_effect, restart_needed};
 pub use secret::Secret;
 pub use sources::{LOCAL_FILE, SYSTEM_FILE, Sources};
 pub use typed::{
-    Answers, Audit, Config, Database, Driver, Held, IN_MEMORY, ListFiles, Logging, Notify, Place, Quota, SentryDsn,
-    Sockets, Status, Tls, TokenKey, Webhook,
+    Answers, Audit, Config, Database, Driver, Held, IN_MEMORY, Journal, ListFiles, Logging, Notify, Place, Quota,
+    SentryDsn, Sockets, Status, Tls, TokenKey, Webhook,
 };
 pub use url_template::{Placeholder, UrlTemplate};

@@ -21,6 +21,10 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
         ("DB_DATABASE", old_db.name != new_db.name),
         ("DB_TLS", old_db.tls != new_db.tls),
         ("DB_TLS_CA", old_db.tls_ca != new_db.tls_ca),
+        (
+            "JOURNAL_SIZE",
+            old.journal.as_ref().map(|journal| journal.size) != new.journal.as_ref().map(|journal| journal.size),
+        ),
         ("SOCKET", (addresses(old_sockets), old_sockets.explicit) != (addresses(new_sockets), new_sockets.explicit)),
         ("SOCKET_MODE", old_sockets.mode != new_sockets.mode),
         ("USER", old_sockets.user != new_sockets.user),
@@ -41,6 +45,7 @@ fn addresses(sockets: &Sockets) -> HashSet<&ListenAddress> {
 /// Returns the settings after a reload: the new ones, except those that stay as they were until a restart.
 pub fn in_effect(old: &Config, mut new: Config) -> Config {
     new.database = old.database.clone();
+    new.journal.clone_from(&old.journal);
     new.sockets = old.sockets.clone();
     new.logging.file.clone_from(&old.logging.file);
     new.notify.sentry_dsn.clone_from(&old.notify.sentry_dsn);

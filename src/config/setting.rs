@@ -48,6 +48,8 @@ pub enum Kind {
     Number(u64, u64),
     /// A length of time from the first to the second.
     Duration(Duration, Duration),
+    /// A number of bytes from the first to the second, or 0 for none.
+    Size(u64, u64),
     Driver,
     Tls,
     Listen,
@@ -92,6 +94,7 @@ impl Kind {
             Kind::Duration(least, most) => {
                 format!("a duration from {} to {}", duration::show(*least), duration::show(*most))
             }
+            Kind::Size(least, most) => format!("0, or a size from {} to {}", size(*least), size(*most)),
             Kind::Driver => "sqlite (sqlite3), mysql (pymysql, mariadb) or postgres (postgresql)".into(),
             Kind::Tls => "off, prefer, require or verify".into(),
             Kind::Listen => {
@@ -118,4 +121,11 @@ impl Kind {
             Kind::MailAddress => "a mail address such as postmaster@example.com".into(),
         }
     }
+}
+
+/// A number of bytes as it would be written.
+fn size(bytes: u64) -> String {
+    let units = [(30, "G"), (20, "M"), (10, "k")];
+    let unit = units.into_iter().find(|(bits, _)| bytes > 0 && bytes.trailing_zeros() >= *bits);
+    unit.map_or_else(|| bytes.to_string(), |(bits, unit)| format!("{}{unit}", bytes >> bits))
 }

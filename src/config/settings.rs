@@ -124,6 +124,15 @@ pub const SECTIONS: &[Section] = &[
                        system.",
                 ..ROW
             },
+            Setting {
+                name: "JOURNAL_SIZE",
+                kind: Kind::Size(1 << 20, 4 << 30),
+                default: "64M",
+                reload: false,
+                help: "How much is written down, in the state directory, of what is answered while the database is away, to be \
+                       charged when it is back. 0 counts it in memory alone.",
+                ..ROW
+            },
             Setting { name: "DB_POOL_MINCACHED", default: "0", ..POOL },
             Setting { name: "DB_POOL_MAXCACHED", default: "10", ..POOL },
             Setting { name: "DB_POOL_MAXSHARED", default: "10", ..POOL },

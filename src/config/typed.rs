@@ -27,6 +27,8 @@ pub struct Config {
     /// Where the daemon keeps what must outlast it: the SQLite file, unless DB_DATABASE names another place.
     pub state_directory: PathBuf,
     pub database: Database,
+    /// None: what is answered while the database is away is counted in memory alone.
+    pub journal: Option<Journal>,
     pub sockets: Sockets,
     pub accounts: AccountRules,
     pub quota: Quota,
@@ -108,6 +110,15 @@ impl Default for Place {
     fn default() -> Place {
         Place::Host("localhost".to_owned())
     }
+}
+
+/// JOURNAL_SIZE: where what is answered while the database is away is written down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Journal {
+    /// The state directory.
+    pub directory: PathBuf,
+    /// The most bytes of its file. Above 0.
+    pub size: u64,
 }
 
 /// The name that stands for no file.

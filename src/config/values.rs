@@ -108,6 +108,16 @@ pub fn number<N: TryFrom<u64>>(written: &str, setting: &Setting) -> Parsed<N> {
     number.and_then(|number| N::try_from(number).ok()).map_or_else(|| must_be(setting), Ok)
 }
 
+/// A number of bytes such as `64M`, by units of 1024.
+pub fn size(written: &str, setting: &Setting) -> Parsed<u64> {
+    let Kind::Size(least, most) = setting.kind else { return must_be(setting) };
+    let units = [("k", 10), ("K", 10), ("M", 20), ("G", 30)];
+    let unit = units.into_iter().find_map(|(unit, bits)| Some((written.strip_suffix(unit)?, bits)));
+    let (number, bits) = unit.unwrap_or((written, 0));
+    let size = digits(number).and_then(|number| number.checked_mul(1 << bits));
+    size.filter(|&size| size == 0 || (least..=most).contains(&size)).map_or_else(|| must_be(setting), Ok)
+}
+
 /// Digits only: no sign, no blanks.
 fn digits(written: &str) -> Option<u64> {
     written.bytes().all(|byte| byte.is_ascii_digit()).then(|| written.parse().ok())?

@@ -1,9 +1,10 @@
 //! What `doctor` knows about a good set-up. Pure: `postfix` reads what postconf(1) printed, `handed` what systemctl(1) did,
-//! `checks` judges it, `access` and `selinux` say who may connect to a socket.
+//! `checks` judges it, `journal` what waits to be charged, `access` and `selinux` say who may connect to a socket.
 
 pub mod access;
 pub mod checks;
 pub mod handed;
+pub mod journal;
 pub mod postfix;
 pub mod selinux;
 

@@ -25,6 +25,9 @@ pub struct Entry {
     #[serde(with = "Amount")]
     pub outstanding: Increase,
     pub let_through: bool,
+    /// Whether it came from a network that is new to its account.
+    #[serde(default)]
+    pub from_new_network: bool,
     pub blocked: bool,
     /// The client's network. None if it is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,14 +111,15 @@ pub mod tests {
 
     pub fn any_entry() -> impl Strategy<Value = Entry> {
         let network = prop::option::of(any::<[u8; 4]>().prop_map(|ip| IpNet::new(ip.into(), 24).unwrap().trunc()));
-        let flags = any::<(bool, bool)>();
+        let flags = any::<(bool, bool, bool)>();
         ("[^\\pC]{1,255}", 0..i64::MAX, increase(), increase(), flags, network, prop::option::of(audit())).prop_map(
-            |(account, at, increase, outstanding, (let_through, blocked), network, audit)| Entry {
+            |(account, at, increase, outstanding, (let_through, from_new_network, blocked), network, audit)| Entry {
                 account,
                 at,
                 increase,
                 outstanding,
                 let_through,
+                from_new_network,
                 blocked,
                 network,
                 audit,

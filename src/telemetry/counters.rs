@@ -37,6 +37,12 @@ pub struct Counters {
     pub database_since: i64,
     /// Where the database is: a host and its port, a socket, or a file.
     pub database_host: String,
+    /// Whether what is answered without the database is written down.
+    pub journal_up: bool,
+    /// Requests in the outage journal that wait to be charged.
+    pub journal_requests: u64,
+    /// Counted in memory, and never to be charged.
+    pub journal_lost: u64,
     pub transactions: u64,
     /// The time that all transactions took.
     pub transaction_seconds: f64,
@@ -87,6 +93,12 @@ impl fmt::Display for Counters {
         )?;
         if !self.database_up {
             write!(f, "; {DATABASE_AWAY}")?;
+        }
+        if self.journal_requests > 0 {
+            write!(f, "; {} in the journal to be charged", self.journal_requests)?;
+        }
+        if self.journal_lost > 0 {
+            write!(f, "; {} never to be charged", self.journal_lost)?;
         }
         if self.from_memory > 0 {
             write!(f, "; {} judged from memory", self.from_memory)?;

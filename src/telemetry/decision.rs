@@ -19,6 +19,9 @@ use crate::policy::lists::Which;
 use crate::policy::quota::UNLIMITED;
 use crate::protocol::reply::Strictness;
 
+/// The reason that is given where the database was away.
+pub const COUNTED_IN_MEMORY: &str = "counted in memory";
+
 /// The longest value on a line, in bytes as shown: an address has at most 64 + 1 + 255.
 ///
 /// It bounds the whole line well below what the log takes, so no client can push the status off the end of it.
@@ -68,7 +71,7 @@ impl<'a> DecisionLine<'a> {
             limit_reached: decision.first_block,
             action: (!plain).then_some(word),
             reason: match &decision.reason {
-                _ if from_memory && decision.block().is_none() => Some("counted in memory".into()),
+                _ if from_memory && decision.block().is_none() => Some(COUNTED_IN_MEMORY.into()),
                 Some(reason) if plain && reason.is_quota() => None,
                 reason => reason.as_ref().map(|reason| reason.to_string().into()),
             },

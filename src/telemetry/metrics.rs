@@ -4,7 +4,7 @@
 //! the network: a scrape shows no sender, and has as many lines tomorrow as today. docs/metrics.md says what each one means.
 
 use std::fmt::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::counters::Counters;
 use super::labels::{Channel, Delivery, Heard, Outcome};
 use super::logging;
 use crate::clock;
+use crate::journal::depth::Depth;
 use crate::limiter::verdict::FailOpen;
 use crate::protocol::reply::Strictness;
 
@@ -43,6 +44,13 @@ pub struct Metrics {
     batch_requests: Histogram,
     transaction_seconds: Times,
     database_up: Gauge,
+    journal_up: Gauge,
+    journal_requests: Gauge,
+    journal_bytes: Gauge,
+    /// When the oldest of them was answered; 0 if there is none.
+    journal_since: Arc<AtomicI64>,
+    journal_charged: Counter,
+    journal_lost: Counter,
     database_since: Gauge<f64, AtomicU64>,
     database_hosts: Family<Vec<(&'static str, String)>, Gauge>,
     database_host: Mutex<String>,
@@ -71,12 +79,23 @@ impl Default for Metrics {
 
         let elsewhere = Arc::new(OnceLock::<Elsewhere>::new());
         let (queue, displaced) = (elsewhere.clone(), elsewhere.clone());
+        let journal_since = Arc::new(AtomicI64::new(0));
+        let since = journal_since.clone();
         for live in [
             Live {
                 name: "queue_depth",
                 help: "Requests that wait for the committer",
                 counts_up: false,
                 read: Box::new(move || queue.get().map_or(0, |elsewhere| (elsewhere.queue_depth)())),
+            },
+            Live {
+                name: "journal_age_seconds",
+                help: "For how long the oldest request in the outage journal has waited to be charged",
+                counts_up: false,
+                read: Box::new(move || match since.load(Ordering::Relaxed) {
+                    0 => 0,
+                    since => u64::try_from(clock::now().saturating_sub(since)).unwrap_or(0),
+                }),
             },
             Live {
                 name: "log_lines_lost",
@@ -137,6 +156,27 @@ impl Default for Metrics {
             database_since,
             database_hosts: add(r, "database_host", "1 for the server that is used, or was last", Family::default()),
             database_host: Mutex::default(),
+            journal_up: add(
+                r,
+                "journal_up",
+                "1 while what is answered without the database can be written down, to be charged later",
+                Gauge::default(),
+            ),
+            journal_requests: add(
+                r,
+                "journal_requests",
+                "Requests in the outage journal that wait to be charged",
+                Gauge::default(),
+            ),
+            journal_bytes: add(r, "journal_bytes", "The size of the outage journal", Gauge::default()),
+            journal_since,
+            journal_charged: add(r, "journal_charged", "Requests charged from the outage journal", Counter::default()),
+            journal_lost: add(
+                r,
+                "journal_lost",
+                "Requests counted in memory that are in no journal, or could not be charged from it",
+                Counter::default(),
+            ),
             events: Heard::ALL.map(|outcome| events.get_or_create_owned(&vec![("outcome", outcome.name())])),
             notifications: Channel::ALL.map(|channel| {
                 Delivery::ALL.map(|outcome| {
@@ -266,6 +306,18 @@ impl Metrics {
         !std::mem::replace(&mut *known, host.to_owned()).is_empty()
     }
 
+    /// What the outage journal holds.
+    pub fn journal(&self, depth: Depth) {
+        let gauge = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.journal_up.set(i64::from(depth.is_written));
+        self.journal_requests.set(gauge(depth.requests));
+        self.journal_bytes.set(gauge(depth.bytes));
+        self.journal_since.store(depth.since.unwrap_or(0), Ordering::Relaxed);
+        for (counter, number) in [(&self.journal_charged, depth.charged), (&self.journal_lost, depth.lost)] {
+            counter.inc_by(number.saturating_sub(counter.get()));
+        }
+    }
+
     /// See [`Metrics::database_is_up`].
     pub fn is_database_up(&self) -> bool {
         self.database_up.get() == 1
@@ -302,6 +354,9 @@ impl Metrics {
             database_up: self.is_database_up(),
             database_since: self.database_since.get() as i64,
             database_host: self.database_host.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            journal_up: self.journal_up.get() == 1,
+            journal_requests: u64::try_from(self.journal_requests.get()).unwrap_or(0),
+            journal_lost: self.journal_lost.get(),
             transactions: self.transaction_seconds.number.load(Ordering::Relaxed),
             transaction_seconds: self.transaction_seconds.sum(),
             decision_seconds: self.decision_seconds.sum(),

@@ -222,7 +222,7 @@ mod outages {
 
         holder.execute("COMMIT");
         recovers(&mut daemon, &mut client, ALICE);
-        assert_eq!(daemon.database().counters(ALICE).unwrap().rcpt_counter, 4, "the outage is not in it");
+        assert_eq!(daemon.database().counters(ALICE).unwrap().rcpt_counter, 9, "what was answered meanwhile is in it");
         daemon.term();
         let log = daemon.log();
         assert!(log.contains("5 requests were judged from memory"), "{log}");
@@ -357,7 +357,8 @@ mod panics {
             let (queue, waiting) = queue(64);
             let metrics = Arc::default();
             let (terms, terms_now) = watch::channel(Arc::new(terms(&config)));
-            let committer = Committer::start(config.database.clone(), waiting, terms_now.clone(), Arc::clone(&metrics));
+            let committer =
+                Committer::start(config.database.clone(), None, waiting, terms_now.clone(), Arc::clone(&metrics));
             let committer = committer.await.unwrap();
             let blocks = committer.blocks();
             let committing = tokio::spawn(async move {

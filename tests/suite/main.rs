@@ -20,6 +20,7 @@ mod failures;
 mod harness;
 mod held;
 mod import;
+mod journal;
 mod lifecycle;
 mod logging;
 mod logs;

@@ -87,6 +87,8 @@ fn the_figures_agree_with_the_database_after_a_load() {
         ("queue_depth", 0),
         ("fail_open_total", 0),
         ("judged_from_memory_total", 0),
+        ("journal_up", 1),
+        ("journal_requests", 0),
         ("log_lines_lost_total", 0),
         ("build_info", 1),
     ] {

@@ -45,6 +45,7 @@ pub const EXAMPLES: &[(&str, &str, &str, &str, &str)] = &[
     ("DB_DATABASE", r#""policyd-rate-guard""#, "mail", r#""mail""#, "a\u{1}b"),
     ("DB_TLS", "Prefer", "Verify", "Verify", "maybe"),
     ("DB_TLS_CA", "None", "/ca.pem", r#"Some("/ca.pem")"#, "a\u{1}b"),
+    ("JOURNAL_SIZE", "Some(67108864)", "1G", "Some(1073741824)", "1000"),
     ("DB_POOL_MINCACHED", r#""nowhere""#, "5", r#""nowhere""#, "many"),
     ("DB_POOL_MAXCACHED", r#""nowhere""#, "5", r#""nowhere""#, "-1"),
     ("DB_POOL_MAXSHARED", r#""nowhere""#, "5", r#""nowhere""#, "1.5"),

@@ -18,7 +18,7 @@ use super::address::OPENED_BY_THE_DAEMON;
 use super::finding::{ConfigError, Finding, Origin, Severity};
 use super::settings;
 use super::sources::{SYSTEM_FILE, Sources, who_else_writes};
-use super::typed::{Audit, Config, Logging, Sockets};
+use super::typed::{Audit, Config, Journal, Logging, Sockets};
 use super::values;
 pub use checker::Effective;
 use checker::{Checked, Checker};
@@ -57,6 +57,7 @@ impl Checker<'_> {
         let host = self.host(&sources.host);
         let state_directory = self.state_directory(sources.is_root);
         let database = self.database(&state_directory);
+        let journal_size = self.get("JOURNAL_SIZE", values::size);
         let sockets = self.sockets();
         let accounts = self.accounts();
         let answers = self.answers();
@@ -73,6 +74,8 @@ impl Checker<'_> {
         Ok(Config {
             file: self.values.file.clone(),
             host: host?,
+            journal: journal_size
+                .map(|size| (size > 0).then(|| Journal { directory: state_directory.clone(), size }))?,
             state_directory,
             database: database?,
             sockets: sockets?,

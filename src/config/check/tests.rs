@@ -30,6 +30,7 @@ fn field(config: &Config, name: &str) -> String {
         "DB_DATABASE" => &db.name,
         "DB_TLS" => &db.tls,
         "DB_TLS_CA" => &db.tls_ca,
+        "JOURNAL_SIZE" => &config.journal.as_ref().map(|journal| journal.size),
         "SOCKET" => &sockets.listen,
         "SOCKET_MODE" => &sockets.mode,
         "USER" => &sockets.user,

@@ -166,6 +166,9 @@ fn database(view: &View<'_>, width: usize) -> (u8, Row) {
     if let Some(told) = told.filter(|told| told.counters.from_memory > 0) {
         row.part(Tone::Warning, &format!("{} counted in memory so far", number(told.counters.from_memory)));
     }
+    if let Some(told) = told.filter(|told| told.counters.journal_requests > 0) {
+        row.part(Tone::Warning, &format!("{} of them to be charged", number(told.counters.journal_requests)));
+    }
     (rank, row)
 }
 
