@@ -10,6 +10,7 @@ use super::database;
 use super::output::{print, print_json};
 use crate::cli::{self, Recent};
 use crate::clock;
+use crate::commit::days;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::day;
@@ -89,6 +90,7 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
         ended?;
     }
     let retention = config.retention();
+    days::make(store, now, days::BESIDE_MAIL).await?;
     if let Some(before) = retention.messages_before(now) {
         let delete = async |store: &mut Store, _| store.expire(Aged::Messages, Outdated::Before(before)).await;
         report.messages_deleted = in_chunks(store, "messages deleted", delete).await?;
@@ -98,8 +100,14 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
     for (aged, outdated) in [
         (Aged::Usage, Outdated::Before(history)),
         (Aged::Usage, wrong),
-        (Aged::Networks, Outdated::Before(history)),
+        (Aged::Parts, Outdated::Before(history)),
+        (Aged::Parts, wrong),
+        (Aged::Networks, Outdated::Before(retention.networks_before(now))),
         (Aged::Networks, wrong),
+        (Aged::Arrivals, Outdated::Before(retention::arrivals_before(now))),
+        (Aged::Arrivals, wrong),
+        (Aged::Days, Outdated::Before(retention::days_before(now))),
+        (Aged::Days, wrong),
         (Aged::Notices, Outdated::Before(retention::notices_before(now))),
         (Aged::Notices, wrong),
         // Whatever a clock says: without its row a journal would be charged again.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use nix::unistd::{self, AccessFlags, User};
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use super::query::{self, PACKAGED_SOCKET};
 use super::scrape;
 use crate::cli;
 use crate::clock;
+use crate::commit::learning;
 use crate::config::{self, Config, ListenAddress, Sources};
 use crate::doctor::checks::{self, Daemon, GOOD, Target};
 use crate::doctor::journal::{self, Journal};
@@ -26,6 +28,7 @@ use crate::journal::entry::Entry;
 use crate::journal::file::{self, JournalFile};
 use crate::limiter::day::RESET_OVERDUE;
 use crate::policy::limit::Measure;
+use crate::policy::lists::Lists;
 use crate::policy::quota::Window;
 use crate::store::Store;
 use crate::store::migrate::{MigrateError, Step};
@@ -308,19 +311,26 @@ fn for_selinux(path: &Path) -> Option<Finding> {
 /// Whether the database can be reached.
 async fn database(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let mut store = Store::reading(&config.database);
+    let policy = config.terms(Lists::default(), TimeZone::system()).policy;
     let looked = async {
         let pending = store.migrations().await?.into_iter().filter(|step| !step.applied);
         let (slow, needed): (Vec<Step>, Vec<Step>) = pending.partition(|step| step.slow);
-        let reset = if needed.is_empty() { store.last_reset(clock::now()).await? } else { None };
-        Ok::<_, MigrateError>((needed, slow, reset))
+        let (mut reset, mut learns) = (None, Vec::new());
+        if needed.is_empty() {
+            let now = clock::now();
+            reset = store.last_reset(now).await?;
+            learns = learning::of(&mut store, &policy, now).await?;
+        }
+        Ok::<_, MigrateError>((needed, slow, reset, learns))
     };
     let looked = tokio::time::timeout(TIMEOUT, looked).await;
     let place = store.place();
     store.abandon();
     let why = match looked {
-        Ok(Ok((needed, slow, reset))) => {
+        Ok(Ok((needed, slow, reset, learns))) => {
             findings.extend(one_of_several(config, &place).await);
             findings.extend(store.long_log().map(|bytes| long_log(&place, bytes)));
+            findings.extend(learns.iter().map(|one| still_learning(&one.told(&policy.zone))));
             findings.extend(tables(&place, &needed, &slow));
             findings.extend(reset.and_then(|reset| overdue(config.quota.window, (clock::now() - reset).max(0))));
             return true;
@@ -362,6 +372,16 @@ async fn one_of_several(config: &Config, used: &str) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// A limit that only warns so far.
+fn still_learning(told: &str) -> Finding {
+    Finding::advice(
+        "learning",
+        format!("LIMITS: {told}"),
+        "What is usual must be known before what is not is stopped.",
+        "nothing: it acts by itself then".to_owned(),
+    )
 }
 
 /// Finds what the tables lack: a table or column without which nothing is counted, or an index.

@@ -29,7 +29,7 @@ use crate::store::counters::{Row, Sum};
 use crate::store::messages::AuditRow;
 use crate::store::settle::{Decider, Writes};
 use crate::store::strikes::Struck;
-use crate::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
+use crate::store::usage::{Arrival, HistoryRows, PartsRow, SeenRow, Since, UsageRow};
 use crate::telemetry::decision::COUNTED_IN_MEMORY;
 
 /// A charge of which is known what is new about it.
@@ -142,6 +142,15 @@ struct Walked {
     /// Which state of the row its history will belong to.
     version: Option<Version>,
     through: Increase64,
+    held: Increase64,
+    from_new: Increase64,
+}
+
+impl Walked {
+    fn new(standing: Standing, history_read: Option<i64>, version: Option<Version>) -> Walked {
+        let [through, held, from_new] = [const { Increase64 { messages: 0, recipients: 0, bytes: 0 } }; 3];
+        Walked { standing, history_read, version, through, held, from_new }
+    }
 }
 
 /// What one row had let through, in this batch.
@@ -150,6 +159,22 @@ struct Increase64 {
     messages: i64,
     recipients: i64,
     bytes: i64,
+}
+
+impl Increase64 {
+    fn add(&mut self, increase: Increase) {
+        self.messages += i64::from(increase.messages);
+        self.recipients += i64::from(increase.recipients);
+        self.bytes = self.bytes.saturating_add_unsigned(increase.bytes);
+    }
+
+    fn is_mail(&self) -> bool {
+        self.messages > 0 || self.recipients > 0
+    }
+
+    fn is_nothing(&self) -> bool {
+        !self.is_mail() && self.bytes == 0
+    }
 }
 
 /// The outcome of a batch.
@@ -232,7 +257,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 history,
             };
             let version = Version::before(row, 0, 0);
-            self.standings.insert(row.id, Walked { standing, history_read, version, through: Increase64::default() });
+            self.standings.insert(row.id, Walked::new(standing, history_read, version));
         }
         (!unread.is_empty()).then_some(standings::since(&reach?, unread, self.now))
     }
@@ -245,6 +270,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
         let mut writes = Writes::default();
         let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
         let mut strikes: BTreeMap<(String, String), Struck> = BTreeMap::new();
+        let mut arrived: BTreeMap<(i64, String), i64> = BTreeMap::new();
         let mut verdicts = Vec::with_capacity(self.batch.len());
         for due in self.batch {
             let facts = due.facts(policy, self.now);
@@ -265,15 +291,21 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 verdicts.push(Verdict::DryRun(Arc::new(decide(&mut standing))));
                 continue;
             };
+            if let Some(network) = facts.network {
+                if policy.tells_new_networks() && !walked.standing.history.was_seen(&network, facts.now) {
+                    arrived.insert((id, network.to_string()), facts.now);
+                }
+                seen.insert((id, network.to_string()), facts.now);
+            }
             let decision = decide(&mut walked.standing);
             if decision.counts() {
-                let Increase { messages, recipients, bytes } = due.new.outstanding;
-                walked.through.messages += i64::from(messages);
-                walked.through.recipients += i64::from(recipients);
-                walked.through.bytes = walked.through.bytes.saturating_add_unsigned(bytes);
-            }
-            if let Some(network) = facts.network {
-                seen.insert((id, network.to_string()), facts.now);
+                walked.through.add(due.new.outstanding);
+                if decision.is_held() {
+                    walked.held.add(due.new.outstanding);
+                }
+                if decision.from_new_network {
+                    walked.from_new.add(due.new.outstanding);
+                }
             }
             if due.has_audit_row(self.terms, &decision) {
                 writes.audit.push(audit_row(due, id, &decision, self.now, &self.terms.host));
@@ -291,15 +323,29 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             .into_iter()
             .map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen })
             .collect();
+        writes.arrived = arrived
+            .into_iter()
+            .map(|((ratelimit_id, network), first_seen)| Arrival { ratelimit_id, network, first_seen })
+            .collect();
         let mut standings = Vec::new();
         let reach = policy.reach();
         for (sum, row) in self.sums.iter().zip(rows).filter(|(sum, _)| sum.count) {
             let Some((id, walked)) = row.and_then(|row| self.standings.remove_entry(&row.id)) else { continue };
-            let Walked { mut standing, history_read, version, through } = walked;
-            let Increase64 { messages, recipients, bytes } = through;
-            if messages > 0 || recipients > 0 || bytes > 0 {
-                let minute = minute_of(self.now);
+            let Walked { mut standing, history_read, version, through, held, from_new } = walked;
+            let minute = minute_of(self.now);
+            if !through.is_nothing() {
+                let Increase64 { messages, recipients, bytes } = through;
                 writes.usage.push(UsageRow { ratelimit_id: id, minute, messages, recipients, bytes });
+            }
+            if held.is_mail() || from_new.is_mail() {
+                writes.parts.push(PartsRow {
+                    ratelimit_id: id,
+                    minute,
+                    held_messages: held.messages,
+                    held_recipients: held.recipients,
+                    new_messages: from_new.messages,
+                    new_recipients: from_new.recipients,
+                });
             }
             let history = match (reach, history_read, version) {
                 (Some(reach), Some(since), Some(version)) => Some(Read { version, since, reach }),
@@ -313,6 +359,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
             standings.push((id, Kept { account: sum.sender.clone(), standing, at: self.now, history }));
         }
         writes.usage.sort_by_key(|row| row.ratelimit_id);
+        writes.parts.sort_by_key(|row| row.ratelimit_id);
         *self.decided = Some(Decided { verdicts, standings, struck: Vec::new() });
         writes
     }
@@ -322,7 +369,7 @@ impl<R> BatchDecider<'_, R> {
     /// Takes over the histories that were read.
     fn take_in(&mut self, rows: &[Option<Row>], read: HistoryRows) {
         let from: HashMap<i64, i64> = rows.iter().flatten().map(|row| (row.id, row.window_from)).collect();
-        for (id, history) in standings::from_rows(read, &from) {
+        for (id, history) in standings::from_rows(read, &from, self.now) {
             if let Some(Walked { standing, .. }) = self.standings.get_mut(&id) {
                 standing.history = history.with_blocked(standing.history.blocked);
             }

@@ -8,16 +8,17 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::breaker::Outage;
-use super::coarsening::Coarsening;
 use super::handover::Handover;
 use super::journaling::{Journaling, Report, Task};
 use super::late::LatePart;
+use super::learning;
 use super::memory::MemoryFallback;
 use super::probe::{self, Probe};
 use super::queue::{Reply, Waiting};
 use super::quotas::Quotas;
 use super::rounds::{Answered, MAX_BATCH, MAX_TRANSACTION_TIME, MIN_TRANSACTION_TIME, Next, Now, Rounds, Transaction};
 use super::standings::Standings;
+use super::upkeep::Upkeep;
 use crate::clock;
 use crate::config;
 use crate::journal::depth::Depth;
@@ -26,6 +27,7 @@ use crate::journal::file::{self, CHUNK, JournalFile};
 use crate::journal::writer::Writer;
 use crate::limiter::blocks::Blocks;
 use crate::limiter::day;
+use crate::limiter::decide::Policy;
 use crate::limiter::terms::Terms;
 use crate::policy::quota::Window;
 use crate::store::blocks::{BlockRow, Revision};
@@ -67,7 +69,7 @@ pub struct Committer {
     /// None if there is no journal.
     journal: Option<Writer>,
     quotas: Quotas,
-    _coarsening: Coarsening,
+    _upkeep: Upkeep,
     /// At an interval, also within a long round: proof that this task still moves.
     heartbeat: Option<Heartbeat>,
     /// Where the next daemon finds what this one was asked.
@@ -131,6 +133,8 @@ impl Committer {
             Ok(()) => {
                 probe::fill_usage(&mut store, longest_window(&terms)).await;
                 log::info!("counting in {place}");
+                let policy = terms.borrow().policy.clone();
+                tell_what_is_learnt(&mut store, &policy).await;
                 None
             }
             Err(error) if probe::is_final(&error) => return Err(CommitterError::Unusable { place, error }),
@@ -152,7 +156,7 @@ impl Committer {
         metrics.database_is_up(!rounds.is_away());
         metrics.journal(rounds.journal_depth());
         let quotas = Quotas::start(settings.clone(), terms.clone());
-        let coarsening = Coarsening::start(settings.clone(), terms.clone());
+        let upkeep = Upkeep::start(settings.clone(), terms.clone());
         let database = Database::Here(Box::new(store));
         let mut committer = Committer {
             settings,
@@ -164,7 +168,7 @@ impl Committer {
             looks: 0,
             journal,
             quotas,
-            _coarsening: coarsening,
+            _upkeep: upkeep,
             heartbeat: None,
             handover: None,
             told: Depth::default(),
@@ -539,6 +543,17 @@ async fn open_journal(journal: config::Journal, terms: Arc<Terms>, rounds: &mut 
         path.display()
     );
     None
+}
+
+/// Says which limits only warn so far.
+async fn tell_what_is_learnt(store: &mut Store, policy: &Policy) {
+    match tokio::time::timeout(MIN_TRANSACTION_TIME, learning::of(store, policy, clock::now())).await {
+        Ok(Ok(learning)) => learning.iter().for_each(|one| log::info!("LIMITS: {}", one.told(&policy.zone))),
+        Ok(Err(error)) => log::debug!("looking for what was learnt: {error}"),
+        Err(_) => {
+            store.abandon();
+        }
+    }
 }
 
 /// The longest window that decisions look at.

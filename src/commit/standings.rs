@@ -16,11 +16,12 @@ use ipnet::IpNet;
 use lru::LruCache;
 
 use crate::limiter::decide::Standing;
-use crate::limiter::history::{Blocked, History, Minute, Reach, Seen};
+use crate::limiter::history::{self, Blocked, History, Minute, Reach, Seen};
+use crate::limiter::usual::{self, Peaks, Usual};
 use crate::limiter::window;
 use crate::policy::duration::seconds;
 use crate::store::counters::{COUNTER_MAX, Row};
-use crate::store::usage::{HistoryRows, Since};
+use crate::store::usage::{HistoryRows, LearntSince, SeenRow, Since, UsageRow};
 
 /// The most memory for all accounts, in bytes; those that did not send for the longest time are forgotten first.
 const MAX_BYTES: usize = 32 << 20;
@@ -56,16 +57,53 @@ pub fn since(reach: &Reach, rows: Vec<i64>, now: i64) -> Since {
     Since {
         rows,
         time: begin(reach.window),
-        most: (reach.window > window::EXACT).then(|| window::most_sums(reach.window, reach.exact)),
+        // Minutes are told apart until days are made of them.
+        most: (reach.window > window::EXACT)
+            .then(|| window::most_sums(reach.window, reach.exact.max(usual::MINUTES_FOR))),
         networks: reach.networks.map(begin),
+        learnt: reach.learns.then(|| learnt_since(now)),
     }
 }
 
-/// The histories that were read, of every row that was asked about. `from` says where `sender reset` began a row anew.
-pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, History> {
+/// What decisions at a time, in Unix seconds, need of what was learnt.
+pub fn learnt_since(now: i64) -> LearntSince {
+    LearntSince { days: usual::days(now), arrivals: history::new_since(now) }
+}
+
+/// The histories that were read at `now`, of every row that was asked about. `from` says where `sender reset` began a row
+/// anew.
+pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>, now: i64) -> HashMap<i64, History> {
+    let mut minutes = minutes_by_row(read.usage);
+    let knows = read.learnt.is_some();
+    let learnt = read.learnt.unwrap_or_default();
+    let mut new = minutes_by_row(learnt.new);
+    let peaks: HashMap<i64, Peaks> = learnt.peaks.into_iter().collect();
+    let arrived: HashMap<(i64, String), i64> =
+        learnt.arrived.into_iter().map(|one| ((one.ratelimit_id, one.network), one.first_seen)).collect();
+    let mut networks: HashMap<i64, HashMap<IpNet, Seen>> = HashMap::new();
+    for SeenRow { ratelimit_id, network, last_seen } in read.seen {
+        if let Ok(place) = network.parse() {
+            // One that has not arrived lately was known before.
+            let first = arrived.get(&(ratelimit_id, network)).copied().unwrap_or(0);
+            networks.entry(ratelimit_id).or_default().insert(place, Seen { first, last: last_seen });
+        }
+    }
+    let (first_day, networks_since) = (learnt.first_day, learnt.networks_since);
+    let history = |id: &i64| {
+        let peaks = peaks.get(id).copied().unwrap_or_default();
+        let usual = Usual { today: usual::today(now), first_day, networks_since, peaks };
+        let [minutes, new] = [&mut minutes, &mut new].map(|minutes| minutes.remove(id).unwrap_or_default());
+        let networks = networks.remove(id).unwrap_or_default();
+        let from = from.get(id).copied().unwrap_or(0);
+        (*id, History::new(minutes, new, networks, knows.then_some(usual), from))
+    };
+    read.rows.iter().map(history).collect()
+}
+
+fn minutes_by_row(rows: Vec<UsageRow>) -> HashMap<i64, Vec<Minute>> {
     let positive = |number: i64| u64::try_from(number).unwrap_or(0);
     let mut minutes: HashMap<i64, Vec<Minute>> = HashMap::new();
-    for row in read.usage {
+    for row in rows {
         minutes.entry(row.ratelimit_id).or_default().push(Minute {
             minute: row.minute,
             messages: positive(row.messages),
@@ -73,20 +111,7 @@ pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>) -> HashMap<i64, Hi
             bytes: positive(row.bytes),
         });
     }
-    let mut networks: HashMap<i64, HashMap<IpNet, Seen>> = HashMap::new();
-    for row in read.seen {
-        if let Ok(network) = row.network.parse() {
-            let seen = Seen { first: 0, last: row.last_seen };
-            networks.entry(row.ratelimit_id).or_default().insert(network, seen);
-        }
-    }
-    let history = |id: &i64| {
-        let (minutes, networks) = (minutes.remove(id), networks.remove(id));
-        let from = from.get(id).copied().unwrap_or(0);
-        let (minutes, networks) = (minutes.unwrap_or_default(), networks.unwrap_or_default());
-        (*id, History::new(minutes, Vec::new(), networks, None, from))
-    };
-    read.rows.iter().map(history).collect()
+    minutes
 }
 
 /// Where a row stood after a transaction.
@@ -153,7 +178,9 @@ impl Standings {
         let history = &kept.standing.history;
         let read = kept.history.filter(|read| {
             let fresh = now.saturating_sub(read.since) < TRUSTED_FOR && read.since <= now && !needed.bytes;
-            Some(read.version) == version && read.reach.covers(needed.reach) && (fresh || !self.shared)
+            // What is usual is another at each day.
+            let of_today = !needed.reach.learns || history.usual().is_some_and(|usual| usual.is_for(now));
+            Some(read.version) == version && read.reach.covers(needed.reach) && of_today && (fresh || !self.shared)
         });
         (history.blocked, read.map(|read| (history.clone(), read.since)))
     }

@@ -250,8 +250,8 @@ pub const SECTIONS: &[Section] = &[
                 kind: Kind::Text(4096),
                 example: "30 recipients/5m; 200 messages/1h DEFER slow down; 8 networks/1h WARN many networks",
                 help: "Further limits, separated by semicolons: a number (or a percentage of the sender's quota) of \
-                       recipients, messages, networks or bytes in a time, or of recipients/message; then the action and \
-                       its text.",
+                       recipients, messages, networks or bytes in a time, or of recipients/message; or so many times \
+                       what is usual for the sender (3x usual recipients/1h min 50); then the action and its text.",
                 ..ROW
             },
             Setting {
@@ -361,7 +361,8 @@ pub const SECTIONS: &[Section] = &[
                 name: "USAGE_RETENTION",
                 kind: Kind::Number(1, 3_650),
                 default: "7",
-                help: "Days that the history per minute is kept; what a window looks at is kept in any case.",
+                help: "Days that the history per minute is kept; what a window looks at is kept in any case, and three days. \
+                       What is usual for a sender, and the networks it was seen in, are kept for 36 days.",
                 ..ROW
             },
         ],

@@ -14,13 +14,14 @@ use super::PastRequest;
 use crate::account::Attributes;
 use crate::clock;
 use crate::commit::charge::Charge;
+use crate::commit::days;
 use crate::commit::rounds::{Answered, MAX_BATCH, Next, Now, Rounds};
 use crate::commit::standings::Standings;
 use crate::config::{Database, IN_MEMORY};
 use crate::limiter::day;
 use crate::limiter::decide::Decision;
 use crate::limiter::increase::Increase;
-use crate::limiter::retention::Retention;
+use crate::limiter::retention::{self, Retention};
 use crate::limiter::terms::{Known, Terms};
 use crate::limiter::window::minute_of;
 use crate::policy::lists::Hit;
@@ -213,8 +214,18 @@ impl Trial {
                 after = worked.last;
             }
         }
-        let before = self.retention.history_before(now);
-        for aged in [Aged::Usage, Aged::Networks] {
+        days::make(&mut self.store, now, 0).await?;
+        if self.terms.policy.tells_new_networks() {
+            self.store.notes_networks(now).await?;
+        }
+        let history = self.retention.history_before(now);
+        for (aged, before) in [
+            (Aged::Usage, history),
+            (Aged::Parts, history),
+            (Aged::Networks, self.retention.networks_before(now)),
+            (Aged::Arrivals, retention::arrivals_before(now)),
+            (Aged::Days, retention::days_before(now)),
+        ] {
             while self.store.expire(aged, Outdated::Before(before)).await?.is_some() {}
         }
         Ok(())

@@ -9,12 +9,14 @@ use super::snapshot::limited;
 use super::standing;
 use crate::account::AccountRules;
 use crate::commit::blocks;
+use crate::commit::standings::learnt_since;
 use crate::limiter::blocks::{Blocks, action, names};
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::{Explained, blocking, explain};
 use crate::limiter::moment;
 use crate::limiter::strikes::Strike;
 use crate::limiter::terms::{Listed, Terms};
+use crate::limiter::usual::Day;
 use crate::policy::duration::seconds;
 use crate::protocol::reply::Action;
 use crate::store::blocks::BlockRow;
@@ -43,6 +45,8 @@ pub struct About {
     pub hours: Vec<(i64, Part)>,
     /// The latest first.
     pub blocked: Vec<Logged>,
+    /// The days that what is usual is known by, the latest first, where limits ask for it.
+    pub days: Vec<Day>,
 }
 
 impl About {
@@ -94,7 +98,12 @@ pub async fn read(store: &mut Store, terms: &Terms, row: &SenderRow, now: i64) -
     let since = now.saturating_sub(seconds(terms.strikes.longest()));
     let strikes = if terms.strikes.is_empty() { Vec::new() } else { store.strikes(&row.sender, since).await? };
     let block = counting(&blocks, &row.sender, &terms.accounts, now);
+    let days = match policy.learns() && !is_domain {
+        true => store.days_of(row.id, &learnt_since(now)).await?,
+        false => Vec::new(),
+    };
     Ok(About {
+        days,
         row: row.clone(),
         block: block.map(|block| (block.clone(), action(&block.action, &block.text))),
         blocks,
@@ -218,6 +227,10 @@ impl AboutJson {
                 "used": one.used,
                 "allowed": one.allowed,
                 "action": one.action.as_ref().map_or_else(|| "NOTIFY".to_owned(), ToString::to_string),
+                // Null for a limit that does not depend on it.
+                "usual": one.learnt.and_then(|learnt| learnt.usual),
+                "only_warns": one.learnt.is_some_and(|learnt| learnt.only_warns),
+                "acts_from": one.learnt.and_then(|learnt| learnt.acts_from).map(moment::utc),
                 "exceeded": one.exceeded,
                 "free_at": one.free_at.map(moment::utc),
             })

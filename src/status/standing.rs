@@ -19,7 +19,7 @@ pub async fn of(
     if let Some(reach) = policy.reach() {
         let since = standings::since(&reach, rows.iter().map(|row| row.id).collect(), now);
         let from = rows.iter().map(|row| (row.id, row.window_from)).collect();
-        histories = standings::from_rows(store.histories(since).await?, &from);
+        histories = standings::from_rows(store.histories(since).await?, &from, now);
     }
     let standing = |row: &&SenderRow| {
         let history = histories.remove(&row.id).unwrap_or_default();

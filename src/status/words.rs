@@ -1,13 +1,17 @@
 //! A sender in words, for people at a terminal. The caller makes foreign text safe to show.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::about::About;
+use crate::commit::learning::Learning;
 use crate::limiter::blocks;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::blocking;
 use crate::limiter::moment;
 use crate::limiter::terms::Listed;
+use crate::limiter::usual::{self, Day};
+use crate::policy::limit::{Amount, Per};
 use crate::policy::lists::Which;
 use crate::policy::quota;
 use crate::protocol::reply::Action;
@@ -63,6 +67,28 @@ pub fn next_mail(about: &About, policy: &Policy) -> String {
     }
 }
 
+/// Returns what is usual for a sender, and when that was. None where no limit asks for it.
+fn usual(about: &About, policy: &Policy) -> Option<String> {
+    let asked = policy.limits.iter().filter(|limit| matches!(limit.amount, Amount::Usual { .. }));
+    let told: Vec<String> = asked
+        .map(|limit| {
+            let Per::Window(window) = limit.per else { return String::new() };
+            let of = |day: &Day| day.peaks.of(limit.measure, window).unwrap_or(0);
+            let highest = about.days.iter().max_by_key(|day| of(day)).filter(|day| of(day) > 0);
+            let Some(day) = highest else { return format!("no {} in the last weeks", limit.measure) };
+            let date = Timestamp::from_second(usual::first_minute_of(day.day).saturating_mul(60)).unwrap_or_default();
+            format!(
+                "{} {} within {}, on {} (UTC)",
+                of(day),
+                limit.measure,
+                limit.per,
+                date.to_zoned(TimeZone::UTC).strftime("%Y-%m-%d")
+            )
+        })
+        .collect();
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
 /// Returns what is known of a sender as names and texts. An `@domain` row, which is never charged, has fewer.
 pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
     let row = &about.row;
@@ -85,6 +111,11 @@ pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
     facts.push(("next mail", next_mail(about, policy)));
     facts.push(("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages)));
     facts.push(("last sent", moment::local(row.updated_at, zone)));
+    facts.extend(usual(about, policy).map(|usual| ("usual", usual)));
+    for one in about.explained.iter().filter(|one| one.learnt.is_some_and(|learnt| learnt.only_warns)) {
+        let acts_from = one.learnt.and_then(|learnt| learnt.acts_from);
+        facts.push(("learning", Learning { limit: one.limit.clone(), acts_from }.told(zone)));
+    }
     if row.window_from > 0 {
         facts.push(("reset", format!("{} by hand", moment::local(row.window_from, zone))));
     }

@@ -2,6 +2,7 @@
 //! rise, history gets its minutes and the audit log its rows, and with them, in the same transaction, how far it has come.
 
 use super::counters::{self, Outlived, Row, Sum};
+use super::days;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
@@ -63,7 +64,12 @@ impl Store {
             let Late { writes, outlived } = write(&rows, reset);
             counters::take_off(script, &outlived).await?;
             usage::add(script, &writes.usage).await?;
+            usage::add_parts(script, &writes.parts).await?;
             usage::see(script, &writes.seen, now).await?;
+            usage::arrive(script, &writes.arrived).await?;
+            if let Some(first) = writes.usage.iter().map(|row| row.minute).min() {
+                days::changed_since(script, first).await?;
+            }
             messages::insert(script, &writes.audit, session.texts).await?;
             Ok(part.to)
         })

@@ -5,6 +5,7 @@ use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::Store;
 use super::sql::Sql;
+use crate::limiter::usual;
 use crate::limiter::window::minute_of;
 
 /// The most rows that one statement changes or deletes, those of other tables that depend on them included: some
@@ -28,8 +29,14 @@ pub enum Aged {
     Messages,
     /// History, per minute.
     Usage,
+    /// What of it was held or came from new networks.
+    Parts,
     /// Networks, by when a sender was last seen there.
     Networks,
+    /// When networks were first seen.
+    Arrivals,
+    /// What is known of each day.
+    Days,
     /// What was told, by the period.
     Notices,
     /// How far outage journals were charged, by when they last were.
@@ -49,7 +56,10 @@ impl Aged {
         match self {
             Aged::Messages => "messages",
             Aged::Usage => dialect.usage,
+            Aged::Parts => "usage_parts",
             Aged::Networks => "networks",
+            Aged::Arrivals => "arrivals",
+            Aged::Days => "days",
             Aged::Notices => "notices",
             Aged::Journals => "journals",
         }
@@ -62,8 +72,10 @@ impl Aged {
         };
         match self {
             Aged::Messages => sql.push("created_at ").push(operator).push_time(time),
-            Aged::Usage => sql.push("minute ").push(operator).push_bind(minute_of(time)),
+            Aged::Usage | Aged::Parts => sql.push("minute ").push(operator).push_bind(minute_of(time)),
             Aged::Networks => sql.push("last_seen ").push(operator).push_bind(time),
+            Aged::Arrivals => sql.push("first_seen ").push(operator).push_bind(time),
+            Aged::Days => sql.push("day ").push(operator).push_bind(usual::today(time)),
             Aged::Notices => sql.push("period ").push(operator).push_bind(time),
             Aged::Journals => sql.push("seen_at ").push(operator).push_bind(time),
         };
@@ -149,7 +161,7 @@ impl Store {
     pub async fn delete_history(&mut self, id: i64) -> Result<u64, Failure> {
         self.run(async |connection| {
             let mut deleted = 0;
-            for aged in [Aged::Usage, Aged::Networks] {
+            for aged in [Aged::Usage, Aged::Parts, Aged::Networks, Aged::Arrivals, Aged::Days] {
                 deleted += delete_of(connection, aged, &[id], None, left(deleted)).await?;
             }
             Ok(deleted)
@@ -180,7 +192,7 @@ async fn empty(connection: &mut Connection, rows: &[i64], before: i64) -> Result
         sql.push_ids(&messages);
         connection.execute(sql).await?;
     }
-    for aged in [Aged::Usage, Aged::Networks, Aged::Notices] {
+    for aged in [Aged::Usage, Aged::Parts, Aged::Networks, Aged::Arrivals, Aged::Days, Aged::Notices] {
         touched += delete_of(connection, aged, rows, Some(outdated), left(touched)).await?;
     }
     Ok(touched)

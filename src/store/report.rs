@@ -7,10 +7,7 @@ use super::connection::Connection;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::Store;
-use super::lock_timeout::LockTimeout;
-use super::script::Script;
 use super::sql::Sql;
-use super::usage::{self, HistoryRows, Since};
 use crate::limiter::window::minute_of;
 
 /// How many of a sender's last messages are looked through for those that were blocked.
@@ -74,12 +71,6 @@ pub struct Logged {
 }
 
 impl Store {
-    /// The histories of some senders.
-    pub async fn histories(&mut self, since: Since) -> Result<HistoryRows, Failure> {
-        self.run(async |connection| usage::read(&mut Script::new(connection, LockTimeout::Server, false), since).await)
-            .await
-    }
-
     /// The `most` senders who sent most since a time (seconds since 1970), the first first.
     pub async fn top(&mut self, by: By, since: i64, most: u32) -> Result<Vec<Top>, Failure> {
         self.run(async |connection| {

@@ -8,10 +8,11 @@ use super::charset::{Charset, narrow};
 use super::counters::{self, HeldRow, Row, Sum};
 use super::failure::Failure;
 use super::handle::{Patience, Store};
+use super::histories;
 use super::messages::{self, AuditRow};
 use super::script::Script;
 use super::strikes::{self, Struck};
-use super::usage::{self, HistoryRows, SeenRow, Since, UsageRow};
+use super::usage::{self, Arrival, HistoryRows, PartsRow, SeenRow, Since, UsageRow};
 use crate::limiter::strikes::Strikes;
 
 /// What decisions write.
@@ -19,7 +20,9 @@ use crate::limiter::strikes::Strikes;
 pub struct Writes {
     pub audit: Vec<AuditRow>,
     pub usage: Vec<UsageRow>,
+    pub parts: Vec<PartsRow>,
     pub seen: Vec<SeenRow>,
+    pub arrived: Vec<Arrival>,
     pub struck: Vec<Struck>,
     /// What strikes lead to.
     pub strikes: Strikes,
@@ -91,7 +94,9 @@ impl Store {
             };
             let writes = decider.decide(&rows, history);
             usage::add(script, &writes.usage).await?;
+            usage::add_parts(script, &writes.parts).await?;
             usage::see(script, &writes.seen, now).await?;
+            usage::arrive(script, &writes.arrived).await?;
             messages::insert(script, &writes.audit, session.texts).await?;
             for struck in writes.struck {
                 let at = strikes::note(script, &struck, &writes.strikes).await?;
@@ -127,7 +132,10 @@ async fn read_histories(
     made: &HashSet<i64>,
 ) -> Result<HistoryRows, Failure> {
     let made: Vec<i64> = since.rows.extract_if(.., |id| made.contains(id)).collect();
-    let mut read = usage::read(script, since).await?;
+    if since.rows.is_empty() && since.learnt.is_none() {
+        return Ok(HistoryRows { rows: made, ..HistoryRows::default() });
+    }
+    let mut read = histories::read(script, since).await?;
     read.rows.extend(made);
     Ok(read)
 }

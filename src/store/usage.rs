@@ -1,4 +1,7 @@
 //! What was let through per minute (`usage`), and where senders were seen (`networks`).
+//!
+//! What most mail has no part in stands apart, so that it costs most mail nothing: what of a minute was held or came from new
+//! networks (`usage_parts`), and when a network was first seen (`arrivals`).
 
 use std::ops::{Range, RangeInclusive};
 
@@ -8,6 +11,7 @@ use super::handle::{Patience, Store};
 use super::meta;
 use super::script::Script;
 use super::sql::{Sql, in_statements};
+use crate::limiter::usual::Peaks;
 use crate::limiter::window;
 
 /// Which histories are to be read.
@@ -20,6 +24,17 @@ pub struct Since {
     pub most: Option<u64>,
     /// From when on networks are wanted, in seconds since 1970. None: they are not.
     pub networks: Option<i64>,
+    /// None: what was learnt is not wanted.
+    pub learnt: Option<LearntSince>,
+}
+
+/// What is wanted of what was learnt about senders.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LearntSince {
+    /// Counted from 1970.
+    pub days: RangeInclusive<i64>,
+    /// From when on arrivals are wanted, in seconds since 1970.
+    pub arrivals: i64,
 }
 
 /// What was read of `usage` and `networks`.
@@ -29,6 +44,21 @@ pub struct HistoryRows {
     pub rows: Vec<i64>,
     pub usage: Vec<UsageRow>,
     pub seen: Vec<SeenRow>,
+    pub learnt: Option<LearntRows>,
+}
+
+/// What was learnt about the senders that were asked about.
+#[derive(Debug, Default)]
+pub struct LearntRows {
+    /// The highest of the days that were asked about.
+    pub peaks: Vec<(i64, Peaks)>,
+    /// The part of the minutes that came from networks which were new then. Bytes are not counted.
+    pub new: Vec<UsageRow>,
+    pub arrived: Vec<Arrival>,
+    /// The first of these days of which the database knows anything, of any sender.
+    pub first_day: Option<i64>,
+    /// Since when it is noted where senders are seen for the first time, in seconds since 1970.
+    pub networks_since: Option<i64>,
 }
 
 /// What a sender had let through in a minute (counted from 1970).
@@ -60,6 +90,25 @@ pub struct SeenRow {
     pub ratelimit_id: i64,
     pub network: String,
     pub last_seen: i64,
+}
+
+/// When a network was first seen for a sender, in seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arrival {
+    pub ratelimit_id: i64,
+    pub network: String,
+    pub first_seen: i64,
+}
+
+/// Of a sender's minute, what was held, and what came from networks that were new then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartsRow {
+    pub ratelimit_id: i64,
+    pub minute: i64,
+    pub held_messages: i64,
+    pub held_recipients: i64,
+    pub new_messages: i64,
+    pub new_recipients: i64,
 }
 
 /// The most networks read of one sender: more than any sensible limit.
@@ -153,6 +202,44 @@ pub async fn see(script: &mut Script<'_>, rows: &[SeenRow], now: i64) -> Result<
             "last_seen = CASE WHEN networks.last_seen BETWEEN {brought} AND {latest} \
              THEN networks.last_seen ELSE {brought} END"
         ));
+        script.run(sql).await?;
+    }
+    Ok(())
+}
+
+/// Adds to the parts of minutes of each row.
+pub async fn add_parts(script: &mut Script<'_>, rows: &[PartsRow]) -> Result<(), Failure> {
+    let dialect = script.dialect();
+    let columns = ["held_messages", "held_recipients", "new_messages", "new_recipients"];
+    let sums = columns.map(|column| {
+        let (least, brought) = (dialect.least, dialect.brought(column));
+        format!("{column} = {least}({least}(usage_parts.{column}, {SUM_MAX}) + {brought}, {SUM_MAX})")
+    });
+    for slice in in_statements(rows) {
+        let mut sql = script.sql(format!("INSERT INTO usage_parts (ratelimit_id, minute, {}) ", columns.join(", ")));
+        sql.push_rows(slice, |values, row| {
+            values.bind(row.ratelimit_id).bind(row.minute);
+            for number in [row.held_messages, row.held_recipients, row.new_messages, row.new_recipients] {
+                values.bind(number.min(SUM_MAX));
+            }
+        });
+        sql.push(dialect.on_conflict("ratelimit_id, minute")).push(sums.join(", "));
+        script.run(sql).await?;
+    }
+    Ok(())
+}
+
+/// Notes where senders are seen for the first time.
+pub async fn arrive(script: &mut Script<'_>, rows: &[Arrival]) -> Result<(), Failure> {
+    let dialect = script.dialect();
+    for slice in in_statements(rows) {
+        let mut sql = script.sql("INSERT INTO arrivals (ratelimit_id, network, first_seen) ");
+        sql.push_rows(slice, |values, row| {
+            values.bind(row.ratelimit_id).bind(&*row.network).bind(row.first_seen);
+        });
+        sql.push(dialect.on_conflict("ratelimit_id, network"))
+            .push("first_seen = ")
+            .push(dialect.brought("first_seen"));
         script.run(sql).await?;
     }
     Ok(())

@@ -42,5 +42,6 @@ mod sockets;
 mod store;
 mod systemd;
 mod top;
+mod usual;
 mod version;
 mod watch;

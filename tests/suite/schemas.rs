@@ -136,8 +136,10 @@ fn sqlite_has_the_tables_that_are_known() {
     let sqlite = sqlite();
     let tables: Vec<&str> = sqlite.keys().map(String::as_str).collect();
     let known = [
+        "arrivals",
         "batches",
         "blocks",
+        "days",
         "journals",
         "messages",
         "meta",
@@ -147,6 +149,7 @@ fn sqlite_has_the_tables_that_are_known() {
         "revisions",
         "strikes",
         "usage",
+        "usage_parts",
     ];
     assert_eq!(tables, known);
 }

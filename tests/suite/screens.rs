@@ -185,6 +185,7 @@ fn about() -> About {
         reason: refusal.reason,
     });
     About {
+        days: Vec::new(),
         row: SenderRow {
             id: 1,
             sender: "alice@example.com".to_owned(),

@@ -63,7 +63,13 @@ impl Decider for Clerk {
 
     fn history(&mut self, rows: &[Option<Row>]) -> Option<Since> {
         let time = self.histories_since?;
-        Some(Since { rows: rows.iter().flatten().map(|row| row.id).collect(), time, most: None, networks: Some(time) })
+        Some(Since {
+            rows: rows.iter().flatten().map(|row| row.id).collect(),
+            time,
+            most: None,
+            networks: Some(time),
+            learnt: None,
+        })
     }
 
     fn decide(&mut self, rows: &[Option<Row>], history: HistoryRows) -> Writes {
@@ -438,7 +444,7 @@ fn minutes_that_are_kept_together_become_the_last_of_them(place: &Place) {
         assert_eq!(number("COUNT(*)", &of(bob)), 67);
     }
     let mut most_read = |most| {
-        let since = Since { rows: vec![alice, bob], time: 0, most, networks: None };
+        let since = Since { rows: vec![alice, bob], time: 0, most, networks: None, learnt: None };
         let Opened { runtime, store } = &mut store;
         let read = runtime.block_on(store.histories(since)).unwrap();
         let of = |id| read.usage.iter().filter(|row| row.ratelimit_id == id).map(|row| row.minute).collect::<Vec<_>>();
@@ -899,7 +905,8 @@ fn a_table_that_a_backup_lacks_is_made_anew(place: &Place) {
     let mut store = place.open();
     let known = store.runtime.block_on(store.store.migrations()).unwrap();
     for step in known.into_iter().filter(|step| step.name != "ratelimits") {
-        let table = if step.name == "usage" && place.is_mysql() { "`usage`" } else { &*step.name };
+        let name = step.name.replace(' ', "_");
+        let table = if name == "usage" && place.is_mysql() { "`usage`" } else { &*name };
         place.database.execute(&format!("DROP TABLE {table}"));
         let listed = store.runtime.block_on(store.store.migrations()).unwrap();
         let pending: Vec<&Step> = listed.iter().filter(|step| !step.applied).collect();

@@ -127,7 +127,8 @@ impl Standing {
 
     /// Whether this limit only warns, because too little was learnt yet.
     pub fn only_warns(&self, limit: &Limit, now: i64) -> bool {
-        limit.learns() && !self.history.usual().is_some_and(|usual| usual.acts(now))
+        let acts_from = || self.history.usual().and_then(|usual| usual.acts_from(limit));
+        limit.learns() && acts_from().is_none_or(|acts_from| now < acts_from)
     }
 }
 
@@ -554,7 +555,7 @@ mod tests {
     fn learnt(days: i64, recipients: u64) -> Usual {
         let today = usual::today(NOON);
         let peaks = Peaks { hour: Sums { messages: 1, recipients }, ..Peaks::default() };
-        Usual { today, first_day: Some(today - days), peaks }
+        Usual { today, first_day: Some(today - days), networks_since: Some(NOON - days * 86400), peaks }
     }
 
     fn standing(usual: Option<Usual>, networks: &[(&str, i64)]) -> Standing {

@@ -3,7 +3,6 @@
 
 use super::day::next_reset;
 use super::decide::{Policy, Standing};
-use super::usual;
 use crate::policy::duration;
 use crate::policy::limit::{Limit, Measure, Per};
 use crate::policy::quota::{self, Window};
@@ -132,7 +131,7 @@ fn of_limit(limit: &Limit, standing: &Standing, now: i64) -> Explained {
             Learnt {
                 usual: usual.zip(window).and_then(|(usual, window)| usual.peaks.of(limit.measure, window)),
                 only_warns,
-                acts_from: usual.and_then(|usual| usual.first_day).map(usual::acts_from),
+                acts_from: usual.and_then(|usual| usual.acts_from(limit)),
             }
         }),
         exceeded,

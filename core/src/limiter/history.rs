@@ -50,6 +50,11 @@ pub struct Seen {
     pub last: i64,
 }
 
+/// From when on it matters when a network was first seen, in Unix seconds.
+pub fn new_since(now: i64) -> i64 {
+    now.saturating_sub(NEW_FOR)
+}
+
 impl Seen {
     fn is_known(&self, now: i64) -> bool {
         self.first <= now.saturating_sub(NEW_FOR) && self.last >= now.saturating_sub(KNOWN_FOR)
@@ -206,6 +211,11 @@ impl History {
     pub fn is_new(&self, network: &IpNet, now: i64) -> bool {
         let known = |seen: &Seen| seen.is_known(now);
         !self.networks.get(network).is_some_and(known) && self.networks.values().any(known)
+    }
+
+    /// Whether this network was seen lately.
+    pub fn was_seen(&self, network: &IpNet, now: i64) -> bool {
+        self.networks.get(network).is_some_and(|seen| seen.last >= now.saturating_sub(KNOWN_FOR))
     }
 
     /// Notes that a request came from this network now.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::usual;
 use crate::policy::duration::seconds;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -10,6 +11,10 @@ const IDLE: i64 = 7 * DAY;
 /// History is kept so much longer than any window: that reaches up to a minute further back than its length, and hosts'
 /// clocks differ.
 const SPARE: i64 = 60 * 60;
+/// Minutes are kept for so long at least: until days are made of them, which cleanup does before it deletes any.
+const MINUTES: i64 = 3 * DAY;
+/// When networks were first seen is kept for longer than they are new.
+const ARRIVALS: i64 = 3 * DAY;
 /// Notices are kept longer than any window.
 const NOTICES: i64 = 62 * DAY;
 /// How far an outage journal was charged is kept for longer than a host whose daemon was killed stays switched off.
@@ -22,7 +27,7 @@ const MIN_FILLED: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Retention {
     /// Of messages, in seconds. None: they are never deleted.
     messages: Option<i64>,
-    /// Of minutes and networks, in seconds.
+    /// Of minutes, in seconds.
     history: i64,
 }
 
@@ -32,7 +37,7 @@ impl Retention {
         let seconds_of = |days: u32| i64::from(days) * DAY;
         Retention {
             messages: Some(seconds_of(message_days)).filter(|&kept| kept > 0),
-            history: longest_window.map_or(0, seconds).max(seconds_of(usage_days)).saturating_add(SPARE),
+            history: longest_window.map_or(0, seconds).max(seconds_of(usage_days)).max(MINUTES).saturating_add(SPARE),
         }
     }
 
@@ -46,10 +51,25 @@ impl Retention {
         now.saturating_sub(self.history)
     }
 
+    /// Networks that were last seen before this time are deleted.
+    pub fn networks_before(self, now: i64) -> i64 {
+        now.saturating_sub(self.history.max(usual::KEPT))
+    }
+
     /// Rows of senders without a login are deleted if they were last used before this.
     pub fn idle_before(self, now: i64) -> i64 {
         now.saturating_sub(self.history.max(IDLE))
     }
+}
+
+/// When networks were first seen is deleted if that was before this time.
+pub fn arrivals_before(now: i64) -> i64 {
+    now.saturating_sub(ARRIVALS)
+}
+
+/// Days before this time are deleted.
+pub fn days_before(now: i64) -> i64 {
+    now.saturating_sub(usual::KEPT)
 }
 
 /// Notices before this time are deleted.
@@ -74,7 +94,7 @@ mod tests {
     #[test]
     fn no_window_looks_at_what_is_deleted() {
         let now = 1000 * DAY;
-        for (usage_days, window, days) in [(1, None, 1), (30, None, 30), (1, Some(14), 14), (3, Some(2), 3)] {
+        for (usage_days, window, days) in [(1, None, 3), (30, None, 30), (1, Some(14), 14), (3, Some(2), 3)] {
             let window = window.map(|days: u64| Duration::from_secs(days * 24 * 60 * 60));
             let kept = Retention::new(0, usage_days, window);
             assert_eq!(kept.history_before(now), now - days * DAY - SPARE, "{usage_days} {window:?}");

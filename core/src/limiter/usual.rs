@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::window::first_minute;
-use crate::policy::limit::{Measure, USUAL_WINDOWS};
+use crate::policy::limit::{Limit, Measure, USUAL_WINDOWS};
 
 const MINUTES_OF_DAY: i64 = 24 * 60;
 const DAY: i64 = 24 * 60 * 60;
@@ -19,7 +19,7 @@ const DAYS: i64 = 35;
 /// Today and yesterday.
 const LEFT_OUT: i64 = 2;
 /// So many days the database must know before limits that learn do more than warn.
-const LEARNING: i64 = 14;
+pub const LEARNING: i64 = 14;
 /// So long days are kept, and the networks that an account was seen in. In seconds.
 pub const KEPT: i64 = (DAYS + 1) * DAY;
 /// Minutes are needed for so long until a day is made of them: those of the day, of the one before, and some hours.
@@ -46,9 +46,14 @@ pub fn days(now: i64) -> std::ops::RangeInclusive<i64> {
     today.saturating_sub(DAYS)..=today.saturating_sub(LEFT_OUT)
 }
 
-/// When limits that learn begin to act, in seconds since 1970, if this is the first day that the database knows.
+/// When limits by what is usual begin to act, in seconds since 1970, if this is the first day that the database knows.
 pub fn acts_from(first_day: i64) -> i64 {
     first_day.saturating_add(LEARNING).saturating_mul(DAY)
+}
+
+/// When limits on new networks begin to act, if it is noted since this time where accounts are seen. In seconds since 1970.
+pub fn acts_on_networks_from(networks_since: i64) -> i64 {
+    networks_since.saturating_add(LEARNING * DAY)
 }
 
 /// An amount of mail in some time.
@@ -125,6 +130,8 @@ pub struct Usual {
     pub today: i64,
     /// The first of the last days of which the database knows anything, of any account.
     pub first_day: Option<i64>,
+    /// Since when it is noted where accounts are seen for the first time, in seconds since 1970.
+    pub networks_since: Option<i64>,
     pub peaks: Peaks,
 }
 
@@ -134,9 +141,13 @@ impl Usual {
         self.today == today(now)
     }
 
-    /// Whether limits that learn do more than warn at this time, in seconds since 1970.
-    pub fn acts(&self, now: i64) -> bool {
-        self.first_day.is_some_and(|first_day| acts_from(first_day) <= now)
+    /// From when on a limit that learns does more than warn, in seconds since 1970. None if nothing is known yet.
+    pub fn acts_from(&self, limit: &Limit) -> Option<i64> {
+        if limit.measure.is_from_new_networks() {
+            self.networks_since.map(acts_on_networks_from)
+        } else {
+            self.first_day.map(acts_from)
+        }
     }
 }
 
@@ -222,6 +233,7 @@ mod tests {
     use crate::limiter::history::History;
     use crate::limiter::increase::Increase;
     use crate::limiter::window::minute_of;
+    use crate::policy::limit;
     use proptest::prelude::*;
 
     /// 2026-09-28 00:00 UTC.
@@ -332,9 +344,14 @@ mod tests {
     #[test]
     fn fourteen_days_are_learnt() {
         let first_day = today(BEGIN);
-        let usual = Usual { today: first_day + 14, first_day: Some(first_day), peaks: Peaks::default() };
-        assert!(!usual.acts(BEGIN + 14 * DAY - 1) && usual.acts(BEGIN + 14 * DAY));
-        assert!(!Usual { first_day: None, ..usual }.acts(i64::MAX), "nothing is known");
+        let networks_since = Some(BEGIN + 100);
+        let usual =
+            Usual { today: first_day + 14, first_day: Some(first_day), networks_since, peaks: Peaks::default() };
+        let limit = |written| limit::parse(written, "").unwrap().remove(0);
+        assert_eq!(usual.acts_from(&limit("3x usual messages/1h min 9")), Some(BEGIN + 14 * DAY));
+        assert_eq!(usual.acts_from(&limit("9 messages/1h from new networks")), Some(BEGIN + 100 + 14 * DAY));
+        let nothing = Usual { first_day: None, ..usual };
+        assert_eq!(nothing.acts_from(&limit("3x usual messages/1h min 9")), None);
         assert!(usual.is_for(BEGIN + 15 * DAY - 1) && !usual.is_for(BEGIN + 15 * DAY));
     }
 

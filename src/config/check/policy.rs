@@ -6,7 +6,7 @@ use super::checker::{Checked, Checker, Reported};
 use crate::account::AccountRules;
 use crate::config::typed::{Answers, ListFiles, Quota};
 use crate::config::values;
-use crate::policy::limit::{self, Limit};
+use crate::policy::limit;
 use crate::policy::steps::Steps;
 use crate::policy::strikes::Strikes;
 use crate::policy::syntax::Mistake;
@@ -36,10 +36,6 @@ impl Checker<'_> {
         let steps = steps.and_then(|written| self.rules("QUOTA_STEPS", Steps::parse(&written, text_blocked)));
         let limits = self.get("LIMITS", values::text);
         let limits = limits.and_then(|written| self.rules("LIMITS", limit::parse(&written, text_blocked)));
-        if limits.as_ref().is_ok_and(|limits| limits.iter().any(Limit::learns)) {
-            let _: Checked<()> =
-                self.fail("LIMITS", "`usual` and `from new networks` are not available in this version".to_owned());
-        }
         let strikes = self.get("STRIKES", values::text);
         let strikes = strikes.and_then(|written| self.rules("STRIKES", Strikes::parse(&written)));
         let networks_ignore = self.get("NETWORKS_IGNORE", values::networks);

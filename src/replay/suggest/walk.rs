@@ -37,8 +37,13 @@ impl Walk {
         if self.today != Some(today) {
             self.today = Some(today);
             self.standing.history.forget(reach, now);
-            let (first_day, peaks) = (Some(self.first_day), self.record.usual(now));
-            self.standing.history.set_usual(Usual { today, first_day, peaks });
+            self.standing.history.set_usual(Usual {
+                today,
+                first_day: Some(self.first_day),
+                // The log tells of both.
+                networks_since: Some(usual::first_minute_of(self.first_day).saturating_mul(60)),
+                peaks: self.record.usual(now),
+            });
         }
     }
 

@@ -1,0 +1,398 @@
+//! Limits by what is usual, and of mail from new networks: held against a plain list of all mail, and on the real daemon.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use tokio::runtime::Builder;
+
+use crate::support::client::{ACCEPTED, Client, Request};
+use crate::support::daemon::{Daemon, Setup};
+use crate::support::database::Database;
+use policyd_rate_guard::commit::charge::Charge;
+use policyd_rate_guard::commit::days;
+use policyd_rate_guard::commit::rounds::{Answered, Next, Now, Rounds};
+use policyd_rate_guard::commit::standings::{Standings, learnt_since};
+use policyd_rate_guard::config::{self, Sources};
+use policyd_rate_guard::limiter::terms::Terms;
+use policyd_rate_guard::policy::lists::Lists;
+use policyd_rate_guard::protocol::request::{Request as Asked, Stage};
+use policyd_rate_guard::store::Store;
+use policyd_rate_guard::store::usage::PartsRow;
+
+const DAY: i64 = 24 * 3600;
+/// 2026-10-12 00:00 UTC: clocks in Europe go back two weeks later.
+const BEGIN: i64 = 1_791_763_200;
+const LIMITS: &str = "2x usual recipients/1h min 12 HOLD unusual; 1.5x usual messages/24h min 6 DEFER many; \
+                      9 recipients/24h from new networks REJECT far";
+const ALICE: &str = "alice@example.com";
+
+/// The settings that name a database, and these.
+fn load(database: &Database, settings: &[(&str, &str)]) -> config::Config {
+    let named = database.settings();
+    let named = named.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    config::load(&Sources::new(None, named.chain(settings.iter().copied()), false)).unwrap().config
+}
+
+/// One of several daemons on a database, whose clock is the test's.
+struct Simulated {
+    store: Store,
+    rounds: Rounds<()>,
+}
+
+impl Simulated {
+    fn new(database: &config::Database, terms: &Arc<Terms>) -> Simulated {
+        Simulated { store: Store::new(database), rounds: Rounds::new(terms.clone(), Standings::default()) }
+    }
+
+    /// The word that Postfix is told.
+    async fn ask(&mut self, mail: &Mail, message: usize, at: i64) -> String {
+        let elapsed = Duration::from_secs(at.abs_diff(BEGIN));
+        let now = Now { elapsed, unix: at };
+        let request = Asked {
+            stage: Stage::Data,
+            queue_id: None,
+            instance: message.to_string(),
+            client_address: format!("10.0.{}.1", mail.place),
+            client_name: String::new(),
+            helo_name: String::new(),
+            sasl_method: String::new(),
+            sasl_username: mail.account(),
+            sender: String::new(),
+            recipient: String::new(),
+            recipient_count: mail.recipients,
+            size: 0,
+            dry_run: false,
+        };
+        let deadline = elapsed + Duration::from_secs(5);
+        let request = Arc::new(request);
+        self.rounds.take(Charge {
+            account: mail.account(),
+            request,
+            arrived: elapsed,
+            deadline,
+            decided_at: None,
+            listed: false,
+            reply: (),
+        });
+        loop {
+            match self.rounds.next(now) {
+                Next::Answer(Answered { verdict, .. }) => return verdict.decision().unwrap().action.word(),
+                Next::Settle(transaction) => {
+                    let (sums, quota) = (transaction.sums, transaction.new_quota);
+                    let mut decider = transaction.decider;
+                    let settled = self.store.settle(sums, quota, at, &mut decider).await;
+                    self.rounds.settled(settled, now);
+                }
+                _ => panic!("the database is here"),
+            }
+        }
+    }
+}
+
+/// A mail, and what happens before it.
+#[derive(Debug, Clone)]
+struct Mail {
+    /// Seconds after the one before.
+    pause: i64,
+    daemon: usize,
+    /// Whether that daemon is started again first.
+    restart: bool,
+    sender: u8,
+    place: u8,
+    recipients: u32,
+}
+
+impl Mail {
+    fn account(&self) -> String {
+        format!("sender{}@example.com", self.sender)
+    }
+}
+
+fn mails() -> impl Strategy<Value = Vec<Mail>> {
+    let pause = prop_oneof![12 => 0i64..300, 2 => 0i64..7200, 2 => 0i64..3 * DAY, 1 => 0i64..9 * DAY];
+    let mail = (pause, 0..2usize, prop::bool::weighted(0.1), 0..2u8, 0..5u8, 1..14u32).prop_map(
+        |(pause, daemon, restart, sender, place, recipients)| Mail {
+            pause,
+            daemon,
+            restart,
+            sender,
+            place,
+            recipients,
+        },
+    );
+    prop::collection::vec(mail, 60..200)
+}
+
+/// What was let through, and whether it was held.
+struct Sent {
+    at: i64,
+    sender: u8,
+    recipients: u32,
+    held: bool,
+    from_new: bool,
+}
+
+/// All that was asked about, as a plain list.
+#[derive(Default)]
+struct List {
+    /// How often something was held or refused.
+    blocked: u32,
+    sent: Vec<Sent>,
+    /// When, who and from where, refused mail too.
+    asked: Vec<(i64, u8, u8)>,
+}
+
+impl List {
+    /// Recipients and messages of the window that ends at a time.
+    fn window(&self, sender: u8, end: i64, length: i64, which: impl Fn(&Sent) -> bool) -> (u64, u64) {
+        let first = (end - length).div_euclid(60);
+        let held = self.sent.iter().filter(|sent| {
+            let minute = sent.at.div_euclid(60);
+            sent.sender == sender && (first..=end.div_euclid(60)).contains(&minute) && which(sent)
+        });
+        held.fold((0, 0), |(recipients, messages), sent| (recipients + u64::from(sent.recipients), messages + 1))
+    }
+
+    fn usual(&self, sender: u8, now: i64, length: i64) -> (u64, u64) {
+        let today = now.div_euclid(DAY);
+        let counts = |sent: &&Sent| {
+            sent.sender == sender && !sent.held && (today - 35..=today - 2).contains(&sent.at.div_euclid(DAY))
+        };
+        let of_window = |sent: &Sent| self.window(sender, sent.at, length, |sent| !sent.held);
+        let windows = self.sent.iter().filter(counts).map(of_window);
+        windows.fold((0, 0), |(one, two), (a, b)| (one.max(a), two.max(b)))
+    }
+
+    fn is_from_new(&self, sender: u8, place: u8, now: i64) -> bool {
+        // Since when it has been seen without five weeks between.
+        let known = |place: u8| {
+            let seen = self.asked.iter().filter(|(_, of, from)| *of == sender && *from == place).map(|(at, ..)| *at);
+            let (mut first, mut last) = (None, None);
+            for at in seen {
+                if last.is_none_or(|last| last < at - 35 * DAY) {
+                    first = Some(at);
+                }
+                last = Some(at);
+            }
+            first.is_some_and(|first| first <= now - DAY) && last.is_some_and(|last| last >= now - 35 * DAY)
+        };
+        !known(place) && (0..5).any(known)
+    }
+
+    /// What Postfix must be told.
+    fn expected(&self, mail: &Mail, now: i64) -> (&'static str, bool) {
+        let today = now.div_euclid(DAY);
+        let days = self.sent.iter().map(|sent| sent.at.div_euclid(DAY)).filter(|day| (today - 35..today).contains(day));
+        let acts = days.min().is_some_and(|first| today >= first + 14);
+        let networks_act = now >= BEGIN + 14 * DAY;
+        let used = |length| self.window(mail.sender, now, length, |_| true);
+        let over = |used: u64, added: u64, thousandths: u64, usual: u64, min: u64| {
+            used + added > min.max(usual * thousandths / 1000)
+        };
+        let recipients = u64::from(mail.recipients);
+        let many = over(used(3600).0, recipients, 2000, self.usual(mail.sender, now, 3600).0, 12);
+        let messages = over(used(DAY).1, 1, 1500, self.usual(mail.sender, now, DAY).1, 6);
+        let from_new = self.is_from_new(mail.sender, mail.place, now);
+        let far = from_new && self.window(mail.sender, now, DAY, |sent| sent.from_new).0 + recipients > 9;
+        let word = match (far && networks_act, messages && acts, many && acts) {
+            (true, ..) => "REJECT",
+            (_, true, _) => "DEFER",
+            (.., true) => "HOLD",
+            _ if far || messages || many => "WARN",
+            _ => "DUNNO",
+        };
+        (word, from_new)
+    }
+}
+
+/// Random mail through two daemons, which make days, are started again and have their clocks put back, decides as a plain list
+/// of all mail does. Returns how often something was held or refused.
+fn decides_as_a_list(database: &Database, mails: &[Mail]) -> Result<u32, TestCaseError> {
+    let config = load(database, &[("QUOTA", "unlimited"), ("LIMITS", LIMITS), ("MESSAGE_LOG", "False")]);
+    let terms = Arc::new(config.terms(Lists::default(), TimeZone::get("Europe/Berlin").unwrap()));
+    let new = || Simulated::new(&config.database, &terms);
+    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let mut daemons = [new(), new()];
+        let mut list = List::default();
+        let (mut now, mut kept_up) = (BEGIN, i64::MIN);
+        for (message, mail) in mails.iter().enumerate() {
+            now += mail.pause;
+            if mail.restart {
+                daemons[mail.daemon] = new();
+            }
+            // What the daemons do once an hour, here whichever is next.
+            if kept_up < now - 3600 {
+                for at in (now - mail.pause..now).step_by(3600 * 24).chain([now]) {
+                    let store = &mut daemons[usize::from(mail.place) % 2].store;
+                    days::make(store, at, 0).await.unwrap();
+                    store.notes_networks(at).await.unwrap();
+                }
+                kept_up = now;
+            }
+            let (expected, from_new) = list.expected(mail, now);
+            let word = daemons[mail.daemon].ask(mail, message, now).await;
+            prop_assert_eq!(&word, expected, "mail {} at {}", message, now);
+            if !["REJECT", "DEFER"].contains(&word.as_str()) {
+                let Mail { sender, recipients, .. } = *mail;
+                list.sent.push(Sent { at: now, sender, recipients, held: word == "HOLD", from_new });
+            }
+            list.blocked += u32::from(["REJECT", "DEFER", "HOLD"].contains(&expected));
+            list.asked.push((now, mail.sender, mail.place));
+        }
+        for mut daemon in daemons {
+            daemon.store.close().await;
+        }
+        Ok(list.blocked)
+    })
+}
+
+fn a_list_of_all_mail(setup: &Setup, cases: u32) {
+    let database = setup.database();
+    let is_mysql = database.settings().iter().any(|(name, value)| name == "DB_DRIVER" && value == "mysql");
+    let usage = if is_mysql { "`usage`" } else { "usage" };
+    let tables = [usage, "days", "usage_parts", "arrivals", "networks", "meta", "ratelimits"];
+    assert!(setup.run("migrate", &[]).status.success());
+    let blocked = Cell::new(0);
+    let config = Config { failure_persistence: None, max_shrink_iters: 200, ..Config::with_cases(cases) };
+    let result = TestRunner::new(config).run(&mails(), |mails| {
+        tables.iter().for_each(|table| database.execute(&format!("DELETE FROM {table}")));
+        blocked.set(blocked.get() + decides_as_a_list(database, &mails)?);
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
+    assert!(blocked.get() > 0, "such mail is worth the trouble");
+}
+
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// A daemon whose database has known a sender for 20 days: of its highest hour's recipients, and from 192.0.2.0/24.
+fn learnt(setup: Setup, limits: &str, hour: i64) -> Daemon {
+    let daemon = setup.setting("QUOTA", "unlimited").setting("LIMITS", limits).start();
+    assert_eq!(ask(&mut daemon.connect(), 1, "192.0.2.1"), ACCEPTED);
+    let (today, long_ago) = (now() / DAY, now() - 20 * DAY);
+    for statement in [
+        format!(
+            "INSERT INTO days (ratelimit_id, day, messages, recipients, hour_messages, hour_recipients, day_messages, \
+             day_recipients) SELECT id, {}, 9, {hour}, 9, {hour}, 9, {hour} FROM ratelimits",
+            today - 20
+        ),
+        format!("INSERT INTO meta (name, value) VALUES ('networks_since', '{long_ago}')"),
+        format!("UPDATE arrivals SET first_seen = {long_ago}"),
+    ] {
+        daemon.database().execute(&statement);
+    }
+    daemon
+}
+
+fn ask(client: &mut Client, recipients: u32, from: &str) -> String {
+    client.ask(&Request::data(ALICE, recipients).client_address(from))
+}
+
+fn asked(daemon: &Daemon, mails: u32, recipients: u32, from: &str) -> Vec<String> {
+    let mut client = daemon.connect();
+    (0..mails).map(|_| ask(&mut client, recipients, from)).collect()
+}
+
+mod run {
+    use super::*;
+
+    pub fn random_mail_is_decided_as_by_a_list_of_all_mail(setup: Setup) {
+        let cases = if setup.database().file().is_some() { 12 } else { 3 };
+        a_list_of_all_mail(&setup, cases);
+    }
+
+    pub fn three_times_what_is_usual_is_held_and_what_is_held_is_noted(setup: Setup) {
+        let mut daemon = learnt(setup, "3x usual recipients/1h min 5 HOLD unusual {used} of {quota}", 10);
+        // What was decided before the days were there is trusted for a while.
+        daemon.term();
+        daemon.start_again();
+        let answers = asked(&daemon, 4, 9, "192.0.2.1");
+        assert_eq!(answers, [ACCEPTED, ACCEPTED, ACCEPTED, "HOLD unusual 37 of 30"]);
+        let second = Setup::on(daemon.database());
+        let second =
+            second.setting("QUOTA", "unlimited").setting("LIMITS", "3x usual messages/24h min 4 REJECT {quota}");
+        assert_eq!(
+            asked(&second.start(), 24, 1, "192.0.2.1").pop().unwrap(),
+            "REJECT 27",
+            "3 times 9, another daemon's 5"
+        );
+        let parts = daemon.database().select(&["held_messages", "held_recipients"], "FROM usage_parts");
+        assert_eq!(parts, [["1", "9"]]);
+        daemon.await_log("reason=\"3x usual recipients/1h min 5: 37\"");
+    }
+
+    pub fn a_wave_from_new_networks_is_stopped(setup: Setup) {
+        let mut daemon = learnt(setup, "15 recipients/1h from new networks HOLD far", 1000);
+        daemon.term();
+        daemon.start_again();
+        let mut client = daemon.connect();
+        let answers: Vec<String> = (0..40).map(|place| ask(&mut client, 1, &format!("10.1.{place}.7"))).collect();
+        assert_eq!(answers.iter().filter(|answer| *answer == ACCEPTED).count(), 15);
+        assert_eq!(ask(&mut client, 50, "192.0.2.9"), ACCEPTED, "from where it was seen before");
+        daemon.term();
+        daemon.start_again();
+        assert_eq!(ask(&mut daemon.connect(), 1, "10.1.3.7"), "HOLD far", "seen today only");
+    }
+}
+
+crate::on_each_database! {
+    random_mail_is_decided_as_by_a_list_of_all_mail
+    three_times_what_is_usual_is_held_and_what_is_held_is_noted
+    a_wave_from_new_networks_is_stopped
+}
+
+#[test]
+fn until_two_weeks_are_known_such_limits_only_warn() {
+    let limits = "3x usual recipients/1h min 5 HOLD unusual; 2 recipients/1h from new networks HOLD far";
+    let daemon = Setup::sqlite().setting("LIMITS", limits).start();
+    assert_eq!(asked(&daemon, 1, 9, "192.0.2.1"), ["WARN unusual"]);
+}
+
+#[test]
+fn what_is_released_becomes_usual_and_what_a_thief_sent_does_not() {
+    let setup = Setup::sqlite();
+    assert!(setup.run("migrate", &[]).status.success());
+    let (today, config) = (BEGIN / DAY + 40, load(setup.database(), &[]));
+    let minute = (today - 3) * 1440;
+    let usage = format!("INSERT INTO usage (ratelimit_id, minute, messages, recipients) VALUES (1, {minute}, 3, 40)");
+    let blocks = "INSERT INTO blocks (account, since, reason) VALUES";
+    let held = "INSERT INTO usage_parts (ratelimit_id, minute, held_messages, held_recipients)";
+    for statement in [
+        "INSERT INTO ratelimits (id, sender) VALUES (1, 'alice@example.com'), (2, 'bob@example.com')",
+        &usage,
+        &usage.replace("(1,", "(2,"),
+        &format!("{blocks} ('bob@example.com', {}, 'compromised')", minute * 60 + 3600),
+        &format!("{held} VALUES (1, {minute}, 2, 30)"),
+    ] {
+        setup.database().execute(statement);
+    }
+    let released = |held_recipients| PartsRow {
+        ratelimit_id: 1,
+        minute,
+        held_messages: 1,
+        held_recipients,
+        ..PartsRow::default()
+    };
+    let usual = Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let (mut store, now) = (Store::new(&config.database), today * DAY + 7200);
+        let mut usual = Vec::new();
+        for released in [None, Some(released(20)), Some(released(900))] {
+            if let Some(released) = released {
+                store.released(released).await.unwrap();
+            }
+            days::make(&mut store, now, 0).await.unwrap();
+            let days = store.days_of(1, &learnt_since(now)).await.unwrap();
+            usual.push((days[0].peaks.hour.messages, days[0].peaks.hour.recipients, days[0].total.recipients));
+        }
+        assert!(store.days_of(2, &learnt_since(now)).await.unwrap().is_empty(), "blocked as compromised that day");
+        store.close().await;
+        usual
+    });
+    assert_eq!(usual, [(1, 10, 10), (2, 30, 30), (3, 40, 40)]);
+}
