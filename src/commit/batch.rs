@@ -133,6 +133,13 @@ pub struct BatchDecider<'a, R> {
     decided: &'a mut Option<Decided>,
 }
 
+/// What the daemon remembers from one transaction to the next.
+pub struct Remembered<'a> {
+    pub standings: &'a mut Standings,
+    pub blocks: &'a mut KnownBlocks,
+    pub strikes: &'a KnownStrikes,
+}
+
 /// A row's standing while the batch is walked. Several senders that the database takes for one share a row, and so their
 /// count.
 struct Walked {
@@ -195,9 +202,7 @@ impl<'a, R> BatchDecider<'a, R> {
         sums: &'a [Sum],
         terms: &'a Terms,
         now: i64,
-        known: &'a mut Standings,
-        blocks: &'a mut KnownBlocks,
-        known_strikes: &'a KnownStrikes,
+        Remembered { standings: known, blocks, strikes: known_strikes }: Remembered<'a>,
         decided: &'a mut Option<Decided>,
     ) -> BatchDecider<'a, R> {
         *decided = None;

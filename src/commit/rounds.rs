@@ -12,7 +12,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batch::{self, BatchDecider, Decided, Due};
+use super::batch::{self, BatchDecider, Decided, Due, Remembered};
 use super::blocks::KnownBlocks;
 use super::breaker::{Breaker, Outage};
 use super::charge::Charge;
@@ -325,9 +325,11 @@ impl<R> Rounds<R> {
                             sums,
                             &self.terms,
                             now.unix,
-                            &mut self.standings,
-                            &mut self.blocks,
-                            &self.strikes,
+                            Remembered {
+                                standings: &mut self.standings,
+                                blocks: &mut self.blocks,
+                                strikes: &self.strikes,
+                            },
                             decided,
                         ),
                         new_quota: self.terms.policy.new_quota,

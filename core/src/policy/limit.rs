@@ -183,7 +183,7 @@ fn parse_rule(rule: Piece<'_>, text_blocked: &str) -> Result<Limit, Vec<Mistake<
     }
     let measure = match new {
         None => Some(measure),
-        Some(from) => keep(measure.from_new_networks(measure_word, per, per_word, usual, from), &mut mistakes),
+        Some(from) => keep(measure.of_new_networks(measure_word, per, per_word, usual, from), &mut mistakes),
     };
     let (word, _) = rest.word(&[]);
     let action = if word.text.eq_ignore_ascii_case("NOTIFY") {
@@ -345,7 +345,7 @@ impl Measure {
     }
 
     /// The same of mail from new networks, if there is such a limit.
-    fn from_new_networks(
+    fn of_new_networks(
         self,
         word: Piece<'_>,
         per: Option<Per>,
