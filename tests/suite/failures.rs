@@ -269,7 +269,7 @@ mod outages {
     impl SmallDisk<'_> {
         fn mount(folder: &Path) -> SmallDisk<'_> {
             fs::create_dir(folder).unwrap();
-            run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k,mode=777", "tmpfs"]).arg(folder));
+            run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs"]).arg(folder));
             SmallDisk(folder)
         }
     }
@@ -294,7 +294,7 @@ mod outages {
         assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
 
         let ballast = folder.join("ballast");
-        let written = fs::write(&ballast, vec![0; 1 << 20]);
+        let written = fs::write(&ballast, vec![0; 2 << 20]);
         assert!(written.is_err(), "the disk holds more than it should");
         // The log before the database reuses its pages, so the first few may still find room.
         let outage = wait::until(RECOVERY, "the database is given up", || {
