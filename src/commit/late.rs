@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, HashMap};
 use crate::account;
 use crate::journal::entry::Entry;
 use crate::limiter::terms::Terms;
+use crate::limiter::usual;
 use crate::limiter::window::{self, minute_of};
 use crate::store::counters::{Outlived, Row, Sum};
 use crate::store::journal::{Late, Part};
 use crate::store::messages::AuditRow;
 use crate::store::settle::Writes;
-use crate::store::usage::{SeenRow, UsageRow};
+use crate::store::usage::{PartsRow, SeenRow, UsageRow};
 
 /// Entries of the journal that are charged together.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ impl LatePart {
             entries,
             new_quota: policy.new_quota,
             host: terms.host.clone(),
-            coarse_before: is_coarse.then(|| window::coarse_before(now, policy.exact())),
+            coarse_before: is_coarse.then(|| window::coarse_before(now, policy.exact().max(usual::MINUTES_FOR))),
         }
     }
 
@@ -53,6 +54,7 @@ impl LatePart {
         let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
         let mut outlived: BTreeMap<i64, Outlived> = BTreeMap::new();
         let mut audit = Vec::new();
+        let mut parts: BTreeMap<(i64, i64), PartsRow> = BTreeMap::new();
         for entry in &self.entries {
             let Some(row) = by_account.get(entry.account.as_str()) else { continue };
             let id = row.id;
@@ -63,6 +65,20 @@ impl LatePart {
                 sum.messages += i64::from(entry.outstanding.messages);
                 sum.recipients += i64::from(entry.outstanding.recipients);
                 sum.bytes = sum.bytes.saturating_add_unsigned(entry.outstanding.bytes);
+                let [messages, recipients] = [entry.outstanding.messages, entry.outstanding.recipients].map(i64::from);
+                if (entry.blocked || entry.from_new_network) && messages + recipients > 0 {
+                    let empty = PartsRow { ratelimit_id: id, minute, ..PartsRow::default() };
+                    let part = parts.entry((id, minute)).or_insert(empty);
+                    // What is blocked and let through is held.
+                    if entry.blocked {
+                        part.held_messages += messages;
+                        part.held_recipients += recipients;
+                    }
+                    if entry.from_new_network {
+                        part.new_messages += messages;
+                        part.new_recipients += recipients;
+                    }
+                }
             }
             if let Some(network) = entry.network {
                 let last = seen.entry((id, network.to_string())).or_insert(entry.at);
@@ -78,7 +94,8 @@ impl LatePart {
         }
         let seen =
             seen.into_iter().map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen });
-        let writes = Writes { audit, usage: usage.into_values().collect(), seen: seen.collect(), ..Writes::default() };
+        let (usage, parts) = (usage.into_values().collect(), parts.into_values().collect());
+        let writes = Writes { audit, usage, parts, seen: seen.collect(), ..Writes::default() };
         Late { writes, outlived: outlived.into_values().collect() }
     }
 
@@ -190,6 +207,17 @@ mod tests {
         assert_eq!(minutes(&late), [(1, 0, 2), (2, 0, 5)]);
         let seen: Vec<_> = late.writes.seen.iter().map(|row| (row.ratelimit_id, row.last_seen - at)).collect();
         assert_eq!((seen, late.outlived), (vec![(1, 59), (2, 60)], vec![]));
+    }
+
+    #[test]
+    fn what_was_held_or_came_from_new_networks_is_noted_apart() {
+        let held = Entry { blocked: true, ..entry("a", MINUTE * 60, 4, true) };
+        let new = Entry { from_new_network: true, ..entry("a", MINUTE * 60 + 1, 2, true) };
+        let refused = entry("a", MINUTE * 60 + 2, 8, false);
+        let late = part(vec![held, new, refused], None).late(&[row(1, 0)], None);
+        assert_eq!(minutes(&late), [(1, 0, 6)]);
+        let parts: Vec<_> = late.writes.parts.iter().map(|row| (row.held_recipients, row.new_recipients)).collect();
+        assert_eq!(parts, [(4, 2)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::connection::Row;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
@@ -9,6 +10,7 @@ use super::script::Script;
 use super::sql::{Sql, in_statements};
 use super::usage::{Arrival, LearntRows, LearntSince, PartsRow, Since, UsageRow};
 use crate::limiter::usual::{Day, Peaks, Sums, day_of};
+use crate::limiter::window::minute_of;
 
 /// In `meta`: the first day of which no rows were made yet.
 const MADE_UNTIL: &str = "days_until";
@@ -190,6 +192,39 @@ impl Store {
         self.set_meta(NETWORKS_UNTIL, &now.to_string()).await
     }
 
+    /// The held messages of these rows of the audit log were released, so that they become usual.
+    pub async fn released_messages(&mut self, rows: &[i64]) -> Result<(), Failure> {
+        for slice in rows.chunks(MAX_RELEASED) {
+            let released = self
+                .run(async |connection| {
+                    let dialect = connection.dialect();
+                    let Dialect { integer, .. } = dialect;
+                    let mut sql = connection.sql(format!(
+                        "SELECT CAST(ratelimit_id AS {integer}), {}, CAST(rcpt_count AS {integer}) FROM messages \
+                         WHERE action = 'HOLD' AND ratelimit_id IS NOT NULL AND id IN ",
+                        dialect.epoch("created_at")
+                    ));
+                    sql.push_ids(slice);
+                    let rows = connection.fetch_all(sql).await?;
+                    let part = |row: &Row| {
+                        Ok::<PartsRow, Failure>(PartsRow {
+                            ratelimit_id: row.try_get(0)?,
+                            minute: minute_of(row.try_get(1)?),
+                            held_messages: 1,
+                            held_recipients: row.try_get(2)?,
+                            ..PartsRow::default()
+                        })
+                    };
+                    rows.iter().map(part).collect::<Result<Vec<_>, _>>()
+                })
+                .await?;
+            for part in released {
+                self.released(part).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What was held of a sender's minute was released, so that it becomes usual.
     pub async fn released(&mut self, released: PartsRow) -> Result<(), Failure> {
         self.transact(Patience::Short, async |script| {
@@ -211,6 +246,8 @@ impl Store {
     }
 }
 
+/// Rows that are looked at in one statement.
+const MAX_RELEASED: usize = 500;
 const PEAK_COLUMNS: [&str; 4] = ["hour_messages", "hour_recipients", "day_messages", "day_recipients"];
 
 async fn note(script: &mut Script<'_>, days: &[DayRow]) -> Result<(), Failure> {

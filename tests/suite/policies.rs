@@ -257,7 +257,7 @@ fn every_recipe_in_the_manual_can_be_used() {
         assert!(loaded.warnings.is_empty(), "{block}\n{:?}", loaded.warnings);
         tried += 1;
     }
-    assert_eq!(tried, 6, "recipes");
+    assert_eq!(tried, 7, "recipes");
 }
 
 crate::on_each_database! {

@@ -363,10 +363,16 @@ fn what_is_released_becomes_usual_and_what_a_thief_sent_does_not() {
     let usage = format!("INSERT INTO usage (ratelimit_id, minute, messages, recipients) VALUES (1, {minute}, 3, 40)");
     let blocks = "INSERT INTO blocks (account, since, reason) VALUES";
     let held = "INSERT INTO usage_parts (ratelimit_id, minute, held_messages, held_recipients)";
+    let logged = format!(
+        "INSERT INTO messages (id, ratelimit_id, sender, rcpt_count, blocked, action, created_at) \
+         VALUES (1, 1, 'alice@example.com', 20, 1, 'HOLD', datetime({}, 'unixepoch'))",
+        minute * 60 + 5
+    );
     for statement in [
         "INSERT INTO ratelimits (id, sender) VALUES (1, 'alice@example.com'), (2, 'bob@example.com')",
         &usage,
         &usage.replace("(1,", "(2,"),
+        &logged,
         &format!("{blocks} ('bob@example.com', {}, 'compromised')", minute * 60 + 3600),
         &format!("{held} VALUES (1, {minute}, 2, 30)"),
     ] {
@@ -382,9 +388,12 @@ fn what_is_released_becomes_usual_and_what_a_thief_sent_does_not() {
     let usual = Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let (mut store, now) = (Store::new(&config.database), today * DAY + 7200);
         let mut usual = Vec::new();
-        for released in [None, Some(released(20)), Some(released(900))] {
-            if let Some(released) = released {
-                store.released(released).await.unwrap();
+        for step in 0..3 {
+            match step {
+                0 => {}
+                // By its row in the audit log.
+                1 => store.released_messages(&[1, 7]).await.unwrap(),
+                _ => store.released(released(900)).await.unwrap(),
             }
             days::make(&mut store, now, 0).await.unwrap();
             let days = store.days_of(1, &learnt_since(now)).await.unwrap();

@@ -198,5 +198,10 @@ async fn note(store: &mut Store, verb: Verb, done: &[&Found]) -> Result<(), Fail
     let rows: Vec<i64> = done.iter().flat_map(|one| one.rows.iter().copied()).collect();
     let now = clock::now();
     let noted = database::insist(store, async |store| store.note_queue_state(&rows, state, now, None).await).await;
-    noted.map_err(|failed| failed.and(&format!("so `sender show` does not know what was {}", verb.done())))
+    noted.map_err(|failed| failed.and(&format!("so `sender show` does not know what was {}", verb.done())))?;
+    if state == State::Released {
+        let usual = database::insist(store, async |store| store.released_messages(&rows).await).await;
+        return usual.map_err(|failed| failed.and("so what was released does not become usual for its senders"));
+    }
+    Ok(())
 }
