@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::cli::Check;
 use crate::clock;
 use crate::config::{self, ConfigError, Effective, Finding, Loaded, Origin, Severity, Sources};
+use crate::limiter::usual;
+use crate::policy::limit::Limit;
 use crate::system::privileges;
 
 /// Prints the findings and, if the settings are good, all settings in effect; with `quiet` the findings only. Returns whether
@@ -44,9 +46,12 @@ fn lists_are_good(config: &config::Config) -> Result<(), ConfigError> {
 }
 
 fn report(read: Result<Loaded, ConfigError>, options: &Check, out: &mut impl Write) -> io::Result<bool> {
-    let (findings, effective, ok) = match read {
-        Ok(loaded) => (loaded.warnings, loaded.effective, true),
-        Err(error) => (error.findings, Vec::new(), false),
+    let (findings, effective, learns, ok) = match read {
+        Ok(loaded) => {
+            let learns = loaded.config.quota.limits.iter().any(Limit::learns);
+            (loaded.warnings, loaded.effective, learns, true)
+        }
+        Err(error) => (error.findings, Vec::new(), false, false),
     };
     if options.output.json {
         serde_json::to_writer_pretty(&mut *out, &json(&findings, &effective, ok))?;
@@ -62,6 +67,14 @@ fn report(read: Result<Loaded, ConfigError>, options: &Check, out: &mut impl Wri
                     out,
                     "Local time, as in `hours=` of lists and for the reset at midnight: {}",
                     time_zone(&TimeZone::system())
+                )?;
+            }
+            if learns {
+                writeln!(
+                    out,
+                    "LIMITS by what is usual or on new networks only warn until the database knows {} days: \
+                     `policyd-rate-guard doctor` says until when",
+                    usual::LEARNING
                 )?;
             }
             writeln!(out, "{}", summary(&findings, ok))?;

@@ -249,6 +249,12 @@ pub const SECTIONS: &[Section] = &[
                 name: "LIMITS",
                 kind: Kind::Text(4096),
                 example: "30 recipients/5m; 200 messages/1h DEFER slow down; 8 networks/1h WARN many networks",
+                packaged: Some(
+                    "3x usual recipients/1h min 100 DEFER_IF_PERMIT This is much more mail than usual from your account. \
+                     Try again after {free_at}, or ask your postmaster; \
+                     3x usual recipients/24h min 200 DEFER_IF_PERMIT This is much more mail than usual from your account. \
+                     Try again after {free_at}, or ask your postmaster",
+                ),
                 help: "Further limits, separated by semicolons: a number (or a percentage of the sender's quota) of \
                        recipients, messages, networks or bytes in a time, or of recipients/message; or so many times \
                        what is usual for the sender (3x usual recipients/1h min 50); then the action and its text.",
