@@ -31,8 +31,10 @@ install_deb
 inside cp -p /etc/postfix/main.cf /root/main.cf.before
 trap 'inside mv /root/main.cf.before /etc/postfix/main.cf; inside rm -f /root/main.cf /root/settings' EXIT
 let_postfix_ask
-inside_sh "cp -p /etc/postfix/main.cf /root/main.cf; cp -p $settings /root/settings"
 accepted test01 1
+check "limits that learn are said to" finds '0 advice:learning'
+inside_sh "sed -i '/^LIMITS=/d' $settings"
+inside_sh "cp -p /etc/postfix/main.cf /root/main.cf; cp -p $settings /root/settings"
 
 check "with the two lines all is well" finds 0
 check "so it says" says 'All is well.'
