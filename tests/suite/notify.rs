@@ -120,6 +120,9 @@ fn a_receiver_of_policyd_rate_guards_webhook_is_told_once() {
         "used",
         "event",
         "limit",
+        "reason",
+        "until",
+        "held",
     ];
     assert_eq!(keys, expected, "in PolicydRateGuard's order, and then ours");
     assert_eq!((body["msgid"].as_str(), body["sender"].as_str()), (Some("4F9D1C"), Some("alice+x@example.com")));
