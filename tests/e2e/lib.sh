@@ -225,7 +225,7 @@ identity() {
 machine_files() {
     inside find /etc /opt /usr /var /root -xdev \
         \( -path /var/lib/dpkg -o -path /root/.rpmdb -o -path /var/lib/mysql \
-        -o -path /var/lib/apt -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp \
+        -o -path /var/lib/apt -o -path /var/lib/dnf -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp \
         -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/etc/*-' -o -path /root/debs \
         -o -path '/root/*.deb' -o -path '/root/*.rpm' -o -path '/var/spool/postfix/*/*' \) -prune \
         -o \( -path '/var/lib/ucf/*' -o -path '/var/lib/systemd/*' \) ! -name '*rate*guard*' \
