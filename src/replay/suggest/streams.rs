@@ -52,7 +52,7 @@ pub struct Streams {
     most: usize,
     /// One account of so many is kept.
     pub one_in: u64,
-    /// The times of the first and the last mail, in Unix seconds.
+    /// When the first mail's minute began, where its sum stands, and the time of the last mail. In Unix seconds.
     pub span: Option<(i64, i64)>,
     pub messages: u64,
     pub recipients: u64,
@@ -80,7 +80,7 @@ impl Streams {
         recipients: u32,
         largest: u32,
     ) {
-        let (first, _) = self.span.unwrap_or((at, at));
+        let (first, _) = self.span.unwrap_or((minute_of(at).saturating_mul(60), at));
         self.span = Some((first, at));
         self.messages += u64::from(messages);
         self.recipients += u64::from(recipients);

@@ -18,7 +18,7 @@ use crate::policy::quota::UNLIMITED;
 /// The time of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Log {
-    /// The times of the first and the last mail, in Unix seconds.
+    /// As [`Streams::span`](super::streams::Streams::span) has them, in Unix seconds.
     pub begin: i64,
     pub end: i64,
 }
