@@ -2,7 +2,7 @@
 //! be charged when the database is back, whatever happens to the daemon meanwhile.
 //!
 //! [`entry`] is one answered request as text; [`record`] its frame, with length and checksum, and the file's header; both are
-//! pure. [`file`] is the file itself, [`writer`] its use without blocking. When what is written and charged is decided in [`crate::commit`].
+//! pure. [`mod@file`] is the file itself, [`writer`] its use without blocking. When what is written and charged is decided in [`crate::commit`].
 
 pub mod depth;
 pub mod entry;

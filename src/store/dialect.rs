@@ -182,7 +182,7 @@ pub struct Session {
     pub heeds_case: bool,
     /// How long a question took on its way there and back, at the most [`MAX_ROUND_TRIP`].
     pub round_trip: Duration,
-    /// A node of Galera, see [`super::script::Script`].
+    /// A node of Galera. `Script` in `store/script.rs` says what is done about it.
     pub loses_transactions: bool,
     /// False for a replica, and for a node that has lost its cluster.
     pub takes_writes: bool,
