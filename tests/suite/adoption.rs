@@ -2,6 +2,7 @@
 //! program's statements still work on it.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::support::client::{ACCEPTED, BLOCKED, Request};
 use crate::support::daemon::{Daemon, Setup};
@@ -293,7 +294,7 @@ fn a_large_table_is_adopted_without_building_an_index<S: Server>() {
 
     // `migrate` says what it is to do, that it is about to, and that it has.
     let run = |command: &str, arguments: &[&str]| {
-        let output = daemon.setup().run(command, arguments);
+        let output = daemon.setup().run_within(Duration::from_secs(300), command, arguments);
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
     };
     let index = "index messages_created_at_index on messages (created_at)";
