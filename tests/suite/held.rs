@@ -296,6 +296,24 @@ impl Server {
 }
 
 #[test]
+fn what_a_block_has_put_on_hold_is_noted_when_the_queue_cannot_be_read_again() {
+    if !is_root("sender block --queue") {
+        return;
+    }
+    let server = Server::new(Setup::sqlite());
+    server.defer(&mut server.client(), ALICE, "4A11CE0");
+    let good = fs::read_to_string(server.bin.join("postqueue")).unwrap();
+    let once = "[ ! -e looked ] || { echo 'postqueue: fatal: mail system is down' >&2; exit 69; }\n: > looked\n[ ";
+    fs::write(server.bin.join("postqueue"), good.replacen("[ ", once, 1)).unwrap();
+    let output = server.daemon.setup().run("sender", &["block", ALICE, "--queue", "30m"]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(UNAVAILABLE), "{stderr}");
+    assert!(stderr.contains("mail system is down") && stderr.contains("the block counts all the same"), "{stderr}");
+    assert_eq!(server.on_hold(), ["4A11CE0"]);
+    assert_eq!(server.states(ALICE), [("4A11CE0".to_owned(), "held".to_owned())]);
+}
+
+#[test]
 fn what_postfixs_commands_say_when_they_fail_is_told() {
     if !is_root("held release") {
         return;

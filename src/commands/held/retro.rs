@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::find::find;
-use super::postfix::{Done, Postqueue, Postsuper, Verb};
+use super::postfix::{Done, Postqueue, Postsuper, Verb, Working};
 use crate::clock;
 use crate::commands::database;
 use crate::exit::Failed;
@@ -55,6 +55,31 @@ pub async fn contain(
     };
     let mut working = postsuper.work(0)?;
     let mut found: Vec<Found> = Vec::new();
+    let looked = hold(store, &wanted, since, &mut working, &mut found).await;
+    // Also after an error: what was put on hold and is not noted is not ours to `held`.
+    let Done { ids, failure } = working.end();
+    found.retain(|one| ids.contains(&one.id));
+    let rows: Vec<i64> = found.iter().flat_map(|one| one.rows.iter().copied()).collect();
+    let now = clock::now();
+    let note = async |store: &mut Store| store.note_queue_state(&rows, State::Held, now, Some(reason)).await;
+    let noted = database::insist(store, note).await;
+    let noted = noted.map_err(|failed| failed.and("so `held` does not know what was put on hold"));
+    match looked.err().or(failure).or(noted.err()) {
+        Some(failed) => Err(failed),
+        None => {
+            Ok(Contained { messages: found.len() as u64, recipients: found.iter().map(|one| one.recipients).sum() })
+        }
+    }
+}
+
+/// Reads the queue until nothing more turns up. What was handed to postsuper(1) is in `found`, also after an error.
+async fn hold(
+    store: &mut Store,
+    wanted: &Wanted,
+    since: i64,
+    working: &mut Working,
+    found: &mut Vec<Found>,
+) -> Result<(), Failed> {
     let mut seen = HashSet::new();
     for pass in 0..PASSES {
         if pass > 0 {
@@ -62,7 +87,7 @@ pub async fn contain(
         }
         let (entries, _) =
             Postqueue::begin()?.entries(|entry| is_in_place(entry, Place::Moving) && entry.arrived >= since)?;
-        let mut new = find(store, &entries, &wanted).await?.found;
+        let mut new = find(store, &entries, wanted).await?.found;
         new.retain(|one| seen.insert(one.id.clone()));
         for one in &new {
             if !working.act_on(&one.id) {
@@ -75,15 +100,5 @@ pub async fn contain(
             break;
         }
     }
-    let Done { ids, failure } = working.end();
-    found.retain(|one| ids.contains(&one.id));
-    let rows: Vec<i64> = found.iter().flat_map(|one| one.rows.iter().copied()).collect();
-    let now = clock::now();
-    database::insist(store, async |store| store.note_queue_state(&rows, State::Held, now, Some(reason)).await).await?;
-    match failure {
-        Some(failed) => Err(failed),
-        None => {
-            Ok(Contained { messages: found.len() as u64, recipients: found.iter().map(|one| one.recipients).sum() })
-        }
-    }
+    Ok(())
 }
