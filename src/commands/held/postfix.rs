@@ -5,8 +5,9 @@
 //! really done.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,11 +27,18 @@ const MAX_SAID: u64 = 4096;
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(100);
 
-/// Returns the path of one of Postfix's commands. It is in sbin, which is not in every PATH.
+/// Returns the path of one of Postfix's commands.
 fn program(name: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
-    folders.map(|folder| folder.join(name)).find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
+    find_program(name, &std::env::var_os("PATH").unwrap_or_default())
+}
+
+/// Looks for a program in the folders of `path`, then in sbin, which is not in every PATH. Passes over folders that depend on the
+/// working directory, which may be another user's: the program is run as root. Returns an absolute path in any case.
+fn find_program(name: &str, path: &OsStr) -> PathBuf {
+    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
+    let sbin = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    let mut paths = folders.chain(sbin).map(|folder| folder.join(name));
+    paths.find(|path| path.is_file()).unwrap_or_else(|| Path::new("/usr/sbin").join(name))
 }
 
 fn cannot(name: &str, error: &io::Error) -> Failed {
@@ -264,6 +272,17 @@ fn confirmed(line: &str, confirmation: &str) -> Option<QueueId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_program_of_the_working_directory_is_run() {
+        // The tests run in the folder of the sources.
+        assert!(Path::new("Cargo.toml").is_file() && Path::new("src/lib.rs").is_file());
+        for (name, path) in [("Cargo.toml", ""), ("Cargo.toml", ".:/usr/bin"), ("lib.rs", "src:/usr/bin:")] {
+            assert_eq!(find_program(name, OsStr::new(path)), Path::new("/usr/sbin").join(name), "{path}");
+        }
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(find_program("Cargo.toml", here.as_os_str()), here.join("Cargo.toml"));
+    }
 
     #[test]
     fn a_line_about_an_id_confirms_it() {
