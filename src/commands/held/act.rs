@@ -40,7 +40,12 @@ fn run(
     only: Only,
     wanted: impl FnOnce(&Config) -> Result<Wanted, Failed>,
 ) -> Result<Exit, Failed> {
-    let tools = if how.dry_run { Tools::to_look(verb)? } else { Tools::to_act(verb)? };
+    let tools = match (how.dry_run, only) {
+        (true, _) => Tools::to_look(verb),
+        (false, Only::All) => Tools::to_act(verb).map_err(|failed| failed.and("--dry-run does without it")),
+        // Goes with no --dry-run.
+        (false, Only::WhatTheQuotaTakes) => Tools::to_act(verb),
+    }?;
     let acted = database::with_tables(sources, async |config, store| {
         let wanted = wanted(config)?;
         let asks = wanted.names.is_empty() && !how.yes && only == Only::All;
@@ -109,7 +114,7 @@ impl Tools {
         if found.is_empty() || (asks && !confirmed(&question(verb, &found))?) {
             return Ok(acted);
         }
-        let mut working = postsuper.work(found.len())?;
+        let mut working = postsuper.work(Some(found.len()))?;
         let mut given = 0;
         let mut failed = None;
         let mut room = (only == Only::WhatTheQuotaTakes).then(|| Room::new(store, database::terms(config)));

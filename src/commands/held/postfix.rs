@@ -163,7 +163,7 @@ impl Postsuper {
         if !privileges::is_root() {
             return Err(Failed::new(
                 Exit::OsError,
-                "postsuper(1), by which mail is released and deleted, is root's: run this as root, or with --dry-run",
+                "postsuper(1), which puts mail on hold, releases and deletes it, is root's: run this as root",
             ));
         }
         let mut command = Command::new(program("postsuper"));
@@ -175,9 +175,9 @@ impl Postsuper {
         }
     }
 
-    /// Begins to read what it says, and to show progress on a terminal; `total` is how many ids are to come. To be called as
-    /// USER, since there is a second thread from here on.
-    pub fn work(self, total: usize) -> Result<Working, Failed> {
+    /// Begins to read what it says. On a terminal it shows progress if `total` says how many ids are to come. To be called as USER,
+    /// since there is a second thread from here on.
+    pub fn work(self, total: Option<usize>) -> Result<Working, Failed> {
         let Postsuper { child, input, output, verb } = self;
         let listen = move || listen(output, verb, total);
         let listener = std::thread::Builder::new().spawn(listen).map_err(|error| cannot("postsuper", &error))?;
@@ -225,11 +225,11 @@ impl Working {
     }
 }
 
-fn listen(output: ChildStderr, verb: Verb, total: usize) -> Heard {
+fn listen(output: ChildStderr, verb: Verb, total: Option<usize>) -> Heard {
     let mut output = BufReader::new(output);
     let mut heard = Heard::default();
     let mut line = Vec::new();
-    let show = io::stderr().is_terminal();
+    let total = total.filter(|_| io::stderr().is_terminal());
     let mut shown = Instant::now();
     loop {
         line.clear();
@@ -251,12 +251,14 @@ fn listen(output: ChildStderr, verb: Verb, total: usize) -> Heard {
             }
             None => {}
         }
-        if show && shown.elapsed() >= PROGRESS {
+        if let Some(total) = total
+            && shown.elapsed() >= PROGRESS
+        {
             eprint!("\r{} of {total} {}", heard.confirmed.len(), verb.done());
             shown = Instant::now();
         }
     }
-    if show && total > 0 {
+    if let Some(total) = total {
         eprintln!("\r{} of {total} {}", heard.confirmed.len(), verb.done());
     }
     heard

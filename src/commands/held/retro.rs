@@ -53,7 +53,7 @@ pub async fn contain(
         rewritten: true,
         ..Wanted::default()
     };
-    let mut working = postsuper.work(0)?;
+    let mut working = postsuper.work(None)?;
     let mut found: Vec<Found> = Vec::new();
     let looked = hold(store, &wanted, since, &mut working, &mut found).await;
     // Also after an error: what was put on hold and is not noted is not ours to `held`.
