@@ -18,7 +18,7 @@ use super::Settings;
 use super::courier::{Carrier, Undelivered};
 use super::event::{Event, Kind, Notice};
 use crate::config::{self, Endpoint};
-use crate::limiter::blocks::command_to_end;
+use crate::limiter::blocks::{argument, command_to_end};
 
 /// The time that the mail server may take for each of its answers.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -132,7 +132,8 @@ fn of_block(event: &Event, zone: &TimeZone) -> String {
                 .to_owned()
         }
         (Kind::Strike(_), _) => {
-            format!("`policyd-rate-guard sender show {sender}` says how many there are. To forget them: {} --forgive", command_to_end(sender))
+            let name = argument(sender);
+            format!("policyd-rate-guard sender show {name}\nsays how many there are. To forget them: policyd-rate-guard sender unblock --forgive {name}")
         }
         (_, Some(until)) => format!("The block ends by itself: {}\nTo end it now: {}", when(*until, zone), command_to_end(sender)),
         (_, None) => format!("The block lasts until somebody ends it: {}", command_to_end(sender)),
@@ -279,6 +280,17 @@ mod tests {
         let mut stranger = notice("alice@example.com");
         stranger.event.login.clear();
         assert!(sent(Addressee::Sender, &stranger).is_err());
+    }
+
+    #[test]
+    fn the_commands_about_a_strike_are_safe_in_a_shell() {
+        let told = |sender: &str| for_admin(&event(Kind::Strike("quota".into()), sender), &TimeZone::UTC);
+        for (sender, argument) in [("alice@example.com", "alice@example.com"), ("$(reboot)", "-- '$(reboot)'")] {
+            for command in ["sender show", "sender unblock --forgive"] {
+                let line = format!("policyd-rate-guard {command} {argument}\n");
+                assert!(told(sender).contains(&line), "{line} is missing in\n{}", told(sender));
+            }
+        }
     }
 
     #[test]

@@ -100,10 +100,15 @@ pub fn names(account: &str) -> impl Iterator<Item = &str> {
 
 /// The command that ends the blocks of an account, for a shell.
 pub fn command_to_end(account: &str) -> String {
+    format!("policyd-rate-guard sender unblock {}", argument(account))
+}
+
+/// Returns an account as the last argument of a command, for a shell.
+pub fn argument(account: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"@._-+:/".contains(&byte);
     match account.bytes().all(is_plain) && !account.starts_with('-') {
-        true => format!("policyd-rate-guard sender unblock {account}"),
-        false => format!("policyd-rate-guard sender unblock -- '{}'", account.replace('\'', r"'\''")),
+        true => account.to_owned(),
+        false => format!("-- '{}'", account.replace('\'', r"'\''")),
     }
 }
 

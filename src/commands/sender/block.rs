@@ -59,6 +59,6 @@ pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed
     if let Some(Contained { messages, recipients }) = contained {
         print(&format!("Put on hold from the queue: {messages} messages, {recipients} recipients\n"))?;
     }
-    print(&format!("To end it: {}\n", blocks::command_to_end(&block.account)))?;
+    print(&format!("To end it: {}\n", table::clean(&blocks::command_to_end(&block.account))))?;
     Ok(Exit::Ok)
 }

@@ -65,9 +65,9 @@ pub async fn block_that_remains(config: &Config, store: &mut Store, account: &st
 /// Prints that a block remains, if one does.
 pub fn tell_block_that_remains(block: Option<&BlockRow>) {
     if let Some(block) = block {
-        let blocked = words::blocked(block, &TimeZone::system());
-        let end = blocks::command_to_end(&block.account);
-        eprintln!("policyd-rate-guard: {}; no quota changes that. To end it: {end}", table::clean(&blocked));
+        let (blocked, end) = (words::blocked(block, &TimeZone::system()), blocks::command_to_end(&block.account));
+        let [blocked, end] = [blocked, end].map(|text| table::clean(&text));
+        eprintln!("policyd-rate-guard: {blocked}; no quota changes that. To end it: {end}");
     }
 }
 
