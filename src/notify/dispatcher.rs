@@ -167,7 +167,7 @@ impl Dispatcher {
         }
     }
 
-    /// Tells of strikes, and of the blocks that were set or are over, whoever has done it and on whatever host.
+    /// Tells of strikes, and of the blocks that were set or are over, by hand or by the daemon, on any host.
     async fn tell_of_blocks(&mut self) {
         let settings = self.settings.borrow().clone();
         if !settings.is_anything_wanted() {

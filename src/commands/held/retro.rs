@@ -34,7 +34,8 @@ pub fn begin() -> Result<Postsuper, Failed> {
 
 /// Puts on hold what an account, or the logins of `@domain`, sent within some time, and notes that it is held for `reason`.
 ///
-/// Reads the queue as USER, whom Postfix's own user must be.
+/// Reads the queue as USER, which must be Postfix's own user: a process that may gain no privileges starts postqueue(1) without
+/// its group, by which other users read the queue.
 pub async fn contain(
     store: &mut Store,
     host: &str,

@@ -62,7 +62,7 @@ pub struct SenderMonths {
     learnt: Vec<SenderMonth>,
 }
 
-/// An amount, and who is touched by it.
+/// An amount, and the senders that it touches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
     pub amount: u64,
@@ -116,7 +116,7 @@ impl SenderMonths {
         (!highest.is_empty()).then(|| level(&highest, amount))
     }
 
-    /// Returns whom an amount touches.
+    /// Returns the senders that an amount touches.
     pub fn touched(&self, form: Form, amount: u64) -> Level {
         level(&self.highest(form), amount)
     }

@@ -46,7 +46,7 @@ pub struct Row {
     /// How many sender-months it touches, of how many.
     pub touched: usize,
     pub of: usize,
-    /// Whom it touches, and how much each would need; 0 where that is not known.
+    /// The senders that it touches, and how much each would need; 0 where that is not known.
     pub senders: Vec<(u32, u64)>,
     /// In the order of [`WAVES`].
     pub passed: [Spread; WAVES.len()],
