@@ -179,7 +179,7 @@ async fn add(connection: &mut Connection, slow: bool, ran: &mut Vec<Step>) -> Re
         let step = Step::of(&addition, true);
         match connection.command(addition.sql.clone()).await {
             Ok(()) => ran.push(step),
-            // SQLite has no lock around this: another daemon that starts may have made it since the look.
+            // Another process may have made it since the look: an older version has no such lock, and a lease may end.
             Err(_) if !lacking(connection).await?.iter().any(|left| left.sql == addition.sql) => {}
             Err(failure) => return Err(MigrateError::Step { step: step.to_string(), failure }),
         }

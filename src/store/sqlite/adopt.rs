@@ -14,12 +14,15 @@ const CREATE: &str = "CREATE INDEX messages_blocked_index ON messages (ratelimit
 /// Without the index of all messages by sender, their foreign key would have all of them looked through for each sender that is
 /// deleted; so a message keeps the number of a sender that was deleted, which never becomes another's. To take a constraint out of the
 /// schema's text is what SQLite's manual says (ALTER TABLE, "Making Other Kinds Of Table Schema Changes"): the rows stay as they
-/// are. Fails where another process has done it already, as does [`CREATE`].
-const DROP: &str = "PRAGMA writable_schema = ON; \
+/// are. In one transaction, which takes the write lock at once: were the UPDATE the first to find the database busy, the connection
+/// would be left with a schema that may be written.
+const DROP: &str = "BEGIN IMMEDIATE; \
+    PRAGMA writable_schema = ON; \
     UPDATE sqlite_schema SET sql = replace(sql, 'REFERENCES ratelimits (id) ON DELETE SET NULL ON UPDATE CASCADE', '') \
     WHERE type = 'table' AND name = 'messages'; \
     PRAGMA writable_schema = RESET; \
-    DROP INDEX messages_ratelimit_id_index";
+    DROP INDEX IF EXISTS messages_ratelimit_id_index; \
+    COMMIT";
 
 /// The index that the table of messages lacks, and the one that it has too many.
 pub async fn lacking_indexes(connection: &mut SqliteConnection) -> Result<Vec<Addition>, sqlx::Error> {
