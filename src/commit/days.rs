@@ -2,6 +2,7 @@
 //! needs a day before the one after it is over, too. Whoever does it, and however often, comes to the same: it is made of what
 //! all daemons have written.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -38,6 +39,7 @@ async fn make_one(store: &mut Store, day: i64, rest: u32) -> Result<(), Failure>
     let minutes = usual::first_minute_of(day)..usual::first_minute_of(day + 1);
     let mut senders = in_time(store, async |store| store.with_usage(minutes.clone()).await).await?;
     let compromised = in_time(store, async |store| store.found_compromised(minutes.clone()).await).await?;
+    let compromised: HashSet<i64> = compromised.into_iter().collect();
     senders.retain(|sender| !compromised.contains(sender));
     // The windows that end in it begin the day before.
     let minutes = usual::first_minute_of(day - 1)..minutes.end;
