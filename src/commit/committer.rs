@@ -8,15 +8,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::breaker::Outage;
+use super::database::Database;
 use super::handover::Handover;
 use super::journaling::{Journaling, Report, Task};
-use super::late::LatePart;
 use super::learning;
 use super::memory::MemoryFallback;
 use super::probe::{self, Probe};
 use super::queue::{Reply, Waiting};
 use super::quotas::Quotas;
-use super::rounds::{Answered, MAX_BATCH, MAX_TRANSACTION_TIME, MIN_TRANSACTION_TIME, Next, Now, Rounds, Transaction};
+use super::rounds::{Answered, MAX_BATCH, MAX_TRANSACTION_TIME, MIN_TRANSACTION_TIME, Next, Now, Rounds};
 use super::standings::Standings;
 use super::upkeep::Upkeep;
 use crate::clock;
@@ -30,22 +30,15 @@ use crate::limiter::day;
 use crate::limiter::decide::Policy;
 use crate::limiter::terms::Terms;
 use crate::policy::quota::Window;
-use crate::store::blocks::{BlockRow, Revision};
-use crate::store::counters::{HeldRow, Row};
+use crate::store::Store;
 use crate::store::migrate::MigrateError;
-use crate::store::{Failure, Store};
 use crate::telemetry::log_throttle::warn_limited;
 use crate::telemetry::metrics::Metrics;
 
-/// Of a transaction whose statements are all prepared before. It gets the time for these, however urgent its charges are: each
-/// try would end in the same way.
-const ROUND_TRIPS: u32 = 24;
 /// For writing what is to be answered into the journal: a disk that takes longer is one to do without.
 const APPEND_TIMEOUT: Duration = Duration::from_secs(1);
 /// For all else that is done with the journal's file, which nobody's answer waits for but what comes meanwhile.
 const FILE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For charging a part of the journal: mail that comes meanwhile waits for it.
-const PART_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most time that a start takes to charge what the journal holds, before mail is let in: a new daemon knows nobody.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
@@ -77,12 +70,6 @@ pub struct Committer {
     /// What was said of the journal when the last outage was over.
     told: Depth,
     metrics: Arc<Metrics>,
-}
-
-/// Whether the database answers.
-enum Database {
-    Here(Box<Store>),
-    Away(Probe),
 }
 
 struct Heartbeat {
@@ -221,12 +208,7 @@ impl Committer {
                     }
                 }
                 _ = hourly.tick() => self.warn_of_overdue_reset().await,
-                back = async {
-                    match &mut self.database {
-                        Database::Away(probe) => probe.database_is_back().await,
-                        Database::Here(_) => std::future::pending().await,
-                    }
-                } => self.use_database(back.map_err(CommitterError::Probe)?),
+                back = self.database.is_back() => self.use_database(back.map_err(CommitterError::Probe)?),
                 taken = self.waiting.charges.recv_many(&mut received, MAX_BATCH) => {
                     match (taken, until) {
                         (0, None) => break,
@@ -268,7 +250,7 @@ impl Committer {
                     heartbeat.beat_if_due();
                 }
                 let (charges, began) = (transaction.charges, Instant::now());
-                let result = settle(&mut self.database, transaction, now.unix).await;
+                let result = self.database.settle(transaction, now.unix).await;
                 self.metrics.transaction(charges, began.elapsed());
                 if result.is_ok() {
                     self.note_host();
@@ -278,7 +260,7 @@ impl Committer {
                 self.show_blocks();
             }
             Next::LookAtBlocks { known, limit } => {
-                let result = look_at_blocks(&mut self.database, known, now.unix, limit).await;
+                let result = self.database.look_at_blocks(known, now.unix, limit).await;
                 let now = self.now();
                 self.rounds.looked(result, now);
                 self.show_blocks();
@@ -287,12 +269,12 @@ impl Committer {
                 if let Some(heartbeat) = &mut self.heartbeat {
                     heartbeat.beat_if_due();
                 }
-                let result = find_out(&mut self.database, limit).await;
+                let result = self.database.find_out(limit).await;
                 let now = self.now();
                 self.rounds.found_out(result, now);
             }
             Next::FindHeld { accounts, limit } => {
-                let result = find_held(&mut self.database, &accounts, limit).await;
+                let result = self.database.find_held(&accounts, limit).await;
                 let now = self.now();
                 self.rounds.held(result, now);
             }
@@ -330,7 +312,7 @@ impl Committer {
             self.rounds.doubt_blocks();
         }
         let known = self.rounds.blocks_revision();
-        match look_at_blocks(&mut self.database, known, clock::now(), MIN_TRANSACTION_TIME).await {
+        match self.database.look_at_blocks(known, clock::now(), MIN_TRANSACTION_TIME).await {
             Ok(Some((revision, rows))) => self.rounds.know_blocks(revision, rows),
             Ok(None) => {}
             // Whatever is wrong with the database shows when the next batch is settled.
@@ -475,11 +457,11 @@ impl Committer {
                 Report::BegunAnew(self.with_file(FILE_TIMEOUT, begin).await)
             }
             Task::FindHeld(account) => {
-                let held = find_held(&mut self.database, std::slice::from_ref(&account), MIN_TRANSACTION_TIME).await;
+                let held = self.database.find_held(std::slice::from_ref(&account), MIN_TRANSACTION_TIME).await;
                 Report::Held(account, held)
             }
             Task::Charge(part) => {
-                let charged = charge(&mut self.database, &part, now).await;
+                let charged = self.database.charge(&part, now).await;
                 Report::Charged(part, charged)
             }
         }
@@ -565,85 +547,4 @@ fn interval(period: Duration) -> tokio::time::Interval {
     let mut interval = tokio::time::interval(period);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
-}
-
-async fn settle(database: &mut Database, transaction: Transaction<'_, Reply>, now: i64) -> Result<(), Failure> {
-    let Database::Here(store) = database else { return Err(is_away()) };
-    let Transaction { sums, mut decider, new_quota, limit, .. } = transaction;
-    let limit = limit.max(store.round_trip() * ROUND_TRIPS);
-    match tokio::time::timeout(limit, store.settle(sums, new_quota, now, &mut decider)).await {
-        Ok(result) => result,
-        Err(_) => {
-            let reason = format!("no answer within {} ms", limit.as_millis());
-            Err(if store.abandon() { Failure::Unknown(reason) } else { Failure::Away(reason) })
-        }
-    }
-}
-
-/// Whether the last transaction was committed.
-async fn find_out(database: &mut Database, limit: Duration) -> Result<bool, Failure> {
-    let Database::Here(store) = database else { return Err(is_away()) };
-    match tokio::time::timeout(limit, store.committed(store.batch())).await {
-        Ok(result) => result,
-        Err(_) => {
-            store.abandon();
-            Err(Failure::Away(format!("no answer within {} ms", limit.as_millis())))
-        }
-    }
-}
-
-/// The blocks, unless they are those of a known revision.
-async fn look_at_blocks(
-    database: &mut Database,
-    known: Option<Revision>,
-    now: i64,
-    limit: Duration,
-) -> Result<Option<(Revision, Vec<BlockRow>)>, Failure> {
-    let Database::Here(store) = database else { return Err(is_away()) };
-    match tokio::time::timeout(limit, store.blocks_unless(known, now)).await {
-        Ok(result) => result,
-        Err(_) => {
-            store.abandon();
-            Err(Failure::Locked(format!("no answer within {} ms", limit.as_millis())))
-        }
-    }
-}
-
-/// Charges a part of the journal. Returns how many records of it are charged then, and the rows of the part's sums.
-async fn charge(database: &mut Database, part: &LatePart, now: i64) -> Result<(i64, Vec<Option<Row>>), Failure> {
-    let Database::Here(store) = database else { return Err(is_away()) };
-    let limit = PART_TIMEOUT.max(store.round_trip() * ROUND_TRIPS);
-    let mut rows = Vec::new();
-    let late = |read: &[Option<Row>], reset| {
-        rows = read.to_vec();
-        part.late(read, reset)
-    };
-    match tokio::time::timeout(limit, store.charge(part.part, &part.sums, part.new_quota, now, late)).await {
-        Ok(charged) => Ok((charged?, rows)),
-        Err(_) => {
-            store.abandon();
-            Err(Failure::Away(format!("no answer within {} ms", limit.as_millis())))
-        }
-    }
-}
-
-/// Which of these accounts' rows somebody else holds.
-async fn find_held(database: &mut Database, accounts: &[String], limit: Duration) -> Result<Vec<HeldRow>, Failure> {
-    let Database::Here(store) = database else { return Err(is_away()) };
-    let look = async {
-        // Where somebody holds the whole table every row seems held.
-        store.table_is_free().await?;
-        store.locked(accounts).await
-    };
-    match tokio::time::timeout(limit, look).await {
-        Ok(result) => result,
-        Err(_) => {
-            store.abandon();
-            Err(Failure::Locked(format!("no answer within {} ms", limit.as_millis())))
-        }
-    }
-}
-
-fn is_away() -> Failure {
-    Failure::Away("the database is away".to_owned())
 }

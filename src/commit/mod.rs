@@ -5,7 +5,7 @@
 //! own batches. What is to be done next is decided by [`rounds`], a state machine without a clock, a channel or a database; the
 //! committer carries it out.
 //!
-//! Each file uses only those before it.
+//! No two files use each other, not even through a third.
 
 pub mod batch;
 pub mod blocks;
@@ -13,6 +13,7 @@ pub mod breaker;
 pub mod charge;
 pub mod coarsening;
 pub mod committer;
+pub mod database;
 pub mod days;
 pub mod deduplication;
 pub mod handover;
