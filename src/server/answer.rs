@@ -140,7 +140,10 @@ impl Answerer {
         let Verdict::InDoubt(_) = verdict else { return verdict };
         let blocks = self.blocks.borrow();
         match blocks.find(&account.key, &request.sasl_username, &terms.accounts, clock::now()) {
-            Some(block) => Verdict::FromMemory(Arc::new(Decision::of_block(block, 0, terms.policy.new_quota))),
+            Some(block) => {
+                let decision = Arc::new(Decision::of_block(block, 0, terms.policy.new_quota));
+                if request.dry_run { Verdict::DryRun(decision) } else { Verdict::FromMemory(decision) }
+            }
             None => verdict,
         }
     }
