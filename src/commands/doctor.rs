@@ -15,6 +15,7 @@ use super::database::runtime;
 use super::output::{print, print_json};
 use super::query::{self, PACKAGED_SOCKET};
 use super::scrape;
+use super::table::clean;
 use crate::cli;
 use crate::clock;
 use crate::commit::learning;
@@ -81,7 +82,9 @@ pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
                 Severity::Problem => "PROBLEM",
                 Severity::Advice => "advice ",
             };
-            let Finding { id, what, why, mend, .. } = finding;
+            let Finding { id, .. } = finding;
+            // They quote main.cf and what database servers say.
+            let [what, why, mend] = [&finding.what, &finding.why, &finding.mend].map(|text| clean(text));
             print(&format!("{mark} {id}: {what}\n        {why}\n        mend: {mend}\n\n"))?;
         }
         print(if ok { "All is well.\n" } else { "There are problems; mend them and run this again.\n" })?;
@@ -176,7 +179,7 @@ fn look_at_journal(directory: &Path) -> Option<Journal> {
     let looked = unistd::access(written, AccessFlags::W_OK).map_err(|error| error.desc().to_owned());
     match looked.and_then(|()| JournalFile::look(directory, see).map_err(|error| error.to_string())) {
         Ok(Some(held)) if held.records > 0 => {
-            let oldest = oldest.map_or(0, |at| clock::now() - at);
+            let oldest = oldest.map_or(0, |at| clock::now().saturating_sub(at));
             Some(Journal::Waiting { requests: held.records, oldest })
         }
         Ok(_) => None,

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::database;
 use super::output::{print, print_json};
+use super::table::clean;
 use crate::account::{AccountRules, LimitBy};
 use crate::cli;
 use crate::clock;
@@ -231,7 +232,7 @@ fn show(report: &Takeover, output: &cli::Output) -> Result<(), Failed> {
             text.push_str(&format!("{}: nothing to do\n", file.path.display()));
         } else {
             text.push_str(&format!("{}: {verb}\n", file.path.display()));
-            file.changes.iter().for_each(|change| text.push_str(&format!("    {change}\n")));
+            file.changes.iter().for_each(|change| text.push_str(&format!("    {}\n", clean(&change.to_string()))));
         }
     }
     if let Some(events) = &report.events {
@@ -245,10 +246,10 @@ fn show(report: &Takeover, output: &cli::Output) -> Result<(), Failed> {
         text.push_str(&format!("Quota of {}: {quota}\n", escaped(sender)));
     }
     for note in &report.notes {
-        text.push_str(&format!("Note: {note}\n"));
+        text.push_str(&format!("Note: {}\n", clean(&note.to_string())));
     }
     for lost in &report.lost {
-        text.push_str(&format!("Cannot be taken over: {lost}\n"));
+        text.push_str(&format!("Cannot be taken over: {}\n", clean(&lost.to_string())));
     }
     if let Some(then) = report.then.filter(|_| report.applied) {
         text.push_str(&format!("They take effect with: {then}\n"));
