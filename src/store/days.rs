@@ -57,7 +57,9 @@ pub async fn learnt(script: &mut Script<'_>, since: &Since, wanted: &LearntSince
                 sql.push(format_args!(
                     " UNION ALL SELECT {NEW}, '', ratelimit_id, minute, new_messages, new_recipients, 0"
                 ));
-                sql.push(" FROM usage_parts WHERE minute >= ").push_bind(since.time.div_euclid(60));
+                // No window of new networks is longer than they are new.
+                let time = since.time.max(wanted.arrivals);
+                sql.push(" FROM usage_parts WHERE minute >= ").push_bind(time.div_euclid(60));
                 sql.push(" AND new_messages + new_recipients > 0 AND ratelimit_id IN ")
                     .push_list(slice.iter().copied());
                 sql.push(format_args!(" UNION ALL SELECT {ARRIVALS}, network, ratelimit_id, first_seen, 0, 0, 0"));
