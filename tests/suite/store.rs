@@ -13,6 +13,7 @@ use crate::support::scratch::Scratch;
 use crate::support::server::Server;
 use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::quota::UNLIMITED;
+use policyd_rate_guard::policy::strikes::Strikes;
 use policyd_rate_guard::store::blocks::{BlockRow, Revision};
 use policyd_rate_guard::store::counters::{Outlived, Row, Sum};
 use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
@@ -976,6 +977,24 @@ fn sqlite_any_number_of_rows_goes_with_few_statements() {
     let times = place.database.select(&["created_at", "updated_at"], "FROM ratelimits WHERE sender = 's000'");
     let expected = place.database.select(&[&format!("datetime({NOW}, 'unixepoch')")], "").concat();
     assert_eq!(times, [[expected[0].clone(), expected[0].clone()]]);
+}
+
+#[test]
+fn sqlite_strikes_of_many_at_once_make_no_long_transaction() {
+    let place = Place::sqlite();
+    let mut store = place.open();
+    let struck = |number| {
+        let account = format!("s{number:02}");
+        Struck { account, limit: "quota".to_owned(), at: NOW, window_from: NOW - 60, forgotten: NOW - 60 }
+    };
+    for (from, noted) in [(0, 8), (8, 16), (16, 20)] {
+        let strikes = Strikes::parse("2 in 1h BLOCK").unwrap();
+        let writes = Writes { struck: (from..20).map(struck).collect(), strikes, ..Writes::default() };
+        let clerk = Clerk { writes, ..Clerk::default() };
+        store.judged_by(clerk, &[sum("s00", 1, 1)], NOW).unwrap();
+        assert_eq!(place.database.rows("strikes"), noted);
+    }
+    assert_eq!(place.database.rows("blocks"), 0);
 }
 
 #[test]
