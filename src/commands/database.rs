@@ -35,6 +35,23 @@ pub fn runtime() -> Result<Runtime, Failed> {
     runtime.map_err(|error| Failed::new(Exit::OsError, format_args!("cannot start the runtime: {error}")))
 }
 
+/// Runs `work`, and waits for the end of all threads that it had: only a process with one thread can become USER afterwards.
+pub fn run_alone<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Failed> {
+    const WAITS: usize = 200;
+    let runtime = runtime()?;
+    let done = runtime.block_on(work);
+    drop(runtime);
+    let threads = || std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    // What SQLite ran in ends a moment after its connection.
+    for _ in 0..WAITS {
+        if threads() == 1 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    done.map_err(|error| Failed::new(Exit::Unavailable, error))
+}
+
 /// Returns the terms on which this host's daemon answers. To be called as USER, as which the daemon reads the lists. If they
 /// cannot be read, standard error says so, and the terms have none.
 pub fn terms(config: &Config) -> Terms {

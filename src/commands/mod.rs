@@ -49,6 +49,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failed> {
         Command::Replay(options) => replay::run(&sources, &options),
         Command::Import(Import::Policyd(options)) => import::policyd(&sources, &options),
         Command::Import(Import::PolicydRateLimit(options)) => import::policyd_rate_limit(&sources, &options),
+        Command::Import(Import::Iredapd(options)) => import::iredapd(&sources, &options),
+        Command::Import(Import::Cluebringer(options)) => import::cluebringer(&sources, &options),
         Command::Completions { shell } => completions::run(shell),
         Command::Manual { out } => manual::run(&out),
     }

@@ -27,6 +27,8 @@ pub struct Dialect {
     pub begin: &'static [&'static str],
     /// The type to CAST a whole number to, so that it is read as a signed 64-bit one whatever its column is.
     pub integer: &'static str,
+    /// The type to CAST anything to, so that it is read as text whatever its column is.
+    pub characters: &'static str,
     /// The function that returns the lesser of two numbers.
     pub least: &'static str,
     /// The function that returns the greater of two numbers.
@@ -72,6 +74,7 @@ pub const STANDARD: Dialect = Dialect {
     literal: None,
     begin: &["BEGIN"],
     integer: "BIGINT",
+    characters: "TEXT",
     least: "LEAST",
     greatest: "GREATEST",
     messages_found: "",

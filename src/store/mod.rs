@@ -22,6 +22,7 @@ pub mod days;
 pub mod dialect;
 mod errors;
 mod failure;
+pub mod foreign;
 mod handle;
 mod histories;
 pub mod journal;

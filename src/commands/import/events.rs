@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::progress::{self, Progress};
 use crate::account::{Account, Attributes, domain_key};
 use crate::clock;
 use crate::commands::database;
@@ -16,9 +17,7 @@ use crate::store::takeover::Taken;
 
 /// policyd's window, in seconds.
 const WINDOW: i64 = 24 * 3600;
-/// Senders taken over in one transaction.
-const AT_A_TIME: usize = 50;
-/// In `meta`: until when everything was taken over; while it goes on also since when, and the last key that is done.
+/// In `meta`: how far this has come.
 const PROGRESS: &str = "policyd_events";
 
 /// What was, or would be, taken over.
@@ -54,21 +53,11 @@ pub async fn take_over(config: &Config, store: &mut Store, place: &Place) -> Res
     let mut summary = Summary::default();
     let due: Vec<Taken> =
         taken(&events, config).into_iter().filter(|taken| progress.is_due(&taken.sum.sender)).collect();
-    let mut rest = due.as_slice();
-    while !rest.is_empty() {
-        let (these, others) = rest.split_at(rest.len().min(AT_A_TIME));
-        rest = others;
-        let last = these.last().map(|taken| taken.sum.sender.clone()).unwrap_or_default();
-        let reached =
-            if rest.is_empty() { Progress::Done { until } } else { Progress::Underway { since, until, last } };
-        let written = reached.to_string();
-        let quota = config.quota.default;
-        database::insist(store, async |store| store.take_over(these, quota, now, (PROGRESS, &written)).await).await?;
-        for taken in these {
-            summary.logins += 1;
-            summary.messages += taken.minutes.iter().map(|(_, messages, _)| messages).sum::<i64>();
-            summary.recipients += taken.minutes.iter().map(|(_, _, recipients)| recipients).sum::<i64>();
-        }
+    progress::hand_over(config, store, PROGRESS, &due, (since, until)).await?;
+    for taken in &due {
+        summary.logins += 1;
+        summary.messages += taken.minutes.iter().map(|(_, messages, _)| messages).sum::<i64>();
+        summary.recipients += taken.minutes.iter().map(|(_, _, recipients)| recipients).sum::<i64>();
     }
     Ok(summary)
 }
@@ -101,65 +90,4 @@ fn taken(events: &Events, config: &Config) -> Vec<Taken> {
         minutes: minutes.into_iter().map(|(minute, (messages, recipients))| (minute, messages, recipients)).collect(),
     };
     by_key.into_iter().map(taken).collect()
-}
-
-/// What was taken over so far. Times are policyd's, in seconds since 1970.
-#[derive(Debug, PartialEq, Eq)]
-enum Progress {
-    /// All before this time is taken over; 0 if nothing is.
-    Done { until: i64 },
-    /// Of the events between these times, those of the senders up to this key.
-    Underway { since: i64, until: i64, last: String },
-}
-
-impl Progress {
-    fn parse(written: &str) -> Progress {
-        let mut words = written.splitn(3, ' ');
-        let mut number = || words.next().and_then(|word| word.parse().ok());
-        let (first, second) = (number().unwrap_or(0), number());
-        match (second, words.next()) {
-            (Some(until), Some(last)) => Progress::Underway { since: first, until, last: last.to_owned() },
-            _ => Progress::Done { until: first },
-        }
-    }
-
-    /// An interrupted run is continued with the same events.
-    fn until(&self) -> Option<i64> {
-        match self {
-            Progress::Done { .. } => None,
-            Progress::Underway { until, .. } => Some(*until),
-        }
-    }
-
-    fn is_due(&self, key: &str) -> bool {
-        match self {
-            Progress::Done { .. } => true,
-            Progress::Underway { last, .. } => key > last.as_str(),
-        }
-    }
-}
-
-impl std::fmt::Display for Progress {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Progress::Done { until } => write!(f, "{until}"),
-            Progress::Underway { since, until, last } => write!(f, "{since} {until} {last}"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_is_read_back() {
-        for progress in [
-            Progress::Done { until: 1_800_000_000 },
-            Progress::Underway { since: 1_799_913_600, until: 1_800_000_000, last: "a b c".to_owned() },
-        ] {
-            assert_eq!(Progress::parse(&progress.to_string()), progress);
-        }
-        assert_eq!(Progress::parse(""), Progress::Done { until: 0 });
-    }
 }

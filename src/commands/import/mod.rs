@@ -1,11 +1,15 @@
 //! `import`: takes over from another program. Shows what it would do; with --apply it does it. Files are written before
 //! privileges are dropped, the database is opened after.
 
+mod cluebringer;
+mod counts;
 mod events;
 mod files;
+mod iredapd;
 mod merge;
 mod policyd;
 mod policyd_rate_limit;
+mod progress;
 mod translation;
 
 use std::fs;
@@ -22,12 +26,15 @@ use crate::clock;
 use crate::config::{Config, Sources, settings};
 use crate::exit::{Exit, Failed};
 use crate::policy::quota;
+use crate::store::foreign::Foreign;
 use crate::store::{Store, senders};
 use crate::telemetry::decision::escaped;
+use counts::Counts;
 use events::Summary;
 use files::{ChangedFile, Place, Planned};
 use merge::Change;
 use policyd::Policyd;
+use translation::Translation;
 
 #[derive(Serialize)]
 struct Takeover {
@@ -35,6 +42,7 @@ struct Takeover {
     applied: bool,
     files: Vec<ChangedFile>,
     events: Option<Summary>,
+    counts: Option<Counts>,
     /// Quotas that accounts get, each as `sender list` shows it.
     quotas: Vec<OwnQuota>,
     notes: Vec<String>,
@@ -58,16 +66,80 @@ fn read(path: &Path, whose: &str) -> Result<String, Failed> {
 }
 
 pub fn policyd_rate_limit(sources: &Sources, options: &cli::ImportPolicydRateLimit) -> Result<Exit, Failed> {
-    let (from, into) = (&options.config, options.into.as_path());
+    let from = &options.config;
     let translation = policyd_rate_limit::translate(&read(from, "policyd-rate-limit")?)
         .map_err(|error| Failed::new(Exit::Config, format_args!("{}: {error}", from.display())))?;
-    let place = Place::new(into.to_owned())?;
+    take_over(
+        sources,
+        &Wanted { file: &options.into, apply: options.apply, counts: None },
+        &options.output,
+        translation,
+    )
+}
+
+pub fn iredapd(sources: &Sources, options: &cli::ImportIredapd) -> Result<Exit, Failed> {
+    let from = &options.config;
+    let database = iredapd::database(&read(from, "iRedAPD")?)
+        .map_err(|error| Failed::new(Exit::Config, format_args!("{}: {error}", from.display())))?;
+    let (throttle, tracking) = database::run_alone(async {
+        let mut foreign = Foreign::connect(&database).await?;
+        let throttle = foreign.rows(&iredapd::THROTTLE, "throttle ORDER BY id").await?;
+        let tracking = foreign.rows(&iredapd::TRACKING, "throttle_tracking ORDER BY tid, account").await?;
+        foreign.close().await;
+        Ok((throttle, tracking))
+    })?;
+    let translation = iredapd::translate(&throttle, &tracking, clock::now());
+    let counts = options.counts.then_some("iredapd_counts");
+    take_over(sources, &Wanted { file: &options.into, apply: options.apply, counts }, &options.output, translation)
+}
+
+pub fn cluebringer(sources: &Sources, options: &cli::ImportCluebringer) -> Result<Exit, Failed> {
+    let from = &options.config;
+    let cluebringer::Place { database, prefix } = cluebringer::place(&read(from, "cluebringer")?)
+        .map_err(|error| Failed::new(Exit::Config, format_args!("{}: {error}", from.display())))?;
+    let tables = database::run_alone(async {
+        let mut foreign = Foreign::connect(&database).await?;
+        let mut rows =
+            async |query: cluebringer::Query| foreign.rows(query.columns, &query.from.replace('@', &prefix)).await;
+        let tables = cluebringer::Tables {
+            quotas: rows(cluebringer::QUOTAS).await?,
+            limits: rows(cluebringer::LIMITS).await?,
+            members: rows(cluebringer::MEMBERS).await?,
+            groups: rows(cluebringer::GROUPS).await?,
+            tracking: rows(cluebringer::TRACKING).await?,
+        };
+        foreign.close().await;
+        Ok(tables)
+    })?;
+    let translation = cluebringer::translate(&tables, clock::now());
+    let counts = options.counts.then_some("cluebringer_counts");
+    take_over(sources, &Wanted { file: &options.into, apply: options.apply, counts }, &options.output, translation)
+}
+
+/// What is to be done with a translation.
+struct Wanted<'a> {
+    /// Our settings file.
+    file: &'a Path,
+    apply: bool,
+    /// Where `meta` says how far the counts are taken over. None if they are not to be.
+    counts: Option<&'static str>,
+}
+
+/// Shows what another program's settings come to, or does it.
+fn take_over(
+    sources: &Sources,
+    into: &Wanted<'_>,
+    output: &cli::Output,
+    translation: Translation,
+) -> Result<Exit, Failed> {
+    let place = Place::new(into.file.to_owned())?;
     let existing = place.read()?;
     let (settings, then) = settings_file(place, &existing, &translation.settings)?;
     let mut report = Takeover {
-        applied: options.apply,
+        applied: into.apply,
         files: vec![settings.changed()],
         events: None,
+        counts: into.counts.map(|_| Counts::of(&translation.counts)),
         quotas: Vec::new(),
         notes: translation.notes,
         lost: translation.lost,
@@ -78,16 +150,22 @@ pub fn policyd_rate_limit(sources: &Sources, options: &cli::ImportPolicydRateLim
         .iter()
         .map(|(sender, quota)| OwnQuota { sender: sender.clone(), quota: quota::written(*quota) })
         .collect();
-    if options.apply {
+    if into.apply {
         if !settings.changes.is_empty() {
             settings.write(files::readers(&settings.place))?;
         }
-        if !quotas.is_empty() {
-            let ours = Sources { explicit: Some(into.to_owned()), ..sources.clone() };
-            database::with_tables(&ours, async |config, store| set_quotas(config, store, &quotas).await)?;
+        if !quotas.is_empty() || into.counts.is_some() {
+            let ours = Sources { explicit: Some(into.file.to_owned()), ..sources.clone() };
+            report.counts = database::with_tables(&ours, async |config, store| {
+                set_quotas(config, store, &quotas).await?;
+                match into.counts {
+                    Some(name) => counts::take_over(config, store, name, &translation.counts).await.map(Some),
+                    None => Ok(None),
+                }
+            })?;
         }
     }
-    show(&report, &options.output)?;
+    show(&report, output)?;
     Ok(if report.lost.is_empty() { Exit::Ok } else { Exit::Findings })
 }
 
@@ -117,6 +195,7 @@ pub fn policyd(sources: &Sources, options: &cli::ImportPolicyd) -> Result<Exit, 
         applied: options.apply,
         files: planned.iter().map(Planned::changed).collect(),
         events: None,
+        counts: None,
         quotas: Vec::new(),
         notes: policyd.notes,
         lost: Vec::new(),
@@ -242,14 +321,18 @@ fn show(report: &Takeover, output: &cli::Output) -> Result<(), Failed> {
             events.recipients, events.messages, events.logins
         ));
     }
+    if let Some(Counts { senders, recipients }) = &report.counts {
+        let verb = if report.applied { "taken over" } else { "to be taken over, once" };
+        text.push_str(&format!("Counts of {senders} senders, {recipients} recipients: {verb}\n"));
+    }
     for OwnQuota { sender, quota } in &report.quotas {
         text.push_str(&format!("Quota of {}: {quota}\n", escaped(sender)));
     }
     for note in &report.notes {
-        text.push_str(&format!("Note: {}\n", clean(&note.to_string())));
+        text.push_str(&format!("Note: {}\n", clean(note)));
     }
     for lost in &report.lost {
-        text.push_str(&format!("Cannot be taken over: {}\n", clean(&lost.to_string())));
+        text.push_str(&format!("Cannot be taken over: {}\n", clean(lost)));
     }
     if let Some(then) = report.then.filter(|_| report.applied) {
         text.push_str(&format!("They take effect with: {then}\n"));

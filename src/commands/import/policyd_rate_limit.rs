@@ -1,20 +1,12 @@
 //! The settings file of policyd-rate-limit (nitmir, `policyd-rate-limit.yaml`) and what it comes to here. Pure.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::translation::Translation;
-use crate::account::{Account, AccountRules, Attributes, LimitBy, network};
-use crate::policy::duration;
+use super::translation::{LARGEST, Translation, action, key as key_of, quota as quota_of, shown};
+use crate::account::{LimitBy, network};
 use crate::policy::quota::UNLIMITED;
-use crate::protocol::reply::Action;
-
-/// The longest window that a limit may have here, in seconds.
-const LONGEST: u64 = 31 * 24 * 3600;
-/// The largest quota that is a number.
-const LARGEST: u64 = UNLIMITED as u64 - 1;
 
 /// `[number, seconds]`.
 type Limit = (u64, u64);
@@ -263,9 +255,7 @@ impl File {
                     }
                     continue;
                 }
-                Some(&(number, _)) => {
-                    translation.quotas.push((key.clone(), u32::try_from(number.min(LARGEST)).unwrap_or(UNLIMITED - 1)))
-                }
+                Some(&(number, _)) => translation.quotas.push((key.clone(), quota_of(number))),
                 None => translation
                     .lost
                     .push(format!("limits_by_id {id}: it has no limit for {} s, as the quota here is", quota.1)),
@@ -284,23 +274,7 @@ impl File {
 fn key(id: &str, by: &[LimitBy]) -> Option<String> {
     let is_address = network::address(id).is_some();
     let found = by.iter().find(|by| (**by == LimitBy::ClientAddress) == is_address)?;
-    let attributes = match found {
-        LimitBy::SaslUsername => Attributes { sasl_username: id, ..Attributes::default() },
-        LimitBy::Sender => Attributes { sender: id, ..Attributes::default() },
-        LimitBy::ClientAddress => Attributes { client_address: id, ..Attributes::default() },
-    };
-    let rules = AccountRules { limit_by: vec![*found], login_domain: None, strip_domain: false };
-    Some(Account::of(&attributes, &rules)?.key)
-}
-
-/// A window as LIMITS writes it. None if it is too short or too long.
-fn shown(seconds: u64) -> Option<String> {
-    (60..=LONGEST).contains(&seconds).then(|| duration::show(Duration::from_secs(seconds)))
-}
-
-/// An action as ours is written. None if it is none that can be sent. `;` would end it in LIMITS.
-fn action(written: &str) -> Option<String> {
-    Action::parse(&written.replace(';', ",")).ok().map(|action| action.to_string())
+    key_of(id, *found)
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 pub const DIALECT: Dialect = Dialect {
     literal: Some(literal::mysql),
     integer: "SIGNED",
+    characters: "CHAR",
     sender: "sender",
     // After TRUNCATE, which needs foreign keys to be off and so leaves the history.
     reuses_ids: true,
