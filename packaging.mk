@@ -31,7 +31,7 @@ cross-dependencies:
 	rustup target add $(PACKAGE_TRIPLE)
 endif
 
-.PHONY: package-binary package-files deb rpm package-check repository container test-packages test-reproducible test-e2e test-matrix
+.PHONY: package-binary package-files deb rpm package-check repository vendor container test-packages test-reproducible test-e2e test-matrix
 
 $(PACKAGE_TOOLS)/bin/cargo-deb:
 	$(CARGO) install --locked --version $(CARGO_DEB_VERSION) --root $(PACKAGE_TOOLS) cargo-deb
@@ -51,7 +51,7 @@ endif
 	$(PACKAGE_BINUTILS)strip $(PACKAGE_BINARY)
 	OBJDUMP=$(PACKAGE_BINUTILS)objdump tests/packaging/glibc-check $(PACKAGE_BINARY) $(GLIBC_VERSION)
 
-# What the binary says about itself: manual pages and completions.
+# What the binary says about itself, manual pages and completions, and what it is made of.
 package-files: package-binary
 	install -d $(GENERATED)/man $(GENERATED)/completions
 	$(PACKAGE_RUN) $(PACKAGE_BINARY) manual --out $(GENERATED)/man
@@ -59,6 +59,7 @@ package-files: package-binary
 	$(PACKAGE_RUN) $(PACKAGE_BINARY) completions zsh > $(GENERATED)/completions/_policyd-rate-guard
 	$(PACKAGE_RUN) $(PACKAGE_BINARY) completions fish > $(GENERATED)/completions/policyd-rate-guard.fish
 	gzip -9n < CHANGELOG.md > $(GENERATED)/changelog.gz
+	deploy/sbom $(PACKAGE_TRIPLE) > $(GENERATED)/sbom.cdx.json
 
 deb: package-files $(PACKAGE_TOOLS)/bin/cargo-deb ## the Debian package, in target/debian
 	rm -rf target/debian
@@ -72,7 +73,7 @@ rpm: package-files ## the RPM package, in target/rpm
 	tar --transform 's,^,policyd-rate-guard-$(PACKAGE_VERSION)/,' --owner=0 --group=0 --exclude=./target --exclude=./.git \
 	    -czf $(RPM_TOP)/SOURCES/policyd-rate-guard-$(PACKAGE_VERSION).tar.gz .
 	tar --transform 's,^[^/]*,prebuilt,' --owner=0 --group=0 -czf $(RPM_TOP)/SOURCES/policyd-rate-guard-$(PACKAGE_VERSION)-prebuilt.tar.gz \
-	    -C target package/policyd-rate-guard generated/man generated/completions
+	    -C target package/policyd-rate-guard generated/man generated/completions generated/sbom.cdx.json
 	rpmbuild --quiet -bb --target $(ARCH) --define '_topdir $(CURDIR)/$(RPM_TOP)' --define 'package_version $(PACKAGE_VERSION)' \
 	    --define '_buildhost localhost' --define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1' \
 	    $(RPMBUILD_OPTIONS) rpm/policyd-rate-guard.spec
@@ -91,12 +92,17 @@ package-check: deb rpm ## both packages, and what lintian and rpmlint say of the
 
 test: test-packages test-e2e
 
-test-packages: package-check ## as root: two builds give the same packages; the container, by podman
+test-packages: package-check ## as root: two builds give the same packages, what they are made of, without a network; the container, by podman
 	tests/packaging/reproducible
+	tests/packaging/sbom
+	tests/packaging/vendor
 	tests/packaging/container
 
 test-reproducible: package-check ## the same, with the program compiled anew in both folders: some ten minutes
 	tests/packaging/reproducible --whole
+
+vendor: ## the source with all that it is built from, for a build without a network: target/policyd-rate-guard-VERSION-vendored.tar.gz
+	deploy/vendor target/policyd-rate-guard-$(PACKAGE_VERSION)-vendored
 
 container: package-binary ## the container image, by podman or docker: ENGINE=docker
 	$(or $(ENGINE),podman) build --format docker --tag policyd-rate-guard:$(PACKAGE_VERSION) --file deploy/container/Containerfile .
