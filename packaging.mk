@@ -31,7 +31,7 @@ cross-dependencies:
 	rustup target add $(PACKAGE_TRIPLE)
 endif
 
-.PHONY: package-binary package-files deb rpm package-check repository vendor container test-packages test-reproducible test-e2e test-matrix
+.PHONY: package-binary package-files deb rpm package-check repository vendor release container test-packages test-reproducible test-e2e test-matrix
 
 $(PACKAGE_TOOLS)/bin/cargo-deb:
 	$(CARGO) install --locked --version $(CARGO_DEB_VERSION) --root $(PACKAGE_TOOLS) cargo-deb
@@ -92,10 +92,11 @@ package-check: deb rpm ## both packages, and what lintian and rpmlint say of the
 
 test: test-packages test-e2e
 
-test-packages: package-check ## as root: two builds give the same packages, what they are made of, without a network; the container, by podman
+test-packages: package-check ## as root: two builds give the same packages, what they are made of, without a network, a release; the container, by podman
 	tests/packaging/reproducible
 	tests/packaging/sbom
 	tests/packaging/vendor
+	tests/packaging/release
 	tests/packaging/container
 
 test-reproducible: package-check ## the same, with the program compiled anew in both folders: some ten minutes
@@ -103,6 +104,10 @@ test-reproducible: package-check ## the same, with the program compiled anew in 
 
 vendor: ## the source with all that it is built from, for a build without a network: target/policyd-rate-guard-VERSION-vendored.tar.gz
 	deploy/vendor target/policyd-rate-guard-$(PACKAGE_VERSION)-vendored
+
+# A version: VERSION=1.0.0, KEY= and URL= as for a repository; DRY_RUN=yes only shows what would change.
+release: ## changelogs, version, tag, packages, repository, checksums: VERSION= KEY= URL=, DRY_RUN=yes shows it first
+	deploy/release $(if $(DRY_RUN),--dry-run) '$(VERSION)' '$(KEY)' '$(URL)'
 
 container: package-binary ## the container image, by podman or docker: ENGINE=docker
 	$(or $(ENGINE),podman) build --format docker --tag policyd-rate-guard:$(PACKAGE_VERSION) --file deploy/container/Containerfile .
