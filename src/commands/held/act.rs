@@ -106,6 +106,7 @@ impl Tools {
             audit: config.audit.clone(),
             left,
             gone: 0,
+            undone: 0,
             failed: None,
         };
         let Some(postsuper) = postsuper else {
@@ -115,7 +116,7 @@ impl Tools {
             return Ok(acted);
         }
         let mut working = postsuper.work(Some(found.len()))?;
-        let mut given = 0;
+        let mut chosen = 0;
         let mut failed = None;
         let mut room = (only == Only::WhatTheQuotaTakes).then(|| Room::new(store, database::terms(config)));
         for one in &found {
@@ -124,9 +125,14 @@ impl Tools {
                 None => Ok(true),
             };
             match goes {
-                Ok(true) if working.act_on(&one.id) => given += 1,
+                Ok(true) => {
+                    chosen += 1;
+                    // Of those that it does not take any more it says why at its end.
+                    if !working.act_on(&one.id) && only == Only::WhatTheQuotaTakes {
+                        break;
+                    }
+                }
                 Ok(false) => {}
-                Ok(true) => break,
                 Err(error) => {
                     failed = Some(error);
                     break;
@@ -137,8 +143,9 @@ impl Tools {
         let Done { ids, failure } = working.end();
         let done: Vec<&Found> = found.iter().filter(|one| ids.contains(&one.id)).collect();
         let noted = note(store, verb, &done).await.err();
-        let gone = usize::saturating_sub(given, done.len());
-        Ok(Acted { senders: by_sender(done), gone, failed: failed.or(failure).or(noted), ..acted })
+        let left = usize::saturating_sub(chosen, done.len());
+        let (gone, undone) = if failure.is_none() { (left, 0) } else { (0, left) };
+        Ok(Acted { senders: by_sender(done), gone, undone, failed: failed.or(failure).or(noted), ..acted })
     }
 }
 
@@ -151,6 +158,8 @@ pub struct Acted {
     left: Left,
     /// Ids that postsuper did not find any more.
     gone: usize,
+    /// Ids of which nobody knows, since postsuper failed.
+    undone: usize,
     /// Why not all was done.
     pub failed: Option<Failed>,
 }
@@ -162,6 +171,7 @@ impl Acted {
             self.verb.done(): self.senders.iter().map(|one| one.messages).sum::<u64>(),
             "senders": self.senders,
             "gone": self.gone,
+            "undone": self.undone,
             "left": self.left,
         })
     }
@@ -183,6 +193,9 @@ impl Acted {
         }
         if self.gone > 0 {
             text.push_str(&format!("{} were no longer on hold.\n", self.gone));
+        }
+        if self.undone > 0 {
+            text.push_str(&format!("{} were not {done}.\n", self.undone));
         }
         text + &others(&self.left, &self.audit)
     }
