@@ -40,7 +40,9 @@ fn the_packaged_file_is_the_table() {
 
 #[test]
 fn the_packaged_file_makes_the_packages_choices() {
-    let loaded = config::load(&Sources::new(Some(packaged_file()), NO_ENVIRONMENT, true)).unwrap();
+    // What the file has, which a test beside this one may be writing anew.
+    let packaged = settings_file(&documents::settings_file());
+    let loaded = config::load(&Sources::new(Some(packaged.path().to_owned()), NO_ENVIRONMENT, true)).unwrap();
     assert_eq!(loaded.config.database.driver, Driver::Sqlite);
     assert_eq!(loaded.config.database.name, "/var/lib/policyd-rate-guard/policyd-rate-guard.db");
     assert_eq!(loaded.config.logging.syslog.as_deref(), Some(Path::new("/dev/log")));
