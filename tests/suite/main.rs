@@ -40,6 +40,7 @@ mod settings;
 mod several_daemons;
 mod sockets;
 mod store;
+mod strikes;
 mod systemd;
 mod top;
 mod usual;

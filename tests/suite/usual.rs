@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
@@ -12,14 +11,11 @@ use tokio::runtime::Builder;
 use crate::support::client::{ACCEPTED, Client, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
-use policyd_rate_guard::commit::charge::Charge;
+use crate::support::simulated::Simulated;
 use policyd_rate_guard::commit::days;
-use policyd_rate_guard::commit::rounds::{Answered, Next, Now, Rounds};
-use policyd_rate_guard::commit::standings::{Standings, learnt_since};
+use policyd_rate_guard::commit::standings::learnt_since;
 use policyd_rate_guard::config::{self, Sources};
-use policyd_rate_guard::limiter::terms::Terms;
 use policyd_rate_guard::policy::lists::Lists;
-use policyd_rate_guard::protocol::request::{Request as Asked, Stage};
 use policyd_rate_guard::store::Store;
 use policyd_rate_guard::store::usage::PartsRow;
 
@@ -37,62 +33,6 @@ fn load(database: &Database, settings: &[(&str, &str)]) -> config::Config {
     config::load(&Sources::new(None, named.chain(settings.iter().copied()), false)).unwrap().config
 }
 
-/// One of several daemons on a database, whose clock is the test's.
-struct Simulated {
-    store: Store,
-    rounds: Rounds<()>,
-}
-
-impl Simulated {
-    fn new(database: &config::Database, terms: &Arc<Terms>) -> Simulated {
-        Simulated { store: Store::new(database), rounds: Rounds::new(terms.clone(), Standings::default()) }
-    }
-
-    /// The word that Postfix is told.
-    async fn ask(&mut self, mail: &Mail, message: usize, at: i64) -> String {
-        let elapsed = Duration::from_secs(at.abs_diff(BEGIN));
-        let now = Now { elapsed, unix: at };
-        let request = Asked {
-            stage: Stage::Data,
-            queue_id: None,
-            instance: message.to_string(),
-            client_address: format!("10.0.{}.1", mail.place),
-            client_name: String::new(),
-            helo_name: String::new(),
-            sasl_method: String::new(),
-            sasl_username: mail.account(),
-            sender: String::new(),
-            recipient: String::new(),
-            recipient_count: mail.recipients,
-            size: 0,
-            dry_run: false,
-        };
-        let deadline = elapsed + Duration::from_secs(5);
-        let request = Arc::new(request);
-        self.rounds.take(Charge {
-            account: mail.account(),
-            request,
-            arrived: elapsed,
-            deadline,
-            decided_at: None,
-            listed: false,
-            reply: (),
-        });
-        loop {
-            match self.rounds.next(now) {
-                Next::Answer(Answered { verdict, .. }) => return verdict.decision().unwrap().action.word(),
-                Next::Settle(transaction) => {
-                    let (sums, quota) = (transaction.sums, transaction.new_quota);
-                    let mut decider = transaction.decider;
-                    let settled = self.store.settle(sums, quota, at, &mut decider).await;
-                    self.rounds.settled(settled, now);
-                }
-                _ => panic!("the database is here"),
-            }
-        }
-    }
-}
-
 /// A mail, and what happens before it.
 #[derive(Debug, Clone)]
 struct Mail {
@@ -104,12 +44,6 @@ struct Mail {
     sender: u8,
     place: u8,
     recipients: u32,
-}
-
-impl Mail {
-    fn account(&self) -> String {
-        format!("sender{}@example.com", self.sender)
-    }
 }
 
 fn mails() -> impl Strategy<Value = Vec<Mail>> {
@@ -214,7 +148,7 @@ impl List {
 fn decides_as_a_list(database: &Database, mails: &[Mail]) -> Result<u32, TestCaseError> {
     let config = load(database, &[("QUOTA", "unlimited"), ("LIMITS", LIMITS), ("MESSAGE_LOG", "False")]);
     let terms = Arc::new(config.terms(Lists::default(), TimeZone::get("Europe/Berlin").unwrap()));
-    let new = || Simulated::new(&config.database, &terms);
+    let new = || Simulated::new(&config.database, &terms, BEGIN);
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let mut daemons = [new(), new()];
         let mut list = List::default();
@@ -234,7 +168,9 @@ fn decides_as_a_list(database: &Database, mails: &[Mail]) -> Result<u32, TestCas
                 kept_up = now;
             }
             let (expected, from_new) = list.expected(mail, now);
-            let word = daemons[mail.daemon].ask(mail, message, now).await;
+            let (account, from) = (format!("sender{}@example.com", mail.sender), format!("10.0.{}.1", mail.place));
+            let (decision, _) = daemons[mail.daemon].ask(&account, message, &from, mail.recipients, now).await;
+            let word = decision.action.word();
             prop_assert_eq!(&word, expected, "mail {} at {}", message, now);
             if !["REJECT", "DEFER"].contains(&word.as_str()) {
                 let Mail { sender, recipients, .. } = *mail;

@@ -20,6 +20,7 @@
 //! - `root`      tests that need to be root
 //! - `scratch`   a private folder, owned by whom the process in it runs as
 //! - `server`    what tests do with a database server, whichever it is
+//! - `simulated` one of several daemons without sockets, whose clock is the test's
 //! - `stream`    one name for TCP and unix connections
 //! - `terminal`  a real terminal, whose screen is read as text
 //! - `traffic`   connections that ask until they are stopped, and remember what they were told
@@ -48,6 +49,7 @@ pub mod proxy;
 pub mod root;
 pub mod scratch;
 pub mod server;
+pub mod simulated;
 pub mod stream;
 pub mod terminal;
 pub mod traffic;
