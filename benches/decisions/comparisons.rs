@@ -94,6 +94,22 @@ pub fn flat(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result
     pair.rates(load, rounds, "full tables beside empty ones", "at least 0.80")
 }
 
+/// A million senders of whom ten thousand others are blocked, beside the same without blocks; a thousand are active.
+pub fn blocks(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<Comparison> {
+    const SENDERS: u64 = 1_000_000;
+    const BLOCKS: u64 = 10_000;
+    let servers = ["nobody is blocked", "10,000 are blocked"].map(|name| Server::daemon(name, plain(setup())));
+    eprintln!("filling two tables with {SENDERS} senders, and one with {BLOCKS} blocks");
+    for (server, blocks) in servers.iter().zip([0, BLOCKS]) {
+        let Some(database) = server.database() else { continue };
+        tables::fill(database, SENDERS, 0);
+        tables::block(database, blocks);
+    }
+    let active: Vec<String> = (1..=1000).map(|number| sender(BLOCKS as usize + number * 987)).collect();
+    let pair = Pair { servers, traffic: Arc::new(Traffic::by(&active)), connections: CONNECTIONS };
+    pair.rates(load, rounds, "1,000,000 senders and 10,000 blocks, beside none", "at least 0.97")
+}
+
 /// A sender with a million messages in the last day, beside one with none, under a sliding day: when he is decided about
 /// again and again, and when the daemon has not seen him before.
 pub fn history(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<[Comparison; 2]> {

@@ -116,6 +116,8 @@ enum Part {
     Attacked,
     /// Eighty senders with a month of every minute, all at once.
     Month,
+    /// A million senders and ten thousand blocks beside none.
+    Blocks,
     /// Resident memory after half a million senders.
     Crowd,
     /// A million senders and five million messages in the tables beside none. Takes minutes.
@@ -174,6 +176,9 @@ fn main() -> anyhow::Result<()> {
     }
     if wanted(Part::Attacked) {
         report.comparisons.extend(comparisons::attacked(&load, setup, rounds)?);
+    }
+    if wanted(Part::Blocks) {
+        report.comparisons.push(comparisons::blocks(&load, setup, rounds)?);
     }
     if wanted(Part::Month) {
         report.bounds.extend(bounds::month(setup)?);

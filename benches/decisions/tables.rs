@@ -50,14 +50,27 @@ pub fn fill(database: &Database, senders: u64, messages: u64) {
          SELECT n, {LOGIN}, 4294967295, 4294967295, 0, 0, 0, 0 FROM {}",
         numbers(senders)
     ));
-    session.execute(&format!(
+    if messages > 0 {
+        session.execute(&format!(
         "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, to_addr, subject, \
          client_address, client_name, action, reason) \
          SELECT 1 + n % {senders}, '4bYz1k0Wlxz1', 'sender@example.com', 1, 0, 'sender@example.com', 'to@example.org', '', \
          '192.0.2.25', 'client.example.com', 'DUNNO', '' FROM {}",
         numbers(messages)
     ));
+    }
     session.execute(analyze);
+}
+
+/// Blocks so many of the first senders, until somebody ends it.
+pub fn block(database: &Database, blocks: u64) {
+    if blocks == 0 {
+        return;
+    }
+    let session = database.session();
+    let numbers = (words(database).numbers)(blocks);
+    session.execute(&format!("INSERT INTO blocks (account, since, note) SELECT {LOGIN}, 1, 'a ticket' FROM {numbers}"));
+    session.execute("INSERT INTO revisions (name, number) VALUES ('blocks', 1)");
 }
 
 /// Makes these senders, and gives each so many messages in the days that end at `now` (seconds since 1970), in every
