@@ -65,6 +65,50 @@ check "but for the id that is another mail's now" prints "$reused" ids_of hold t
 check "the admin's mail is still there" prints "$admins" ids_of hold test03@example.com
 check "and another sender's" prints 1 in_queue deferred test02@example.com
 
+# While it sends, with a server behind that takes its mail: when the last of it came there says when it was contained.
+sink=/var/tmp/sink
+inside install -d -o postfix $sink
+inside systemd-run --quiet --unit=sink.service smtp-sink -u postfix -d $sink/mail. 127.0.0.1:2527 100
+# Whoever is told of the block writes down when.
+# shellcheck disable=SC2016  # the shell inside
+inside systemd-run --quiet --unit=hook.service python3 -c 'import http.server, time
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        with open("/var/tmp/sink/told", "a") as told: told.write(f"{time.time() * 1000:.0f} {body}\n")
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 2528), Hook).serve_forever()'
+set_to WEBHOOK_ENABLED=True WEBHOOK_URL=http://127.0.0.1:2528/
+inside postconf -e 'default_transport=smtp:[127.0.0.1]:2527'
+inside systemctl reload postfix
+guard sender reset test01@example.com
+held_before=$(in_queue hold)
+arrived() { inside_sh "grep -l 'X-Mail-Args: <test01@example.com>' $sink/mail.* || :"; }
+how_many_arrived() { arrived | wc -l; }
+"$rig/flood" 300 4 0.25 > "$results/flood" &
+flood=$!
+check "its mail leaves" eventually 30 at_least 20 how_many_arrived
+begin=$(now_ms)
+guard sender block test01@example.com --reason compromised --queue 30m
+wait $flood
+took=$(($(now_ms) - begin))
+check "it sends on, and its mail is taken" grep -F '{"codes": {"250": 300}' "$results/flood"
+check "for longer than it takes to contain it" at_least 5000 echo $took
+last=$(arrived | inside xargs stat -c %.3Y | sort | tail -n 1 | tr -d .)
+echo "the last mail left $((last - begin)) ms after the command began, of $took ms"
+check "some of it left" at_least 20 how_many_arrived
+check "within five seconds no further mail leaves, as the server behind has it" fewer_than 5000 echo $((last - begin))
+check "what did not leave is on hold" prints $((300 + held_before)) echo $(($(how_many_arrived) + $(in_queue hold)))
+check "the webhook has come" inside grep -F '"event":"blocked"' $sink/told
+told=$(inside grep -F '"event":"blocked"' $sink/told | cut -d' ' -f1)
+check "within five seconds too" fewer_than 5000 echo $((told - begin))
+guard sender unblock test01@example.com
+inside systemctl stop sink.service hook.service
+inside rm -r $sink
+inside postconf -e 'default_transport=smtp:[127.0.0.1]:2526'
+inside systemctl reload postfix
+
 # By itself, with HELD=release
 set_to HELD=release QUOTA=1
 guard sender set test02@example.com --quota 1
@@ -74,8 +118,14 @@ check "the timer is not enabled by itself" disabled policyd-rate-guard-held.time
 inside systemctl start policyd-rate-guard-held.service
 check "without room nothing goes" prints 1 in_queue hold test02@example.com
 guard sender reset test02@example.com
-inside systemctl start policyd-rate-guard-held.service
-check "with room it goes" prints 0 in_queue hold test02@example.com
+# Five minutes after the machine's start, if that was less ago.
+inside_sh 'install -d /run/systemd/system/policyd-rate-guard-held.timer.d
+    printf "[Timer]\nOnActiveSec=1s\n" > /run/systemd/system/policyd-rate-guard-held.timer.d/test.conf'
+inside systemctl daemon-reload
+inside systemctl --quiet enable --now policyd-rate-guard-held.timer
+check "with room it goes by the timer" eventually 60 prints 0 in_queue hold test02@example.com
+check "which comes again in five minutes" contains 'policyd-rate-guard-held.timer' inside systemctl list-timers
+inside systemctl --quiet disable --now policyd-rate-guard-held.timer
 check "and is counted again" prints '1 messages, 1 recipients' counted test02@example.com
 
 inside postconf -e default_transport=discard:
