@@ -29,7 +29,7 @@ struct Cleaned {
     senders_reset: Option<u64>,
     messages_deleted: u64,
     idle_rows_deleted: u64,
-    /// Minutes of history, networks and notices.
+    /// Minutes of history, networks, notices, strikes and blocks that are over.
     history_deleted: u64,
 }
 
@@ -112,6 +112,10 @@ async fn clean(store: &mut Store, config: &Config, now: i64, unless: Option<i64>
         (Aged::Notices, wrong),
         // Whatever a clock says: without its row a journal would be charged again.
         (Aged::Journals, Outdated::Before(retention::journals_before(now))),
+        // Nor does a clock free anybody: what is blocked until the far future stays so.
+        (Aged::Blocks, Outdated::Before(retention::story_before(now))),
+        (Aged::Strikes, Outdated::Before(retention::story_before(now))),
+        (Aged::Strikes, wrong),
     ] {
         let delete = async |store: &mut Store, _| store.expire(aged, outdated).await;
         report.history_deleted += in_chunks(store, "rows of history deleted", delete).await?;

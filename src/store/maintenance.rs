@@ -41,6 +41,10 @@ pub enum Aged {
     Notices,
     /// How far outage journals were charged, by when they last were.
     Journals,
+    /// Blocks that are over, by when they were.
+    Blocks,
+    /// Strikes.
+    Strikes,
 }
 
 /// Which rows are deleted, by their time in seconds since 1970.
@@ -62,6 +66,8 @@ impl Aged {
             Aged::Days => "days",
             Aged::Notices => "notices",
             Aged::Journals => "journals",
+            Aged::Blocks => "blocks",
+            Aged::Strikes => "strikes",
         }
     }
 
@@ -78,6 +84,11 @@ impl Aged {
             Aged::Days => sql.push("day ").push(operator).push_bind(usual::today(time)),
             Aged::Notices => sql.push("period ").push(operator).push_bind(time),
             Aged::Journals => sql.push("seen_at ").push(operator).push_bind(time),
+            Aged::Blocks => {
+                sql.push("(ended_at ").push(operator).push_bind(time);
+                sql.push(" OR (ended_at IS NULL AND until ").push(operator).push_bind(time).push("))")
+            }
+            Aged::Strikes => sql.push("struck_at ").push(operator).push_bind(time),
         };
     }
 }

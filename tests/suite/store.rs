@@ -14,7 +14,7 @@ use crate::support::server::Server;
 use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::quota::UNLIMITED;
 use policyd_rate_guard::policy::strikes::Strikes;
-use policyd_rate_guard::store::blocks::{BlockRow, Revision};
+use policyd_rate_guard::store::blocks::{BlockRow, NewBlock, Revision};
 use policyd_rate_guard::store::counters::{Outlived, Row, Sum};
 use policyd_rate_guard::store::dialect::LOCK_TIMEOUT;
 use policyd_rate_guard::store::journal::{Late, Part};
@@ -619,6 +619,50 @@ fn what_a_wrong_clock_wrote_is_deleted(place: &Place) {
     }
 }
 
+fn blocks_that_are_over_and_strikes_are_deleted_by_their_age(place: &Place) {
+    let mut store = place.open();
+    let new = |account: &str, until| NewBlock {
+        account: account.into(),
+        until,
+        action: "HOLD".into(),
+        text: String::new(),
+        reason: "manual".into(),
+        set_by: "root".into(),
+        note: r#"it's "5" \ ünknown, [1]"#.into(),
+    };
+    let Opened { runtime, store: one } = &mut store;
+    // Ended by hand, over by itself, over later, for ever; and the one that the second of dan's takes the place of.
+    for (account, until) in
+        [("alice", None), ("bob", Some(NOW + 10)), ("carol", Some(NOW + 90)), ("dan", None), ("dan", None)]
+    {
+        runtime.block_on(one.block(&new(account, until), NOW)).unwrap();
+    }
+    runtime.block_on(one.unblock("alice", "eve", NOW + 20)).unwrap();
+    let counting = |store: &mut Opened, now| {
+        let blocks = store.runtime.block_on(store.store.blocks(now)).unwrap();
+        blocks.into_iter().map(|block| (block.account, block.until, block.note)).collect::<Vec<_>>()
+    };
+    let [carol, dan] = [("carol", Some(NOW + 90)), ("dan", None)].map(|(account, until)| {
+        let NewBlock { account, until, note, .. } = new(account, until);
+        (account, until, note)
+    });
+    assert_eq!(counting(&mut store, NOW + 30), [dan.clone(), carol.clone()]);
+    assert_eq!(store.expired(Aged::Blocks, Outdated::Before(NOW + 20)), [2], "bob's, and dan's first");
+    assert_eq!(store.expired(Aged::Blocks, Outdated::Before(NOW + 21)), [1], "alice's");
+    assert_eq!(counting(&mut store, NOW + 30), [dan, carol]);
+    assert_eq!(place.database.rows("blocks"), 2);
+
+    let session = place.database.session();
+    for number in 0..1100 {
+        session.execute(&format!(
+            "INSERT INTO strikes (account, limit_name, struck_at) VALUES ('a{number}', 'quota', {})",
+            NOW + number
+        ));
+    }
+    assert_eq!(store.expired(Aged::Strikes, Outdated::Before(NOW + 1050)), [1000, 50]);
+    assert_eq!(place.database.rows("strikes"), 50);
+}
+
 fn a_second_reset_in_one_second_has_to_wait(place: &Place) {
     let mut store = place.open();
     store.settle(&[sum("alice", 1, 1)]);
@@ -1103,6 +1147,7 @@ on_every_database! {
     old_messages_and_idle_rows_are_deleted
     no_statement_of_a_purge_touches_more_than_its_share
     what_a_wrong_clock_wrote_is_deleted
+    blocks_that_are_over_and_strikes_are_deleted_by_their_age
     a_second_reset_in_one_second_has_to_wait
     a_row_typed_with_capitals_is_the_senders
     one_of_many_claims_the_reset

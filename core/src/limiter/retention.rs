@@ -19,6 +19,8 @@ const ARRIVALS: i64 = 3 * DAY;
 const NOTICES: i64 = 62 * DAY;
 /// How far an outage journal was charged is kept for longer than a host whose daemon was killed stays switched off.
 const JOURNALS: i64 = 366 * DAY;
+/// Strikes, and blocks that are over, are kept for longer than any rule of STRIKES looks back.
+const STORY: i64 = 367 * DAY;
 /// The history of an adopted database is filled in so far back although no window is that long: one may be set later.
 const MIN_FILLED: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -80,6 +82,11 @@ pub fn notices_before(now: i64) -> i64 {
 /// How far outage journals were charged is deleted if they last were before this time.
 pub fn journals_before(now: i64) -> i64 {
     now.saturating_sub(JOURNALS)
+}
+
+/// Strikes before this time are deleted, and blocks that were over before it.
+pub fn story_before(now: i64) -> i64 {
+    now.saturating_sub(STORY)
 }
 
 /// From when on the history of an adopted database is filled in, for windows up to this one.
