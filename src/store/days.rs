@@ -1,8 +1,8 @@
 //! What is known of each sender's days (`days`), what is usual for it, and since when anything is known.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::connection::Row;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
@@ -194,7 +194,8 @@ impl Store {
         self.set_meta(NETWORKS_UNTIL, &now.to_string()).await
     }
 
-    /// The held messages of these rows of the audit log were released, so that they become usual.
+    /// The held messages of these rows of the audit log were released, so that they become usual. What a block held does not: it
+    /// was never counted, or, if it was put on hold later, never counted as held.
     pub async fn released_messages(&mut self, rows: &[i64]) -> Result<(), Failure> {
         for slice in rows.chunks(MAX_RELEASED) {
             let released = self
@@ -203,24 +204,23 @@ impl Store {
                     let Dialect { integer, .. } = dialect;
                     let mut sql = connection.sql(format!(
                         "SELECT CAST(ratelimit_id AS {integer}), {}, CAST(rcpt_count AS {integer}) FROM messages \
-                         WHERE action = 'HOLD' AND ratelimit_id IS NOT NULL AND id IN ",
+                         WHERE action = 'HOLD' AND reason NOT LIKE 'blocked: %' AND ratelimit_id IS NOT NULL AND id IN ",
                         dialect.epoch("created_at")
                     ));
                     sql.push_ids(slice);
-                    let rows = connection.fetch_all(sql).await?;
-                    let part = |row: &Row| {
-                        Ok::<PartsRow, Failure>(PartsRow {
-                            ratelimit_id: row.try_get(0)?,
-                            minute: minute_of(row.try_get(1)?),
-                            held_messages: 1,
-                            held_recipients: row.try_get(2)?,
-                            ..PartsRow::default()
-                        })
-                    };
-                    rows.iter().map(part).collect::<Result<Vec<_>, _>>()
+                    // Of a minute all at once: many messages of one sender are released together.
+                    let mut parts: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+                    for row in connection.fetch_all(sql).await? {
+                        let (id, at, of_message): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                        let (messages, recipients) = parts.entry((id, minute_of(at))).or_default();
+                        *messages += 1;
+                        *recipients = recipients.saturating_add(of_message);
+                    }
+                    Ok(parts)
                 })
                 .await?;
-            for part in released {
+            for ((ratelimit_id, minute), (held_messages, held_recipients)) in released {
+                let part = PartsRow { ratelimit_id, minute, held_messages, held_recipients, ..PartsRow::default() };
                 self.released(part).await?;
             }
         }

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use super::handle::Store;
 
 /// The most queue ids that one statement asks for.
-pub const MAX_IDS: usize = 1000;
+pub const MAX_IDS: usize = 10_000;
 /// The most rows that one statement changes.
 const MAX_CHANGED: usize = 1000;
 
@@ -29,7 +29,8 @@ impl State {
         }
     }
 
-    fn of(word: &str) -> State {
+    /// None of the words of [`State::word`] is [`State::Untouched`].
+    pub fn of(word: &str) -> State {
         [State::Held, State::Released, State::Deleted]
             .into_iter()
             .find(|state| state.word() == word)
@@ -110,8 +111,8 @@ impl Store {
         .await
     }
 
-    /// Notes what was done with the messages of these rows, at a time in seconds since 1970; and, if one is given, the reason
-    /// why they are held now.
+    /// Notes what was done with the messages of these rows, at a time in seconds since 1970. With a reason they are held now,
+    /// for that reason, though they had been let through: their rows then say so as those of other held mail do.
     pub async fn note_queue_state(
         &mut self,
         rows: &[i64],
@@ -124,7 +125,7 @@ impl Store {
                 let mut sql = connection.sql("UPDATE messages SET queue_state = ");
                 sql.push_bind(state.word()).push(", queue_state_at = ").push_bind(now);
                 if let Some(reason) = reason {
-                    sql.push(", reason = ").push_bind(reason);
+                    sql.push(", blocked = 1, action = 'HOLD', reason = ").push_bind(reason);
                 }
                 // In adopted tables MySQL may set it anew with each change.
                 sql.push(", created_at = created_at WHERE id IN ").push_ids(slice);
