@@ -3,6 +3,8 @@
 //! Each change raises the number of `blocks` in the table `revisions`, in its own transaction. A batch reads that number with
 //! the rows of its senders, and the blocks themselves only if it has changed since they were last read.
 
+use std::collections::HashMap;
+
 use super::connection::{Connection, Row};
 use super::dialect::Dialect;
 use super::failure::Failure;
@@ -10,10 +12,13 @@ use super::handle::{Patience, Store};
 use super::messages::cut;
 use super::script::Script;
 use super::sql::Sql;
+use super::sqlite;
 use crate::limiter::strikes::Sentence;
 
 /// The most blocks that count; of more, those that were set last. Far more than anybody sets, and 50 MB in a daemon's memory.
 const MAX_BLOCKS: u32 = 100_000;
+/// The most accounts that one statement asks for.
+const MAX_ACCOUNTS: usize = 500;
 
 /// Which state of the table was read.
 pub type Revision = i64;
@@ -99,7 +104,7 @@ impl Store {
                 return Ok(None);
             }
             let rows = connection.fetch_all(counting(connection.dialect(), now)).await?;
-            Ok(Some((revision, rows.iter().map(block_row).collect::<Result<_, _>>()?)))
+            Ok(Some((revision, counted(connection.dialect(), &rows)?)))
         })
         .await
     }
@@ -183,7 +188,27 @@ impl Store {
     /// All blocks that count at a time; those set last come first.
     pub async fn blocks(&mut self, now: i64) -> Result<Vec<BlockRow>, Failure> {
         self.run(async |connection| {
-            connection.fetch_all(counting(connection.dialect(), now)).await?.iter().map(block_row).collect()
+            let rows = connection.fetch_all(counting(connection.dialect(), now)).await?;
+            counted(connection.dialect(), &rows)
+        })
+        .await
+    }
+
+    /// How many messages of some accounts are held, as far as the audit log tells: which of them are still in a queue only
+    /// Postfix knows. By the numbers of their rows; those without any are left out.
+    pub async fn held_of(&mut self, accounts: &[i64]) -> Result<HashMap<i64, i64>, Failure> {
+        self.run(async |connection| {
+            let Dialect { integer, messages_found, .. } = connection.dialect();
+            let mut held = HashMap::new();
+            for slice in accounts.chunks(MAX_ACCOUNTS) {
+                let mut sql = connection.sql(format!("SELECT CAST(ratelimit_id AS {integer}), COUNT(*) FROM messages"));
+                sql.push(" WHERE ratelimit_id IN ").push_ids(slice).push(messages_found);
+                sql.push(" AND action = 'HOLD' AND queue_state IN ('', 'held') GROUP BY ratelimit_id");
+                for row in connection.fetch_all(sql).await? {
+                    held.insert(row.try_get(0)?, row.try_get(1)?);
+                }
+            }
+            Ok(held)
         })
         .await
     }
@@ -191,8 +216,9 @@ impl Store {
 
 /// The blocks that count at a time, within a transaction.
 pub async fn read(script: &mut Script<'_>, now: i64) -> Result<Vec<BlockRow>, Failure> {
-    let sql = counting(script.dialect(), now);
-    script.rows(sql).await?.iter().map(block_row).collect()
+    let dialect = script.dialect();
+    let rows = script.rows(counting(dialect, now)).await?;
+    counted(dialect, &rows)
 }
 
 /// The revision of the table, within a transaction.
@@ -262,9 +288,9 @@ async fn claim(connection: &mut Connection, id: i64, told: i64) -> Result<Option
     };
     let (account, quota, quota_reset): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let mut sql = connection.sql("SELECT COUNT(*) FROM messages WHERE ratelimit_id = ");
-    sql.push_bind(account)
-        .push(" AND action = 'HOLD' AND queue_state NOT IN ('released', 'deleted') AND created_at >= ");
-    sql.push_time(block.since);
+    sql.push_bind(account).push(connection.dialect().messages_found).push(" AND action = 'HOLD' AND (");
+    sql.push("(queue_state = 'held' AND queue_state_at >= ").push_bind(block.since);
+    sql.push(") OR (queue_state = '' AND created_at >= ").push_time(block.since).push("))");
     let held = connection.fetch_one(sql).await?.try_get(0)?;
     Ok(Some(Untold { block, is_over, held, quota: Some((quota, quota_reset)) }))
 }
@@ -290,13 +316,31 @@ async fn end(
     Ok(rows)
 }
 
-/// The statement that reads the blocks that count at a time.
+/// The statement that reads the blocks that count at a time; [`counted`] takes what it finds.
 fn counting(dialect: &'static Dialect, now: i64) -> Sql {
     let mut sql = selecting(dialect);
+    if dialect.in_process {
+        sql.text = sqlite::packing(COLUMNS, &sql.text);
+    }
     sql.push("ended_at IS NULL AND (until IS NULL OR until > ").push_bind(now);
     sql.push(") ORDER BY id DESC LIMIT ").push(MAX_BLOCKS);
+    sql.push(if dialect.in_process { ")" } else { "" });
     sql
 }
+
+/// The blocks that [`counting`] found.
+fn counted(dialect: &Dialect, rows: &[Row]) -> Result<Vec<BlockRow>, Failure> {
+    if !dialect.in_process {
+        return rows.iter().map(block_row).collect();
+    }
+    let packed: String = rows.first().map_or(Ok("[]".to_owned()), |row| row.try_get(0))?;
+    Ok(sqlite::unpacked::<Columns>(&packed)?.into_iter().map(block_of).collect())
+}
+
+/// The columns of a block as they are read, in the order of [`Columns`].
+const COLUMNS: &str = "number, account, since, ends, action, text, reason, set_by, note, ended, ended_by";
+/// A time of -1 is none.
+type Columns = (i64, String, i64, i64, String, String, String, String, String, i64, String);
 
 /// Begins the statement that reads blocks, up to its condition.
 fn selecting(dialect: &'static Dialect) -> Sql {
@@ -304,25 +348,30 @@ fn selecting(dialect: &'static Dialect) -> Sql {
     Sql::new(
         dialect,
         format!(
-            "SELECT CAST(id AS {integer}), account, since, COALESCE(until, -1), action, text, reason, set_by, note, \
-             COALESCE(ended_at, -1), ended_by FROM blocks WHERE "
+            "SELECT CAST(id AS {integer}) AS number, account, since, COALESCE(until, -1) AS ends, action, text, reason, set_by, \
+             note, COALESCE(ended_at, -1) AS ended, ended_by FROM blocks WHERE "
         ),
     )
 }
 
 fn block_row(row: &Row) -> Result<BlockRow, Failure> {
-    let time = |column: usize| Ok::<_, Failure>(Some(row.try_get(column)?).filter(|&at: &i64| at >= 0));
-    Ok(BlockRow {
-        id: row.try_get(0)?,
-        account: row.try_get(1)?,
-        since: row.try_get(2)?,
-        until: time(3)?,
-        action: row.try_get(4)?,
-        text: row.try_get(5)?,
-        reason: row.try_get(6)?,
-        set_by: row.try_get(7)?,
-        note: row.try_get(8)?,
-        ended_at: time(9)?,
-        ended_by: row.try_get(10)?,
-    })
+    Ok(block_of((
+        row.try_get(0)?,
+        row.try_get(1)?,
+        row.try_get(2)?,
+        row.try_get(3)?,
+        row.try_get(4)?,
+        row.try_get(5)?,
+        row.try_get(6)?,
+        row.try_get(7)?,
+        row.try_get(8)?,
+        row.try_get(9)?,
+        row.try_get(10)?,
+    )))
+}
+
+fn block_of(columns: Columns) -> BlockRow {
+    let (id, account, since, until, action, text, reason, set_by, note, ended_at, ended_by) = columns;
+    let [until, ended_at] = [until, ended_at].map(|at| Some(at).filter(|&at| at >= 0));
+    BlockRow { id, account, since, until, action, text, reason, set_by, note, ended_at, ended_by }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::de::DeserializeOwned;
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
@@ -141,7 +142,12 @@ pub fn packed(text: &str, numbers: &str) -> String {
     format!("json_group_array(json_array({text}, json_array({numbers})))")
 }
 
-/// The rows that [`packed`] made one of.
-pub fn unpacked(rows: &str) -> Result<Vec<(String, Vec<i64>)>, Failure> {
+/// The same for all columns of a SELECT that goes up to its condition; the closing bracket is left to the caller.
+pub fn packing(columns: &str, select: &str) -> String {
+    format!("SELECT json_group_array(json_array({columns})) FROM ({select}")
+}
+
+/// The rows that [`packed`] or [`packing`] made one of.
+pub fn unpacked<T: DeserializeOwned>(rows: &str) -> Result<Vec<T>, Failure> {
     serde_json::from_str(rows).map_err(|error| Failure::Refused(format!("reading what SQLite packed: {error}")))
 }
