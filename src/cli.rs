@@ -418,9 +418,9 @@ pub struct SenderBlock {
     #[arg(long, value_name = "TEXT", value_parser = parse_note)]
     pub text: Option<String>,
 
-    /// Why, in one word: `compromised`, `manual`, ….
-    #[arg(long, value_name = "WORD", default_value = "manual", value_parser = parse_reason)]
-    pub reason: String,
+    /// Why, in one word: `compromised`, `manual`, …. Without it: manual, or compromised in the place of such a block.
+    #[arg(long, value_name = "WORD", value_parser = parse_reason)]
+    pub reason: Option<String>,
 
     /// What the next admin should know.
     #[arg(long, value_name = "TEXT", value_parser = parse_note)]

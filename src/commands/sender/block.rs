@@ -1,4 +1,7 @@
 //! `sender block`: stops a sender's mail, or a domain's.
+//!
+//! Whoever blocks again, for another time or with `--queue` on another host, does not take from an account that was taken over what
+//! protects its mail: such a block stays `compromised` unless another reason is named.
 
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -7,6 +10,7 @@ use super::named;
 use crate::cli;
 use crate::clock;
 use crate::commands::database;
+use crate::commands::held::find::COMPROMISED;
 use crate::commands::held::retro::{self, Contained};
 use crate::commands::output::{print, print_json};
 use crate::commands::table;
@@ -14,24 +18,35 @@ use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::limiter::blocks;
 use crate::policy::duration;
-use crate::status::about::BlockJson;
+use crate::status::about::{self, BlockJson};
 use crate::status::words;
 use crate::store::blocks::NewBlock;
 use crate::system::privileges;
 
+/// The reason of a block for which nobody has named one.
+const MANUAL: &str = "manual";
+
 pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed> {
     let person = privileges::person();
-    let postsuper = options.queue.map(|_| retro::begin()).transpose()?;
-    let (block, replaced, contained) = database::with_tables(sources, async |config, store| {
+    let postsuper = options.queue.map(|_| retro::begin()).transpose();
+    let postsuper =
+        postsuper.map_err(|failed| failed.and("nobody is blocked; without --queue it works from any host"))?;
+    let (block, replaced, contained, is_known) = database::with_tables(sources, async |config, store| {
         let account = named::key(config, &options.sender.name)?;
         named::refuse_wildcard(&account)?;
         let now = clock::now();
+        let before = database::insist(store, async |store| store.blocks_of(&[&account], about::BLOCKS).await).await?;
+        let was_compromised = before.iter().any(|block| block.over(now).is_none() && block.reason == COMPROMISED);
+        let reason = options.reason.clone().unwrap_or_else(|| {
+            let reason = if was_compromised { COMPROMISED } else { MANUAL };
+            reason.to_owned()
+        });
         let new = NewBlock {
             account,
             until: options.lasts.map(|lasts| now.saturating_add(duration::seconds(lasts))),
             action: options.action.word().to_owned(),
             text: options.text.clone().unwrap_or_default(),
-            reason: options.reason.clone(),
+            reason,
             set_by: person.clone(),
             note: options.note.clone().unwrap_or_default(),
         };
@@ -44,8 +59,12 @@ pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed
             }
             _ => None,
         };
-        Ok((block, replaced, contained))
+        let is_known = named::is_known(store, &block.account).await?;
+        Ok((block, replaced, contained, is_known))
     })?;
+    if !is_known {
+        named::tell_that_it_is_unknown(&block.account);
+    }
     if options.sender.output.json {
         let replaced: Vec<BlockJson> = replaced.iter().map(BlockJson::from).collect();
         print_json(&json!({ "block": BlockJson::from(&block), "replaced": replaced, "queue": contained }))?;

@@ -39,8 +39,29 @@ pub fn no_such_sender(key: &str) -> Failed {
     )
 }
 
-/// A name with `*` matches no login: neither a quota nor a block of it would stop anybody.
+/// Whether an account has sent something, as far as the database knows. Of a domain nobody looks.
+pub async fn is_known(store: &mut Store, account: &str) -> Result<bool, Failed> {
+    if account.starts_with('@') {
+        return Ok(true);
+    }
+    let row = database::insist(store, async |store| store.sender(account).await).await?;
+    Ok(row.is_some())
+}
+
+/// Prints that nobody knows this name, so that a slip of the pen is seen.
+pub fn tell_that_it_is_unknown(account: &str) {
+    eprintln!(
+        "policyd-rate-guard: {} has sent nothing here yet; if that is not the name, `policyd-rate-guard sender list --filter \
+         TEXT` finds it",
+        table::clean(account)
+    );
+}
+
+/// A name with `*`, or `@` alone, matches no login: neither a quota nor a block of it would stop anybody.
 pub fn refuse_wildcard(key: &str) -> Result<(), Failed> {
+    if key == "@" {
+        return Err(Failed::new(Exit::Usage, "@ names no domain; write @example.com for all logins of example.com"));
+    }
     let Some((_, after)) = key.rsplit_once('*') else { return Ok(()) };
     let domain = after.trim_start_matches(['@', '.']);
     let domain = if domain.is_empty() { "example.com" } else { domain };
@@ -88,6 +109,7 @@ mod tests {
             let error = refuse_wildcard(key).unwrap_err().message;
             assert!(error.contains(&format!("write {advice} ")), "{error}");
         }
+        assert!(refuse_wildcard("@").is_err());
         assert!(["alice@example.com", "@example.com", "alice"].iter().all(|key| refuse_wildcard(key).is_ok()));
     }
 }

@@ -52,6 +52,9 @@ pub fn run(sources: &Sources, options: &cli::SenderUnblock) -> Result<Exit, Fail
         };
         let remains = named::block_that_remains(config, store, &account).await?;
         let row = database::insist(store, async |store| store.sender(&account).await).await?;
+        if ended.is_empty() && row.is_none() && !account.starts_with('@') {
+            named::tell_that_it_is_unknown(&account);
+        }
         let terms = database::terms(config);
         let next = match row.filter(|row| !row.sender.starts_with('@')) {
             Some(row) => {
