@@ -303,10 +303,14 @@ async fn claim_all(store: &mut Store, events: &[Event], window: Window) -> Resul
         };
         claims.entry((&event.sender, event.kind.notice(), period)).or_default().push(number);
     }
-    let asked: Vec<Claim> = claims
-        .keys()
-        .map(|(sender, notice, period)| Claim { sender: (*sender).to_owned(), notice: notice.clone(), period: *period })
-        .collect();
+    let at = clock::now();
+    let claim = |(sender, notice, period): &(&str, String, i64)| Claim {
+        sender: (*sender).to_owned(),
+        notice: notice.clone(),
+        period: *period,
+        at,
+    };
+    let asked: Vec<Claim> = claims.keys().map(claim).collect();
     let mut outcomes = vec![Claimed::Told; events.len()];
     for (numbers, claimed) in claims.values().zip(store.claim_notices(&asked).await?) {
         if let Some(outcome) = numbers.first().and_then(|&number| outcomes.get_mut(number)) {

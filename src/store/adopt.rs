@@ -9,7 +9,7 @@ use super::failure::Failure;
 
 /// Columns that come last in their table and have a default: every database adds such a one without rewriting the table, and
 /// other programs go on writing rows.
-const COLUMNS: [(&str, &str, &str); 6] = [
+const COLUMNS: [(&str, &str, &str); 7] = [
     ("ratelimits", "window_from", "BIGINT NOT NULL DEFAULT 0"),
     ("messages", "action", "VARCHAR(32) NOT NULL DEFAULT ''"),
     ("messages", "reason", "VARCHAR(255) NOT NULL DEFAULT ''"),
@@ -19,6 +19,8 @@ const COLUMNS: [(&str, &str, &str); 6] = [
     // seconds since 1970.
     ("messages", "queue_state", "VARCHAR(16) NOT NULL DEFAULT ''"),
     ("messages", "queue_state_at", "BIGINT NOT NULL DEFAULT 0"),
+    // When it was told, in seconds since 1970. 0 in rows of older versions.
+    ("notices", "told_at", "BIGINT NOT NULL DEFAULT 0"),
 ];
 
 /// The columns that the tables which are there lack. Only reads.

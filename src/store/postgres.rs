@@ -31,7 +31,7 @@ pub const DIALECT: Dialect = Dialect {
     tables_among: "SELECT CAST(tablename AS TEXT) FROM pg_tables \
                    WHERE schemaname = ANY (current_schemas(false)) AND tablename IN ",
     columns_found: "SELECT CAST(table_name AS TEXT), CAST(column_name AS TEXT) FROM information_schema.columns \
-                    WHERE table_schema = ANY (current_schemas(false)) AND table_name IN ('ratelimits', 'messages')",
+                    WHERE table_schema = ANY (current_schemas(false)) AND table_name IN ('ratelimits', 'messages', 'notices')",
     rows_found: Some(("ctid = ANY (ARRAY (SELECT ctid", "))")),
     ..STANDARD
 };

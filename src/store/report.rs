@@ -7,6 +7,7 @@ use super::connection::Connection;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::Store;
+use super::queued::State;
 use super::sql::Sql;
 use crate::limiter::window::minute_of;
 
@@ -68,6 +69,9 @@ pub struct Logged {
     pub client_name: String,
     pub action: String,
     pub reason: String,
+    /// What this program did with it in the queue, and when.
+    pub state: State,
+    pub state_at: i64,
 }
 
 impl Store {
@@ -149,7 +153,7 @@ impl Store {
             let dialect = connection.dialect();
             let text = |column: &str| dialect.text(column);
             let mut sql = connection.sql(format!(
-                "SELECT {}, {}, CAST(rcpt_count AS {}), {}, {}, {}, {}, {} \
+                "SELECT {}, {}, CAST(rcpt_count AS {}), {}, {}, {}, {}, {}, {}, queue_state_at \
                  FROM (SELECT * FROM messages WHERE ratelimit_id = ",
                 dialect.epoch("created_at"),
                 text("msgid"),
@@ -159,6 +163,7 @@ impl Store {
                 text("client_name"),
                 text("action"),
                 text("reason"),
+                text("queue_state"),
             ));
             sql.push_bind(id).push(dialect.messages_found).push(format_args!(
                 " ORDER BY id DESC LIMIT {LOOKED_THROUGH}) recent WHERE blocked = 1 ORDER BY id DESC LIMIT {most}"
@@ -175,6 +180,8 @@ impl Store {
                         client_name: row.try_get(5)?,
                         action: row.try_get(6)?,
                         reason: row.try_get(7)?,
+                        state: State::of(&row.try_get::<String>(8)?),
+                        state_at: row.try_get(9)?,
                     })
                 })
                 .collect()

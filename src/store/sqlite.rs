@@ -45,7 +45,7 @@ pub const DIALECT: Dialect = Dialect {
     to_epoch: ("CAST(strftime('%s', ", ") AS BIGINT)"),
     tables_among: "SELECT name FROM sqlite_master WHERE type = 'table' AND name IN ",
     columns_found: "SELECT s.name, c.name FROM sqlite_master AS s, pragma_table_info(s.name) AS c \
-                    WHERE s.type = 'table' AND s.name IN ('ratelimits', 'messages')",
+                    WHERE s.type = 'table' AND s.name IN ('ratelimits', 'messages', 'notices')",
     rows_found: Some(("rowid IN (SELECT rowid", ")")),
     ..STANDARD
 };

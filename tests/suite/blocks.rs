@@ -203,7 +203,15 @@ mod run {
             (&replaced["block"]["reason"], &replaced["replaced"][0]["note"]),
             (&"compromised".into(), &"ticket 7".into())
         );
-        sender(setup, &["block", "ghost@example.com"]);
+        let kept = json(setup, &["block", ALICE, "--for", "2h", "--note", "again"]);
+        assert_eq!(kept["block"]["reason"], "compromised", "what protects its mail stays");
+        let manual = json(setup, &["block", ALICE, "--reason", "manual"]);
+        assert_eq!(manual["block"]["reason"], "manual", "unless another reason is named");
+        sender(setup, &["block", ALICE, "--for", "2h", "--reason", "compromised"]);
+        let (_, told) = sender(setup, &["block", "ghost@example.com"]);
+        assert!(told.contains("ghost@example.com has sent nothing here yet"), "{told}");
+        let (_, told) = sender(setup, &["unblock", "gohst@example.com"]);
+        assert!(told.contains("gohst@example.com has sent nothing here yet"), "{told}");
         let listed = json(setup, &["list", "--blocked"]);
         let listed: Vec<(&Value, &Value, &Value)> = listed
             .as_array()
@@ -223,10 +231,12 @@ mod run {
         }
         let shown = json(setup, &["show", ALICE]);
         assert_eq!((&shown["next"], &shown["block"]["action"]), (&HELD.into(), &HELD.into()));
-        assert_eq!(shown["blocks"].as_array().unwrap().len(), 2);
+        assert_eq!(shown["blocks"].as_array().unwrap().len(), 5);
         let (shown, _) = sender(setup, &["show", ALICE]);
         assert!(
-            shown.contains("next mail  HOLD") && shown.contains("\n  blocked    alice@example.com is blocked since"),
+            shown.contains("\nWhat happened\nWHEN ")
+                && shown.contains("next mail  HOLD")
+                && shown.contains("\n  blocked    alice@example.com is blocked since"),
             "{shown}"
         );
         let output = setup.run("sender", &["show", "ghost@example.com"]);

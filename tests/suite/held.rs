@@ -233,6 +233,12 @@ mod run {
         // Blocked mail is held as well; one command lets all of it go.
         assert!(client.ask(&Request::data(ALICE, 2).queue_id("4A11CE1")).starts_with("HOLD"));
         server.queue("4A11CE1", ALICE, now());
+        let blocked = server.sender(&["list", "--blocked"]);
+        let held = |line: &str| line.split_whitespace().nth(7).map(str::to_owned);
+        let line = blocked.lines().find(|line| line.starts_with(ALICE)).unwrap();
+        assert_eq!(held(line).as_deref(), Some("2"), "{blocked}");
+        let listed: Value = serde_json::from_str(&server.sender(&["list", "--blocked", "--json"])).unwrap();
+        assert_eq!((&listed[0]["held"], &listed[1]["held"]), (&json!(2), &json!(1)), "{listed}");
         let ended = server.sender(&["unblock", ALICE, "--release"]);
         assert!(ended.contains("alice@example.com: 2 messages released, 4 recipients"), "{ended}");
         assert_eq!(server.on_hold(), ["4B0B001", "4D11E51"]);
@@ -247,6 +253,13 @@ mod run {
         assert!(server.told(&["release", BOB]).starts_with("Nothing released."), "held for its quota before");
         let deleted = server.sender(&["unblock", ALICE, "--delete"]);
         assert!(deleted.contains("alice@example.com: 2 messages deleted"), "{deleted}");
+        let shown: Value = serde_json::from_str(&server.sender(&["show", ALICE, "--json"])).unwrap();
+        let story: Vec<&str> =
+            shown["story"].as_array().unwrap().iter().map(|line| line["what"].as_str().unwrap()).collect();
+        assert_eq!((story.first(), story.last()), (Some(&"blocked"), Some(&"deleted")), "{shown}");
+        for (what, number) in [("blocked", 2), ("block_ended", 2), ("put_on_hold", 1), ("deleted", 1)] {
+            assert_eq!(story.iter().filter(|one| **one == what).count(), number, "{what} in {story:?}");
+        }
         assert_eq!(server.on_hold(), ["4B0B001", "4D11E51"]);
         assert!(server.bin.join("deferred/4CA0101").is_file(), "another's");
     }

@@ -21,6 +21,7 @@ use policyd_rate_guard::policy::lists::Lists;
 use policyd_rate_guard::status::about::About;
 
 use policyd_rate_guard::status::snapshot::{Next, PolicyShown, Refused, Sender, Snapshot, Sort, Totals};
+use policyd_rate_guard::store::queued;
 use policyd_rate_guard::store::refusals::Refusal;
 use policyd_rate_guard::store::report::{Logged, Part};
 use policyd_rate_guard::store::senders::SenderRow;
@@ -183,6 +184,8 @@ fn about() -> About {
         client_name: "mail.example.com".to_owned(),
         action: refusal.action,
         reason: refusal.reason,
+        state: queued::State::Untouched,
+        state_at: 0,
     });
     About {
         days: Vec::new(),

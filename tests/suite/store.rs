@@ -599,7 +599,7 @@ fn what_a_wrong_clock_wrote_is_deleted(place: &Place) {
     };
     store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
     for period in [NOW, hour, year] {
-        let claim = Claim { sender: "alice".into(), notice: "quota".into(), period };
+        let claim = Claim { sender: "alice".into(), notice: "quota".into(), period, at: period };
         store.runtime.block_on(store.store.claim_notices(&[claim])).unwrap();
     }
     // The network that the wrong clock saw is seen again: now is when it was last seen.

@@ -17,6 +17,7 @@ use crate::config::{Audit, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::moment;
 use crate::queue::matching::{Found, Left, Place, Wanted, is_in_place};
+use crate::status::story;
 use crate::store::queued::Elsewhere;
 
 /// How far back other hosts' held mail is looked for, in seconds: theirs to know for sure.
@@ -50,11 +51,7 @@ pub fn by_sender<'a>(found: impl IntoIterator<Item = &'a Found>) -> Vec<OfSender
         sender.messages += 1;
         sender.recipients = sender.recipients.saturating_add(one.recipients);
         sender.oldest = sender.oldest.min(one.arrived);
-        // `1x quota 1000: 1001` counts on with each message.
-        let reason = match one.reason.rsplit_once(": ") {
-            Some((limit, used)) if used.bytes().all(|byte| byte.is_ascii_digit()) => limit,
-            _ => &one.reason,
-        };
+        let reason = story::limit_of(&one.reason).unwrap_or(&one.reason);
         if !sender.reasons.iter().any(|known| known == reason) && sender.reasons.len() < 5 {
             sender.reasons.push(reason.to_owned());
         }

@@ -53,6 +53,9 @@ struct Line {
     listed: Option<ListedJson>,
     /// The block that decides, unless the list is stricter.
     block: Option<BlockJson>,
+    /// With --blocked: how many of its messages are held, as far as this program knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<i64>,
 }
 
 /// A line, and what the table needs of it.
@@ -127,6 +130,7 @@ async fn blocked(
             blocked: None,
             listed: None,
             block: None,
+            held: None,
         };
         let (line, row) = shown.map_or_else(|| (nobody(), None), |shown| (shown.line, shown.row));
         let action = action(&block.action, &block.text).word();
@@ -150,6 +154,12 @@ async fn blocked(
         }
     }
     lines.truncate(options.limit as usize);
+    let ids: Vec<i64> = lines.iter().filter_map(|shown| Some(shown.row.as_ref()?.id)).collect();
+    let held = database::insist(store, async |store| store.held_of(&ids).await).await?;
+    for shown in &mut lines {
+        let id = shown.row.as_ref().map(|row| row.id);
+        shown.line.held = Some(id.and_then(|id| held.get(&id).copied()).unwrap_or(0));
+    }
     Ok(lines)
 }
 
@@ -216,6 +226,7 @@ async fn lines_of(
             blocked,
             listed: listed.as_ref().map(ListedJson::from),
             block: block.map(BlockJson::from),
+            held: None,
         };
         Some(Shown { line, row: Some(row.clone()), block: block.cloned() })
     };
@@ -231,13 +242,14 @@ fn told(lines: &[Shown], with_blocks: bool, zone: &TimeZone) -> String {
     let (blocks, senders): (Vec<&Shown>, Vec<&Shown>) = lines.iter().partition(of_block);
     let mut text = String::new();
     if !blocks.is_empty() {
-        let rows = blocks.iter().filter_map(|shown| shown.block.as_ref()).map(|block| {
+        let rows = blocks.iter().filter_map(|shown| Some((shown.block.as_ref()?, &shown.line))).map(|(block, line)| {
             let until = block.until.map_or_else(|| "ended by hand".to_owned(), |at| moment::local(at, zone));
             let [account, action, why, by, note] =
                 [&block.account, &block.action, &block.reason, &block.set_by, &block.note].map(|text| clean(text));
-            [account, action, moment::local(block.since, zone), until, why, by, note]
+            let held = if account.starts_with('@') { String::new() } else { line.held.unwrap_or(0).to_string() };
+            [account, action, moment::local(block.since, zone), until, held, why, by, note]
         });
-        text.push_str(&table(["BLOCKED", "ACTION", "SINCE", "UNTIL", "WHY", "BY", "NOTE"], rows));
+        text.push_str(&table(["BLOCKED", "ACTION", "SINCE", "UNTIL", ">HELD", "WHY", "BY", "NOTE"], rows));
     }
     if senders.is_empty() {
         return text;
@@ -263,12 +275,22 @@ fn told(lines: &[Shown], with_blocks: bool, zone: &TimeZone) -> String {
         state.extend(row.locked.then(|| "locked".to_owned()));
         let once = row.quota != row.quota_reset && !row.locked;
         state.extend(once.then(|| "this period only".to_owned()));
+        let held = line.held.map(|held| held.to_string()).unwrap_or_default();
         let (name, quota, state) = (clean(&row.sender), quota::written(row.quota), clean(&state.join(", ")));
         if row.sender.starts_with('@') {
-            return Some([name, String::new(), quota, String::new(), String::new(), state]);
+            return Some([name, String::new(), quota, String::new(), String::new(), String::new(), state]);
         }
-        Some([name, line.used.to_string(), quota, share, moment::local(row.updated_at, zone), state])
+        Some([name, line.used.to_string(), quota, share, held, moment::local(row.updated_at, zone), state])
     });
-    text.push_str(&table(["SENDER", ">USED", ">QUOTA", ">", "LAST SENT", "STATE"], rows));
+    let rows: Vec<[String; 7]> = rows.collect();
+    match with_blocks {
+        true => text.push_str(&table(["SENDER", ">USED", ">QUOTA", ">", ">HELD", "LAST SENT", "STATE"], rows)),
+        false => {
+            let rows = rows
+                .into_iter()
+                .map(|[name, used, quota, share, _, last, state]| [name, used, quota, share, last, state]);
+            text.push_str(&table(["SENDER", ">USED", ">QUOTA", ">", "LAST SENT", "STATE"], rows));
+        }
+    }
     text
 }

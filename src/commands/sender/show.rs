@@ -1,7 +1,9 @@
 //! `sender show`: everything about a sender. Each limit with what is used, what is allowed, and when there is room again; the
-//! last day hour by hour; the last messages that were held or refused, and why.
+//! last day hour by hour; what happened to it, in the order of time; the last messages that were held or refused, and why.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use serde::Serialize;
 
 use super::named;
 use crate::cli;
@@ -15,12 +17,23 @@ use crate::limiter::decide::Policy;
 use crate::limiter::moment;
 use crate::limiter::terms::Terms;
 use crate::status::about::{self, About, AboutJson};
+use crate::status::story::{self, Line, LineJson};
 use crate::status::words;
+use crate::store::queued::State;
 use crate::store::report::Part;
+
+/// What `sender show --json` prints.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    about: AboutJson,
+    /// What happened, the last of it; the latest last.
+    story: Vec<LineJson>,
+}
 
 pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed> {
     let now = clock::now();
-    let (shown, Terms { policy, message_log, .. }) = database::with_tables(sources, async |config, store| {
+    let (shown, story, Terms { policy, message_log, .. }) = database::with_tables(sources, async |config, store| {
         let terms = database::terms(config);
         let name = &options.name;
         let row = match named::row(config, store, name).await {
@@ -38,17 +51,19 @@ pub fn run(sources: &Sources, options: &cli::SenderName) -> Result<Exit, Failed>
             row => row?,
         };
         let shown = database::insist(store, async |store| about::read(store, &terms, &row, now).await).await?;
-        Ok((shown, terms))
+        let story = database::insist(store, async |store| story::read(store, &shown, now).await).await?;
+        Ok((shown, story, terms))
     })?;
     if options.output.json {
-        print_json(&AboutJson::new(&shown, &policy))?;
+        let story = story.iter().map(LineJson::from).collect();
+        print_json(&Shown { about: AboutJson::new(&shown, &policy), story })?;
     } else {
-        print(&told(&shown, &policy, message_log, Screen::of_process()))?;
+        print(&told(&shown, &story, &policy, message_log, Screen::of_process()))?;
     }
     Ok(Exit::Ok)
 }
 
-fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
+fn told(shown: &About, story: &[Line], policy: &Policy, logs: bool, screen: Option<Screen>) -> String {
     let About { row, explained, hours, blocked, .. } = shown;
     let zone = &policy.zone;
     let mut text = format!("{}\n", clean(&row.sender));
@@ -56,7 +71,7 @@ fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> S
         text.push_str(&format!("  {name:<10} {}\n", clean(&value)));
     }
     if row.sender.starts_with('@') {
-        return text;
+        return text + &in_order_of_time(story, zone);
     }
     let limits = explained.iter().map(|one| {
         [
@@ -85,6 +100,7 @@ fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> S
         let line = format!("  {}  {:>9}  {}", clock.unwrap_or_default(), part.recipients, bar.unwrap_or_default());
         text.push_str(&format!("{}\n", line.trim_end()));
     }
+    text.push_str(&in_order_of_time(story, zone));
     if !logs {
         text.push_str("\nMESSAGE_LOG is off: what was blocked is known from the log only.\n");
     } else if blocked.is_empty() {
@@ -93,9 +109,30 @@ fn told(shown: &About, policy: &Policy, logs: bool, screen: Option<Screen>) -> S
         let last = blocked.iter().map(|one| {
             let [id, action, client, reason] =
                 [&one.queue_id, &one.action, &one.client_address, &one.reason].map(|text| clean(text));
+            let action = match one.state {
+                State::Released | State::Deleted => format!("{action}, {}", one.state.word()),
+                State::Untouched | State::Held => action,
+            };
             [moment::local(one.at, zone), id, one.recipients.to_string(), action, client, reason]
         });
         text.push_str(&format!("\n{}", table(["BLOCKED AT", "QUEUE ID", ">RCPTS", "ACTION", "CLIENT", "WHY"], last)));
     }
     text
+}
+
+/// What happened, as a table; nothing if nothing did.
+fn in_order_of_time(story: &[Line], zone: &TimeZone) -> String {
+    if story.is_empty() {
+        return String::new();
+    }
+    let rows = story.iter().map(|line| {
+        let [at, until] = [line.at, line.until].map(|at| moment::local(at, zone));
+        let until = if until == at { String::new() } else { until };
+        let [messages, recipients] = match line.messages {
+            0 => Default::default(),
+            messages => [messages.to_string(), line.recipients.to_string()],
+        };
+        [at, until, line.what.words().to_owned(), messages, recipients, clean(&line.why)]
+    });
+    format!("\nWhat happened\n{}", table(["WHEN", "UNTIL", "WHAT", ">MESSAGES", ">RCPTS", "WHY"], rows))
 }

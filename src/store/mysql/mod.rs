@@ -45,7 +45,7 @@ pub const DIALECT: Dialect = Dialect {
     tables_among: "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
                    WHERE table_schema = DATABASE() AND table_name IN ",
     columns_found: "SELECT CAST(table_name AS CHAR), CAST(column_name AS CHAR) FROM information_schema.columns \
-                    WHERE table_schema = DATABASE() AND table_name IN ('ratelimits', 'messages')",
+                    WHERE table_schema = DATABASE() AND table_name IN ('ratelimits', 'messages', 'notices')",
     text: ("CONVERT(", " USING utf8mb4)"),
     // IGNORE would turn other errors into warnings too, but the one that can happen here is a sender who has gone.
     insert_absent: ("INSERT IGNORE", ""),
