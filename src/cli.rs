@@ -545,6 +545,11 @@ pub struct Replay {
     #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "suggest")]
     pub seed: u64,
 
+    /// Teach the database what is usual for each sender, and where it was seen, from the last 35 days of these logs: then limits
+    /// that learn act at once. Safe to repeat.
+    #[arg(long, conflicts_with_all = ["each", "quotas", "suggest"])]
+    pub learn: bool,
+
     #[command(flatten)]
     pub output: Output,
 }

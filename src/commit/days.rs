@@ -8,7 +8,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::limiter::usual::{self, Record};
-use crate::limiter::window::CLOCKS_DIFFER;
 use crate::store::days::DayRow;
 use crate::store::{Failure, Store};
 
@@ -22,8 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Makes the days that are over at `now`, in Unix seconds, and were not made before. Each step rests `rest` times as long as
 /// it took.
 pub async fn make(store: &mut Store, now: i64, rest: u32) -> Result<(), Failure> {
-    // A clock that is behind may still add to a day that has just ended.
-    let ended = usual::today(now.saturating_sub(CLOCKS_DIFFER));
+    let ended = usual::ended(now);
     let first = *usual::days(now).start();
     let made_until = in_time(store, async |store| store.days_made_until().await).await?;
     for day in made_until.unwrap_or(first).max(first)..ended {

@@ -53,6 +53,7 @@ pub fn read(text: &str, escaped: bool) -> Option<Decided> {
             recipients: (recipients > 0 || to.is_empty()).then_some(recipients),
             to,
             size: 0,
+            stopped: status.starts_with("BLOCKED"),
         },
     })
 }

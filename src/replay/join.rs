@@ -199,12 +199,15 @@ impl Joiner {
                 }
                 self.ids.put(id, known);
             }
-            Event::Answered { address, from, to } => {
+            Event::Answered { address, from, to, accepted } => {
                 let Some(waiting) = self.filtered.get_mut(&address) else { return };
                 let answered = waiting.iter().position(|one| one.handed_on).unwrap_or(0);
                 // For a message that was handed on there are lines with its queue id.
                 if let Some(Filtered { id, handed_on: false }) = waiting.remove(answered) {
                     self.sent(&id, from, to, true, at);
+                    if let Some((message, false)) = self.open(&id, at) {
+                        message.asked.stopped = !accepted;
+                    }
                 }
             }
             Event::Sent { id, from, to, refused } => self.sent(&id, from, to, refused, at),
@@ -215,6 +218,7 @@ impl Joiner {
                     if !told {
                         message.sent = true;
                         message.counted = true;
+                        message.asked.stopped = false;
                         message.asked.from = from;
                         message.asked.recipients = Some(recipients);
                     }
@@ -233,7 +237,7 @@ impl Joiner {
     fn begin(&mut self, id: String, asked: PastRequest, at: Milliseconds) {
         let message = self.new_message(&id);
         push_bounded(&mut self.clients, client(&asked.login, &asked.client_address), id.clone());
-        let asked = PastRequest { message: message.clone(), recipients: Some(1), ..asked };
+        let asked = PastRequest { message: message.clone(), recipients: Some(1), stopped: true, ..asked };
         let place = self.put(at, Message { asked, sent: false, counted: false, whole: false });
         self.ids.put(id, Known { message, began: at, place: Some(place), told: false, removed: false });
     }
@@ -310,7 +314,8 @@ impl Joiner {
                 known.told = true;
                 whole = message.whole || !self.wants_size;
                 // policyd cuts logins.
-                asked = PastRequest { from: asked.from, recipients: asked.recipients, ..message.asked };
+                let PastRequest { from, recipients, stopped, .. } = asked;
+                asked = PastRequest { from, recipients, stopped, ..message.asked };
                 found = Some(id);
                 break;
             }
@@ -576,7 +581,7 @@ mod tests {
                     3 => Content::Postfix(Event::Removed { id }),
                     6 => Content::Postfix(Event::Filtered { name: "x".into(), address: "192.0.2.7".into(), login: "a".into() }),
                     7 => Content::Postfix(Event::HandedOn { id, address: "192.0.2.7".into() }),
-                    8 => Content::Postfix(Event::Answered { address: "192.0.2.7".into(), from: "a".into(), to: String::new() }),
+                    8 => Content::Postfix(Event::Answered { address: "192.0.2.7".into(), from: "a".into(), to: String::new(), accepted: recipients > 2 }),
                     4 => Content::Decided(Decided { queue_id: if recipients == 4 { String::new() } else { id }, asked: PastRequest { client_address: "192.0.2.7".into(), recipients: Some(recipients), ..PastRequest::default() } }),
                     _ => Content::Policyd(PastRequest { login: "a".into(), client_address: "192.0.2.7".into(), recipients: Some(1), ..PastRequest::default() }),
                 };

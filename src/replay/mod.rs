@@ -4,7 +4,8 @@
 //! for what stands before its text, [`stamp`] for its time, and a reader for each kind of log: [`postfix`], [`decisions`] (ours
 //! and PolicydRateGuard's) and [`policyd`]. [`join`] makes one message of the lines that tell of it, in the order of time.
 //! [`judge`] asks about each message as Postfix would have asked, with the same code that answers live, on an empty database
-//! in memory and at the log's own time. [`tally`] adds up the decisions. [`suggest`] finds the settings that fit.
+//! in memory and at the log's own time. [`tally`] adds up the decisions. [`intake`] has the mail of
+//! accounts, of which [`suggest`] finds the settings that fit, and [`learn`] what is usual.
 //!
 //! All but `files` and `judge` is pure: no clock, no I/O. A log is foreign text: each line, the messages that are open at once
 //! and the senders told apart are bounded. No line on mail is passed over in silence: what is not understood is counted.
@@ -13,9 +14,11 @@ pub mod cause;
 pub mod decisions;
 pub mod files;
 pub mod head;
+pub mod intake;
 pub mod join;
 pub mod json;
 pub mod judge;
+pub mod learn;
 pub mod line;
 pub mod policyd;
 pub mod postfix;
@@ -46,6 +49,8 @@ pub struct PastRequest {
     pub recipients: Option<u32>,
     /// In bytes; 0 if the log does not tell.
     pub size: u64,
+    /// Whether it was held or refused at the time, or for all that the log tells never sent on.
+    pub stopped: bool,
 }
 
 /// Returns a foreign value with a bounded length.

@@ -19,7 +19,8 @@ pub fn read(text: &str) -> Result<Option<PastRequest>, Cause> {
     let Some(asked) = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) else { return Ok(None) };
     let of_the_day =
         if text.starts_with("Updating") { asked.rsplit_once('/').map(|(asked, _)| asked) } else { Some(asked) };
-    of_the_day.and_then(request).map(Some).ok_or(Cause::Text)
+    let stopped = text.starts_with("Holding");
+    of_the_day.and_then(request).map(|asked| Some(PastRequest { stopped, ..asked })).ok_or(Cause::Text)
 }
 
 /// `login/from/address/recipients`
@@ -47,8 +48,8 @@ mod tests {
         let asked = read("Updating db: anaxxx/anabelle/x@sub.example.fr/192.168.39.96/2/50").unwrap().unwrap();
         assert_eq!((asked.login.as_str(), asked.from.as_str()), ("anaxxx", "anabelle/x@sub.example.fr"));
         assert_eq!((asked.client_address.as_str(), asked.recipients), ("192.168.39.96", Some(2)));
-        assert!(read("skipping whitelisted user: boss/boss@example.fr/2001:db8::1/7").unwrap().is_some());
-        assert!(read("Holding blacklisted user: x/x@example.fr/192.0.2.1/1").unwrap().is_some());
+        assert!(!read("skipping whitelisted user: boss/boss@example.fr/2001:db8::1/7").unwrap().unwrap().stopped);
+        assert!(read("Holding blacklisted user: x/x@example.fr/192.0.2.1/1").unwrap().unwrap().stopped);
         for line in [
             "0.77 started.",
             "DEFERRING overquota (1502>1500) for user phish2 using a@domain from ip [201.48.226.249]",

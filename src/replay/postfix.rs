@@ -38,7 +38,7 @@ pub enum Event {
     /// The filter hands on a message of this client.
     HandedOn { id: String, address: String },
     /// The filter accepted or refused the message, or Postfix refused it before.
-    Answered { address: String, from: String, to: String },
+    Answered { address: String, from: String, to: String, accepted: bool },
     /// Nothing of a message on its way in.
     Nothing,
 }
@@ -93,7 +93,9 @@ fn filtered(rest: &str) -> Option<Event> {
     }
     let answered = is_at_data(rest) && matches!(verdict(rest), "proxy-accept" | "proxy-reject" | "reject");
     let client = between(rest, " from ", ": ").and_then(|(client, _)| host(client)).filter(|_| answered);
-    Some(client.map_or(Event::Nothing, |(_, address)| Event::Answered { address, from: from(rest), to: to(rest) }))
+    let accepted = verdict(rest) == "proxy-accept";
+    let answered = |(_, address)| Event::Answered { address, from: from(rest), to: to(rest), accepted };
+    Some(client.map_or(Event::Nothing, answered))
 }
 
 /// Returns name, address and login of `name[address], sasl_method=…, sasl_username=…`.
@@ -249,7 +251,8 @@ mod tests {
             for verdict in ["proxy-accept: END-OF-MESSAGE", "proxy-reject: END-OF-MESSAGE", "reject: DATA"] {
                 let answered =
                     format!("NOQUEUE: {verdict} from x[192.0.2.7]{port}: 250 ok; from=<a@b> to=<c@d> proto=ESMTP");
-                let told = Event::Answered { address: address.clone(), from: "a@b".into(), to: "c@d".into() };
+                let (from, to, accepted) = ("a@b".into(), "c@d".into(), verdict.starts_with("proxy-accept"));
+                let told = Event::Answered { address: address.clone(), from, to, accepted };
                 assert_eq!(read("smtpd", &answered), told);
             }
         }

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use super::connection::Connection;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
 use super::script::Script;
 use super::sql::{Sql, in_statements};
 use super::usage::{Arrival, LearntRows, LearntSince, PartsRow, Since, UsageRow};
-use crate::limiter::usual::{Day, Peaks, Sums, day_of};
+use crate::limiter::usual::{Day, Peaks, Sums, day_of, today};
 use crate::limiter::window::minute_of;
 
 /// In `meta`: the first day of which no rows were made yet.
@@ -134,11 +135,8 @@ impl Store {
     pub async fn found_compromised(&mut self, minutes: Range<i64>) -> Result<Vec<i64>, Failure> {
         self.run(async |connection| {
             let Dialect { integer, sender, .. } = connection.dialect();
-            let mut sql = connection.sql("SELECT account FROM blocks WHERE reason = 'compromised' AND since >= ");
-            sql.push_bind(minutes.start.saturating_mul(60)).push(" AND since < ");
-            sql.push_bind(minutes.end.saturating_mul(60));
-            let rows = connection.fetch_all(sql).await?;
-            let accounts: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            let accounts = compromised(connection, minutes).await?;
+            let accounts: Vec<String> = accounts.into_iter().map(|(account, _)| account).collect();
             let mut found = Vec::new();
             for slice in in_statements(&accounts) {
                 let mut sql =
@@ -149,6 +147,11 @@ impl Store {
             Ok(found)
         })
         .await
+    }
+
+    /// The accounts that were blocked in these minutes because somebody else sends in their name, and on which days.
+    pub async fn compromised(&mut self, minutes: Range<i64>) -> Result<Vec<(String, i64)>, Failure> {
+        self.run(async |connection| compromised(connection, minutes).await).await
     }
 
     /// Notes days of senders. Of a day that is noted already the greater stays, so that it may be said as often as one likes.
@@ -192,6 +195,28 @@ impl Store {
             self.set_meta(NETWORKS_SINCE, &now.to_string()).await?;
         }
         self.set_meta(NETWORKS_UNTIL, &now.to_string()).await
+    }
+
+    /// Notes that it is known where senders were seen from one time until another, in seconds since 1970, at `now`. What does not
+    /// reach what is known already, or else the present, is no beginning of it.
+    pub async fn knows_networks(&mut self, from: i64, until: i64, now: i64) -> Result<(), Failure> {
+        let mut noted = [None, None];
+        for (noted, name) in noted.iter_mut().zip([NETWORKS_SINCE, NETWORKS_UNTIL]) {
+            *noted = self.meta(name).await?.and_then(|text| text.parse::<i64>().ok());
+        }
+        let lately = now.saturating_sub(NETWORKS_GAP)..=now.saturating_add(NETWORKS_GAP);
+        let known = match noted {
+            [Some(since), Some(until)] if lately.contains(&until) => Some(since),
+            _ => None,
+        };
+        let reaches = known.map_or(lately.contains(&until), |since| until >= since.saturating_sub(NETWORKS_GAP));
+        if reaches && known.is_none_or(|since| from < since) {
+            self.set_meta(NETWORKS_SINCE, &from.to_string()).await?;
+        }
+        if reaches && known.is_none() {
+            self.set_meta(NETWORKS_UNTIL, &until.min(now).to_string()).await?;
+        }
+        Ok(())
     }
 
     /// The held messages of these rows of the audit log were released, so that they become usual. What a block held does not: it
@@ -252,7 +277,8 @@ impl Store {
 const MAX_RELEASED: usize = 500;
 const PEAK_COLUMNS: [&str; 4] = ["hour_messages", "hour_recipients", "day_messages", "day_recipients"];
 
-async fn note(script: &mut Script<'_>, days: &[DayRow]) -> Result<(), Failure> {
+/// Notes days of senders, each once.
+pub async fn note(script: &mut Script<'_>, days: &[DayRow]) -> Result<(), Failure> {
     let dialect = script.dialect();
     let columns: Vec<&str> = ["messages", "recipients"].into_iter().chain(PEAK_COLUMNS).collect();
     let greater: Vec<String> = columns
@@ -272,6 +298,16 @@ async fn note(script: &mut Script<'_>, days: &[DayRow]) -> Result<(), Failure> {
         script.run(sql).await?;
     }
     Ok(())
+}
+
+async fn compromised(connection: &mut Connection, minutes: Range<i64>) -> Result<Vec<(String, i64)>, Failure> {
+    let Dialect { integer, .. } = connection.dialect();
+    let mut sql = connection.sql(format!(
+        "SELECT account, CAST(since AS {integer}) FROM blocks WHERE reason = 'compromised' AND since >= "
+    ));
+    sql.push_bind(minutes.start.saturating_mul(60)).push(" AND since < ").push_bind(minutes.end.saturating_mul(60));
+    let rows = connection.fetch_all(sql).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, today(row.try_get(1)?)))).collect()
 }
 
 /// Has the days be made again from that of this minute on: something was added to it after its day was over.

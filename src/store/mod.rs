@@ -26,6 +26,7 @@ pub mod foreign;
 mod handle;
 mod histories;
 pub mod journal;
+pub mod learn;
 mod literal;
 mod lock_timeout;
 mod long_log;

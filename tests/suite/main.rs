@@ -21,6 +21,7 @@ mod harness;
 mod held;
 mod import;
 mod journal;
+mod learn;
 mod lifecycle;
 mod logging;
 mod logs;

@@ -55,6 +55,16 @@ pub fn new_since(now: i64) -> i64 {
     now.saturating_sub(NEW_FOR)
 }
 
+/// Who was not seen in a network from this time on is not known there at `now`, both in Unix seconds.
+pub fn known_since(now: i64) -> i64 {
+    now.saturating_sub(KNOWN_FOR)
+}
+
+/// Whether a network that was first and last seen at these times, in Unix seconds, is known and not new.
+pub fn is_known(first: i64, last: i64, now: i64) -> bool {
+    Seen { first, last }.is_known(now)
+}
+
 impl Seen {
     fn is_known(&self, now: i64) -> bool {
         self.first <= now.saturating_sub(NEW_FOR) && self.last >= now.saturating_sub(KNOWN_FOR)
@@ -215,7 +225,7 @@ impl History {
 
     /// Whether this network was seen lately.
     pub fn was_seen(&self, network: &IpNet, now: i64) -> bool {
-        self.networks.get(network).is_some_and(|seen| seen.last >= now.saturating_sub(KNOWN_FOR))
+        self.networks.get(network).is_some_and(|seen| seen.last >= known_since(now))
     }
 
     /// Notes that a request came from this network now.

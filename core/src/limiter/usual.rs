@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::window::first_minute;
+use super::window::{CLOCKS_DIFFER, first_minute};
 use crate::policy::limit::{Limit, Measure, USUAL_WINDOWS};
 
 const MINUTES_OF_DAY: i64 = 24 * 60;
@@ -44,6 +44,11 @@ pub fn today(now: i64) -> i64 {
 pub fn days(now: i64) -> std::ops::RangeInclusive<i64> {
     let today = today(now);
     today.saturating_sub(DAYS)..=today.saturating_sub(LEFT_OUT)
+}
+
+/// The first day that is not over yet, for whose clock is furthest behind. Time is in seconds since 1970.
+pub fn ended(now: i64) -> i64 {
+    today(now.saturating_sub(CLOCKS_DIFFER))
 }
 
 /// When limits by what is usual begin to act, in seconds since 1970, if this is the first day that the database knows.
@@ -121,6 +126,13 @@ pub struct Day {
     /// Of the windows that end in this day.
     pub peaks: Peaks,
     pub total: Sums,
+}
+
+impl Day {
+    /// Of each the greater, of two that tell of the same day.
+    pub fn max(self, other: Day) -> Day {
+        Day { day: self.day, peaks: self.peaks.max(other.peaks), total: self.total.max(other.total) }
+    }
 }
 
 /// What is known of the past of an account, for decisions on one day.

@@ -3,6 +3,7 @@
 
 mod bar;
 mod coverage;
+mod learn;
 mod past;
 mod report;
 mod suggest;
@@ -42,6 +43,9 @@ pub fn run(sources: &Sources, options: &cli::Replay) -> Result<Exit, Failed> {
     let opened = opened.map_err(|error| Failed::new(Exit::IoError, error))?;
     if options.suggest {
         return suggest::run(sources, opened, options);
+    }
+    if options.learn {
+        return learn::run(sources, opened, options);
     }
     let report = database::with_store(sources, async |config, _| replay(&config, opened, options).await)?;
     if options.each {

@@ -116,6 +116,7 @@ mod tests {
     use crate::policy::quota::{UNLIMITED, Window};
     use crate::policy::steps::Steps;
     use crate::protocol::reply::Action;
+    use crate::replay::intake::Charged;
     use crate::replay::suggest::form::{FORMS, Form, QUOTA};
     use crate::replay::suggest::streams::Streams;
     use crate::replay::suggest::sweep::{SenderMonths, reach};
@@ -148,7 +149,7 @@ mod tests {
             for (pause, recipients, place) in mails {
                 now += pause;
                 let network = (place > 0).then(|| format!("192.0.{place}.0/24").parse().unwrap());
-                streams.add("al", now, network, 1, recipients, recipients);
+                streams.add(&Charged::of("al", now, network, recipients));
             }
             let (begin, end) = streams.span.unwrap();
             (streams.into_sorted().remove(0).sums, Log { begin, end })
@@ -213,7 +214,7 @@ mod tests {
     #[test]
     fn a_quota_and_a_limit_are_judged_together() {
         let mut streams = Streams::default();
-        (0..5).for_each(|number| streams.add("al", BEGIN + number * 60, None, 1, 10, 10));
+        (0..5).for_each(|number| streams.add(&Charged::of("al", BEGIN + number * 60, None, 10)));
         let (begin, end) = streams.span.unwrap();
         let (sums, log) = (streams.into_sorted().remove(0).sums, Log { begin, end });
         let with = |quota, limits: &str| {

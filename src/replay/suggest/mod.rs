@@ -1,7 +1,6 @@
 //! The settings that past mail suggests.
 //!
-//! [`intake`] sees who sent how much from where, and [`streams`] keeps it, as sums per account, minute and network. [`form`]
-//! has the kinds of limits that are tried. [`walk`] is an account on the way through its mail, as the limiter knows it;
+//! [`streams`] keeps who sent how much from where, as sums per account, minute and network. [`form`] has the kinds of limits that are tried. [`walk`] is an account on the way through its mail, as the limiter knows it;
 //! [`sweep`] finds on that way how high a limit of each kind would have to be, and adds up what that means for all accounts;
 //! [`wave`] is the mail of a stolen account, put into the account's own; [`judge`] decides by a whole policy, request by request.
 //! [`proposal`] chooses from all that.
@@ -10,7 +9,6 @@
 //! logs give the same figures.
 
 pub mod form;
-pub mod intake;
 pub mod judge;
 pub mod proposal;
 pub mod streams;

@@ -8,7 +8,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ipnet::IpNet;
 
+use crate::limiter::increase::Increase;
 use crate::limiter::window::minute_of;
+use crate::replay::intake::Charged;
 
 /// The most sums, an account counted as [`ACCOUNT`] of them. About 150 MB.
 const MAX_SUMS: usize = 3_000_000;
@@ -69,17 +71,11 @@ impl Streams {
         Streams { accounts: HashMap::new(), size: 0, most, one_in: 1, span: None, messages: 0, recipients: 0 }
     }
 
-    /// Adds mail of one account, at a time in Unix seconds that is none before the last. `largest` is how many recipients its
-    /// message has in all.
-    pub fn add(
-        &mut self,
-        account: &str,
-        at: i64,
-        network: Option<IpNet>,
-        messages: u32,
-        recipients: u32,
-        largest: u32,
-    ) {
+    /// Adds mail, which is none before the last.
+    pub fn add(&mut self, charged: &Charged) {
+        let Charged { at, network, largest, .. } = *charged;
+        let Increase { messages, recipients, .. } = charged.mail;
+        let account = charged.account.as_str();
         let (first, _) = self.span.unwrap_or((minute_of(at).saturating_mul(60), at));
         self.span = Some((first, at));
         self.messages += u64::from(messages);
@@ -138,15 +134,18 @@ pub fn hash(value: impl Hash) -> u64 {
 mod tests {
     use super::*;
 
+    fn mail(account: &str, at: i64, network: Option<&str>, recipients: u32) -> Charged {
+        Charged::of(account, at, network.map(|network| network.parse().unwrap()), recipients)
+    }
+
     #[test]
     fn a_minute_of_one_network_is_one_sum() {
         let mut streams = Streams::default();
-        let net = |text: &str| Some(text.parse().unwrap());
-        streams.add("al", 60, net("192.0.2.0/24"), 1, 3, 3);
-        streams.add("al", 119, net("198.51.100.0/24"), 1, 1, 1);
-        streams.add("al", 119, net("192.0.2.0/24"), 1, 5, 5);
-        streams.add("al", 120, net("192.0.2.0/24"), 1, 1, 1);
-        streams.add("bo", 120, None, 1, 1, 1);
+        streams.add(&mail("al", 60, Some("192.0.2.0/24"), 3));
+        streams.add(&mail("al", 119, Some("198.51.100.0/24"), 1));
+        streams.add(&mail("al", 119, Some("192.0.2.0/24"), 5));
+        streams.add(&mail("al", 120, Some("192.0.2.0/24"), 1));
+        streams.add(&mail("bo", 120, None, 1));
         assert_eq!((streams.span, streams.messages, streams.recipients), (Some((60, 120)), 5, 11));
         let streams = streams.into_sorted();
         let names: Vec<_> = streams.iter().map(|stream| (stream.account.as_str(), stream.sums.len())).collect();
@@ -160,7 +159,7 @@ mod tests {
         let mut streams = Streams::bounded(1000);
         let name = |number: i64| format!("sender{number}@example.com");
         for number in 0..2000 {
-            streams.add(&name(number % 1000), number * 60, None, 1, 1, 1);
+            streams.add(&mail(&name(number % 1000), number * 60, None, 1));
         }
         assert_eq!((streams.one_in, streams.messages), (16, 2000), "all mail is counted");
         let kept = streams.into_sorted();

@@ -147,6 +147,7 @@ fn level(highest: &[(u32, u64)], amount: u64) -> Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replay::intake::Charged;
     use crate::replay::suggest::form::{BURST, QUOTA, USUAL_HOUR};
     use crate::replay::suggest::streams::Streams;
 
@@ -157,9 +158,7 @@ mod tests {
     fn swept(mails: &[(&str, i64, u32)]) -> (SenderMonths, Log) {
         let (mut streams, mut mails) = (Streams::default(), mails.to_vec());
         mails.sort_by_key(|(_, at, _)| *at);
-        mails
-            .iter()
-            .for_each(|(name, at, recipients)| streams.add(name, BEGIN + at, None, 1, *recipients, *recipients));
+        mails.iter().for_each(|(name, at, recipients)| streams.add(&Charged::of(name, BEGIN + at, None, *recipients)));
         let (begin, end) = streams.span.unwrap();
         let (mut months, log) = (SenderMonths::default(), Log { begin, end });
         let streams = streams.into_sorted();

@@ -18,11 +18,11 @@ use crate::exit::{Exit, Failed};
 use crate::limiter::decide::Policy;
 use crate::policy::quota::UNLIMITED;
 use crate::replay::files::Opened;
+use crate::replay::intake::Intake;
 use crate::replay::suggest::form::{FORMS, Form, QUOTA};
-use crate::replay::suggest::intake::Intake;
 use crate::replay::suggest::judge::{Judge, Touched};
 use crate::replay::suggest::proposal::Proposal;
-use crate::replay::suggest::streams::Stream;
+use crate::replay::suggest::streams::{Stream, Streams};
 use crate::replay::suggest::sweep::{Level, Log, SenderMonths, reach};
 use crate::replay::suggest::walk::{Walk, mail};
 use crate::replay::suggest::wave::{self, Attempt, WAVES};
@@ -48,11 +48,14 @@ fn suggest(config: &Config, opened: Vec<Opened>, options: &cli::Replay) -> Resul
     let terms = config.terms(lists, zone.clone());
     let (policy, limit_by) = (terms.policy.clone(), terms.accounts.limit_by.clone());
     let (mut past, mut intake) = (Past::read(opened, &zone, false, options)?, Intake::new(terms));
+    let mut streams = Streams::default();
     while let Some(messages) = past.next_messages() {
-        messages.iter().for_each(|(at, asked)| intake.take(*at, asked));
+        for charged in messages.iter().filter_map(|(at, asked)| intake.take(*at, asked)) {
+            streams.add(&charged);
+        }
     }
     let (counts, gaps) = past.end()?;
-    let Intake { streams, nobody, listed, .. } = intake;
+    let Intake { nobody, listed, .. } = intake;
     Ok(Report {
         coverage: Coverage { counts, gaps, limit_by },
         messages: streams.messages,
