@@ -12,7 +12,7 @@ use crate::store::counters::{Outlived, Row, Sum};
 use crate::store::journal::{Late, Part};
 use crate::store::messages::AuditRow;
 use crate::store::settle::Writes;
-use crate::store::usage::{PartsRow, SeenRow, UsageRow};
+use crate::store::usage::{Arrival, PartsRow, SeenRow, UsageRow};
 
 /// Entries of the journal that are charged together.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub struct LatePart {
     host: String,
     /// Minutes before these are kept by the hour and by the day; None where all are told apart.
     coarse_before: Option<(i64, i64)>,
+    /// Whether it is noted where senders are seen for the first time.
+    tells_new_networks: bool,
 }
 
 impl LatePart {
@@ -41,6 +43,7 @@ impl LatePart {
             new_quota: policy.new_quota,
             host: terms.host.clone(),
             coarse_before: is_coarse.then(|| window::coarse_before(now, policy.exact().max(usual::MINUTES_FOR))),
+            tells_new_networks: policy.tells_new_networks(),
         }
     }
 
@@ -51,7 +54,8 @@ impl LatePart {
         let by_account: HashMap<&str, &Row> =
             self.sums.iter().zip(rows).filter_map(|(sum, row)| Some((sum.sender.as_str(), row.as_ref()?))).collect();
         let mut usage: BTreeMap<(i64, i64), UsageRow> = BTreeMap::new();
-        let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
+        // When first, and when last.
+        let mut seen: BTreeMap<(i64, String), (i64, i64)> = BTreeMap::new();
         let mut outlived: BTreeMap<i64, Outlived> = BTreeMap::new();
         let mut audit = Vec::new();
         let mut parts: BTreeMap<(i64, i64), PartsRow> = BTreeMap::new();
@@ -81,8 +85,8 @@ impl LatePart {
                 }
             }
             if let Some(network) = entry.network {
-                let last = seen.entry((id, network.to_string())).or_insert(entry.at);
-                *last = entry.at.max(*last);
+                let (first, last) = seen.entry((id, network.to_string())).or_insert((entry.at, entry.at));
+                (*first, *last) = (entry.at.min(*first), entry.at.max(*last));
             }
             if entry.at < row.window_from.max(reset.unwrap_or(0)) {
                 let empty = Outlived { ratelimit_id: id, messages: 0, recipients: 0 };
@@ -92,10 +96,15 @@ impl LatePart {
             }
             audit.extend(audit_row(entry, id, &self.host));
         }
-        let seen =
-            seen.into_iter().map(|((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen });
+        let (mut rows, mut arrived) = (Vec::new(), Vec::new());
+        for ((ratelimit_id, network), (first_seen, last_seen)) in seen {
+            if self.tells_new_networks {
+                arrived.push(Arrival { ratelimit_id, network: network.clone(), first_seen });
+            }
+            rows.push(SeenRow { ratelimit_id, network, last_seen });
+        }
         let (usage, parts) = (usage.into_values().collect(), parts.into_values().collect());
-        let writes = Writes { audit, usage, parts, seen: seen.collect(), ..Writes::default() };
+        let writes = Writes { audit, usage, parts, seen: rows, arrived, ..Writes::default() };
         Late { writes, outlived: outlived.into_values().collect() }
     }
 
@@ -170,7 +179,8 @@ mod tests {
 
     fn part(entries: Vec<Entry>, coarse_before: Option<(i64, i64)>) -> LatePart {
         let part = Part { journal: 1, from: 0, to: 9 };
-        LatePart { part, sums: sums(&entries), entries, new_quota: 10, host: String::new(), coarse_before }
+        let (sums, host) = (sums(&entries), String::new());
+        LatePart { part, sums, entries, new_quota: 10, host, coarse_before, tells_new_networks: true }
     }
 
     fn row(id: i64, window_from: i64) -> Option<Row> {
@@ -207,6 +217,8 @@ mod tests {
         assert_eq!(minutes(&late), [(1, 0, 2), (2, 0, 5)]);
         let seen: Vec<_> = late.writes.seen.iter().map(|row| (row.ratelimit_id, row.last_seen - at)).collect();
         assert_eq!((seen, late.outlived), (vec![(1, 59), (2, 60)], vec![]));
+        let arrived: Vec<_> = late.writes.arrived.iter().map(|row| (row.ratelimit_id, row.first_seen - at)).collect();
+        assert_eq!(arrived, [(1, 59), (2, 0)]);
     }
 
     #[test]

@@ -65,8 +65,9 @@ impl Store {
             counters::take_off(script, &outlived).await?;
             usage::add(script, &writes.usage).await?;
             usage::add_parts(script, &writes.parts).await?;
+            let arrived = usage::not_seen(script, writes.arrived).await?;
             usage::see(script, &writes.seen, now).await?;
-            usage::arrive(script, &writes.arrived).await?;
+            usage::arrive(script, &arrived).await?;
             if let Some(first) = writes.usage.iter().map(|row| row.minute).min() {
                 days::changed_since(script, first).await?;
             }

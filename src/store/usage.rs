@@ -3,6 +3,7 @@
 //! What most mail has no part in stands apart, so that it costs most mail nothing: what of a minute was held or came from new
 //! networks (`usage_parts`), and when a network was first seen (`arrivals`).
 
+use std::collections::{BTreeSet, HashMap};
 use std::ops::{Range, RangeInclusive};
 
 use super::dialect::Dialect;
@@ -12,7 +13,7 @@ use super::meta;
 use super::script::Script;
 use super::sql::{Sql, in_statements};
 use crate::limiter::usual::Peaks;
-use crate::limiter::window;
+use crate::limiter::{history, window};
 
 /// Which histories are to be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -243,6 +244,30 @@ pub async fn arrive(script: &mut Script<'_>, rows: &[Arrival]) -> Result<(), Fai
         script.run(sql).await?;
     }
     Ok(())
+}
+
+/// Returns those of these arrivals (sorted by their rows) that are some: in the networks of the others their senders were seen
+/// before.
+pub async fn not_seen(script: &mut Script<'_>, mut arrivals: Vec<Arrival>) -> Result<Vec<Arrival>, Failure> {
+    let mut known: HashMap<(i64, String), i64> = HashMap::new();
+    for slice in in_statements(&arrivals) {
+        let ids = slice.chunk_by(|one, other| one.ratelimit_id == other.ratelimit_id).filter_map(<[Arrival]>::first);
+        let networks: BTreeSet<&str> = slice.iter().map(|arrival| &*arrival.network).collect();
+        let rest = |sql: &mut Sql| {
+            sql.push("FROM networks WHERE ratelimit_id IN ").push_list(ids.map(|first| first.ratelimit_id));
+            sql.push(" AND network IN ").push_list(networks.iter().copied());
+        };
+        for (network, numbers) in script.read("network", &["ratelimit_id", "last_seen"], rest).await? {
+            if let &[ratelimit_id, last_seen] = numbers.as_slice() {
+                known.insert((ratelimit_id, network), last_seen);
+            }
+        }
+    }
+    arrivals.retain(|arrival| {
+        let last_seen = known.get(&(arrival.ratelimit_id, arrival.network.clone()));
+        last_seen.is_none_or(|last_seen| *last_seen < history::known_since(arrival.first_seen))
+    });
+    Ok(arrivals)
 }
 
 /// What the daemons that make hours of minutes have a lock on: one of them at a time works on a sender.

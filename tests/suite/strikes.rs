@@ -80,7 +80,7 @@ mod run {
                     runtime.block_on(before.store.close());
                 }
                 let (decision, judged) =
-                    runtime.block_on(daemons[step.daemon].ask(ALICE, message, "192.0.2.1", step.recipients, now));
+                    runtime.block_on(daemons[step.daemon].ask(ALICE, message, "192.0.2.1", step.recipients, now, now));
                 let Some(reason) = decision.reason.as_ref().filter(|_| decision.blocked && judged) else { continue };
                 let name = if reason.is_quota() { "quota" } else { reason.limit() };
                 let written = WINDOWS.iter().find(|(limit, _)| name.starts_with(limit));

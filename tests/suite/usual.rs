@@ -17,7 +17,10 @@ use policyd_rate_guard::commit::standings::learnt_since;
 use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::lists::Lists;
 use policyd_rate_guard::store::Store;
-use policyd_rate_guard::store::usage::PartsRow;
+use policyd_rate_guard::store::counters::Sum;
+use policyd_rate_guard::store::journal::{Late, Part};
+use policyd_rate_guard::store::settle::Writes;
+use policyd_rate_guard::store::usage::{Arrival, PartsRow, SeenRow, UsageRow};
 
 const DAY: i64 = 24 * 3600;
 /// 2026-10-12 00:00 UTC: clocks in Europe go back two weeks later.
@@ -44,18 +47,23 @@ struct Mail {
     sender: u8,
     place: u8,
     recipients: u32,
+    /// By how much that daemon's clock is off, in seconds.
+    off: i64,
 }
 
 fn mails() -> impl Strategy<Value = Vec<Mail>> {
     let pause = prop_oneof![12 => 0i64..300, 2 => 0i64..7200, 2 => 0i64..3 * DAY, 1 => 0i64..9 * DAY];
-    let mail = (pause, 0..2usize, prop::bool::weighted(0.1), 0..2u8, 0..5u8, 1..14u32).prop_map(
-        |(pause, daemon, restart, sender, place, recipients)| Mail {
+    // Two hosts' clocks differ by less than an hour, and are set back and on.
+    let off = prop_oneof![6 => Just(0i64), 1 => -1700i64..0, 1 => 0i64..1700];
+    let mail = (pause, 0..2usize, prop::bool::weighted(0.1), 0..2u8, 0..5u8, 1..14u32, off).prop_map(
+        |(pause, daemon, restart, sender, place, recipients, off)| Mail {
             pause,
             daemon,
             restart,
             sender,
             place,
             recipients,
+            off,
         },
     );
     prop::collection::vec(mail, 60..200)
@@ -81,12 +89,12 @@ struct List {
 }
 
 impl List {
-    /// Recipients and messages of the window that ends at a time.
-    fn window(&self, sender: u8, end: i64, length: i64, which: impl Fn(&Sent) -> bool) -> (u64, u64) {
-        let first = (end - length).div_euclid(60);
+    /// Recipients and messages of a window of so many seconds before a time, and so many after it.
+    fn window(&self, sender: u8, at: i64, (before, after): (i64, i64), which: impl Fn(&Sent) -> bool) -> (u64, u64) {
+        let (first, last) = ((at - before).div_euclid(60), (at + after).div_euclid(60));
         let held = self.sent.iter().filter(|sent| {
             let minute = sent.at.div_euclid(60);
-            sent.sender == sender && (first..=end.div_euclid(60)).contains(&minute) && which(sent)
+            sent.sender == sender && (first..=last).contains(&minute) && which(sent)
         });
         held.fold((0, 0), |(recipients, messages), sent| (recipients + u64::from(sent.recipients), messages + 1))
     }
@@ -96,7 +104,7 @@ impl List {
         let counts = |sent: &&Sent| {
             sent.sender == sender && !sent.held && (today - 35..=today - 2).contains(&sent.at.div_euclid(DAY))
         };
-        let of_window = |sent: &Sent| self.window(sender, sent.at, length, |sent| !sent.held);
+        let of_window = |sent: &Sent| self.window(sender, sent.at, (length, 0), |sent| !sent.held);
         let windows = self.sent.iter().filter(counts).map(of_window);
         windows.fold((0, 0), |(one, two), (a, b)| (one.max(a), two.max(b)))
     }
@@ -110,7 +118,7 @@ impl List {
                 if last.is_none_or(|last| last < at - 35 * DAY) {
                     first = Some(at);
                 }
-                last = Some(at);
+                last = last.max(Some(at));
             }
             first.is_some_and(|first| first <= now - DAY) && last.is_some_and(|last| last >= now - 35 * DAY)
         };
@@ -123,7 +131,8 @@ impl List {
         let days = self.sent.iter().map(|sent| sent.at.div_euclid(DAY)).filter(|day| (today - 35..today).contains(day));
         let acts = days.min().is_some_and(|first| today >= first + 14);
         let networks_act = now >= BEGIN + 14 * DAY;
-        let used = |length| self.window(mail.sender, now, length, |_| true);
+        // A clock that is ahead may have counted it.
+        let used = |length| self.window(mail.sender, now, (length, 3600), |_| true);
         let over = |used: u64, added: u64, thousandths: u64, usual: u64, min: u64| {
             used + added > min.max(usual * thousandths / 1000)
         };
@@ -131,7 +140,7 @@ impl List {
         let many = over(used(3600).0, recipients, 2000, self.usual(mail.sender, now, 3600).0, 12);
         let messages = over(used(DAY).1, 1, 1500, self.usual(mail.sender, now, DAY).1, 6);
         let from_new = self.is_from_new(mail.sender, mail.place, now);
-        let far = from_new && self.window(mail.sender, now, DAY, |sent| sent.from_new).0 + recipients > 9;
+        let far = from_new && self.window(mail.sender, now, (DAY, 3600), |sent| sent.from_new).0 + recipients > 9;
         let word = match (far && networks_act, messages && acts, many && acts) {
             (true, ..) => "REJECT",
             (_, true, _) => "DEFER",
@@ -167,17 +176,18 @@ fn decides_as_a_list(database: &Database, mails: &[Mail]) -> Result<u32, TestCas
                 }
                 kept_up = now;
             }
-            let (expected, from_new) = list.expected(mail, now);
+            let at = now + mail.off;
+            let (expected, from_new) = list.expected(mail, at);
             let (account, from) = (format!("sender{}@example.com", mail.sender), format!("10.0.{}.1", mail.place));
-            let (decision, _) = daemons[mail.daemon].ask(&account, message, &from, mail.recipients, now).await;
+            let (decision, _) = daemons[mail.daemon].ask(&account, message, &from, mail.recipients, now, at).await;
             let word = decision.action.word();
-            prop_assert_eq!(&word, expected, "mail {} at {}", message, now);
+            prop_assert_eq!(&word, expected, "mail {} at {}", message, at);
             if !["REJECT", "DEFER"].contains(&word.as_str()) {
                 let Mail { sender, recipients, .. } = *mail;
-                list.sent.push(Sent { at: now, sender, recipients, held: word == "HOLD", from_new });
+                list.sent.push(Sent { at, sender, recipients, held: word == "HOLD", from_new });
             }
             list.blocked += u32::from(["REJECT", "DEFER", "HOLD"].contains(&expected));
-            list.asked.push((now, mail.sender, mail.place));
+            list.asked.push((at, mail.sender, mail.place));
         }
         for mut daemon in daemons {
             daemon.store.close().await;
@@ -241,6 +251,14 @@ fn asked(daemon: &Daemon, mails: u32, recipients: u32, from: &str) -> Vec<String
     (0..mails).map(|_| ask(&mut client, recipients, from)).collect()
 }
 
+fn seen(ratelimit_id: i64, place: u8, last_seen: i64) -> SeenRow {
+    SeenRow { ratelimit_id, network: format!("10.0.{place}.0/24"), last_seen }
+}
+
+fn arrival(ratelimit_id: i64, place: u8, first_seen: i64) -> Arrival {
+    Arrival { ratelimit_id, network: format!("10.0.{place}.0/24"), first_seen }
+}
+
 mod run {
     use super::*;
 
@@ -269,6 +287,48 @@ mod run {
         daemon.await_log("reason=\"3x usual recipients/1h min 5: 37\"");
     }
 
+    pub fn what_an_outage_journal_held_reaches_its_day_and_new_networks_stay_new(setup: Setup) {
+        assert!(setup.run("migrate", &[]).status.success());
+        let (config, now) = (load(setup.database(), &[]), (BEGIN / DAY + 40) * DAY + 7200);
+        let sum = |recipients| Sum { sender: ALICE.to_owned(), domain: None, messages: 1, recipients, count: true };
+        let charged = |from: u64, recipients: i64, places: &'static [u8], at: i64| {
+            let part = Part { journal: 7, from: from as i64, to: from as i64 + 1 };
+            let late = move |id: i64| Late {
+                writes: Writes {
+                    usage: vec![UsageRow { ratelimit_id: id, minute: at / 60, messages: 1, recipients, bytes: 0 }],
+                    seen: places.iter().map(|place| seen(id, *place, at)).collect(),
+                    arrived: places.iter().map(|place| arrival(id, *place, at)).collect(),
+                    ..Writes::default()
+                },
+                outlived: Vec::new(),
+            };
+            (part, late)
+        };
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut store = Store::new(&config.database);
+            let mut hours = Vec::new();
+            for (number, (recipients, places, at)) in
+                [(5, &[1, 2][..], now - 3 * DAY), (7, &[2, 3][..], now - 3 * DAY + 60)].into_iter().enumerate()
+            {
+                let (part, late) = charged(number as u64, recipients, places, at);
+                let sums = [sum(recipients as u32)];
+                let done = store.charge(part, &sums, 10, now, |rows, _| late(rows[0].unwrap().id)).await.unwrap();
+                assert_eq!(done, number as i64 + 1);
+                days::make(&mut store, now, 0).await.unwrap();
+                let id = store.with_usage(0..now).await.unwrap()[0];
+                let days = store.days_of(id, &learnt_since(now)).await.unwrap();
+                hours.push((days[0].day, days[0].peaks.hour.recipients));
+            }
+            let day = (now - 3 * DAY) / DAY;
+            assert_eq!(hours, [(day, 5), (day, 12)], "also when the day was made before");
+            store.close().await;
+        });
+        let first = now - 3 * DAY;
+        let arrivals = setup.database().select(&["network", "first_seen"], "FROM arrivals ORDER BY network");
+        let expected = [(1, first), (2, first), (3, first + 60)];
+        assert_eq!(arrivals, expected.map(|(place, at)| [format!("10.0.{place}.0/24"), at.to_string()]));
+    }
+
     pub fn a_wave_from_new_networks_is_stopped(setup: Setup) {
         let mut daemon = learnt(setup, "15 recipients/1h from new networks HOLD far", 1000);
         daemon.term();
@@ -286,6 +346,7 @@ mod run {
 crate::on_each_database! {
     random_mail_is_decided_as_by_a_list_of_all_mail
     three_times_what_is_usual_is_held_and_what_is_held_is_noted
+    what_an_outage_journal_held_reaches_its_day_and_new_networks_stay_new
     a_wave_from_new_networks_is_stopped
 }
 

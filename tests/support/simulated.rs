@@ -25,17 +25,18 @@ impl Simulated {
         Simulated { store: Store::new(database), rounds: Rounds::new(terms.clone(), Standings::default()), begin }
     }
 
-    /// What is decided about a message of an account, from an address, at a time in seconds since 1970; and whether that was
-    /// judged now, and not answered as it was before.
+    /// What is decided about a message of an account, from an address, at a time in seconds since 1970, when the daemon's clock
+    /// shows `at`; and whether that was judged now, and not answered as it was before.
     pub async fn ask(
         &mut self,
         account: &str,
         message: usize,
         address: &str,
         recipients: u32,
+        time: i64,
         at: i64,
     ) -> (Arc<Decision>, bool) {
-        let elapsed = Duration::from_secs(at.abs_diff(self.begin));
+        let elapsed = Duration::from_secs(time.abs_diff(self.begin));
         let now = Now { elapsed, unix: at };
         let request = Request {
             stage: Stage::Data,
