@@ -60,7 +60,7 @@ impl What {
 pub struct Line {
     pub at: i64,
     pub what: What,
-    /// When the last of several messages came.
+    /// When the last of several messages came; until when a block was set, the same as `at` if until somebody ends it.
     pub until: i64,
     /// 0 where it is not about messages.
     pub messages: u64,
@@ -113,7 +113,8 @@ fn story(blocks: &[BlockRow], strikes: &[Strike], logged: &[Logged], told: &[Tol
     lines.extend(strikes.iter().map(|strike| line(strike.at, What::Strike, &strike.limit)));
     lines.extend(told.iter().map(|told| line(told.at, What::Told, &told.notice)));
     for block in blocks.iter().rev() {
-        lines.push(line(block.since, What::Blocked, &why_blocked(block)));
+        let set = line(block.since, What::Blocked, &why_blocked(block));
+        lines.push(Line { until: block.until.unwrap_or(block.since), ..set });
         if let Some(over) = block.over(now) {
             let by = match (block.ended_at, block.ended_by.as_str()) {
                 (None, _) => "by itself".to_owned(),

@@ -221,11 +221,12 @@ identity() {
 # --- the machine between scenarios
 
 # What the package could leave behind: files, and directories of its name. In the books of ucf and systemd, only what bears its
-# name; ucf's also have it in their text. Logs of others, caches, and the books of dpkg and rpm are not looked at.
+# name; ucf's also have it in their text. Logs of others, caches (of Postfix's TLS sessions too, which it makes when it likes), and the
+# books of dpkg and rpm are not looked at.
 machine_files() {
     inside find /etc /opt /usr /var /root -xdev \
         \( -path /var/lib/dpkg -o -path /root/.rpmdb -o -path /var/lib/mysql \
-        -o -path /var/lib/apt -o -path /var/lib/dnf -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path /var/cache -o -path /var/tmp \
+        -o -path /var/lib/apt -o -path /var/lib/dnf -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path '/var/lib/postfix/*_scache.db' -o -path /var/cache -o -path /var/tmp \
         -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/etc/*-' -o -path /root/debs \
         -o -path '/root/*.deb' -o -path '/root/*.rpm' -o -path '/var/spool/postfix/*/*' \) -prune \
         -o \( -path '/var/lib/ucf/*' -o -path '/var/lib/systemd/*' \) ! -name '*rate*guard*' \

@@ -257,7 +257,7 @@ mod run {
         let story: Vec<&str> =
             shown["story"].as_array().unwrap().iter().map(|line| line["what"].as_str().unwrap()).collect();
         assert_eq!((story.first(), story.last()), (Some(&"blocked"), Some(&"deleted")), "{shown}");
-        for (what, number) in [("blocked", 2), ("block_ended", 2), ("put_on_hold", 1), ("deleted", 1)] {
+        for (what, number) in [("blocked", 2), ("block_ended", 2), ("deleted", 1)] {
             assert_eq!(story.iter().filter(|one| **one == what).count(), number, "{what} in {story:?}");
         }
         assert_eq!(server.on_hold(), ["4B0B001", "4D11E51"]);
