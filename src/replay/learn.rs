@@ -1,6 +1,6 @@
 //! What past mail teaches of accounts: their days, see [`usual`], and where they were seen. Pure.
 //!
-//! It is bounded: with more than [`MAX_ROWS`] it is too much, and nothing of it is to be kept.
+//! It is bounded: with more than `MAX_ROWS` it is too much, and nothing of it is to be kept.
 
 use std::collections::{BTreeSet, HashMap};
 
