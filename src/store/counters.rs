@@ -78,9 +78,30 @@ fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// Adds every counting sum, and makes the rows that are missing, with the quota of their domain's row where there is one. Takes
+/// the locks of all rows in the order of `sums` (sorted by sender, narrowed to the columns). Returns the rows as they then stand, in
+/// the same order, and the mark of those that were made. `heeds_case` is [`super::dialect::Session::heeds_case`]; `now` is in
+/// seconds since 1970.
+pub async fn charge(
+    script: &mut Script<'_>,
+    sums: &[Sum],
+    new_quota: u32,
+    now: i64,
+    heeds_case: bool,
+) -> Result<(Vec<Option<Row>>, Mark), Failure> {
+    let mark = add(script, sums, new_quota, now).await?;
+    let mut rows = read(script, sums).await?;
+    if heeds_case {
+        adopt_spellings(script, sums, &mut rows, mark, now).await?;
+    }
+    forget_former(script, &rows, mark).await?;
+    inherit(script, sums, &mut rows, mark).await?;
+    Ok((rows, mark))
+}
+
 /// Adds every counting sum, and makes the rows that are missing. Takes the locks of all rows in the order of `sums`. Returns
 /// the mark of the rows that were made.
-pub async fn add(script: &mut Script<'_>, sums: &[Sum], new_quota: u32, now: i64) -> Result<Mark, Failure> {
+async fn add(script: &mut Script<'_>, sums: &[Sum], new_quota: u32, now: i64) -> Result<Mark, Failure> {
     let mark = Mark::new();
     let counting: Vec<&Sum> = sums.iter().filter(|sum| sum.count).collect();
     let dialect = script.dialect();
@@ -109,7 +130,7 @@ pub async fn add(script: &mut Script<'_>, sums: &[Sum], new_quota: u32, now: i64
 
 /// Renames the rows that somebody has typed with capitals for senders (or their domains) that had no row: what was added to
 /// a new row goes to that one instead. For a database to which such a spelling is another key.
-pub async fn adopt_spellings(
+async fn adopt_spellings(
     script: &mut Script<'_>,
     sums: &[Sum],
     rows: &mut Vec<Option<Row>>,
@@ -153,7 +174,7 @@ pub async fn adopt_spellings(
 }
 
 /// Deletes the history that the rows which this transaction made find under their numbers: it was another's.
-pub async fn forget_former(script: &mut Script<'_>, rows: &[Option<Row>], mark: Mark) -> Result<(), Failure> {
+async fn forget_former(script: &mut Script<'_>, rows: &[Option<Row>], mark: Mark) -> Result<(), Failure> {
     let Dialect { reuses_ids, usage, .. } = script.dialect();
     let made: Vec<i64> = made(rows, mark).into_iter().collect();
     if *reuses_ids && !made.is_empty() {
@@ -185,12 +206,7 @@ fn is_new(row: &Option<Row>, mark: Mark) -> bool {
 
 /// Sets the quota of the `@domain` row, if there is one, in the rows that this transaction made. An account that was only looked at
 /// and has no row is judged by the `@domain` row. An account with a row costs nothing here.
-pub async fn inherit(
-    script: &mut Script<'_>,
-    sums: &[Sum],
-    rows: &mut [Option<Row>],
-    mark: Mark,
-) -> Result<(), Failure> {
+async fn inherit(script: &mut Script<'_>, sums: &[Sum], rows: &mut [Option<Row>], mark: Mark) -> Result<(), Failure> {
     let heirs = sums.iter().zip(rows).filter(|(_, row)| is_new(row, mark));
     let mut heirs: Vec<(&str, &mut Option<Row>)> =
         heirs.filter_map(|(sum, row)| Some((sum.domain.as_deref()?, row))).collect();

@@ -53,13 +53,7 @@ impl Store {
             }
             script.run(moving(script.dialect(), part)).await?;
             let reset = meta::time(script.connection().await?, LAST_RESET, now).await?;
-            let mark = counters::add(script, &sums, new_quota, now).await?;
-            let mut rows = counters::read(script, &sums).await?;
-            if session.heeds_case {
-                counters::adopt_spellings(script, &sums, &mut rows, mark, now).await?;
-            }
-            counters::forget_former(script, &rows, mark).await?;
-            counters::inherit(script, &sums, &mut rows, mark).await?;
+            let (mut rows, _) = counters::charge(script, &sums, new_quota, now, session.heeds_case).await?;
             counters::mend_windows(script, &mut rows, now).await?;
             let Late { writes, outlived } = write(&rows, reset);
             counters::take_off(script, &outlived).await?;

@@ -38,13 +38,7 @@ impl Store {
             // A row that is there stays untouched: when it last changed says when its sender last sent something.
             let there = counters::read(script, &sums).await?;
             sums.iter_mut().zip(&there).for_each(|(sum, row)| sum.count = row.is_none());
-            let mark = counters::add(script, &sums, new_quota, now).await?;
-            let mut rows = counters::read(script, &sums).await?;
-            if session.heeds_case {
-                counters::adopt_spellings(script, &sums, &mut rows, mark, now).await?;
-            }
-            counters::forget_former(script, &rows, mark).await?;
-            counters::inherit(script, &sums, &mut rows, mark).await?;
+            let (rows, _) = counters::charge(script, &sums, new_quota, now, session.heeds_case).await?;
             let known = taught.iter().zip(&rows).filter_map(|(taught, row)| Some((row.as_ref()?.id, taught)));
             let (mut of_days, mut seen) = (Vec::new(), Vec::new());
             for (ratelimit_id, Taught { days, networks, .. }) in known {

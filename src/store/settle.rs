@@ -77,13 +77,7 @@ impl Store {
             }
         };
         self.transact(Patience::Batch { now }, async |script| {
-            let mark = counters::add(script, sums, new_quota, now).await?;
-            let mut rows = counters::read(script, sums).await?;
-            if session.heeds_case {
-                counters::adopt_spellings(script, sums, &mut rows, mark, now).await?;
-            }
-            counters::forget_former(script, &rows, mark).await?;
-            counters::inherit(script, sums, &mut rows, mark).await?;
+            let (mut rows, mark) = counters::charge(script, sums, new_quota, now, session.heeds_case).await?;
             counters::mend_windows(script, &mut rows, now).await?;
             let revision = match rows.iter().flatten().map(|row| row.blocks).max() {
                 Some(revision) => revision,

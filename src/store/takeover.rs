@@ -27,13 +27,7 @@ impl Store {
         let session = self.connect().await?;
         let sums: Vec<Sum> = taken.iter().map(|taken| taken.sum.narrowed(session.keys)).collect();
         self.transact(Patience::Batch { now }, async |script| {
-            let mark = counters::add(script, &sums, new_quota, now).await?;
-            let mut rows = counters::read(script, &sums).await?;
-            if session.heeds_case {
-                counters::adopt_spellings(script, &sums, &mut rows, mark, now).await?;
-            }
-            counters::forget_former(script, &rows, mark).await?;
-            counters::inherit(script, &sums, &mut rows, mark).await?;
+            let (rows, _) = counters::charge(script, &sums, new_quota, now, session.heeds_case).await?;
             usage::add(script, &minutes(taken, &rows)).await?;
             script.run(meta::setting(script.dialect(), name, progress)).await
         })
