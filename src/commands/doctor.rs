@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::database::runtime;
 use super::output::{print, print_json};
+use super::programs;
 use super::query::{self, PACKAGED_SOCKET};
 use super::scrape;
 use super::table::clean;
@@ -457,7 +458,7 @@ fn not_counting(place: &str) -> Finding {
 
 /// Returns the configuration of each instance of Postfix; none, and a finding, if postconf(1) cannot be run.
 fn read_postfix(postconf: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Postfix> {
-    let program = postconf.map_or_else(find_postconf, Path::to_owned);
+    let program = postconf.map_or_else(|| programs::find("postconf"), Path::to_owned);
     let ask = |directory: Option<&str>, options: &str| {
         let directory = directory.into_iter().flat_map(|directory| ["-c", directory]);
         let output = Command::new(&program).args(directory).arg(options).output()?;
@@ -484,12 +485,6 @@ fn read_postfix(postconf: Option<&Path>, findings: &mut Vec<Finding>) -> Vec<Pos
         ));
         Vec::new()
     })
-}
-
-/// Returns the path of postconf. It is in sbin, which is not in every user's PATH.
-fn find_postconf() -> PathBuf {
-    let known = ["/usr/sbin/postconf", "/usr/local/sbin/postconf"];
-    known.into_iter().map(PathBuf::from).find(|path| path.exists()).unwrap_or_else(|| PathBuf::from("postconf"))
 }
 
 /// Finds PolicydRateGuard's files that shadow the package's, as /usr/libexec/policyd-rate-guard/predecessor does.

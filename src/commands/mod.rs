@@ -1,5 +1,5 @@
 //! The commands, a file or a folder each; and what several of them share: `scrape` reads the daemon's counters,
-//! `database` opens the database as USER, `table` and `text` write for people, `output` prints.
+//! `database` opens the database as USER, `table` and `text` write for people, `output` prints, `programs` finds Postfix's.
 
 pub mod check;
 mod cleanup;
@@ -11,6 +11,7 @@ mod import;
 mod manual;
 mod migrate;
 mod output;
+mod programs;
 mod query;
 mod replay;
 mod scrape;

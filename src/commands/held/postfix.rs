@@ -5,13 +5,12 @@
 //! really done.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::commands::programs;
 use crate::commands::table::clean;
 use crate::exit::{Exit, Failed};
 use crate::protocol::queue_id::QueueId;
@@ -27,20 +26,6 @@ const MAX_SAID: u64 = 4096;
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(100);
 
-/// Returns the path of one of Postfix's commands.
-fn program(name: &str) -> PathBuf {
-    find_program(name, &std::env::var_os("PATH").unwrap_or_default())
-}
-
-/// Looks for a program in the folders of `path`, then in sbin, which is not in every PATH. Passes over folders that depend on the
-/// working directory, which may be another user's: the program is run as root. Returns an absolute path in any case.
-fn find_program(name: &str, path: &OsStr) -> PathBuf {
-    let folders = std::env::split_paths(path).filter(|folder| folder.is_absolute());
-    let sbin = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    let mut paths = folders.chain(sbin).map(|folder| folder.join(name));
-    paths.find(|path| path.is_file()).unwrap_or_else(|| Path::new("/usr/sbin").join(name))
-}
-
 fn cannot(name: &str, error: &io::Error) -> Failed {
     let advice = match error.kind() {
         io::ErrorKind::NotFound => "; run this on the mail server, with Postfix's commands in PATH",
@@ -55,7 +40,7 @@ pub struct Postqueue(Child);
 impl Postqueue {
     /// Starts it. Any user may; USER alone may not once it cannot gain privileges any more.
     pub fn begin() -> Result<Postqueue, Failed> {
-        let mut command = Command::new(program("postqueue"));
+        let mut command = Command::new(programs::find("postqueue"));
         command.arg("-j").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().map(Postqueue).map_err(|error| cannot("postqueue", &error))
     }
@@ -166,7 +151,7 @@ impl Postsuper {
                 "postsuper(1), which puts mail on hold, releases and deletes it, is root's: run this as root",
             ));
         }
-        let mut command = Command::new(program("postsuper"));
+        let mut command = Command::new(programs::find("postsuper"));
         command.args(verb.arguments()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| cannot("postsuper", &error))?;
         match (child.stdin.take(), child.stderr.take()) {
@@ -274,17 +259,6 @@ fn confirmed(line: &str, confirmation: &str) -> Option<QueueId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_program_of_the_working_directory_is_run() {
-        // The tests run in the folder of the sources.
-        assert!(Path::new("Cargo.toml").is_file() && Path::new("src/lib.rs").is_file());
-        for (name, path) in [("Cargo.toml", ""), ("Cargo.toml", ".:/usr/bin"), ("lib.rs", "src:/usr/bin:")] {
-            assert_eq!(find_program(name, OsStr::new(path)), Path::new("/usr/sbin").join(name), "{path}");
-        }
-        let here = std::env::current_dir().unwrap();
-        assert_eq!(find_program("Cargo.toml", here.as_os_str()), here.join("Cargo.toml"));
-    }
 
     #[test]
     fn a_line_about_an_id_confirms_it() {
