@@ -190,11 +190,9 @@ pub fn account(written: &str, setting: &Setting) -> Parsed<String> {
 pub fn attributes(written: &str, setting: &Setting) -> Parsed<Vec<LimitBy>> {
     let mut attributes = Vec::new();
     for name in words(written) {
-        let attribute = match name.to_ascii_lowercase().as_str() {
-            "sasl_username" => LimitBy::SaslUsername,
-            "sender" => LimitBy::Sender,
-            "client_address" => LimitBy::ClientAddress,
-            _ => return must_be(setting),
+        let known = [LimitBy::SaslUsername, LimitBy::Sender, LimitBy::ClientAddress];
+        let Some(attribute) = known.into_iter().find(|known| known.name().eq_ignore_ascii_case(name)) else {
+            return must_be(setting);
         };
         if attributes.contains(&attribute) {
             return must_be(setting);

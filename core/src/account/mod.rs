@@ -42,6 +42,17 @@ pub enum LimitBy {
     ClientAddress,
 }
 
+impl LimitBy {
+    /// The attribute's name in a policy request, as LIMIT_BY has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LimitBy::SaslUsername => "sasl_username",
+            LimitBy::Sender => "sender",
+            LimitBy::ClientAddress => "client_address",
+        }
+    }
+}
+
 /// The attributes of a request that say who it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes<'a> {

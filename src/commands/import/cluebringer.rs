@@ -165,12 +165,7 @@ pub fn translate(tables: &Tables, now: i64) -> Translation {
         None
     };
     let quotas: Vec<Quota> = tables.quotas.iter().filter_map(|row| read(row, &mut translation)).collect();
-    let name = match by {
-        LimitBy::SaslUsername => "sasl_username",
-        LimitBy::Sender => "sender",
-        LimitBy::ClientAddress => "client_address",
-    };
-    translation.settings.push(("LIMIT_BY", name.to_owned()));
+    translation.settings.push(("LIMIT_BY", by.name().to_owned()));
     if by == LimitBy::Sender {
         let forged =
             "it counts by the envelope sender, which the client chooses: LIMIT_BY=sasl_username counts by login";
@@ -482,14 +477,6 @@ mod tests {
         text.lines().map(|line| line.split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
     }
 
-    fn written(translation: &Translation) -> Vec<String> {
-        translation.settings.iter().map(|(name, value)| format!("{name}={value}")).collect()
-    }
-
-    fn quotas(translation: &Translation) -> Vec<(&str, u32)> {
-        translation.quotas.iter().map(|(key, quota)| (key.as_str(), *quota)).collect()
-    }
-
     #[test]
     fn the_file_says_where_the_tables_are() {
         let file = "[server]\nhost=*\n[database]\n#DSN=DBI:SQLite:dbname=x\nDSN=DBI:mysql:database=policyd;host=db;port=3307\n\
@@ -530,7 +517,7 @@ mod tests {
         tables.quotas.rotate_right(1);
         let translation = translate(&tables, 0);
         assert_eq!(
-            written(&translation),
+            translation.written(),
             [
                 "LIMIT_BY=sasl_username",
                 "QUOTA=100",
@@ -540,7 +527,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            quotas(&translation),
+            translation.own_quotas(),
             [("@small.example", 20), ("alice", 20), ("bob@example.com", 20), ("boss@small.example", 5000)]
         );
         assert_eq!(translation.lost, ["quota 4 (vip): LastQuota: LIMITS hold for everybody all the same"]);
@@ -582,7 +569,7 @@ mod tests {
         }
         assert_eq!(translation.lost.len(), 10, "{lost}");
         assert!(translation.notes.iter().any(|note| note.contains("quota 5 (mute) has no verdict")));
-        assert!(written(&translation).contains(&"QUOTA=30".to_owned()));
+        assert!(translation.written().contains(&"QUOTA=30".to_owned()));
     }
 
     #[test]

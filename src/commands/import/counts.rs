@@ -1,4 +1,4 @@
-//! Takes over what another program has counted, once: its counters are sums, of which nobody can tell later what is new.
+//! Takes over what another program has counted, once: its counters are sums, which do not tell later what is new.
 
 use std::collections::BTreeMap;
 
@@ -47,7 +47,7 @@ pub async fn take_over(config: &Config, store: &mut Store, name: &str, counts: &
     Ok(Counts { senders: due.len(), recipients })
 }
 
-/// As one message, since nobody counted them.
+/// As one message: their number was not counted.
 fn taken(count: &Count) -> Taken {
     Taken {
         sum: Sum {

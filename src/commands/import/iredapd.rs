@@ -172,7 +172,7 @@ pub fn translate(throttle: &[Vec<String>], tracking: &[Vec<String>], now: i64) -
 }
 
 fn settings(rows: &Rows, window: Option<u64>, translation: &mut Translation) {
-    translation.settings.push(("LIMIT_BY", "sasl_username".to_owned()));
+    translation.settings.push(("LIMIT_BY", LimitBy::SaslUsername.name().to_owned()));
     let usual = rows.usual(|row| row.max_msgs).filter(|row| row.max_msgs > 0);
     let written = usual.map_or_else(|| "unlimited".to_owned(), |row| quota(row.max_msgs.unsigned_abs()).to_string());
     translation.settings.push(("QUOTA", written));
@@ -300,14 +300,6 @@ mod tests {
         row(id, account, "outbound", priority, 3600, [-1, max_msgs, -1, -1])
     }
 
-    fn written(translation: &Translation) -> Vec<String> {
-        translation.settings.iter().map(|(name, value)| format!("{name}={value}")).collect()
-    }
-
-    fn quotas(translation: &Translation) -> Vec<(&str, u32)> {
-        translation.quotas.iter().map(|(key, quota)| (key.as_str(), *quota)).collect()
-    }
-
     #[test]
     fn settings_py_says_where_the_tables_are() {
         let file = "from libs.default_settings import *\nbackend = 'pgsql' # or ldap\niredapd_db_server = \"db.example.com\"\n\
@@ -334,7 +326,7 @@ mod tests {
         ];
         let translation = translate(&rows, &[], 0);
         assert_eq!(
-            written(&translation),
+            translation.written(),
             [
                 "LIMIT_BY=sasl_username",
                 "QUOTA=100",
@@ -345,7 +337,7 @@ mod tests {
             ]
         );
         assert_eq!(
-            quotas(&translation),
+            translation.own_quotas(),
             [
                 ("@example.com", 300),
                 ("@example.net", UNLIMITED),
@@ -369,7 +361,7 @@ mod tests {
             outbound(5, "bob@mail.example.org", 100, -1),
         ];
         let translation = translate(&rows, &[], 0);
-        assert_eq!(quotas(&translation), [("@example.com", 300), ("@example.org", 9), ("@mail.example.org", 9)]);
+        assert_eq!(translation.own_quotas(), [("@example.com", 300), ("@example.org", 9), ("@mail.example.org", 9)]);
         assert_eq!(translation.lost.len(), 1);
         assert!(translation.lost[0].contains("throttle 4 (outbound @.example.org): of all domains below"));
     }
@@ -389,8 +381,8 @@ mod tests {
             row(10, "e@example.com", "outbound", 100, 0, [-1, 1, -1, -1]),
         ];
         let translation = translate(&rows, &[], 0);
-        assert!(written(&translation).contains(&"QUOTA=unlimited".to_owned()), "{:?}", translation.settings);
-        assert_eq!(quotas(&translation), [("a@example.com", 10), ("c@example.com", 20)]);
+        assert!(translation.written().contains(&"QUOTA=unlimited".to_owned()), "{:?}", translation.settings);
+        assert_eq!(translation.own_quotas(), [("a@example.com", 10), ("c@example.com", 20)]);
         let lost = translation.lost.join("\n");
         for text in [
             "throttle 2 (outbound b@example.com): its period is 60 s",

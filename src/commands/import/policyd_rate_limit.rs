@@ -151,12 +151,7 @@ impl File {
     }
 
     fn subjects(&self, translation: &mut Translation) {
-        let name = |by| match by {
-            LimitBy::SaslUsername => "sasl_username",
-            LimitBy::Sender => "sender",
-            LimitBy::ClientAddress => "client_address",
-        };
-        let by: Vec<&str> = self.limit_by().into_iter().map(name).collect();
+        let by: Vec<&str> = self.limit_by().into_iter().map(LimitBy::name).collect();
         if by.is_empty() {
             translation
                 .lost
@@ -281,10 +276,6 @@ fn key(id: &str, by: &[LimitBy]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn settings(translation: &Translation) -> Vec<String> {
-        translation.settings.iter().map(|(name, value)| format!("{name}={value}")).collect()
-    }
-
     #[test]
     fn the_file_as_it_is_shipped_becomes_settings() {
         let shipped = "debug: True\nuser: \"policyd-rate-limit\"\nbackend: 0\nSOCKET: \"/var/spool/postfix/ratelimit/policy\"\n\
@@ -295,7 +286,7 @@ mod tests {
             smtp_credentials: null\n";
         let translation = translate(shipped).unwrap();
         assert_eq!(
-            settings(&translation),
+            translation.written(),
             [
                 "QUOTA=150",
                 "QUOTA_WINDOW=24h",
@@ -315,9 +306,8 @@ mod tests {
             "  \"2001:db8::1\": [[8, 86400]]\n  odd: [[5, 60], [9, 86400]]\n  hourly: [[9, 3600]]\n",
         );
         let translation = translate(file).unwrap();
-        let quotas: Vec<(&str, u32)> = translation.quotas.iter().map(|(key, quota)| (key.as_str(), *quota)).collect();
         assert_eq!(
-            quotas,
+            translation.own_quotas(),
             [("[192.0.2.1]", 7), ("[2001:db8::/64]", 8), ("shop@example.com", 5000), ("boss", UNLIMITED), ("odd", 9),]
         );
         let lost = translation.lost.join("\n");
@@ -351,7 +341,7 @@ mod tests {
         assert_eq!(crate::policy::limit::parse(limits, "x").unwrap().len(), 3, "{limits}");
         let steps = &translation.settings.iter().find(|(name, _)| *name == "QUOTA_STEPS").unwrap().1;
         crate::policy::steps::Steps::parse(steps, "x").unwrap();
-        let lines: Vec<String> = settings(&translation);
+        let lines: Vec<String> = translation.written();
         assert!(
             lines.contains(&"QUOTA_WINDOW=30d".to_owned()) && lines.contains(&"ACTION_ON_ERROR=450 later".to_owned()),
             "{lines:?}"

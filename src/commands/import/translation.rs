@@ -47,6 +47,18 @@ impl Translation {
     }
 }
 
+#[cfg(test)]
+impl Translation {
+    /// The settings, each as a line of the file.
+    pub fn written(&self) -> Vec<String> {
+        self.settings.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    pub fn own_quotas(&self) -> Vec<(&str, u32)> {
+        self.quotas.iter().map(|(key, quota)| (key.as_str(), *quota)).collect()
+    }
+}
+
 /// A window as LIMITS writes it. None if it is too short or too long.
 pub fn shown(seconds: u64) -> Option<String> {
     (60..=LONGEST).contains(&seconds).then(|| duration::show(Duration::from_secs(seconds)))
