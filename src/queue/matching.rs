@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::listing::{Entry, Queue};
+use crate::limiter::blocks::{COMPROMISED, DECIDED};
 use crate::protocol::queue_id::QueueId;
 use crate::store::queued::{Queued, State};
 
@@ -18,9 +19,6 @@ pub const EARLIER: i64 = 1;
 /// How much older than its row an entry may be, in seconds: clients may be slow, and Postfix asks a last time when it has
 /// the whole message.
 pub const LATER: i64 = 3600;
-
-/// The reason of a row that says that the account was taken over.
-const COMPROMISED: &str = "blocked: compromised";
 
 /// What is looked for.
 #[derive(Debug, Clone, Default)]
@@ -157,7 +155,7 @@ fn judge(entry: &Entry, rows: &[&Queued], wanted: &Wanted) -> Judged {
         return Judged::NotWanted;
     }
     if wanted.without_compromised
-        && (fitting.iter().any(|row| row.reason == COMPROMISED)
+        && (fitting.iter().any(|row| row.reason.strip_prefix(DECIDED) == Some(COMPROMISED))
             || is_named(&found.account, |name| wanted.compromised.contains(name)))
     {
         return Judged::Compromised;
@@ -232,6 +230,8 @@ mod tests {
     const FOUND: (usize, Left) = (1, Left { not_ours: 0, rewritten: 0, compromised: 0 });
     const NOT_OURS: (usize, Left) = (0, Left { not_ours: 1, ..FOUND.1 });
     const REWRITTEN: (usize, Left) = (0, Left { rewritten: 1, ..FOUND.1 });
+    /// The reason of a row that says that the account was taken over.
+    const TAKEN_OVER: &str = "blocked: compromised";
     const COMPROMISED: (usize, Left) = (0, Left { compromised: 1, ..FOUND.1 });
     const NOTHING: (usize, Left) = (0, FOUND.1);
 
@@ -308,7 +308,7 @@ mod tests {
     #[test]
     fn the_mail_of_an_account_that_was_taken_over_stays() {
         let id = "4F9D195432C";
-        let blocked = Queued { reason: super::COMPROMISED.into(), ..row(1, id, NOON) };
+        let blocked = Queued { reason: TAKEN_OVER.into(), ..row(1, id, NOON) };
         assert_eq!(one(entry(id, NOON), blocked.clone(), &here()), COMPROMISED);
         assert_eq!(one(entry(id, NOON), blocked, &Wanted { without_compromised: false, ..here() }), FOUND);
         for name in ["alice@example.com", "@example.com"] {
@@ -345,7 +345,7 @@ mod tests {
             word(&["alice@example.com", "bob@example.com", ""]),
             word(&["", MX, "mx2.example.com"]),
             word(&["HOLD", "DUNNO", "REJECT"]),
-            word(&["1x quota 9: 10", super::COMPROMISED, ""]),
+            word(&["1x quota 9: 10", TAKEN_OVER, ""]),
         )
             .prop_map(|((queue_id, at, id, state), from, host, action, reason)| Queued {
                 from,
@@ -375,7 +375,7 @@ mod tests {
                     prop_assert!(row.host.is_empty() || row.host == MX);
                     prop_assert!(row.at >= entry.arrived - EARLIER && row.at <= entry.arrived + LATER);
                     prop_assert!(row.from == entry.sender);
-                    prop_assert!(row.reason != super::COMPROMISED);
+                    prop_assert!(row.reason != TAKEN_OVER);
                     prop_assert!(place == Place::Moving || !matches!(row.state, State::Released | State::Deleted));
                 }
                 prop_assert!(

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::limiter::blocks::Block;
+use crate::limiter::blocks::{Block, DECIDED};
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::{Explained, blocking};
 use crate::limiter::terms::Listed;
@@ -167,7 +167,7 @@ impl Next {
 
     /// What a block does, which decides before quota and limits.
     pub fn of_block(block: &Block) -> Next {
-        let limit = format!("blocked: {}", block.reason);
+        let limit = format!("{DECIDED}{}", block.reason);
         Next { action: block.action.word(), limit, free_at: block.until }
     }
 

@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::about::About;
+use crate::limiter::blocks::DECIDED;
 use crate::limiter::moment;
 use crate::limiter::strikes::Strike;
 use crate::store::blocks::BlockRow;
@@ -171,7 +172,7 @@ impl Messages {
         let later = blocks.iter().map(|block| block.since).filter(|&since| since > one.at).min();
         match later {
             Some(since)
-                if held && one.reason.starts_with("blocked: ") && !blocks.iter().any(|block| was_blocked(&block)) =>
+                if held && one.reason.starts_with(DECIDED) && !blocks.iter().any(|block| was_blocked(&block)) =>
             {
                 self.add(since, What::PutOnHold, why, Some(one));
             }

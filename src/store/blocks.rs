@@ -3,8 +3,6 @@
 //! Each change raises the number of `blocks` in the table `revisions`, in its own transaction. A batch reads that number with
 //! the rows of its senders, and the blocks themselves only if it has changed since they were last read.
 
-use std::collections::HashMap;
-
 use super::connection::{Connection, Row};
 use super::dialect::Dialect;
 use super::failure::Failure;
@@ -17,8 +15,6 @@ use crate::limiter::strikes::Sentence;
 
 /// The most blocks that count; of more, those that were set last. Far more than anybody sets, and 50 MB in a daemon's memory.
 const MAX_BLOCKS: u32 = 100_000;
-/// The most accounts that one statement asks for.
-const MAX_ACCOUNTS: usize = 500;
 
 /// Which state of the table was read.
 pub type Revision = i64;
@@ -190,25 +186,6 @@ impl Store {
         self.run(async |connection| {
             let rows = connection.fetch_all(counting(connection.dialect(), now)).await?;
             counted(connection.dialect(), &rows)
-        })
-        .await
-    }
-
-    /// How many messages of some accounts are held, as far as the audit log tells: which of them are still in a queue only
-    /// Postfix knows. By the numbers of their rows; those without any are left out.
-    pub async fn held_of(&mut self, accounts: &[i64]) -> Result<HashMap<i64, i64>, Failure> {
-        self.run(async |connection| {
-            let Dialect { integer, messages_found, .. } = connection.dialect();
-            let mut held = HashMap::new();
-            for slice in accounts.chunks(MAX_ACCOUNTS) {
-                let mut sql = connection.sql(format!("SELECT CAST(ratelimit_id AS {integer}), COUNT(*) FROM messages"));
-                sql.push(" WHERE ratelimit_id IN ").push_ids(slice).push(messages_found);
-                sql.push(" AND action = 'HOLD' AND queue_state IN ('', 'held') GROUP BY ratelimit_id");
-                for row in connection.fetch_all(sql).await? {
-                    held.insert(row.try_get(0)?, row.try_get(1)?);
-                }
-            }
-            Ok(held)
         })
         .await
     }

@@ -10,6 +10,7 @@ use super::handle::{Patience, Store};
 use super::script::Script;
 use super::sql::{Sql, in_statements};
 use super::usage::{Arrival, LearntRows, LearntSince, PartsRow, Since, UsageRow};
+use crate::limiter::blocks::{COMPROMISED, DECIDED};
 use crate::limiter::usual::{Day, Peaks, Sums, day_of, today};
 use crate::limiter::window::minute_of;
 
@@ -229,7 +230,7 @@ impl Store {
                     let Dialect { integer, .. } = dialect;
                     let mut sql = connection.sql(format!(
                         "SELECT CAST(ratelimit_id AS {integer}), {}, CAST(rcpt_count AS {integer}) FROM messages \
-                         WHERE action = 'HOLD' AND reason NOT LIKE 'blocked: %' AND ratelimit_id IS NOT NULL AND id IN ",
+                         WHERE action = 'HOLD' AND reason NOT LIKE '{DECIDED}%' AND ratelimit_id IS NOT NULL AND id IN ",
                         dialect.epoch("created_at")
                     ));
                     sql.push_ids(slice);
@@ -303,7 +304,7 @@ pub async fn note(script: &mut Script<'_>, days: &[DayRow]) -> Result<(), Failur
 async fn compromised(connection: &mut Connection, minutes: Range<i64>) -> Result<Vec<(String, i64)>, Failure> {
     let Dialect { integer, .. } = connection.dialect();
     let mut sql = connection.sql(format!(
-        "SELECT account, CAST(since AS {integer}) FROM blocks WHERE reason = 'compromised' AND since >= "
+        "SELECT account, CAST(since AS {integer}) FROM blocks WHERE reason = '{COMPROMISED}' AND since >= "
     ));
     sql.push_bind(minutes.start.saturating_mul(60)).push(" AND since < ").push_bind(minutes.end.saturating_mul(60));
     let rows = connection.fetch_all(sql).await?;

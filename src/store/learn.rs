@@ -23,7 +23,7 @@ pub struct Taught {
 }
 
 impl Store {
-    /// Notes what was learnt of some senders, sorted by their keys, each once. Who has no row gets one; nothing is counted.
+    /// Notes what was learnt of some senders, sorted by their keys, each once. A sender without a row gets one; nothing is counted.
     pub async fn learn(&mut self, taught: &[Taught], new_quota: u32, now: i64) -> Result<(), Failure> {
         let session = self.connect().await?;
         let sum = |taught: &Taught| Sum {

@@ -1,11 +1,15 @@
 //! Messages in Postfix's queue as the audit log knows them, by their queue ids; and what this program did with them there.
 
+use std::collections::HashMap;
+
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::Store;
 
 /// The most queue ids that one statement asks for.
 pub const MAX_IDS: usize = 10_000;
+/// The most accounts that one statement asks for.
+const MAX_ACCOUNTS: usize = 500;
 /// The most rows that one statement changes.
 const MAX_CHANGED: usize = 1000;
 
@@ -29,7 +33,7 @@ impl State {
         }
     }
 
-    /// None of the words of [`State::word`] is [`State::Untouched`].
+    /// Any other word than those of [`State::word`] is [`State::Untouched`].
     pub fn of(word: &str) -> State {
         [State::Held, State::Released, State::Deleted]
             .into_iter()
@@ -107,6 +111,25 @@ impl Store {
                     })
                 })
                 .collect()
+        })
+        .await
+    }
+
+    /// How many messages of some accounts are held, as far as the audit log tells: which of them are still in a queue only
+    /// Postfix knows. By the numbers of their rows; those without any are left out.
+    pub async fn held_of(&mut self, accounts: &[i64]) -> Result<HashMap<i64, i64>, Failure> {
+        self.run(async |connection| {
+            let Dialect { integer, messages_found, .. } = connection.dialect();
+            let mut held = HashMap::new();
+            for slice in accounts.chunks(MAX_ACCOUNTS) {
+                let mut sql = connection.sql(format!("SELECT CAST(ratelimit_id AS {integer}), COUNT(*) FROM messages"));
+                sql.push(" WHERE ratelimit_id IN ").push_ids(slice).push(messages_found);
+                sql.push(" AND action = 'HOLD' AND queue_state IN ('', 'held') GROUP BY ratelimit_id");
+                for row in connection.fetch_all(sql).await? {
+                    held.insert(row.try_get(0)?, row.try_get(1)?);
+                }
+            }
+            Ok(held)
         })
         .await
     }

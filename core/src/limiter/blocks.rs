@@ -10,6 +10,10 @@ use crate::protocol::reply::{Action, Strictness};
 /// What the sender is told where the block has no text of its own.
 pub const DEFAULT_TEXT: &str = "this account is blocked";
 
+/// The reason of a block whose account was taken over: its mail never becomes usual, and is not released with the rest.
+pub const COMPROMISED: &str = "compromised";
+/// What the reason of a decision by a block begins with; the block's own reason follows.
+pub const DECIDED: &str = "blocked: ";
 /// The actions that a block may have.
 pub const ACTIONS: [&str; 3] = ["HOLD", "DEFER", "REJECT"];
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
-use super::blocks::Block;
+use super::blocks::{self, Block};
 use super::day;
 use super::history::{History, Reach};
 use super::increase::Increase;
@@ -211,7 +211,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Limit { limit, used, .. } => write!(f, "{limit}: {used}"),
-            Reason::Block(block) => write!(f, "blocked: {}", block.reason),
+            Reason::Block(block) => write!(f, "{}{}", blocks::DECIDED, block.reason),
         }
     }
 }

@@ -158,7 +158,7 @@ pub struct Acted {
     left: Left,
     /// Ids that postsuper did not find any more.
     gone: usize,
-    /// Ids of which nobody knows, since postsuper failed.
+    /// Ids of which it is not known, since postsuper failed.
     undone: usize,
     /// Why not all was done.
     pub failed: Option<Failed>,

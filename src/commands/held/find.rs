@@ -8,14 +8,12 @@ use crate::clock;
 use crate::commands::database;
 use crate::config::Config;
 use crate::exit::{Exit, Failed};
+use crate::limiter::blocks::COMPROMISED;
 use crate::policy::duration;
 use crate::queue::listing::Entry;
 use crate::queue::matching::{EARLIER, LATER, Matched, Wanted, is_in_place, matched};
 use crate::store::Store;
 use crate::store::queued::MAX_IDS;
-
-/// The reason of a block whose account was taken over.
-pub const COMPROMISED: &str = "compromised";
 
 /// Returns what is wanted, in the terms of the queue.
 pub fn wanted(config: &Config, choice: &HeldChoice) -> Result<Wanted, Failed> {

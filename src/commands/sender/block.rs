@@ -1,7 +1,7 @@
 //! `sender block`: stops a sender's mail, or a domain's.
 //!
-//! Whoever blocks again, for another time or with `--queue` on another host, does not take from an account that was taken over what
-//! protects its mail: such a block stays `compromised` unless another reason is named.
+//! An account that was taken over may be blocked again, for another time or with `--queue` on another host. The block then stays
+//! `compromised`, which protects its mail, unless another reason is named.
 
 use jiff::tz::TimeZone;
 use serde_json::json;
@@ -10,20 +10,19 @@ use super::named;
 use crate::cli;
 use crate::clock;
 use crate::commands::database;
-use crate::commands::held::find::COMPROMISED;
 use crate::commands::held::retro::{self, Contained};
 use crate::commands::output::{print, print_json};
 use crate::commands::table;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
-use crate::limiter::blocks;
+use crate::limiter::blocks::{self, COMPROMISED, DECIDED};
 use crate::policy::duration;
 use crate::status::about::{self, BlockJson};
 use crate::status::words;
 use crate::store::blocks::NewBlock;
 use crate::system::privileges;
 
-/// The reason of a block for which nobody has named one.
+/// The reason of a block where none is named.
 const MANUAL: &str = "manual";
 
 pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed> {
@@ -53,7 +52,7 @@ pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed
         let (block, replaced) = database::insist(store, async |store| store.block(&new, now).await).await?;
         let contained = match (options.queue, postsuper) {
             (Some(within), Some(postsuper)) => {
-                let reason = format!("blocked: {}", block.reason);
+                let reason = format!("{DECIDED}{}", block.reason);
                 let contained = retro::contain(store, &config.host, &block.account, within, &reason, postsuper).await;
                 Some(contained.map_err(|failed| failed.and("the block counts all the same"))?)
             }

@@ -39,7 +39,7 @@ pub fn no_such_sender(key: &str) -> Failed {
     )
 }
 
-/// Whether an account has sent something, as far as the database knows. Of a domain nobody looks.
+/// Whether an account has sent something, as far as the database knows. True for a domain, which is not looked for.
 pub async fn is_known(store: &mut Store, account: &str) -> Result<bool, Failed> {
     if account.starts_with('@') {
         return Ok(true);
@@ -48,7 +48,7 @@ pub async fn is_known(store: &mut Store, account: &str) -> Result<bool, Failed> 
     Ok(row.is_some())
 }
 
-/// Prints that nobody knows this name, so that a slip of the pen is seen.
+/// Prints that this name is not known, so that a slip of the pen is seen.
 pub fn tell_that_it_is_unknown(account: &str) {
     eprintln!(
         "policyd-rate-guard: {} has sent nothing here yet; if that is not the name, `policyd-rate-guard sender list --filter \
