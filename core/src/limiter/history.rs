@@ -55,7 +55,7 @@ pub fn new_since(now: i64) -> i64 {
     now.saturating_sub(NEW_FOR)
 }
 
-/// Who was not seen in a network from this time on is not known there at `now`, both in Unix seconds.
+/// An account that was not seen in a network from this time on is not known there at `now`, both in Unix seconds.
 pub fn known_since(now: i64) -> i64 {
     now.saturating_sub(KNOWN_FOR)
 }
@@ -67,7 +67,7 @@ pub fn is_known(first: i64, last: i64, now: i64) -> bool {
 
 impl Seen {
     fn is_known(&self, now: i64) -> bool {
-        self.first <= now.saturating_sub(NEW_FOR) && self.last >= now.saturating_sub(KNOWN_FOR)
+        self.first <= new_since(now) && self.last >= known_since(now)
     }
 }
 

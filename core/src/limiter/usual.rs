@@ -46,7 +46,7 @@ pub fn days(now: i64) -> std::ops::RangeInclusive<i64> {
     today.saturating_sub(DAYS)..=today.saturating_sub(LEFT_OUT)
 }
 
-/// The first day that is not over yet, for whose clock is furthest behind. Time is in seconds since 1970.
+/// The first day that is not over yet where the clock is furthest behind. Time is in seconds since 1970.
 pub fn ended(now: i64) -> i64 {
     today(now.saturating_sub(CLOCKS_DIFFER))
 }

@@ -1,6 +1,7 @@
 //! The settings that past mail suggests.
 //!
-//! [`streams`] keeps who sent how much from where, as sums per account, minute and network. [`form`] has the kinds of limits that are tried. [`walk`] is an account on the way through its mail, as the limiter knows it;
+//! [`streams`] keeps what accounts sent from where, as sums per account, minute and network. [`form`] has the kinds of limits
+//! that are tried. [`walk`] is an account on the way through its mail, as the limiter knows it;
 //! [`sweep`] finds on that way how high a limit of each kind would have to be, and adds up what that means for all accounts;
 //! [`wave`] is the mail of a stolen account, put into the account's own; [`judge`] decides by a whole policy, request by request.
 //! [`proposal`] chooses from all that.
