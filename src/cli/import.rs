@@ -29,19 +29,12 @@ pub enum Import {
     Cluebringer(ImportCluebringer),
 }
 
+/// Into which file, whether it is done, and how that is printed.
 #[derive(Debug, Args)]
-pub struct ImportIredapd {
-    /// iRedAPD's own settings file; ours is --into.
-    #[arg(long, value_name = "FILE", default_value = "/opt/iredapd/settings.py")]
-    pub config: PathBuf,
-
+pub struct TakeOver {
     /// Our settings file, to be written.
     #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
     pub into: PathBuf,
-
-    /// Take over what it has counted in periods that go on. Done once, however often it is asked for.
-    #[arg(long)]
-    pub counts: bool,
 
     /// Do it.
     #[arg(long)]
@@ -49,6 +42,20 @@ pub struct ImportIredapd {
 
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportIredapd {
+    /// iRedAPD's own settings file; ours is --into.
+    #[arg(long, value_name = "FILE", default_value = "/opt/iredapd/settings.py")]
+    pub config: PathBuf,
+
+    /// Take over what it has counted in periods that go on. Done once, however often it is asked for.
+    #[arg(long)]
+    pub counts: bool,
+
+    #[command(flatten)]
+    pub takeover: TakeOver,
 }
 
 #[derive(Debug, Args)]
@@ -57,20 +64,12 @@ pub struct ImportCluebringer {
     #[arg(long, value_name = "FILE", default_value = "/etc/cluebringer/cluebringer.conf")]
     pub config: PathBuf,
 
-    /// Our settings file, to be written.
-    #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
-    pub into: PathBuf,
-
     /// Take over its counters, at their value now. Done once, however often it is asked for.
     #[arg(long)]
     pub counts: bool,
 
-    /// Do it.
-    #[arg(long)]
-    pub apply: bool,
-
     #[command(flatten)]
-    pub output: Output,
+    pub takeover: TakeOver,
 }
 
 #[derive(Debug, Args)]
@@ -79,16 +78,8 @@ pub struct ImportPolicydRateLimit {
     #[arg(long, value_name = "FILE", default_value = "/etc/policyd-rate-limit.yaml")]
     pub config: PathBuf,
 
-    /// Our settings file, to be written.
-    #[arg(long, value_name = "FILE", default_value = crate::config::SYSTEM_FILE)]
-    pub into: PathBuf,
-
-    /// Do it.
-    #[arg(long)]
-    pub apply: bool,
-
     #[command(flatten)]
-    pub output: Output,
+    pub takeover: TakeOver,
 }
 
 #[derive(Debug, Args)]

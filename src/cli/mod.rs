@@ -18,7 +18,7 @@ use clap_complete::Shell;
 use values::{parse_attribute, parse_duration, parse_interval, parse_recent};
 
 pub use held::{Held, HeldChoice, HeldDelete, HeldHow, HeldList, HeldRelease, HeldVerb};
-pub use import::{Import, ImportCluebringer, ImportIredapd, ImportPolicyd, ImportPolicydRateLimit};
+pub use import::{Import, ImportCluebringer, ImportIredapd, ImportPolicyd, ImportPolicydRateLimit, TakeOver};
 pub use output::Output;
 pub use replay::Replay;
 pub use sender::{

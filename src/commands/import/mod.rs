@@ -69,12 +69,7 @@ pub fn policyd_rate_limit(sources: &Sources, options: &cli::ImportPolicydRateLim
     let from = &options.config;
     let translation = policyd_rate_limit::translate(&read(from, "policyd-rate-limit")?)
         .map_err(|error| Failed::new(Exit::Config, format_args!("{}: {error}", from.display())))?;
-    take_over(
-        sources,
-        &Wanted { file: &options.into, apply: options.apply, counts: None },
-        &options.output,
-        translation,
-    )
+    take_over(sources, &options.takeover, None, translation)
 }
 
 pub fn iredapd(sources: &Sources, options: &cli::ImportIredapd) -> Result<Exit, Failed> {
@@ -90,7 +85,7 @@ pub fn iredapd(sources: &Sources, options: &cli::ImportIredapd) -> Result<Exit, 
     })?;
     let translation = iredapd::translate(&throttle, &tracking, clock::now());
     let counts = options.counts.then_some("iredapd_counts");
-    take_over(sources, &Wanted { file: &options.into, apply: options.apply, counts }, &options.output, translation)
+    take_over(sources, &options.takeover, counts, translation)
 }
 
 pub fn cluebringer(sources: &Sources, options: &cli::ImportCluebringer) -> Result<Exit, Failed> {
@@ -113,33 +108,25 @@ pub fn cluebringer(sources: &Sources, options: &cli::ImportCluebringer) -> Resul
     })?;
     let translation = cluebringer::translate(&tables, clock::now());
     let counts = options.counts.then_some("cluebringer_counts");
-    take_over(sources, &Wanted { file: &options.into, apply: options.apply, counts }, &options.output, translation)
+    take_over(sources, &options.takeover, counts, translation)
 }
 
-/// What is to be done with a translation.
-struct Wanted<'a> {
-    /// Our settings file.
-    file: &'a Path,
-    apply: bool,
-    /// Where `meta` says how far the counts are taken over. None if they are not to be.
-    counts: Option<&'static str>,
-}
-
-/// Shows what another program's settings come to, or does it.
+/// Shows what another program's settings come to, or does it. `counts` is where `meta` says how far its counts are taken over; None
+/// if they are not to be.
 fn take_over(
     sources: &Sources,
-    into: &Wanted<'_>,
-    output: &cli::Output,
+    options: &cli::TakeOver,
+    counts: Option<&'static str>,
     translation: Translation,
 ) -> Result<Exit, Failed> {
-    let place = Place::new(into.file.to_owned())?;
+    let place = Place::new(options.into.clone())?;
     let existing = place.read()?;
     let (settings, then) = settings_file(place, &existing, &translation.settings)?;
     let mut report = Takeover {
-        applied: into.apply,
+        applied: options.apply,
         files: vec![settings.changed()],
         events: None,
-        counts: into.counts.map(|_| Counts::of(&translation.counts)),
+        counts: counts.map(|_| Counts::of(&translation.counts)),
         quotas: Vec::new(),
         notes: translation.notes,
         lost: translation.lost,
@@ -150,22 +137,22 @@ fn take_over(
         .iter()
         .map(|(sender, quota)| OwnQuota { sender: sender.clone(), quota: quota::written(*quota) })
         .collect();
-    if into.apply {
+    if options.apply {
         if !settings.changes.is_empty() {
             settings.write(files::readers(&settings.place))?;
         }
-        if !quotas.is_empty() || into.counts.is_some() {
-            let ours = Sources { explicit: Some(into.file.to_owned()), ..sources.clone() };
+        if !quotas.is_empty() || counts.is_some() {
+            let ours = Sources { explicit: Some(options.into.clone()), ..sources.clone() };
             report.counts = database::with_tables(&ours, async |config, store| {
                 set_quotas(config, store, &quotas).await?;
-                match into.counts {
+                match counts {
                     Some(name) => counts::take_over(config, store, name, &translation.counts).await.map(Some),
                     None => Ok(None),
                 }
             })?;
         }
     }
-    show(&report, output)?;
+    show(&report, &options.output)?;
     Ok(if report.lost.is_empty() { Exit::Ok } else { Exit::Findings })
 }
 
