@@ -86,7 +86,9 @@ mod reasons {
     use std::sync::Arc;
 
     use policyd_rate_guard::commit::queue::{Queue, queue};
+    use policyd_rate_guard::limiter::blocks::{Block, Blocks};
     use policyd_rate_guard::limiter::verdict::FailOpen;
+    use policyd_rate_guard::protocol::reply::Action;
     use policyd_rate_guard::protocol::request::{Event, Parser};
     use policyd_rate_guard::server::answer::Answerer;
     use tokio::sync::watch;
@@ -167,13 +169,24 @@ mod reasons {
 
     /// Answers in front of a queue for one charge, with a committer that does nothing.
     fn answerer(queue: Queue) -> Answerer {
+        answerer_with(queue, None)
+    }
+
+    /// The same, which knows a block.
+    fn answerer_with(queue: Queue, block: Option<Block>) -> Answerer {
         let environment = [("ACTION_ON_ERROR", IN_DOUBT), ("DB_DATABASE", ":memory:")];
-        let (_, terms) = watch::channel(Arc::new(terms(&config(environment))));
-        Answerer::new(queue, terms, watch::channel(Arc::default()).1, Arc::default(), Notifier::silent(Arc::default()))
+        let terms = terms(&config(environment));
+        let (_, blocks) = watch::channel(Arc::new(Blocks::new(block, &terms.accounts)));
+        let (_, terms) = watch::channel(Arc::new(terms));
+        Answerer::new(queue, terms, blocks, Arc::default(), Notifier::silent(Arc::default()))
     }
 
     async fn ask(answerer: &Answerer) -> String {
-        match Parser::default().feed(&Request::data(ALICE, 1).to_bytes()).1 {
+        ask_for(answerer, &Request::data(ALICE, 1)).await
+    }
+
+    async fn ask_for(answerer: &Answerer, request: &Request) -> String {
+        match Parser::default().feed(&request.to_bytes()).1 {
             Some(Event::Request(request)) => answerer.answer(request).await.action.to_string(),
             other => panic!("{other:?}"),
         }
@@ -192,6 +205,21 @@ mod reasons {
         assert_eq!(begun.elapsed(), DECISION_TIMEOUT);
         let tally = answerer.metrics.counters().to_string();
         assert!(tally.ends_with("in doubt: deadline 1, queue_full 1, stopping 1"), "{tally}");
+    }
+
+    #[tokio::test]
+    async fn a_known_block_decides_what_is_in_doubt_and_a_dry_run_is_not_counted() {
+        let (queue, waiting) = queue(1);
+        drop(waiting);
+        let (account, action, reason) = (ALICE.to_owned(), Action::hold("stopped"), "manual".to_owned());
+        let answerer = answerer_with(queue, Some(Block { id: 1, account, since: 0, until: None, action, reason }));
+        for (request, counted) in
+            [(Request::data(ALICE, 1).with("policyd_rate_guard_dry_run", "yes"), 0), (Request::data(ALICE, 1), 1)]
+        {
+            assert_eq!(ask_for(&answerer, &request).await, "HOLD stopped");
+            assert_eq!(answerer.metrics.counters().from_memory, counted);
+        }
+        assert!(answerer.metrics.counters().fail_open.is_empty());
     }
 }
 
