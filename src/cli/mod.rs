@@ -1,6 +1,6 @@
 //! The command line. Manual page and completions are made from these definitions.
 //!
-//! The large commands have files of their own, of which [`output`] and [`values`] serve all.
+//! The large commands have files of their own, of which `output` and `values` serve all.
 
 mod held;
 mod import;
