@@ -22,6 +22,9 @@ pub type Revision = i64;
 /// The expression that reads the revision of the table.
 pub const REVISION: &str = "COALESCE((SELECT number FROM revisions WHERE name = 'blocks'), 0)";
 
+/// The expression that an account's key is compared with: what a panel wrote in capitals counts like any other block.
+const KEY: &str = "LOWER(account)";
+
 /// A row of the table. Times are in seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockRow {
@@ -174,7 +177,7 @@ impl Store {
     pub async fn blocks_of(&mut self, accounts: &[&str], most: u32) -> Result<Vec<BlockRow>, Failure> {
         self.run(async |connection| {
             let mut sql = selecting(connection.dialect());
-            sql.push("account IN ").push_list(accounts.iter().copied());
+            sql.push(KEY).push(" IN ").push_list(accounts.iter().copied());
             sql.push(" ORDER BY id DESC LIMIT ").push(most);
             connection.fetch_all(sql).await?.iter().map(block_row).collect()
         })
@@ -281,7 +284,7 @@ async fn end(
     told: &str,
 ) -> Result<Vec<BlockRow>, Failure> {
     let mut sql = selecting(connection.dialect());
-    sql.push("account = ").push_bind(cut(account, 255)).push(" AND ended_at IS NULL AND (until IS NULL OR until > ");
+    sql.push(KEY).push(" = ").push_bind(cut(account, 255)).push(" AND ended_at IS NULL AND (until IS NULL OR until > ");
     sql.push_bind(now).push(") ORDER BY id");
     let rows = connection.fetch_all(sql).await?.iter().map(block_row).collect::<Result<Vec<BlockRow>, _>>()?;
     if !rows.is_empty() {
@@ -350,5 +353,6 @@ fn block_row(row: &Row) -> Result<BlockRow, Failure> {
 fn block_of(columns: Columns) -> BlockRow {
     let (id, account, since, until, action, text, reason, set_by, note, ended_at, ended_by) = columns;
     let [until, ended_at] = [until, ended_at].map(|at| Some(at).filter(|&at| at >= 0));
+    let account = account.to_lowercase();
     BlockRow { id, account, since, until, action, text, reason, set_by, note, ended_at, ended_by }
 }

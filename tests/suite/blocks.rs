@@ -145,8 +145,11 @@ mod run {
         );
         database.execute("UPDATE revisions SET number = number + 1 WHERE name = 'blocks'");
         assert_eq!(ask(&mut client, ALICE), HELD, "what is no action of a block holds");
-        database.execute("DELETE FROM blocks WHERE reason = 'abuse'");
-        database.execute("UPDATE revisions SET number = number + 1 WHERE name = 'blocks'");
+        let listed = json(daemon.setup(), &["list", "--blocked", "--filter", "alice"]);
+        assert_eq!(listed.as_array().unwrap().len(), 1, "found as it is written, in whatever case: {listed}");
+        let (shown, _) = sender(daemon.setup(), &["show", ALICE]);
+        assert!(shown.contains("abuse"), "{shown}");
+        sender(daemon.setup(), &["unblock", ALICE]);
         assert_eq!([ask(&mut client, ALICE), ask(&mut client, BOB)], [ACCEPTED, HELD]);
     }
 
