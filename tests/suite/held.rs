@@ -150,6 +150,14 @@ mod run {
         assert_eq!(listed["messages"].as_array().unwrap().len(), 1, "{listed}");
         assert_eq!(listed["messages"][0]["queue_id"], "4A11CE1");
 
+        // A line that cannot be read is left out, and said.
+        server.queue("ALL", ALICE, now());
+        for arguments in [&[] as &[&str], &["list", ALICE], &["release", ALICE, "--dry-run"]] {
+            let (status, _, stderr) = server.run(arguments);
+            assert!(status == 0 && stderr.contains("1 messages of the queue are left out"), "{arguments:?}: {stderr}");
+        }
+        fs::remove_file(server.bin.join("hold/ALL")).unwrap();
+
         let would = server.told(&["release", ALICE, "--dry-run"]);
         assert!(would.starts_with("alice@example.com: 1 messages would be released, 2 recipients\n"), "{would}");
         assert_eq!(server.on_hold(), ["4A11CE1", "4A11CE2", "4B0B001", "4D11E51"]);
@@ -206,6 +214,9 @@ mod run {
             (&told["elsewhere"][0]["host"], &told["elsewhere"][0]["held"]),
             (&json!("mx2.example.com"), &json!(1))
         );
+        for oldest in [&told["senders"][0]["oldest"], &told["elsewhere"][0]["oldest"]] {
+            assert!(oldest.as_str().unwrap().ends_with('Z'), "{told}");
+        }
         assert!(server.told(&[]).contains("On mx2.example.com: up to 1 held"), "{}", server.told(&[]));
         // Rows of an older version have no host.
         server.daemon.database().execute("UPDATE messages SET host = ''");

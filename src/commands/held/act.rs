@@ -94,7 +94,7 @@ impl Tools {
         asks: bool,
     ) -> Result<Acted, Failed> {
         let Tools { verb, queue, postsuper } = self;
-        let (entries, _) = queue.entries(|entry| is_in_place(entry, Place::Held))?;
+        let entries = queue.entries(|entry| is_in_place(entry, Place::Held))?;
         if wanted.without_compromised {
             wanted.compromised.extend(compromised(store).await?);
         }

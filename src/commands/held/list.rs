@@ -19,7 +19,7 @@ pub fn run(sources: &Sources, options: &cli::HeldList) -> Result<Exit, Failed> {
     let queue = Postqueue::begin()?;
     let (matched, audit) = database::with_tables(sources, async |config, store| {
         let wanted = wanted(config, &options.choice)?;
-        let (entries, _) = queue.entries(|entry| is_in_place(entry, Place::Held))?;
+        let entries = queue.entries(|entry| is_in_place(entry, Place::Held))?;
         Ok((find(store, &entries, &wanted).await?, config.audit.clone()))
     })?;
     if options.output.json {

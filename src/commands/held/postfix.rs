@@ -45,8 +45,8 @@ impl Postqueue {
         command.spawn().map(Postqueue).map_err(|error| cannot("postqueue", &error))
     }
 
-    /// Reads it to its end, and returns the entries that are wanted and how many could not be read.
-    pub fn entries(mut self, is_wanted: impl Fn(&Entry) -> bool) -> Result<(Vec<Entry>, u64), Failed> {
+    /// Reads it to its end, and returns the entries that are wanted. Says on standard error how many could not be read.
+    pub fn entries(mut self, is_wanted: impl Fn(&Entry) -> bool) -> Result<Vec<Entry>, Failed> {
         let Some(output) = self.0.stdout.take() else {
             return Err(Failed::new(Exit::Software, "postqueue has no output"));
         };
@@ -54,7 +54,7 @@ impl Postqueue {
         let mut entries = Vec::new();
         let mut read = || -> Result<(), Failed> {
             for entry in listing.by_ref() {
-                entries.extend(Some(entry.map_err(unreadable)?).filter(&is_wanted));
+                entries.extend(Some(entry.map_err(not_a_listing)?).filter(&is_wanted));
                 if entries.len() > MAX_ENTRIES {
                     return Err(Failed::new(
                         Exit::Unavailable,
@@ -65,13 +65,21 @@ impl Postqueue {
             Ok(())
         };
         let read = read();
-        let unread = listing.unreadable();
+        let unreadable = listing.unreadable();
         // Closes its output, so that it ends in any case.
         drop(listing);
         let said = said(self.0.stderr.take());
         let status = self.0.wait().map_err(|error| cannot("postqueue", &error))?;
         match read {
-            Ok(()) if status.success() => Ok((entries, unread)),
+            Ok(()) if status.success() => {
+                if unreadable > 0 {
+                    eprintln!(
+                        "policyd-rate-guard: {unreadable} messages of the queue are left out, since `postqueue -j` lists them with \
+                         more recipients than are read here or without a queue id; `postqueue -p` shows them"
+                    );
+                }
+                Ok(entries)
+            }
             // What it says itself explains more.
             Ok(()) | Err(_) if !said.is_empty() => {
                 Err(Failed::new(Exit::Unavailable, format_args!("postqueue -j failed ({status}): {}", clean(&said))))
@@ -82,7 +90,7 @@ impl Postqueue {
     }
 }
 
-fn unreadable(error: crate::queue::listing::ListingError) -> Failed {
+fn not_a_listing(error: crate::queue::listing::ListingError) -> Failed {
     Failed::new(Exit::Unavailable, format_args!("{error}; is this Postfix 3.1 or newer?"))
 }
 

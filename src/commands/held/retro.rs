@@ -86,7 +86,7 @@ async fn hold(
         if pass > 0 {
             tokio::time::sleep(PAUSE).await;
         }
-        let (entries, _) =
+        let entries =
             Postqueue::begin()?.entries(|entry| is_in_place(entry, Place::Moving) && entry.arrived >= since)?;
         let mut new = find(store, &entries, wanted).await?.found;
         new.retain(|one| seen.insert(one.id.clone()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::json;
 
 use super::find::find;
@@ -32,9 +32,14 @@ pub struct OfSender {
     pub messages: u64,
     pub recipients: i64,
     /// When the oldest arrived, in seconds since 1970.
+    #[serde(serialize_with = "as_utc")]
     pub oldest: i64,
     /// The limits and blocks that it was held for.
     pub reasons: Vec<String>,
+}
+
+fn as_utc<S: Serializer>(at: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&moment::utc(*at))
 }
 
 /// Sums messages per sender, those with the most first.
@@ -64,7 +69,7 @@ pub fn by_sender<'a>(found: impl IntoIterator<Item = &'a Found>) -> Vec<OfSender
 pub fn run(sources: &Sources, output: &Output) -> Result<Exit, Failed> {
     let queue = Postqueue::begin()?;
     let (host, audit, matched, elsewhere) = database::with_tables(sources, async |config, store| {
-        let (entries, _) = queue.entries(|entry| is_in_place(entry, Place::Held))?;
+        let entries = queue.entries(|entry| is_in_place(entry, Place::Held))?;
         let matched = find(store, &entries, &Wanted { host: config.host.clone(), ..Wanted::default() }).await?;
         let since = clock::now().saturating_sub(ELSEWHERE);
         let elsewhere =
@@ -73,6 +78,10 @@ pub fn run(sources: &Sources, output: &Output) -> Result<Exit, Failed> {
     })?;
     let senders = by_sender(&matched.found);
     if output.json {
+        let elsewhere = elsewhere
+            .iter()
+            .map(|other| json!({ "host": other.host, "held": other.held, "oldest": moment::utc(other.oldest) }));
+        let elsewhere: Vec<_> = elsewhere.collect();
         print_json(&json!({ "host": host, "senders": senders, "left": matched.left, "elsewhere": elsewhere }))?;
         return Ok(Exit::Ok);
     }
