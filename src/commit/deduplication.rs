@@ -14,7 +14,7 @@ use std::time::Duration;
 use lru::LruCache;
 use siphasher::sip::SipHasher13;
 
-use crate::limiter::decide::Decision;
+use crate::limiter::decision::Decision;
 use crate::limiter::increase::Increase;
 use crate::limiter::verdict::Verdict;
 use crate::protocol::request::{Request, Stage};
@@ -417,7 +417,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limiter::decide::Reason;
+    use crate::limiter::decision::Reason;
     use crate::limiter::verdict::FailOpen;
     use crate::protocol::reply::{Action, Strictness};
     use crate::protocol::request::{Event, Parser};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::limiter::decide::Decision;
+use crate::limiter::decision::Decision;
 use crate::protocol::request::Request;
 use crate::store::blocks::Untold;
 

@@ -19,7 +19,7 @@ use crate::commit::rounds::{Answered, MAX_BATCH, Next, Now, Rounds};
 use crate::commit::standings::Standings;
 use crate::config::{Database, IN_MEMORY};
 use crate::limiter::day;
-use crate::limiter::decide::Decision;
+use crate::limiter::decision::Decision;
 use crate::limiter::increase::Increase;
 use crate::limiter::retention::{self, Retention};
 use crate::limiter::terms::{Known, Terms};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::judge::{Judged, Outcome};
-use crate::limiter::decide::Reason;
+use crate::limiter::decision::Reason;
 use crate::policy::lists::Which;
 use crate::protocol::reply::{Action, Strictness};
 

@@ -10,7 +10,7 @@ use crate::account::{Account, Attributes};
 use crate::clock;
 use crate::commit::queue::Queue;
 use crate::limiter::blocks::Blocks;
-use crate::limiter::decide::Decision;
+use crate::limiter::decision::Decision;
 use crate::limiter::terms::{Known, Terms};
 use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::notify::Notifier;

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::escape;
-use crate::limiter::decide::Decision;
+use crate::limiter::decision::Decision;
 use crate::policy::lists::Which;
 use crate::policy::quota::UNLIMITED;
 use crate::protocol::reply::Strictness;

@@ -7,7 +7,7 @@ use policyd_rate_guard::commit::charge::Charge;
 use policyd_rate_guard::commit::rounds::{Answered, Next, Now, Rounds};
 use policyd_rate_guard::commit::standings::Standings;
 use policyd_rate_guard::config;
-use policyd_rate_guard::limiter::decide::Decision;
+use policyd_rate_guard::limiter::decision::Decision;
 use policyd_rate_guard::limiter::terms::Terms;
 use policyd_rate_guard::protocol::request::{Request, Stage};
 use policyd_rate_guard::store::Store;

@@ -4,6 +4,7 @@
 pub mod blocks;
 pub mod day;
 pub mod decide;
+pub mod decision;
 pub mod explain;
 pub mod history;
 pub mod increase;

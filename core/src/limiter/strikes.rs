@@ -1,7 +1,8 @@
 //! Strikes: how often a sender came over a limit, and whether that blocks it. One strike per sender, limit and window. Pure.
 
 use super::day;
-use super::decide::{Policy, Reason};
+use super::decide::Policy;
+use super::decision::Reason;
 use crate::policy::duration::{self, seconds};
 use crate::policy::limit::Per;
 use crate::policy::quota::Window;

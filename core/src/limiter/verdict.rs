@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::decide::{Decision, Reason};
+use super::decision::{Decision, Reason};
 use crate::protocol::reply::{Action, Strictness};
 
 /// The answer to a charge. Its decision is shared: the connection shows it, and deduplication keeps it.

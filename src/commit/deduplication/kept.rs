@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AtRcpt, Deduplication, KEPT_FOR, Key, MAX_MESSAGES, MAX_RECIPIENTS, MAX_TOLD, Message, seconds};
 use crate::limiter::blocks::Block;
-use crate::limiter::decide::{Decision, Reason};
+use crate::limiter::decision::{Decision, Reason};
 use crate::limiter::increase::Increase;
 use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::protocol::reply::{Action, ActionError};

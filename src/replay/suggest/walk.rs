@@ -4,7 +4,8 @@ use ipnet::IpNet;
 use jiff::tz::TimeZone;
 
 use crate::limiter::day;
-use crate::limiter::decide::{Decision, Facts, Policy, Standing, decide};
+use crate::limiter::decide::{Facts, Policy, Standing, decide};
+use crate::limiter::decision::Decision;
 use crate::limiter::history::Reach;
 use crate::limiter::increase::Increase;
 use crate::limiter::usual::{self, Record, Sums, Usual};
