@@ -184,6 +184,16 @@ impl Options {
         })
     }
 
+    /// Whether the server may refuse the next login although it took that of `connection`.
+    pub async fn may_refuse_the_next_login(&self, connection: &mut Connection) -> bool {
+        match (self, connection) {
+            (Options::Mysql(options), Connection::Mysql(connection)) => {
+                mysql::login::depends_on_memory(connection, options).await
+            }
+            _ => false,
+        }
+    }
+
     /// Interrupts the statement that a session waits for. Only for a server that cannot be told its lock time-out itself.
     pub async fn interrupt(&self, session: SessionId) -> Result<(), sqlx::Error> {
         match self {

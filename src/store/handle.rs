@@ -124,6 +124,14 @@ impl Store {
         Ok(self.session)
     }
 
+    /// Connects if there is no connection, and says whether the server may refuse the next login although it took this one.
+    pub async fn may_be_refused_next_time(&mut self) -> Result<bool, Failure> {
+        let mut connection = self.take_connection().await?;
+        let may = self.servers.current().may_refuse_the_next_login(&mut connection).await;
+        self.put_back(connection);
+        Ok(may)
+    }
+
     /// Leaves a file that somebody has removed or replaced (to begin anew, or with a backup): what was counted in it,
     /// nobody would ever see.
     fn leave_replaced_file(&mut self) {

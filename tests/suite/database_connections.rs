@@ -1,15 +1,12 @@
 //! The ways to a database server: TLS as DB_TLS says, a password from a file, unix socket and TCP.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
-use std::thread;
 use std::time::Duration;
 
 use crate::support::client::Request;
-use crate::support::daemon::Setup;
+use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
 use crate::support::mariadb::{MariaDb, MySql};
 use crate::support::postgres::Postgres;
@@ -17,6 +14,8 @@ use crate::support::process::run;
 use crate::support::scratch::Scratch;
 use crate::support::server::Server;
 use crate::support::wait;
+
+const AWAY: &str = "Mail goes on; until the database is back";
 
 /// A certificate authority, and a server's certificate that it has signed.
 struct Certificates {
@@ -122,43 +121,6 @@ fn a_password_from_a_file<S: Server>() {
     assert_eq!(tcp.counters("alice@example.com").unwrap().rcpt_counter, 2);
 }
 
-/// A server that does what MySQL 8 does with a password that it has not seen since its start.
-fn asks_for_the_password_itself() -> std::net::SocketAddr {
-    let packet = |number: u8, payload: &[u8]| [&[payload.len() as u8, 0, 0, number], payload].concat();
-    let greeting = [
-        b"\x0a8.0.36\0".as_slice(),
-        &[1, 0, 0, 0],
-        b"saltsalt\0",
-        // Protocol 4.1, secure connection, login plugins; no TLS.
-        &[0x08, 0x82, 45, 2, 0, 0x08, 0, 21],
-        &[0; 10],
-        b"saltsaltsalt\0caching_sha2_password\0",
-    ]
-    .concat();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let mut buffer = [0; 1024];
-            let full_login = packet(2, &[1, 4]);
-            let key = packet(4, b"\x01-----BEGIN PUBLIC KEY-----");
-            for said in [packet(0, &greeting), full_login, key] {
-                if stream.write_all(&said).is_err() || stream.read(&mut buffer).is_err() {
-                    break;
-                }
-            }
-        }
-    });
-    address
-}
-
-#[test]
-fn mariadb_driver_explains_a_login_that_needs_tls() {
-    let database = MariaDb::shared().database().over_tcp(asks_for_the_password_itself());
-    let refused = counts(&database, &[]).unwrap_err();
-    assert!(refused.contains("caching_sha2_password") && refused.contains("Turn TLS on"), "{refused}");
-}
-
 /// Whose sessions do not commit, refuse statements without a key, and write statements to the binary log.
 fn a_server_with_other_defaults_counts_and_is_cleaned_up<S: Server>() {
     let server = S::start_with(&["--autocommit=0", "--log-bin", "--binlog-format=STATEMENT"]);
@@ -207,11 +169,65 @@ mod set_up {
     }
 }
 
+/// `caching_sha2_password` asks for the password itself when the server does not remember it.
 #[test]
-fn mysql_without_tls_is_told_what_to_do() {
-    let server = <MySql as Server>::start_without_tls();
-    let refused = counts(&server.database().over_tcp(server.address()), &[]).unwrap_err();
-    assert!(refused.contains("Turn TLS on in the server"), "{refused}");
+fn mysql_that_has_forgotten_the_password_is_logged_into_again() {
+    let server = MySql::start();
+    let over_tcp = server.database().over_tcp(server.address());
+    let over_unix = over_tcp.over_unix(&server.socket());
+    for (tls, database) in [("off", &over_tcp), ("prefer", &over_tcp), ("off", &over_unix)] {
+        // Only this daemon logs in, who else does has the server remember.
+        let daemon = Setup::on(database).setting("DB_TLS", tls).start();
+        let mut client = daemon.connect();
+        client.ask(&Request::data("alice@example.com", 1));
+        server.administer("FLUSH PRIVILEGES");
+        server.end_sessions();
+        client.ask(&Request::data("alice@example.com", 1));
+        assert!(!daemon.log().contains(AWAY), "{}", daemon.log());
+        server.kill9();
+        client.ask(&Request::data("alice@example.com", 1));
+        daemon.await_log_times(AWAY, 1, Duration::from_secs(20));
+        server.start_again();
+        daemon.await_log_times(" is back after ", 1, Duration::from_secs(20));
+        drop(daemon);
+        assert_eq!(database.counters("alice@example.com").unwrap().rcpt_counter, 3);
+        database.execute("DELETE FROM ratelimits");
+    }
+}
+
+/// A password that the server remembers is enough for it, until it forgets it.
+#[test]
+fn mysql_without_tls_is_named_before_it_forgets_the_password() {
+    let server = MySql::start();
+    let over_tcp = server.database().over_tcp(server.address());
+    let over_unix = over_tcp.over_unix(&server.socket());
+    let finds = |daemon: &Daemon, finding: &str| {
+        let output = daemon.setup().run("doctor", &["--postconf", "/nonexistent"]);
+        String::from_utf8(output.stdout).unwrap().contains(finding)
+    };
+    let limit = Duration::from_secs(20);
+    for database in [over_tcp, over_unix] {
+        let daemon = Setup::on(&database).start();
+        daemon.await_counting();
+        assert!(!finds(&daemon, "PROBLEM login: ") && !finds(&daemon, "PROBLEM database: "));
+        drop(daemon);
+
+        server.administer("SET GLOBAL tls_version = ''; ALTER INSTANCE RELOAD TLS NO ROLLBACK ON ERROR");
+        let daemon = Setup::on(&database).start_without_tables();
+        daemon.await_counting();
+        assert!(finds(&daemon, "PROBLEM login: ") && !finds(&daemon, "PROBLEM database: "));
+
+        server.administer("FLUSH PRIVILEGES");
+        server.end_sessions();
+        daemon.connect().ask(&Request::data("alice@example.com", 1));
+        daemon.await_log_times(AWAY, 1, limit);
+        assert!(daemon.log().contains("Turn TLS on in the server"), "{}", daemon.log());
+        assert!(finds(&daemon, "PROBLEM database: ") && finds(&daemon, "Turn TLS on in the server"));
+
+        server.administer("SET GLOBAL tls_version = DEFAULT; ALTER INSTANCE RELOAD TLS");
+        daemon.await_log_times(" is back after ", 1, limit);
+        assert!(!finds(&daemon, "PROBLEM login: ") && !finds(&daemon, "PROBLEM database: "));
+    }
 }
 
 #[test]

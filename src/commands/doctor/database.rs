@@ -49,13 +49,15 @@ pub async fn look_at(config: &Config, findings: &mut Vec<Finding>) -> bool {
             reset = store.last_reset(now).await?;
             learns = learning::of(&mut store, &policy, now).await?;
         }
-        Ok::<_, MigrateError>((needed, slow, reset, learns))
+        let refused_next_time = store.may_be_refused_next_time().await?;
+        Ok::<_, MigrateError>((needed, slow, reset, learns, refused_next_time))
     };
     let looked = tokio::time::timeout(TIMEOUT, looked).await;
     let place = store.place();
     store.abandon();
     let why = match looked {
-        Ok(Ok((needed, slow, reset, learns))) => {
+        Ok(Ok((needed, slow, reset, learns, refused_next_time))) => {
+            findings.extend(refused_next_time.then(|| login(&place)));
             findings.extend(one_of_several(config, &place).await);
             findings.extend(store.long_log().map(|bytes| long_log(&place, bytes)));
             findings.extend(learns.iter().map(|one| still_learning(&one.told(&policy.zone))));
@@ -81,14 +83,20 @@ fn long_log(place: &str, bytes: u64) -> Finding {
     )
 }
 
-/// Finds those of several servers that cannot be reached, while `used` can.
+/// Finds what is wrong with those of several servers that are not `used`.
 async fn one_of_several(config: &Config, used: &str) -> Vec<Finding> {
     let places = config.database.places();
     let mut findings = Vec::new();
     for place in places.iter().filter(|_| places.len() > 1) {
         let mut store = Store::reading(&config.database.only_at(place));
-        let why = match tokio::time::timeout(TIMEOUT, store.reach()).await {
-            Ok(Ok(())) => continue,
+        if store.place() == used {
+            continue;
+        }
+        let why = match tokio::time::timeout(TIMEOUT, store.may_be_refused_next_time()).await {
+            Ok(Ok(refused_next_time)) => {
+                findings.extend(refused_next_time.then(|| login(&store.place())));
+                continue;
+            }
             Ok(Err(failure)) => failure.words().to_owned(),
             Err(_) => format!("no answer within {} s", TIMEOUT.as_secs()),
         };
@@ -100,6 +108,19 @@ async fn one_of_several(config: &Config, used: &str) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// The server takes the login for as long as it runs.
+fn login(place: &str) -> Finding {
+    Finding::problem(
+        "login",
+        format!("{place}: it has no TLS, and the user logs in by caching_sha2_password"),
+        "The server remembers the password until it ends, or until FLUSH PRIVILEGES. Then it asks for the password itself, which is \
+         sent over TLS only: nothing is counted in the database any more.",
+        "turn TLS on in the server, which makes a certificate for itself unless it is told not to (tls_version=, skip_ssl); or let \
+         the user log in otherwise: ALTER USER … IDENTIFIED WITH mysql_native_password BY …, where the server has that"
+            .to_owned(),
+    )
 }
 
 /// A limit that only warns so far.

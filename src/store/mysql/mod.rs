@@ -1,12 +1,13 @@
 //! MariaDB 10.5 or newer, and MySQL 8, by the same statements.
 
 pub mod adopt;
+pub mod login;
 
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::Migrator;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 
 use super::charset::Charset;
 use super::dialect::{Dialect, MAX_ROUND_TRIP, STANDARD, STATEMENT_TIMEOUT, Session, SessionId, Time, host_and_port};
@@ -100,27 +101,12 @@ pub fn database(options: &MySqlConnectOptions) -> String {
 
 /// Connects, sets the session up, and looks at what the tables can hold.
 pub async fn connect(options: &MySqlConnectOptions, reading: bool) -> Result<(MySqlConnection, Session), sqlx::Error> {
-    let mut connection = log_in(options).await?;
+    let mut connection = login::log_in(options).await?;
     let session = session(&mut connection).await?;
     if reading {
         only_read(&mut connection).await?;
     }
     Ok((connection, session))
-}
-
-/// Connects. MySQL's usual way to log in, `caching_sha2_password`, asks for the password itself when it is not in the server's
-/// cache, as after each start of the server: TLS is used for that also where the settings have it off.
-async fn log_in(options: &MySqlConnectOptions) -> Result<MySqlConnection, sqlx::Error> {
-    match options.connect().await {
-        Err(error) if error.to_string().contains("RSA auth backend") => {
-            options.clone().ssl_mode(MySqlSslMode::Required).connect().await.map_err(|error| {
-                let advice = "the server asks for the password itself (caching_sha2_password), which is sent over TLS only. \
-                              Turn TLS on in the server, or give the user another way to log in";
-                sqlx::Error::Configuration(format!("{advice}. Over TLS: {error}").into())
-            })
-        }
-        connected => connected,
-    }
 }
 
 /// Sets the session up, whatever the server's own defaults are, and looks at it and at the tables: in two round trips.
@@ -210,7 +196,7 @@ async fn only_read(connection: &mut MySqlConnection) -> Result<(), sqlx::Error> 
 /// Interrupts the statement of a session of MySQL: innodb_lock_wait_timeout counts in seconds, and one is too long for all the
 /// others in a batch. Behind a balancer another server may answer, where the number is somebody else's session.
 pub async fn interrupt(options: &MySqlConnectOptions, session: SessionId) -> Result<(), sqlx::Error> {
-    let mut connection = log_in(options).await?;
+    let mut connection = login::log_in(options).await?;
     let uuid: String = sqlx::raw_sql("SELECT @@server_uuid").fetch_one(&mut connection).await?.try_get(0)?;
     if u128::from_str_radix(&uuid.replace('-', ""), 16) == Ok(session.server) {
         connection.execute(AssertSqlSafe(format!("KILL QUERY {}", session.number))).await?;
