@@ -31,6 +31,8 @@ pub trait Server: Sized + 'static {
 
     /// After BEGIN: lets nobody write into these tables, as a dump or the building of an index does.
     fn lock_tables(tables: &[&str]) -> String;
+    /// Each kind of such locks, also those by which nobody reads.
+    fn table_locks(tables: &[&str]) -> Vec<String>;
 
     /// The server that all tests of a binary share.
     fn shared() -> &'static Self;
@@ -120,6 +122,12 @@ impl<F: Flavour> Server for Mysqld<F> {
         format!("LOCK TABLES {}", tables.join(", "))
     }
 
+    fn table_locks(tables: &[&str]) -> Vec<String> {
+        let read = Self::lock_tables(tables);
+        let write = read.replace(" READ", " WRITE");
+        vec![read, write, "FLUSH TABLES WITH READ LOCK".to_owned()]
+    }
+
     fn let_in(&self, user: &str, password: &str) {
         self.administer(&format!(
             "CREATE USER IF NOT EXISTS {user}; ALTER USER {user} IDENTIFIED BY '{password}'; \
@@ -179,6 +187,12 @@ impl Server for Postgres {
 
     fn lock_tables(tables: &[&str]) -> String {
         format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "))
+    }
+
+    fn table_locks(tables: &[&str]) -> Vec<String> {
+        let share = Self::lock_tables(tables);
+        let exclusive = share.replace("SHARE", "ACCESS EXCLUSIVE");
+        vec![share, exclusive]
     }
 
     fn let_in(&self, user: &str, password: &str) {
