@@ -333,6 +333,27 @@ fn an_unknown_outcome_of_commit_is_never_tried_again<S: Server>() {
     }
 }
 
+/// Galera, and MySQL's Group Replication, undo a transaction at its COMMIT where another node's has come first, and say so.
+fn what_the_server_undoes_at_commit_is_tried_again<S: Server>() {
+    let server = S::shared();
+    for number in [1213, 3101] {
+        let database = server.database();
+        let proxy = Proxy::tcp(Address::Tcp(server.address()));
+        let daemon = setup(&database.over_tcp(proxy.tcp_address())).setting("DB_TLS", READABLE).start();
+        let mut client = daemon.connect();
+        client.ask(&Request::data(ALICE, 1));
+        database.execute(&format!(
+            "CREATE PROCEDURE lost() BEGIN ROLLBACK; SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}; END"
+        ));
+        proxy.replace_once(b"COMMIT; SELECT ", b"CALL lost() -- ");
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+        assert_eq!(proxy.lost(), 1);
+        assert_eq!((counted(&database, ALICE), database.rows("messages")), (2, 2));
+        assert_said(&daemon, 0);
+        assert!(!daemon.log().contains("let through"), "{}", daemon.log());
+    }
+}
+
 fn what_was_last_known_of_each_sender_goes_on_in_memory_while_the_database_is_away<S: Server>() {
     let server = S::shared();
     for window in ["reset", "24h"] {
@@ -602,4 +623,10 @@ crate::on_each_server! {
     all_tables_are_locked
     deadlocks_are_tried_again
     contended_is_who_was_tried_again_in_vain
+}
+
+mod at_commit {
+    use super::what_the_server_undoes_at_commit_is_tried_again;
+
+    crate::on_mariadb_and_mysql! { what_the_server_undoes_at_commit_is_tried_again }
 }

@@ -27,6 +27,8 @@ enum Mode {
     LastCutAt(Vec<u8>),
     /// When a client sends these bytes everything freezes before they reach the server.
     FreezeAt(Vec<u8>),
+    /// When a client sends the first the server gets the second in their place, once.
+    Replace(Vec<u8>, Vec<u8>),
 }
 
 #[derive(Debug)]
@@ -151,12 +153,18 @@ impl Proxy {
         self.set(Mode::LastCutAt(bytes.to_owned()));
     }
 
+    /// The next time a client sends these bytes the server gets others in their place, as many.
+    pub fn replace_once(&self, bytes: &[u8], others: &[u8]) {
+        assert_eq!(bytes.len(), others.len(), "a packet says how long it is");
+        self.set(Mode::Replace(bytes.to_owned(), others.to_owned()));
+    }
+
     /// How often clients have sent something to the server: round trips, if each waits for the reply.
     pub fn requests(&self) -> u32 {
         self.shared.state().requests
     }
 
-    /// How many replies or requests were lost in that way.
+    /// How many replies or requests were lost or replaced in that way.
     pub fn lost(&self) -> u32 {
         self.shared.state().lost
     }
@@ -210,13 +218,21 @@ impl Shared {
     fn copy(&self, mut from: Stream, mut to: Stream, is_request: bool) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            let bytes = &buffer[..count];
+            let bytes = &mut buffer[..count];
             self.state().requests += u32::from(is_request);
             let mut mode = self.passage();
             if matches!(&mode, Mode::FreezeAt(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted))
             {
                 self.state().mode = Mode::Frozen;
                 mode = self.passage();
+            }
+            if let Mode::Replace(wanted, others) = &mode
+                && is_request
+                && let Some(place) = bytes.windows(wanted.len()).position(|part| part == wanted)
+            {
+                bytes[place..place + others.len()].copy_from_slice(others);
+                self.state().lost += 1;
+                self.state().mode = Mode::Forward;
             }
             match mode {
                 Mode::LoseReplyTo(wanted) if is_request && bytes.windows(wanted.len()).any(|part| part == wanted) => {
@@ -245,6 +261,7 @@ impl Shared {
                 | Mode::CutAt(_)
                 | Mode::LastCutAt(_)
                 | Mode::FreezeAt(_)
+                | Mode::Replace(..)
                     if to.write_all(bytes).is_ok() => {}
                 _ => break,
             }
