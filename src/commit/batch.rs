@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use super::blocks::KnownBlocks;
 use super::charge::Charge;
-use super::deduplication::{Asked, New};
+use super::deduplication::New;
+use super::deduplication::message::Asked;
 use super::known_strikes::KnownStrikes;
 use super::standings::{self, Kept, Needed, Read, Standings, Version};
 use crate::account::network;

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AtRcpt, Deduplication, KEPT_FOR, Key, MAX_MESSAGES, MAX_RECIPIENTS, MAX_TOLD, Message, seconds};
+use super::message::{AtRcpt, Key, MAX_RECIPIENTS, Message};
+use super::{Deduplication, KEPT_FOR, MAX_MESSAGES, MAX_TOLD, seconds};
 use crate::limiter::blocks::Block;
 use crate::limiter::decision::{Decision, Reason};
 use crate::limiter::increase::Increase;
