@@ -401,15 +401,17 @@ impl<R> Rounds<R> {
                 warn(&attempt.part, &format!("the database refuses a value: {reason}"));
                 self.fail_open(attempt.part, FailOpen::Refused);
             }
-            Err(Failure::Refused(_)) => self.split(attempt.part),
+            Err(Failure::Refused(_)) => self.split(attempt.part, 0),
             Err(Failure::Locked(reason)) => {
                 let search = Search { part: attempt.part, lock: Some(reason), began: elapsed };
                 self.steps.push_front(Step::FindHeld(search));
             }
-            Err(Failure::Transient(_)) if attempt.sums.len() > 1 => self.split(attempt.part),
+            // Once for each smaller part: all others wait until the account is found that is in the way.
+            Err(Failure::Transient(_)) if attempt.sums.len() > 1 => self.split(attempt.part, TRIES_AT_ONCE - 1),
             Err(Failure::Transient(reason)) => {
                 attempt.sums.iter().for_each(|sum| self.locks.contended(&sum.sender));
-                self.put_off(attempt.part, FailOpen::Contended, &reason, now, |charge| charge.is_in_time(elapsed));
+                let next = elapsed + RETRY_PAUSE;
+                self.put_off(attempt.part, FailOpen::Contended, &reason, now, |charge| charge.is_in_time(next));
             }
             Err(Failure::Away(reason)) => self.open_breaker(reason, attempt.part, now),
             Err(Failure::Unknown(reason)) => {
@@ -426,13 +428,14 @@ impl<R> Rounds<R> {
                 log::debug!("{}; what was to be committed is", doubt.reason);
                 self.committed(doubt.attempt, now.elapsed);
             }
-            // Whatever time is left: it is counted all the same.
-            Ok(false) => {
+            Ok(false) if doubt.attempt.part.iter().all(|due| due.charge.is_in_time(now.elapsed)) => {
                 // Whose question was answered over a new connection.
                 doubt.attempt.may_reconnect = true;
                 log::debug!("{}; nothing was committed, and it is tried again", doubt.reason);
                 self.steps.push_front(Step::Settle(doubt.attempt));
             }
+            // It took so long to find out that another try might answer too late. What is judged from memory is charged too.
+            Ok(false) => self.open_breaker(doubt.reason, doubt.attempt.part, now),
             Err(Failure::Unknown(_)) => self.give_up(doubt, now),
             Err(_) => {
                 doubt.not_before = now.elapsed + FIND_OUT_PAUSE;
@@ -534,7 +537,7 @@ impl<R> Rounds<R> {
                 elapsed.saturating_sub(charge.arrived) < UNSEEN_LOCK_TIMEOUT
             });
         } else {
-            self.split(part);
+            self.split(part, 0);
         }
     }
 
@@ -644,10 +647,12 @@ impl<R> Rounds<R> {
         }
     }
 
-    fn split(&mut self, mut part: Vec<Due<R>>) {
+    /// Halves a part, of which each half counts as tried so often.
+    fn split(&mut self, mut part: Vec<Due<R>>, tried: u32) {
         let second = part.split_off(part.len() / 2);
-        self.settle_later(part);
-        self.settle_later(second);
+        for half in [part, second].into_iter().filter(|half| !half.is_empty()) {
+            self.steps.push_back(Step::Settle(Attempt { tried, ..Attempt::new(half) }));
+        }
     }
 
     fn park(&mut self, charge: Charge<R>, now: Duration) {
