@@ -75,8 +75,7 @@ impl Store {
     /// long on a large adopted table; the daemon works without that.
     /// `now` is in seconds since 1970.
     pub async fn migrate(&mut self, slowly: bool, now: i64) -> Result<Vec<Step>, MigrateError> {
-        // Processes that start together wait for each other. Of those that make the lock's own table together all but one may
-        // fail, and find it made next time.
+        // Processes that start together wait for each other. Of those that make a SQLite file together all but one may fail.
         const TRIES: usize = 50;
         let mut tries = 0;
         let migrator = self.servers.current().migrator();
@@ -165,7 +164,12 @@ async fn make_meta(connection: &mut Connection, migrator: &Migrator) -> Result<(
         return Ok(());
     }
     for migration in migrator.iter().filter(|migration| makes(migration).any(|table| table == "meta")) {
-        connection.command(migration.sql.as_str()).await?;
+        // PostgreSQL tells one of two that make a table together, in spite of IF NOT EXISTS, that it exists or cannot be.
+        if let Err(failure) = connection.command(migration.sql.as_str()).await
+            && !tables(connection, &["meta"]).await.is_ok_and(|there| there.contains("meta"))
+        {
+            return Err(failure);
+        }
         if there.contains(TABLE) {
             connection.command(format!("DELETE FROM {TABLE} WHERE version = {}", migration.version)).await?;
         }
@@ -201,10 +205,19 @@ async fn apply(connection: &mut Connection, migrator: &Migrator, ran: &mut Vec<S
             connection.command(format!("DELETE FROM {TABLE} WHERE version = {}", migration.version)).await?;
         }
         let applied = connection.migrating().apply(TABLE, migration).await;
-        applied.map_err(|error| MigrateError::Step { step: step.to_string(), failure: error.into() })?;
+        // What sqlx notes of it after its COMMIT, how long it took, may fail for itself.
+        if let Err(error) = applied
+            && !is_done(connection, migration.version).await
+        {
+            return Err(MigrateError::Step { step: step.to_string(), failure: error.into() });
+        }
         ran.push(Step { applied: true, ..step });
     }
     Ok(())
+}
+
+async fn is_done(connection: &mut Connection, version: i64) -> bool {
+    noted(connection).await.is_ok_and(|noted| noted.iter().any(|noted| noted.done && noted.version == version))
 }
 
 /// A migration as the database has noted it.

@@ -48,11 +48,20 @@ impl MigrationLock {
             done = work(connection) => done,
             never = self.prolong(options) => match never {},
         };
-        // Where the connection is of no more use, the lease ends by itself.
-        if let Err(failure) = connection.execute(self.given_back(connection)).await {
-            log::debug!("giving the lock of the migrations back: {failure}");
-        }
+        self.give_back(connection).await;
         done
+    }
+
+    /// All others wait for it. Where the connection is of no more use, the lease ends by itself.
+    async fn give_back(self, connection: &mut Connection) {
+        const TRIES: u32 = 5;
+        for _ in 0..TRIES {
+            match connection.execute(self.given_back(connection)).await {
+                Ok(_) => return,
+                Err(failure) => log::debug!("giving the lock of the migrations back: {failure}"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     async fn wait(self, connection: &mut Connection) -> Result<(), Failure> {

@@ -777,6 +777,26 @@ fn migrations_run_once_also_when_several_start_together(place: &Place) {
     assert_eq!(store.migrate().unwrap(), [], "nothing is left to do");
 }
 
+#[test]
+fn sqlite_a_migration_is_done_once_it_is_committed() {
+    let place = Place::sqlite();
+    fs::write(place.scratch.as_ref().unwrap().join("test.db"), "").unwrap();
+    place.database.execute(
+        "CREATE TABLE _sqlx_migrations (version BIGINT PRIMARY KEY, description TEXT NOT NULL, \
+         installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP, success BOOLEAN NOT NULL, checksum BLOB NOT NULL, \
+         execution_time BIGINT NOT NULL)",
+    );
+    // As another process that is writing: how long it took is noted apart.
+    place.database.execute(
+        "CREATE TRIGGER busy BEFORE UPDATE ON _sqlx_migrations BEGIN SELECT RAISE(ABORT, 'somebody is writing'); END",
+    );
+    let mut store = place.unprepared();
+    let ran = store.migrate().unwrap();
+    let known = store.runtime.block_on(store.store.migrations()).unwrap();
+    let versions = |steps: &[Step]| steps.iter().filter_map(|step| step.version).collect::<Vec<_>>();
+    assert_eq!(versions(&ran), versions(&known), "each step that was done is said");
+}
+
 fn a_migration_that_was_cut_short_is_done_again(place: &Place) {
     let mut store = place.open();
     for step in store.runtime.block_on(store.store.migrations()).unwrap() {
