@@ -1,8 +1,10 @@
 //! What `doctor` knows about a good set-up. Pure: `postfix` reads what postconf(1) printed, `handed` what systemctl(1) did,
-//! `checks` judges it, `journal` what waits to be charged, `access` and `selinux` say who may connect to a socket.
+//! `checks` judges it, `journal` what waits to be charged, `counts_in` which file the daemon counts in, `access` and `selinux` say
+//! who may connect to a socket.
 
 pub mod access;
 pub mod checks;
+pub mod counts_in;
 pub mod handed;
 pub mod journal;
 pub mod postfix;

@@ -62,6 +62,28 @@ fn a_database_that_only_the_daemon_cannot_use_is_told_by_its_metrics() {
 }
 
 #[test]
+fn a_daemon_that_counts_in_another_file_is_found() {
+    let with_systemctl = |setup: Setup| {
+        let bin = setup.folder().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        (setup.environment("PATH", &path), bin.join("systemctl"))
+    };
+    let (setup, its_systemctl) = with_systemctl(Setup::sqlite());
+    let daemon = setup.start();
+    daemon.await_counting();
+    let (other, others_systemctl) = with_systemctl(Setup::sqlite());
+    assert!(other.run("migrate", &[]).status.success());
+    let script = format!("#!/bin/sh\ncase \"$*\" in *MainPID*) echo {};; esac\n", daemon.id());
+    for (setup, systemctl, is_other) in [(daemon.setup(), its_systemctl, false), (&other, others_systemctl, true)] {
+        fs::write(&systemctl, &script).unwrap();
+        fs::set_permissions(&systemctl, Permissions::from_mode(0o755)).unwrap();
+        let report = found(setup);
+        assert_eq!(report.contains("PROBLEM other-file"), is_other, "{report}");
+    }
+}
+
+#[test]
 fn without_metrics_the_daemon_is_asked_by_what_it_told_systemd() {
     let setup = Setup::sqlite();
     assert!(setup.run("migrate", &[]).status.success());

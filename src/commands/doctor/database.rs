@@ -19,7 +19,8 @@ use crate::telemetry::counters::DATABASE_AWAY;
 
 /// For all that is asked of one server.
 const TIMEOUT: Duration = Duration::from_secs(5);
-const SERVICE_UNIT: &str = "policyd-rate-guard.service";
+/// The unit that runs the daemon.
+pub const SERVICE_UNIT: &str = "policyd-rate-guard.service";
 
 /// Whether the running daemon says that it has lost the database. None if no daemon can be asked. What this command sees may
 /// differ: the daemon writes, and runs in its unit's sandbox.

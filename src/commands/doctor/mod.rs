@@ -1,5 +1,6 @@
 //! `doctor`: looks at the settings, the database, the sockets and Postfix's own configuration, and says what to mend.
 
+mod counts_in;
 mod database;
 mod files;
 mod journal;
@@ -44,10 +45,14 @@ pub fn run(sources: &Sources, options: &cli::Doctor) -> Result<Exit, Failed> {
     };
     let instances = postfix::read(options.postconf.as_deref(), &mut findings);
     predecessor::look_for(&mut findings);
+    let open = counts_in::open_files().unwrap_or_default();
     if let Some(config) = &config {
         // What follows is seen as the daemon and Postfix see it: as USER, not as root.
         match privileges::become_user(&config.sockets) {
-            Ok(_) => look_at(config, &instances, &mut findings)?,
+            Ok(_) => {
+                look_at(config, &instances, &mut findings)?;
+                findings.extend(counts_in::look_at(&config.database, &open));
+            }
             Err(error) => findings.push(setting(Severity::Problem, error.to_string())),
         }
     }
