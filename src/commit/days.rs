@@ -11,8 +11,8 @@ use crate::limiter::usual::{self, Record};
 use crate::store::days::DayRow;
 use crate::store::{Failure, Store};
 
-/// Senders whose minutes are read at once.
-const SENDERS: usize = 64;
+/// Senders whose minutes are read at once, 2,880 of each at the most.
+const SENDERS: usize = 16;
 /// The database is the mail's: a step rests so many times as long as it took.
 pub const BESIDE_MAIL: u32 = 4;
 /// For one step.

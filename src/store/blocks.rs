@@ -3,6 +3,7 @@
 //! Each change raises the number of `blocks` in the table `revisions`, in its own transaction. A batch reads that number with
 //! the rows of its senders, and the blocks themselves only if it has changed since they were last read.
 
+use super::apart::apart;
 use super::connection::{Connection, Row};
 use super::dialect::Dialect;
 use super::failure::Failure;
@@ -103,7 +104,7 @@ impl Store {
                 return Ok(None);
             }
             let rows = connection.fetch_all(counting(connection.dialect(), now)).await?;
-            Ok(Some((revision, counted(connection.dialect(), &rows)?)))
+            Ok(Some((revision, counted(connection.dialect(), rows)?)))
         })
         .await
     }
@@ -179,7 +180,7 @@ impl Store {
             let mut sql = selecting(connection.dialect());
             sql.push(KEY).push(" IN ").push_list(accounts.iter().copied());
             sql.push(" ORDER BY id DESC LIMIT ").push(most);
-            connection.fetch_all(sql).await?.iter().map(block_row).collect()
+            block_rows(connection.fetch_all(sql).await?)
         })
         .await
     }
@@ -188,7 +189,7 @@ impl Store {
     pub async fn blocks(&mut self, now: i64) -> Result<Vec<BlockRow>, Failure> {
         self.run(async |connection| {
             let rows = connection.fetch_all(counting(connection.dialect(), now)).await?;
-            counted(connection.dialect(), &rows)
+            counted(connection.dialect(), rows)
         })
         .await
     }
@@ -198,7 +199,7 @@ impl Store {
 pub async fn read(script: &mut Script<'_>, now: i64) -> Result<Vec<BlockRow>, Failure> {
     let dialect = script.dialect();
     let rows = script.rows(counting(dialect, now)).await?;
-    counted(dialect, &rows)
+    counted(dialect, rows)
 }
 
 /// The revision of the table, within a transaction.
@@ -286,7 +287,7 @@ async fn end(
     let mut sql = selecting(connection.dialect());
     sql.push(KEY).push(" = ").push_bind(cut(account, 255)).push(" AND ended_at IS NULL AND (until IS NULL OR until > ");
     sql.push_bind(now).push(") ORDER BY id");
-    let rows = connection.fetch_all(sql).await?.iter().map(block_row).collect::<Result<Vec<BlockRow>, _>>()?;
+    let rows = block_rows(connection.fetch_all(sql).await?)?;
     if !rows.is_empty() {
         let mut sql = connection.sql("UPDATE blocks SET ended_at = ");
         sql.push_bind(now).push(", ended_by = ").push_bind(cut(by, 255)).push(", told = ").push(told);
@@ -309,12 +310,13 @@ fn counting(dialect: &'static Dialect, now: i64) -> Sql {
 }
 
 /// The blocks that [`counting`] found.
-fn counted(dialect: &Dialect, rows: &[Row]) -> Result<Vec<BlockRow>, Failure> {
+fn counted(dialect: &Dialect, rows: Vec<Row>) -> Result<Vec<BlockRow>, Failure> {
     if !dialect.in_process {
-        return rows.iter().map(block_row).collect();
+        return block_rows(rows);
     }
     let packed: String = rows.first().map_or(Ok("[]".to_owned()), |row| row.try_get(0))?;
-    Ok(sqlite::unpacked::<Columns>(&packed)?.into_iter().map(block_of).collect())
+    let blocks = || Ok(sqlite::unpacked::<Columns>(&packed)?.into_iter().map(block_of).collect());
+    apart(packed.len() / sqlite::LEAST_PACKED, blocks)
 }
 
 /// The columns of a block as they are read, in the order of [`Columns`].
@@ -332,6 +334,10 @@ fn selecting(dialect: &'static Dialect) -> Sql {
              note, COALESCE(ended_at, -1) AS ended, ended_by FROM blocks WHERE "
         ),
     )
+}
+
+fn block_rows(rows: Vec<Row>) -> Result<Vec<BlockRow>, Failure> {
+    apart(rows.len(), || rows.iter().map(block_row).collect())
 }
 
 fn block_row(row: &Row) -> Result<BlockRow, Failure> {

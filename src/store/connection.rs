@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt as _;
+use futures_util::{Stream, TryStreamExt as _};
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Either, Executor as _, Row as _};
 
+use super::apart::apart;
 use super::dialect::{Addition, Dialect, Session, SessionId};
 use super::failure::Failure;
 use super::sql::{Sql, Value};
@@ -27,30 +28,10 @@ macro_rules! each {
     };
 }
 
-/// Collects what a driver answers to a packet of statements.
-macro_rules! collect {
-    ($answers:expr, $row:path) => {{
-        let mut answer = Answer::default();
-        let mut answers = $answers;
-        loop {
-            match answers.try_next().await {
-                Ok(Some(Either::Left(done))) => {
-                    answer.ended += 1;
-                    answer.changed = done.rows_affected();
-                }
-                Ok(Some(Either::Right(row))) => answer.rows.push($row(row)),
-                Ok(None) => return Ok(answer),
-                Err(error) => return Err(Broken { ended: answer.ended, error }),
-            }
-        }
-    }};
-}
-
 /// What a packet of statements came to.
-#[derive(Default)]
-pub struct Answer {
+pub struct Answer<R = Row> {
     /// All rows that were found.
-    pub rows: Vec<Row>,
+    pub rows: Vec<R>,
     /// How many rows the last statement changed.
     pub changed: u64,
     ended: usize,
@@ -61,6 +42,34 @@ pub struct Broken {
     /// How many came to a good end before. No other was begun.
     pub ended: usize,
     pub error: sqlx::Error,
+}
+
+/// Collects what a driver answers: how many rows each statement has changed, and the rows. Others have their turn in between:
+/// where the server is faster there would be no end to it.
+async fn collect<R>(
+    mut answers: impl Stream<Item = Result<Either<u64, R>, sqlx::Error>> + Unpin,
+) -> Result<Answer<R>, Broken> {
+    let mut answer = Answer { rows: Vec::new(), changed: 0, ended: 0 };
+    loop {
+        tokio::task::consume_budget().await;
+        match answers.try_next().await {
+            Ok(Some(Either::Left(changed))) => {
+                answer.ended += 1;
+                answer.changed = changed;
+            }
+            Ok(Some(Either::Right(row))) => answer.rows.push(row),
+            Ok(None) => return Ok(answer),
+            Err(error) => return Err(Broken { ended: answer.ended, error }),
+        }
+    }
+}
+
+/// Runs statements on one of the connections, and collects what comes of them.
+macro_rules! collected {
+    ($connection:expr, $query:expr, $row:path) => {{
+        let answers = $connection.fetch_many($query);
+        collect(answers.map_ok(|one| one.map_either(|done| done.rows_affected(), $row))).await
+    }};
 }
 
 impl From<Broken> for Failure {
@@ -239,10 +248,10 @@ impl Connection {
                         Value::Null => query.bind(None::<i64>),
                     };
                 }
-                collect!(connection.fetch_many(query), Row::Sqlite)
+                collected!(connection, query, Row::Sqlite)
             }
-            Connection::Mysql(connection) => collect!(connection.fetch_many(sqlx::raw_sql(text)), Row::Mysql),
-            Connection::Postgres(connection) => collect!(connection.fetch_many(sqlx::raw_sql(text)), Row::Postgres),
+            Connection::Mysql(connection) => collected!(connection, sqlx::raw_sql(text), Row::Mysql),
+            Connection::Postgres(connection) => collected!(connection, sqlx::raw_sql(text), Row::Postgres),
         }
     }
 
@@ -264,7 +273,8 @@ impl Connection {
 
     /// The numbers that a statement finds.
     pub async fn fetch_ids(&mut self, sql: Sql) -> Result<Vec<i64>, Failure> {
-        self.fetch_all(sql).await?.iter().map(|row| row.try_get(0)).collect()
+        let rows = self.fetch_all(sql).await?;
+        apart(rows.len(), || rows.into_iter().map(|row| row.try_get(0)).collect())
     }
 
     /// The first row that a statement finds.
@@ -341,3 +351,32 @@ macro_rules! column {
 column!(i64);
 column!(String);
 column!(Vec<u8>);
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+
+    use futures_util::stream;
+
+    use super::*;
+
+    #[test]
+    fn others_have_their_turn_while_a_server_answers_faster_than_it_is_read() {
+        const ROWS: u64 = 100_000;
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut turns = 0;
+        let answer = runtime.block_on(async {
+            let rows = (0..ROWS).map(Either::Right).chain([Either::Left(5)]);
+            let mut collected = pin!(collect(stream::iter(rows.map(Ok))));
+            poll_fn(|context| {
+                turns += 1;
+                collected.as_mut().poll(context)
+            })
+            .await
+        });
+        let answer = answer.unwrap_or_else(|broken| panic!("{}", broken.error));
+        assert_eq!((answer.rows.len() as u64, answer.changed, answer.ended), (ROWS, 5, 1));
+        assert!(turns > ROWS / 500, "{turns} turns");
+    }
+}

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::connection::Connection;
+use super::apart::apart;
+use super::connection::{Connection, Row};
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
@@ -124,9 +125,8 @@ impl Store {
             sql.push(format_args!(" AND {usage}.ratelimit_id IN ")).push_ids(ids);
             sql.push(" ORDER BY 1, 2");
             let rows = connection.fetch_all(sql).await?;
-            rows.iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, sums(row.try_get(2)?, row.try_get(3)?))))
-                .collect()
+            let went = |row: Row| Ok((row.try_get(0)?, row.try_get(1)?, sums(row.try_get(2)?, row.try_get(3)?)));
+            apart(rows.len(), || rows.into_iter().map(went).collect())
         })
         .await
     }

@@ -11,6 +11,7 @@
 //! The files below `handle` know nothing of it; each file above it adds some of the store's methods.
 
 mod adopt;
+mod apart;
 pub mod backfill;
 pub mod batch;
 mod batches;

@@ -7,6 +7,7 @@
 //! without a word, and runs what follows by itself. There autocommit is off, so that what follows is a transaction too, and
 //! COMMIT is sent only once the transaction has proved to be the one that was begun.
 
+use super::apart::apart;
 use super::batch::Proof;
 use super::connection::{Broken, Connection, Row};
 use super::dialect::Dialect;
@@ -167,14 +168,15 @@ impl<'a> Script<'a> {
         rest(&mut sql);
         let rows = self.rows(sql).await?;
         if *in_process {
-            return rows.first().map_or(Ok(Vec::new()), |row| sqlite::unpacked(&row.try_get::<String>(0)?));
+            let packed: Option<String> = rows.first().map(|row| row.try_get(0)).transpose()?;
+            let packed = packed.unwrap_or_else(|| "[]".to_owned());
+            return apart(packed.len() / sqlite::LEAST_PACKED, || sqlite::unpacked(&packed));
         }
-        rows.iter()
-            .map(|row| {
-                let read = (1..=numbers.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>()?;
-                Ok((row.try_get(0)?, read))
-            })
-            .collect()
+        let row = |row: Row| {
+            let read = (1..=numbers.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>()?;
+            Ok((row.try_get(0)?, read))
+        };
+        apart(rows.len(), || rows.into_iter().map(row).collect())
     }
 
     fn append(&mut self, sql: Sql) {

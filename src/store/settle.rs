@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::apart::apart;
 use super::blocks::{self, BlockRow, Revision};
 use super::charset::{Charset, narrow};
 use super::counters::{self, HeldRow, Row, Sum};
@@ -90,7 +91,8 @@ impl Store {
                 Some(since) => read_histories(script, since, &counters::made(&rows, mark)).await?,
                 None => HistoryRows::default(),
             };
-            let writes = decider.decide(&rows, history);
+            let items = rows.len() + history.usage.len() + history.seen.len();
+            let writes = apart(items, || decider.decide(&rows, history));
             usage::add(script, &writes.usage).await?;
             usage::add_parts(script, &writes.parts).await?;
             usage::see(script, &writes.seen, now).await?;

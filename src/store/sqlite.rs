@@ -16,6 +16,8 @@ use crate::config;
 
 pub mod adopt;
 
+/// In bytes, the least that [`packed`] makes of a row: `["",[1]],`.
+pub const LEAST_PACKED: usize = 9;
 /// Packets of prepared statements kept per connection. A batch has up to three, and each statement in them one of seven numbers
 /// of rows.
 const STATEMENTS_KEPT: usize = 100;

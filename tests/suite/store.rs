@@ -908,6 +908,23 @@ fn another_store_knows_which_batch_was_committed<S: Server>() {
     assert_eq!(place.points("alice").0, 2);
 }
 
+fn a_long_history_is_read_where_other_tasks_go_on(place: &Place) {
+    const MINUTES: i64 = 3000;
+    let mut store = place.open();
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    let minute = |back| UsageRow { ratelimit_id: id, minute: NOW / 60 - back, messages: 1, recipients: back, bytes: 2 };
+    let usage: Vec<UsageRow> = (0..MINUTES).map(minute).collect();
+    let writes = Writes { usage: usage.clone(), ..Writes::default() };
+    store.judged_by(Clerk { writes, ..Clerk::default() }, &[look("alice")], NOW).unwrap();
+    // As the daemon's.
+    store.runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    store.store = Store::new(&place.config());
+    let clerk = Clerk { histories_since: Some(0), ..Clerk::default() };
+    let (_, mut history) = store.judged_by(clerk, &[look("alice")], NOW).unwrap();
+    history.usage.sort_by_key(|row| -row.minute);
+    assert_eq!(history.usage, usage);
+}
+
 /// Whatever a login holds is a key and no SQL.
 fn awkward_keys_are_kept_as_they_are(place: &Place) {
     let mut store = place.open();
@@ -1179,6 +1196,7 @@ on_every_database! {
     a_newer_database_is_refused_with_a_clear_word
     a_table_that_a_backup_lacks_is_made_anew
     a_refused_value_writes_nothing_of_its_batch
+    a_long_history_is_read_where_other_tasks_go_on
     awkward_keys_are_kept_as_they_are
 }
 
