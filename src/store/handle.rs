@@ -12,6 +12,7 @@ use super::long_log::{LONG, LongLog};
 use super::script::Script;
 use super::servers::Servers;
 use super::sqlite::Files;
+use super::write_back::{self, WriteBack};
 use crate::config;
 
 /// A connection that comes when it is needed and goes when it is of no more use. There is no pool: the committer is one
@@ -25,6 +26,7 @@ pub struct Store {
     /// As they were when the connection was last used.
     files: Files,
     long_log: LongLog,
+    write_back: WriteBack,
     /// True while COMMIT is under way: nobody who gives up on the connection then can know its outcome.
     committing: bool,
     /// The last that was begun.
@@ -61,6 +63,7 @@ impl Store {
             session: Session::default(),
             files: Files::default(),
             long_log: LongLog::default(),
+            write_back: WriteBack::default(),
             committing: false,
             batch: Batch::before_the_first(),
         }
@@ -121,6 +124,7 @@ impl Store {
             self.session = session;
             self.files = self.servers.current().files();
         }
+        self.write_log_back().await;
         Ok(self.session)
     }
 
@@ -130,6 +134,17 @@ impl Store {
         let may = self.servers.current().may_refuse_the_next_login(&mut connection).await;
         self.put_back(connection);
         Ok(may)
+    }
+
+    /// Has SQLite's log written back when it is long. It is short for one that only reads, or somebody else's concern.
+    async fn write_log_back(&mut self) {
+        if self.reading || !self.write_back.is_due(self.files.log_bytes, self.servers.current()).await {
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        if let Err(failure) = write_back::pass(connection).await {
+            log::debug!("{}: writing the rest of the log back: {failure}", self.place());
+        }
     }
 
     /// Leaves a file that somebody has removed or replaced (to begin anew, or with a backup): what was counted in it,

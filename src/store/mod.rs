@@ -53,6 +53,7 @@ mod sqlite;
 pub mod strikes;
 pub mod takeover;
 pub mod usage;
+mod write_back;
 
 pub use failure::Failure;
 pub use handle::Store;

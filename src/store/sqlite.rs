@@ -23,11 +23,9 @@ pub const LEAST_PACKED: usize = 9;
 const STATEMENTS_KEPT: usize = 100;
 /// How long a statement waits for another process (`cleanup`, `sender set`) that is writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
-/// The write-ahead log goes into the database when it has so many pages of 4 KiB: 64 MB. A page that was written many times
-/// meanwhile goes over once; a thousand active senders keep writing the same 3,000 pages.
-const PAGES_OF_LOG: &str = "16000";
-/// In bytes, what is kept of a log that one long transaction made longer.
-const MAX_LOG: &str = "67108864";
+/// In bytes: a longer log is written back, and cut to this. A page that was written many times meanwhile goes over once; a
+/// thousand active senders keep writing the same 3,000 pages.
+pub const MAX_LOG: u64 = 64 << 20;
 /// Memory for pages, in KiB as SQLite has it (a negative number), taken as it is needed: a thousand active senders among a
 /// million touch some 3,000 pages of 4 KiB.
 const CACHE: &str = "-16000";
@@ -72,8 +70,9 @@ pub fn options(database: &config::Database, reading: bool) -> SqliteConnectOptio
         .journal_mode(SqliteJournalMode::Wal)
         // An answer that was sent must survive a loss of power.
         .synchronous(SqliteSynchronous::Full)
-        .pragma("wal_autocheckpoint", PAGES_OF_LOG)
-        .pragma("journal_size_limit", MAX_LOG)
+        // Not within a COMMIT.
+        .pragma("wal_autocheckpoint", "0")
+        .pragma("journal_size_limit", MAX_LOG.to_string())
 }
 
 /// False if there is no file yet. Where it could not be made either, and where it cannot be looked at, opening it says why.
@@ -152,4 +151,23 @@ pub fn packing(columns: &str, select: &str) -> String {
 /// The rows that [`packed`] or [`packing`] made one of.
 pub fn unpacked<T: DeserializeOwned>(rows: &str) -> Result<Vec<T>, Failure> {
     serde_json::from_str(rows).map_err(|error| Failure::Refused(format!("reading what SQLite packed: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::ConnectOptions as _;
+
+    #[test]
+    fn no_commit_writes_the_log_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().join("test.db").display().to_string();
+        let database = config::Database::sqlite(name);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pages: i64 = runtime.block_on(async {
+            let mut connection = options(&database, false).connect().await.unwrap();
+            sqlx::query_scalar("PRAGMA wal_autocheckpoint").fetch_one(&mut connection).await.unwrap()
+        });
+        assert_eq!(pages, 0);
+    }
 }

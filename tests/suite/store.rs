@@ -11,6 +11,7 @@ use crate::support::database::Database;
 use crate::support::postgres::Postgres;
 use crate::support::scratch::Scratch;
 use crate::support::server::Server;
+use crate::support::wait;
 use policyd_rate_guard::config::{self, Sources};
 use policyd_rate_guard::policy::quota::UNLIMITED;
 use policyd_rate_guard::policy::strikes::Strikes;
@@ -1103,6 +1104,35 @@ fn sqlite_a_file_that_was_removed_or_replaced_is_left() {
     assert_eq!(place.points("alice").0, 1);
     drop(daemon);
     assert_eq!(place.points("alice").0, 1, "the end of the connection takes nothing away");
+}
+
+#[test]
+fn sqlite_the_log_is_written_back_and_cut_once_nobody_reads_what_was_there_before() {
+    const LONG: u64 = 70 << 20;
+    let place = Place::sqlite();
+    let length = |end: &str| place.scratch.as_ref().unwrap().join(&format!("test.db{end}")).metadata().unwrap().len();
+    let mut daemon = place.open();
+    let reader = place.database.session();
+    reader.execute("BEGIN");
+    reader.number("SELECT COUNT(*) FROM ratelimits");
+    let writer = place.database.session();
+    writer.execute("PRAGMA wal_autocheckpoint = 0");
+    writer.execute("CREATE TABLE large (bytes BLOB)");
+    writer.execute(&format!("INSERT INTO large VALUES (zeroblob({LONG}))"));
+    for number in 1..=5 {
+        assert_eq!(daemon.settle(&[sum("alice", 1, 1)])[0].unwrap().messages, number);
+    }
+    assert!(length("") < LONG && length("-wal") > LONG, "what is read is not written over");
+
+    reader.execute("COMMIT");
+    wait::until(Duration::from_secs(60), "the log is cut", || {
+        daemon.settle(&[sum("alice", 1, 1)]);
+        // Which gives the connection that writes it back its turn.
+        daemon.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(10)).await });
+        (length("-wal") < LONG).then_some(())
+    });
+    assert!(length("") > LONG, "it was not lost");
+    assert_eq!(place.database.number("SELECT length(bytes) FROM large"), LONG as i64);
 }
 
 fn a_new_sender_inherits_nothing_from_a_truncated_table<S: Server>() {
