@@ -4,6 +4,7 @@ use super::database;
 use super::output::{print, print_json};
 use crate::cli;
 use crate::clock;
+use crate::commit::days;
 use crate::config::{Config, Sources};
 use crate::exit::{Exit, Failed};
 use crate::limiter::retention;
@@ -45,7 +46,19 @@ async fn migrate(config: &Config, store: &mut Store) -> Result<Vec<Step>, Failed
     }
     let steps = store.migrate(true, clock::now()).await.map_err(unusable)?;
     fill_usage(config, store).await?;
+    learn(config, store).await?;
     Ok(steps)
+}
+
+/// Learns from the messages what is usual for senders, unless that was done before. Mail has the first claim on the database.
+async fn learn(config: &Config, store: &mut Store) -> Result<(), Failed> {
+    let (now, ignored) = (clock::now(), &config.quota.networks_ignore);
+    let make = async |store: &mut Store| days::make_of_messages(store, ignored, now, days::BESIDE_MAIL).await;
+    let learnt = database::insist(store, make).await?;
+    if let Some(days) = learnt.filter(|days| *days > 0) {
+        eprintln!("What is usual was learnt from the messages: {days} days of senders.");
+    }
+    Ok(())
 }
 
 /// Fills the history of an adopted database from its messages, unless the daemon has done so.

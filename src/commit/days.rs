@@ -1,14 +1,19 @@
 //! Days are made of minutes when they are over: the highest sums of each sender, see [`usual`]. In the background, since nothing
 //! needs a day before the one after it is over, too. Whoever does it, and however often, comes to the same: it is made of what
-//! all daemons have written.
+//! all daemons have written. What was there before this program counted is made of the audit log in the same way, once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::time::Instant;
 
+use crate::account::network;
+use crate::limiter::history;
 use crate::limiter::usual::{self, Record};
-use crate::store::days::DayRow;
+use crate::store::days::{DayRow, NETWORKS_GAP};
+use crate::store::usage::SeenRow;
 use crate::store::{Failure, Store};
 
 /// Senders whose minutes are read at once, 2,880 of each at the most.
@@ -25,7 +30,7 @@ pub async fn make(store: &mut Store, now: i64, rest: u32) -> Result<(), Failure>
     let first = *usual::days(now).start();
     let made_until = in_time(store, async |store| store.days_made_until().await).await?;
     for day in made_until.unwrap_or(first).max(first)..ended {
-        make_one(store, day, rest).await?;
+        make_one(store, Source::Usage, day, rest).await?;
     }
     if made_until != Some(ended) {
         in_time(store, async |store| store.set_days_made_until(ended).await).await?;
@@ -33,19 +38,79 @@ pub async fn make(store: &mut Store, now: i64, rest: u32) -> Result<(), Failure>
     Ok(())
 }
 
-async fn make_one(store: &mut Store, day: i64, rest: u32) -> Result<(), Failure> {
+/// Makes days that are over at `now`, in Unix seconds, of the audit log, unless that was done before: of a database that
+/// PolicydRateGuard counted in, or an older version of this program. Networks in `ignored` are no places. Returns how many days of
+/// senders there were; None where only reading the whole log would tell, until `migrate` has made an index. Each step rests `rest`
+/// times as long as it took.
+pub async fn make_of_messages(
+    store: &mut Store,
+    ignored: &[IpNet],
+    now: i64,
+    rest: u32,
+) -> Result<Option<usize>, Failure> {
+    let past = *usual::days(now).start()..usual::ended(now);
+    let days = in_time(store, async |store| store.days_of_messages(past.clone(), now).await).await?;
+    if days.is_empty() {
+        return Ok(Some(0));
+    }
+    if !in_time(store, async |store| store.finds_messages().await).await? {
+        return Ok(None);
+    }
+    let (mut made, mut span) = (0, None::<(i64, i64)>);
+    for day in days {
+        let of_day = make_one(store, Source::Messages { ignored, now }, day, rest).await?;
+        if of_day > 0 {
+            let [begin, end] = [day, day + 1].map(|day| usual::first_minute_of(day).saturating_mul(60));
+            // Beyond a gap nothing tells where senders were since.
+            let reached = span.filter(|&(_, until)| begin.saturating_sub(until) <= NETWORKS_GAP);
+            span = Some((reached.map_or(begin, |(from, _)| from), end));
+        }
+        made += of_day;
+        in_time(store, async |store| store.set_messages_learnt(day + 1).await).await?;
+    }
+    if let Some((from, until)) = span {
+        in_time(store, async |store| store.knows_networks(from, until, now).await).await?;
+    }
+    Ok(Some(made))
+}
+
+/// What days are made of.
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    Usage,
+    Messages { ignored: &'a [IpNet], now: i64 },
+}
+
+/// Returns how many senders have the day.
+async fn make_one(store: &mut Store, source: Source<'_>, day: i64, rest: u32) -> Result<usize, Failure> {
     let minutes = usual::first_minute_of(day)..usual::first_minute_of(day + 1);
-    let mut senders = in_time(store, async |store| store.with_usage(minutes.clone()).await).await?;
+    let mut made = 0;
+    let mut senders = in_time(store, async |store| match source {
+        Source::Usage => store.with_usage(minutes.clone()).await,
+        Source::Messages { .. } => store.with_messages(minutes.clone()).await,
+    })
+    .await?;
     let compromised = in_time(store, async |store| store.found_compromised(minutes.clone()).await).await?;
     let compromised: HashSet<i64> = compromised.into_iter().collect();
     senders.retain(|sender| !compromised.contains(sender));
     // The windows that end in it begin the day before.
     let minutes = usual::first_minute_of(day - 1)..minutes.end;
-    for senders in senders.chunks(SENDERS) {
+    let at_once = match source {
+        Source::Usage => SENDERS,
+        // Each statement reads all messages of these minutes.
+        Source::Messages { .. } => SENDERS * 8,
+    };
+    for senders in senders.chunks(at_once) {
         let began = Instant::now();
         let minutes = minutes.clone();
-        in_time(store, async |store| {
-            let went_through = store.went_through(senders, minutes.clone()).await?;
+        made += in_time(store, async |store| {
+            let went_through = match source {
+                Source::Usage => store.went_through(senders, minutes.clone()).await?,
+                Source::Messages { ignored, now } => {
+                    know_places(store, senders, minutes.clone(), ignored, now).await?;
+                    store.sent_by_messages(senders, minutes.clone()).await?
+                }
+            };
             let days: Vec<DayRow> = went_through
                 .chunk_by(|(one, ..), (other, ..)| one == other)
                 .filter_map(|of_sender| {
@@ -55,14 +120,36 @@ async fn make_one(store: &mut Store, day: i64, rest: u32) -> Result<(), Failure>
                     Some(DayRow { ratelimit_id: of_sender.first()?.0, day: *day })
                 })
                 .collect();
-            store.note_days(&days).await
+            store.note_days(&days).await?;
+            Ok(days.len())
         })
         .await?;
         if rest > 0 {
             tokio::time::sleep(began.elapsed() * rest).await;
         }
     }
-    Ok(())
+    Ok(made)
+}
+
+/// Notes the networks that messages came from, those that are not new any more.
+async fn know_places(
+    store: &mut Store,
+    senders: &[i64],
+    minutes: Range<i64>,
+    ignored: &[IpNet],
+    now: i64,
+) -> Result<(), Failure> {
+    let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
+    for place in store.places_of_messages(senders, minutes).await? {
+        let Some(address) = network::address(&place.client_address) else { continue };
+        if history::is_known(place.first, place.last, now) && !ignored.iter().any(|ignored| ignored.contains(&address))
+        {
+            let last = seen.entry((place.ratelimit_id, network::place(address).to_string())).or_insert(place.last);
+            *last = place.last.max(*last);
+        }
+    }
+    let row = |((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen };
+    store.know(&Vec::from_iter(seen.into_iter().map(row)), now).await
 }
 
 async fn in_time<T>(store: &mut Store, step: impl AsyncFnOnce(&mut Store) -> Result<T, Failure>) -> Result<T, Failure> {

@@ -47,6 +47,7 @@ impl Drop for Upkeep {
 
 async fn keep_up(store: &mut Store, policy: &Policy, now: i64) -> Result<(), Failure> {
     days::make(store, now, days::BESIDE_MAIL).await?;
+    days::make_of_messages(store, &policy.networks_ignore, now, days::BESIDE_MAIL).await?;
     if policy.tells_new_networks() {
         store.notes_networks(now).await?;
     }

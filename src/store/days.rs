@@ -21,7 +21,7 @@ const MADE_UNTIL: &str = "days_until";
 const NETWORKS_SINCE: &str = "networks_since";
 const NETWORKS_UNTIL: &str = "networks_until";
 /// Whoever did not note for so long, in seconds, begins anew.
-const NETWORKS_GAP: i64 = 7 * 24 * 60 * 60;
+pub const NETWORKS_GAP: i64 = 7 * 24 * 60 * 60;
 
 /// A day of a sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

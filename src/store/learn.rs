@@ -83,7 +83,7 @@ fn unique_seen(mut seen: Vec<SeenRow>) -> Vec<SeenRow> {
 }
 
 /// One of `networks` that is not among the arrivals was seen before.
-async fn are_not_new(script: &mut Script<'_>, seen: &[SeenRow]) -> Result<(), Failure> {
+pub async fn are_not_new(script: &mut Script<'_>, seen: &[SeenRow]) -> Result<(), Failure> {
     for of_sender in seen.chunk_by(|one, other| one.ratelimit_id == other.ratelimit_id) {
         let Some(first) = of_sender.first() else { continue };
         for slice in in_statements(of_sender) {

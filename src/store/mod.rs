@@ -38,6 +38,7 @@ pub mod migrate;
 mod migration_lock;
 mod mysql;
 pub mod notices;
+pub mod past_messages;
 pub mod policyd;
 mod postgres;
 pub mod queued;

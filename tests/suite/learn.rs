@@ -4,9 +4,13 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
+use policyd_rate_guard::config::{self, Sources};
+use policyd_rate_guard::store::Store;
 use serde_json::Value;
+use tokio::runtime::Builder;
 
 use crate::support::client::{ACCEPTED, Request};
 use crate::support::daemon::Setup;
@@ -181,6 +185,94 @@ mod run {
         assert_eq!(ask("eve@example.com", 1, "192.0.2.7"), "HOLD unusual");
     }
 
+    pub fn the_messages_of_an_adopted_database_teach_it_once(given: Setup) {
+        let setup = setup(given);
+        let database = setup.database();
+        assert!(setup.run("migrate", &[]).status.success());
+        let driver = |name: &str| database.settings().contains(&("DB_DRIVER".to_owned(), name.to_owned()));
+        let time = |at: i64| match () {
+            () if driver("mysql") => format!("FROM_UNIXTIME({at})"),
+            () if driver("postgres") => format!("to_timestamp({at})"),
+            () => format!("datetime({at}, 'unixepoch')"),
+        };
+        let message = |id: i64, at: i64, recipients: u32, blocked: u8, address: &str| {
+            let (sender, at) = ("alice@example.com", time(at));
+            database.execute(&format!(
+                "INSERT INTO messages (ratelimit_id, sender, rcpt_count, blocked, client_address, created_at) \
+                 VALUES ({id}, '{sender}', {recipients}, {blocked}, '{address}', {at})"
+            ));
+        };
+        database.execute("INSERT INTO ratelimits (id, sender) VALUES (3, 'alice@example.com')");
+        for day in 2..=16 {
+            message(3, at(day), 12, 0, "192.0.2.7");
+            message(3, at(day) + 60, 8, 0, "192.0.2.8");
+            message(3, at(day) + 90, 900, 1, "10.9.9.9");
+        }
+        // Before a gap, of a sender that was deleted, and of today.
+        message(3, at(34), 1, 0, "192.0.2.7");
+        if !driver("mysql") {
+            message(99, at(3), 5, 0, "192.0.2.7");
+        }
+        message(3, Timestamp::now().as_second() - 60, 5, 0, "10.1.1.1");
+        database.execute("DELETE FROM meta WHERE name = 'messages_learnt_until'");
+        // It rests between steps, which take long on a busy machine.
+        let migrated = setup.run_within(Duration::from_secs(120), "migrate", &[]);
+        assert!(shown(&migrated).contains("learnt from the messages: 16 days of senders."), "{}", shown(&migrated));
+        let learnt = rows(&setup);
+        let day = (at(16) / DAY).to_string();
+        let first = ["alice@example.com", &day, "2", "20", "2", "20", "2", "20"];
+        assert_eq!((learnt[0].len(), &learnt[0][1]), (16, &first.map(str::to_owned).to_vec()));
+        let since = at(16).div_euclid(DAY) * DAY;
+        assert_eq!(learnt[4], [[since.to_string()]], "what came before the gap does not tell where senders were since");
+        assert_eq!(learnt[1], [["alice@example.com", "192.0.2.0/24", &(at(2) + 60).to_string()]]);
+        message(3, at(2) + 120, 100, 0, "192.0.2.7");
+        assert!(setup.run("migrate", &[]).status.success());
+        assert_eq!(rows(&setup), learnt, "once");
+        let daemon = setup.start();
+        let mut client = daemon.connect();
+        let mut ask = |recipients: u32, from: &str| {
+            client.ask(&Request::data("alice@example.com", recipients).client_address(from))
+        };
+        assert_eq!(
+            // The five of a minute ago count, too.
+            [ask(35, "192.0.2.9"), ask(4, "10.1.1.1"), ask(1, "192.0.2.9")],
+            [ACCEPTED, "REJECT far", "HOLD unusual"]
+        );
+    }
+
+    pub fn what_the_old_program_counted_after_migrate_is_learnt_too(given: Setup) {
+        assert!(given.run("migrate", &[]).status.success());
+        let settings = given.database().settings();
+        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let config = config::load(&Sources::new(None, settings, false)).unwrap().config;
+        let now = at(0);
+        let today = now / DAY;
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut store = Store::new(&config.database);
+            let mut days = Vec::new();
+            for (learnt, counting) in [
+                (None, None),
+                (Some(today - 5), Some(today - 3)),
+                (Some(today - 5), None),
+                (Some(today - 1), Some(today - 9)),
+            ] {
+                if let Some(day) = learnt {
+                    store.set_messages_learnt(day).await.unwrap();
+                } else {
+                    store.set_meta("messages_learnt_until", "").await.unwrap();
+                }
+                store
+                    .set_meta("counting_since", &counting.map_or(String::new(), |day| (day * DAY).to_string()))
+                    .await
+                    .unwrap();
+                let range = store.days_of_messages(today - 35..today, now).await.unwrap();
+                days.push((today - range.start, today - range.end));
+            }
+            store.close().await;
+            assert_eq!(days, [(35, 0), (5, 2), (5, 0), (1, 8)]);
+        });
+    }
+
     pub fn a_network_that_is_new_to_the_daemon_is_not_where_the_logs_know_it(given: Setup) {
         let setup = setup(given);
         let file = write(&setup, "log", &logs(20, 2)[0]);
@@ -205,6 +297,8 @@ mod run {
 
 crate::on_each_database! {
     past_logs_of_each_kind_teach_what_is_usual_and_limits_act
+    the_messages_of_an_adopted_database_teach_it_once
+    what_the_old_program_counted_after_migrate_is_learnt_too
     a_network_that_is_new_to_the_daemon_is_not_where_the_logs_know_it
 }
 
