@@ -110,6 +110,35 @@ pub fn blocks(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Resu
     pair.rates(load, rounds, "1,000,000 senders and 10,000 blocks, beside none", "at least 0.97")
 }
 
+/// What is usual and new networks are looked at, beside a sliding day alone. Of so many senders, a thousand of whom are active, 35
+/// days and their network are known.
+pub fn usual(
+    load: &Load,
+    setup: fn() -> Setup,
+    rounds: Rounds,
+    senders: u64,
+    aim: &'static str,
+) -> anyhow::Result<Comparison> {
+    const LEARNING: &str = "3x usual recipients/1h min 900000000; 3x usual messages/24h min 900000000; \
+         900000000 recipients/1h from new networks";
+    let sliding = || plain(setup()).setting("QUOTA_WINDOW", "24h");
+    let servers = [
+        Server::daemon("a sliding day", sliding()),
+        Server::daemon("usual and new networks", sliding().setting("LIMITS", LEARNING)),
+    ];
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    eprintln!("filling two tables with {senders} senders, and one with 35 days of each");
+    for (server, days) in servers.iter().zip([0, 35]) {
+        let Some(database) = server.database() else { continue };
+        tables::fill(database, senders, 0);
+        tables::teach(database, days, now);
+    }
+    let active: Vec<String> = (1..=1000).map(|number| sender(number * senders as usize / 1001)).collect();
+    let pair = Pair { servers, traffic: Arc::new(Traffic::by(&active)), connections: CONNECTIONS };
+    let what = format!("usual and new networks, 35 days of {senders} senders known, beside neither");
+    pair.rates(load, rounds, &what, aim)
+}
+
 /// A sender with a million messages in the last day, beside one with none, under a sliding day: when he is decided about
 /// again and again, and when the daemon has not seen him before.
 pub fn history(load: &Load, setup: fn() -> Setup, rounds: Rounds) -> anyhow::Result<[Comparison; 2]> {

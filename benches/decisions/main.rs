@@ -114,6 +114,10 @@ enum Part {
     Watched,
     /// Under silent connections, guesses of the token and a flood of notices beside left alone.
     Attacked,
+    /// Limits by what is usual and on new networks beside a sliding day alone.
+    Usual,
+    /// The same with a million senders of which 35 days are known. Takes minutes.
+    Learnt,
     /// Eighty senders with a month of every minute, all at once.
     Month,
     /// A million senders and ten thousand blocks beside none.
@@ -164,6 +168,12 @@ fn main() -> anyhow::Result<()> {
     };
     if wanted(Part::Limits) {
         report.comparisons.push(comparisons::limits(&load, setup, rounds)?);
+    }
+    if wanted(Part::Usual) {
+        report.comparisons.push(comparisons::usual(&load, setup, rounds, 2000, "at least 0.95")?);
+    }
+    if wanted(Part::Learnt) {
+        report.comparisons.push(comparisons::usual(&load, setup, rounds, 1_000_000, "at least 0.90")?);
     }
     if wanted(Part::History) {
         report.comparisons.extend(comparisons::history(&load, setup, rounds)?);

@@ -52,14 +52,37 @@ pub fn fill(database: &Database, senders: u64, messages: u64) {
     ));
     if messages > 0 {
         session.execute(&format!(
-        "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, to_addr, subject, \
-         client_address, client_name, action, reason) \
-         SELECT 1 + n % {senders}, '4bYz1k0Wlxz1', 'sender@example.com', 1, 0, 'sender@example.com', 'to@example.org', '', \
-         '192.0.2.25', 'client.example.com', 'DUNNO', '' FROM {}",
-        numbers(messages)
-    ));
+            "INSERT INTO messages (ratelimit_id, msgid, sender, rcpt_count, blocked, from_addr, to_addr, subject, \
+             client_address, client_name, action, reason) \
+             SELECT 1 + n % {senders}, '4bYz1k0Wlxz1', 'sender@example.com', 1, 0, 'sender@example.com', 'to@example.org', '', \
+             '192.0.2.25', 'client.example.com', 'DUNNO', '' FROM {}",
+            numbers(messages)
+        ));
     }
     session.execute(analyze);
+}
+
+/// Makes the last days before `now` (seconds since 1970) known of all senders that there are, and where they sent from.
+pub fn teach(database: &Database, days: u64, now: u64) {
+    const DAY: u64 = 24 * 3600;
+    if days == 0 {
+        return;
+    }
+    let session = database.session();
+    for day in now / DAY - days..now / DAY {
+        session.execute(&format!(
+            "INSERT INTO days (ratelimit_id, day, messages, recipients, hour_messages, hour_recipients, day_messages, \
+             day_recipients) SELECT id, {day}, 9, 12, 2, 5, 9, 12 FROM ratelimits"
+        ));
+    }
+    session.execute(&format!(
+        "INSERT INTO networks (ratelimit_id, network, last_seen) SELECT id, '192.0.2.0/24', {} FROM ratelimits",
+        now - DAY
+    ));
+    for (name, at) in [("networks_since", now - days * DAY), ("networks_until", now)] {
+        session.execute(&format!("INSERT INTO meta (name, value) VALUES ('{name}', '{at}')"));
+    }
+    session.execute(words(database).analyze);
 }
 
 /// Blocks so many of the first senders, until somebody ends it.
