@@ -2,7 +2,7 @@
 //! needs a day before the one after it is over, too. Whoever does it, and however often, comes to the same: it is made of what
 //! all daemons have written. What was there before this program counted is made of the audit log in the same way, once.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -29,9 +29,12 @@ pub async fn make(store: &mut Store, now: i64, rest: u32) -> Result<(), Failure>
     let ended = usual::ended(now);
     let first = *usual::days(now).start();
     let made_until = in_time(store, async |store| store.days_made_until().await).await?;
-    for day in made_until.unwrap_or(first).max(first)..ended {
+    let begin = made_until.unwrap_or(first).max(first);
+    for day in begin..ended {
         make_one(store, Source::Usage, day, rest).await?;
     }
+    // Some may have been found to be compromised since their days were made, or while they were.
+    in_time(store, async |store| store.forget_compromised(begin.saturating_sub(1)..=ended).await).await?;
     if made_until != Some(ended) {
         in_time(store, async |store| store.set_days_made_until(ended).await).await?;
     }
@@ -85,15 +88,15 @@ enum Source<'a> {
 async fn make_one(store: &mut Store, source: Source<'_>, day: i64, rest: u32) -> Result<usize, Failure> {
     let minutes = usual::first_minute_of(day)..usual::first_minute_of(day + 1);
     let mut made = 0;
-    let mut senders = in_time(store, async |store| match source {
+    let senders = in_time(store, async |store| match source {
         Source::Usage => store.with_usage(minutes.clone()).await,
         Source::Messages { .. } => store.with_messages(minutes.clone()).await,
     })
     .await?;
-    let compromised = in_time(store, async |store| store.found_compromised(minutes.clone()).await).await?;
-    let compromised: HashSet<i64> = compromised.into_iter().collect();
-    senders.retain(|sender| !compromised.contains(sender));
     // The windows that end in it begin the day before.
+    let days = day.saturating_sub(1)..=day;
+    let compromised = in_time(store, async |store| store.compromised_rows(days.clone()).await).await?;
+    let teaches = |sender: i64, day: i64| !compromised.contains(&(sender, day));
     let minutes = usual::first_minute_of(day - 1)..minutes.end;
     let at_once = match source {
         Source::Usage => SENDERS,
@@ -104,13 +107,15 @@ async fn make_one(store: &mut Store, source: Source<'_>, day: i64, rest: u32) ->
         let began = Instant::now();
         let minutes = minutes.clone();
         made += in_time(store, async |store| {
-            let went_through = match source {
+            let mut went_through = match source {
                 Source::Usage => store.went_through(senders, minutes.clone()).await?,
                 Source::Messages { ignored, now } => {
-                    know_places(store, senders, minutes.clone(), ignored, now).await?;
+                    let own = senders.iter().filter(|sender| days.clone().all(|day| teaches(**sender, day)));
+                    know_places(store, &Vec::from_iter(own.copied()), minutes.clone(), ignored, now).await?;
                     store.sent_by_messages(senders, minutes.clone()).await?
                 }
             };
+            went_through.retain(|(sender, minute, _)| teaches(*sender, usual::day_of(*minute)));
             let days: Vec<DayRow> = went_through
                 .chunk_by(|(one, ..), (other, ..)| one == other)
                 .filter_map(|of_sender| {

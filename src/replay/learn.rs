@@ -2,11 +2,12 @@
 //!
 //! It is bounded: with more than `MAX_ROWS` it is too much, and nothing of it is to be kept.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ipnet::IpNet;
 
 use super::intake::Charged;
+use crate::limiter::blocks;
 use crate::limiter::history;
 use crate::limiter::usual::{self, Day, Record, Sums};
 use crate::limiter::window::minute_of;
@@ -49,6 +50,10 @@ pub struct Lessons {
     pub recipients: u64,
     /// How many messages were from before the days that count.
     pub too_old: u64,
+    /// The accounts whose mail of a day does not become usual, or their domains as `@domain`, each with such a day.
+    compromised: HashSet<(String, i64)>,
+    /// Days of accounts that had such mail.
+    untaught: HashSet<(String, i64)>,
 }
 
 #[derive(Debug, Default)]
@@ -59,8 +64,9 @@ struct Learnt {
 }
 
 impl Lessons {
-    /// Of what counts from `now` on, in Unix seconds.
-    pub fn new(now: i64) -> Lessons {
+    /// Of what counts from `now` on, in Unix seconds. `compromised` are the accounts whose mail of a day does not become usual, or their
+    /// domains as `@domain`, each with such a day.
+    pub fn new(now: i64, compromised: HashSet<(String, i64)>) -> Lessons {
         Lessons {
             now,
             accounts: HashMap::new(),
@@ -70,6 +76,8 @@ impl Lessons {
             messages: 0,
             recipients: 0,
             too_old: 0,
+            compromised,
+            untaught: HashSet::new(),
         }
     }
 
@@ -87,6 +95,11 @@ impl Lessons {
         self.messages += u64::from(mail.messages);
         self.recipients += u64::from(mail.recipients);
         self.days.insert(day);
+        let found = |name: &str| self.compromised.contains(&(name.to_owned(), day));
+        if !self.compromised.is_empty() && blocks::names(&charged.account).any(found) {
+            self.rows += usize::from(self.untaught.insert((charged.account.clone(), day)));
+            return self.rows <= MAX_ROWS;
+        }
         let learnt = match self.accounts.get_mut(&charged.account) {
             Some(learnt) => learnt,
             None => {
@@ -106,6 +119,11 @@ impl Lessons {
             seen.1 = at;
         }
         self.rows <= MAX_ROWS
+    }
+
+    /// Returns how many days of accounts had mail that does not become usual, since they were compromised.
+    pub fn untaught(&self) -> usize {
+        self.untaught.len()
     }
 
     /// Returns where the days of this mail and those that the database knows, the first of which is `known_from`, do not follow
@@ -155,7 +173,7 @@ mod tests {
 
     #[test]
     fn days_that_are_over_and_known_networks_are_learnt() {
-        let mut lessons = Lessons::new(NOW);
+        let mut lessons = Lessons::new(NOW, HashSet::new());
         let ago = |days: i64| NOW - days * DAY;
         for (account, at, place, recipients) in [
             ("bo", ago(40), 1, 900),
@@ -179,16 +197,41 @@ mod tests {
 
     #[test]
     fn a_network_first_seen_today_may_still_be_new() {
-        let mut lessons = Lessons::new(NOW);
+        let mut lessons = Lessons::new(NOW, HashSet::new());
         lessons.add(&Charged::of("al", NOW - 2 * DAY, net(1), 1));
         lessons.add(&Charged::of("al", NOW - DAY + 60, net(2), 1));
         assert_eq!(lessons.into_sorted()[0].networks, [(net(1).unwrap(), NOW - 2 * DAY)]);
     }
 
     #[test]
+    fn what_a_thief_sent_is_not_learnt() {
+        let day = NOW / DAY;
+        let compromised = [("al@a.example", day - 3), ("@b.example", day - 5)];
+        let mut lessons = Lessons::new(NOW, compromised.map(|(name, day)| (name.to_owned(), day)).into());
+        // Shortly before midnight, and an hour later.
+        let midnight = (day - 2) * DAY;
+        for (account, at, recipients) in [
+            ("al@a.example", midnight - 1800, 500),
+            ("al@a.example", midnight + 1800, 3),
+            ("bo@b.example", midnight - 3 * DAY + 60, 500),
+            ("bo@b.example", midnight - 3 * DAY - 60, 4),
+            ("cy@c.example", midnight - 1800, 5),
+        ] {
+            assert!(lessons.add(&Charged::of(account, at, net(1), recipients)));
+        }
+        assert_eq!(lessons.untaught(), 2);
+        let learnt = lessons.into_sorted().into_iter();
+        let learnt: Vec<_> = learnt
+            .map(|lesson| (lesson.account, lesson.days.iter().map(|day| day.peaks.day.recipients).collect::<Vec<_>>()))
+            .collect();
+        let expected = [("al@a.example", 3), ("bo@b.example", 4), ("cy@c.example", 5)];
+        assert_eq!(learnt, expected.map(|(account, recipients)| (account.to_owned(), vec![recipients])));
+    }
+
+    #[test]
     fn what_is_far_from_all_that_is_known_is_a_gap() {
         let gap = |ago: &[i64], known_from: Option<i64>| {
-            let mut lessons = Lessons::new(NOW);
+            let mut lessons = Lessons::new(NOW, HashSet::new());
             ago.iter().for_each(|ago| assert!(lessons.add(&Charged::of("al", NOW - ago * DAY, None, 1))));
             let today = NOW / DAY;
             let gap = lessons.gap(known_from.map(|ago| today - ago));

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::apart::apart;
-use super::connection::{Connection, Row};
+use super::connection::Row;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
 use super::script::Script;
 use super::sql::{Sql, in_statements};
 use super::usage::{Arrival, LearntRows, LearntSince, PartsRow, Since, UsageRow};
-use crate::limiter::blocks::{COMPROMISED, DECIDED};
-use crate::limiter::usual::{Day, Peaks, Sums, day_of, today};
+use crate::limiter::blocks::DECIDED;
+use crate::limiter::usual::{Day, Peaks, Sums, day_of};
 use crate::limiter::window::minute_of;
 
 /// In `meta`: the first day of which no rows were made yet.
@@ -129,30 +129,6 @@ impl Store {
             apart(rows.len(), || rows.into_iter().map(went).collect())
         })
         .await
-    }
-
-    /// The senders who were blocked in these minutes because somebody else sends in their name: what they sent until then does
-    /// not become usual.
-    pub async fn found_compromised(&mut self, minutes: Range<i64>) -> Result<Vec<i64>, Failure> {
-        self.run(async |connection| {
-            let Dialect { integer, sender, .. } = connection.dialect();
-            let accounts = compromised(connection, minutes).await?;
-            let accounts: Vec<String> = accounts.into_iter().map(|(account, _)| account).collect();
-            let mut found = Vec::new();
-            for slice in in_statements(&accounts) {
-                let mut sql =
-                    connection.sql(format!("SELECT CAST(id AS {integer}) FROM ratelimits WHERE {sender} IN "));
-                sql.push_list(slice.iter().map(String::as_str));
-                found.extend(connection.fetch_ids(sql).await?);
-            }
-            Ok(found)
-        })
-        .await
-    }
-
-    /// The accounts that were blocked in these minutes because somebody else sends in their name, and on which days.
-    pub async fn compromised(&mut self, minutes: Range<i64>) -> Result<Vec<(String, i64)>, Failure> {
-        self.run(async |connection| compromised(connection, minutes).await).await
     }
 
     /// Notes days of senders. Of a day that is noted already the greater stays, so that it may be said as often as one likes.
@@ -299,16 +275,6 @@ pub async fn note(script: &mut Script<'_>, days: &[DayRow]) -> Result<(), Failur
         script.run(sql).await?;
     }
     Ok(())
-}
-
-async fn compromised(connection: &mut Connection, minutes: Range<i64>) -> Result<Vec<(String, i64)>, Failure> {
-    let Dialect { integer, .. } = connection.dialect();
-    let mut sql = connection.sql(format!(
-        "SELECT account, CAST(since AS {integer}) FROM blocks WHERE reason = '{COMPROMISED}' AND since >= "
-    ));
-    sql.push_bind(minutes.start.saturating_mul(60)).push(" AND since < ").push_bind(minutes.end.saturating_mul(60));
-    let rows = connection.fetch_all(sql).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, today(row.try_get(1)?)))).collect()
 }
 
 /// Has the days be made again from that of this minute on: something was added to it after its day was over.

@@ -17,6 +17,7 @@ pub mod batch;
 mod batches;
 pub mod blocks;
 mod charset;
+mod compromised;
 mod connection;
 pub mod counters;
 pub mod days;

@@ -220,10 +220,10 @@ impl Store {
             let Some(of_domain) = find(connection, &domain).await? else { return Ok(None) };
             let columns = if once { "quota <> " } else { "(quota_reset <> " };
             let Dialect { integer, .. } = connection.dialect();
-            let mut sql = connection.sql(format!(
-                "SELECT CAST(id AS {integer}) FROM ratelimits WHERE quota_locked = 0 AND lower(sender) LIKE "
-            ));
-            sql.push_bind(format!("%{}", escaped(&domain))).push(" ESCAPE '!' AND id > ").push_bind(after);
+            let mut sql =
+                connection.sql(format!("SELECT CAST(id AS {integer}) FROM ratelimits WHERE quota_locked = 0 AND "));
+            push_of_domain(&mut sql, &domain);
+            sql.push(" AND id > ").push_bind(after);
             sql.push(" AND id <> ").push_bind(of_domain.id).push(" AND ").push(columns);
             if once {
                 sql.push_bind(i64::from(of_domain.quota));
@@ -440,6 +440,11 @@ async fn move_minutes_back(connection: &mut Connection, id: i64, first: i64) -> 
     usage::add(&mut script, &[sum]).await?;
     script.send().await?;
     Ok(())
+}
+
+/// The condition that a row is of a domain, or that domain's own: `@domain`.
+pub fn push_of_domain(sql: &mut Sql, domain: &str) {
+    sql.push("lower(sender) LIKE ").push_bind(format!("%{}", escaped(domain))).push(" ESCAPE '!'");
 }
 
 /// A text as LIKE takes it literally, with `!` as its escape.

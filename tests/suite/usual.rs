@@ -15,8 +15,10 @@ use crate::support::simulated::Simulated;
 use policyd_rate_guard::commit::days;
 use policyd_rate_guard::commit::standings::learnt_since;
 use policyd_rate_guard::config::{self, Sources};
+use policyd_rate_guard::limiter::usual::untaught;
 use policyd_rate_guard::policy::lists::Lists;
 use policyd_rate_guard::store::Store;
+use policyd_rate_guard::store::blocks::NewBlock;
 use policyd_rate_guard::store::counters::Sum;
 use policyd_rate_guard::store::journal::{Late, Part};
 use policyd_rate_guard::store::settle::Writes;
@@ -49,14 +51,23 @@ struct Mail {
     recipients: u32,
     /// By how much that daemon's clock is off, in seconds.
     off: i64,
+    /// Whether this sender, or everybody, is found to be compromised first.
+    found: Option<Found>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    One,
+    Everybody,
 }
 
 fn mails() -> impl Strategy<Value = Vec<Mail>> {
     let pause = prop_oneof![12 => 0i64..300, 2 => 0i64..7200, 2 => 0i64..3 * DAY, 1 => 0i64..9 * DAY];
     // Two hosts' clocks differ by less than an hour, and are set back and on.
     let off = prop_oneof![6 => Just(0i64), 1 => -1700i64..0, 1 => 0i64..1700];
-    let mail = (pause, 0..2usize, prop::bool::weighted(0.1), 0..2u8, 0..5u8, 1..14u32, off).prop_map(
-        |(pause, daemon, restart, sender, place, recipients, off)| Mail {
+    let found = prop_oneof![60 => Just(None), 2 => Just(Some(Found::One)), 1 => Just(Some(Found::Everybody))];
+    let mail = (pause, 0..2usize, prop::bool::weighted(0.1), 0..2u8, 0..5u8, 1..14u32, off, found).prop_map(
+        |(pause, daemon, restart, sender, place, recipients, off, found)| Mail {
             pause,
             daemon,
             restart,
@@ -64,6 +75,7 @@ fn mails() -> impl Strategy<Value = Vec<Mail>> {
             place,
             recipients,
             off,
+            found,
         },
     );
     prop::collection::vec(mail, 60..200)
@@ -86,6 +98,8 @@ struct List {
     sent: Vec<Sent>,
     /// When, who and from where, refused mail too.
     asked: Vec<(i64, u8, u8)>,
+    /// Who was found to be compromised, and when.
+    found: Vec<(u8, i64)>,
 }
 
 impl List {
@@ -99,12 +113,20 @@ impl List {
         held.fold((0, 0), |(recipients, messages), sent| (recipients + u64::from(sent.recipients), messages + 1))
     }
 
+    /// Whether it was not sent on the day on which its sender was found to be compromised, or the day before.
+    fn is_own(&self, sent: &Sent) -> bool {
+        let day = sent.at.div_euclid(DAY);
+        let on = |found: i64| [day, day + 1].contains(&found.div_euclid(DAY));
+        !self.found.iter().any(|(sender, found)| *sender == sent.sender && on(*found))
+    }
+
     fn usual(&self, sender: u8, now: i64, length: i64) -> (u64, u64) {
         let today = now.div_euclid(DAY);
+        let teaches = |sent: &Sent| !sent.held && self.is_own(sent);
         let counts = |sent: &&Sent| {
-            sent.sender == sender && !sent.held && (today - 35..=today - 2).contains(&sent.at.div_euclid(DAY))
+            sent.sender == sender && teaches(sent) && (today - 35..=today - 2).contains(&sent.at.div_euclid(DAY))
         };
-        let of_window = |sent: &Sent| self.window(sender, sent.at, (length, 0), |sent| !sent.held);
+        let of_window = |sent: &Sent| self.window(sender, sent.at, (length, 0), teaches);
         let windows = self.sent.iter().filter(counts).map(of_window);
         windows.fold((0, 0), |(one, two), (a, b)| (one.max(a), two.max(b)))
     }
@@ -128,7 +150,8 @@ impl List {
     /// What Postfix must be told.
     fn expected(&self, mail: &Mail, now: i64) -> (&'static str, bool) {
         let today = now.div_euclid(DAY);
-        let days = self.sent.iter().map(|sent| sent.at.div_euclid(DAY)).filter(|day| (today - 35..today).contains(day));
+        let own = self.sent.iter().filter(|sent| self.is_own(sent));
+        let days = own.map(|sent| sent.at.div_euclid(DAY)).filter(|day| (today - 35..today).contains(day));
         let acts = days.min().is_some_and(|first| today >= first + 14);
         let networks_act = now >= BEGIN + 14 * DAY;
         // A clock that is ahead may have counted it.
@@ -176,6 +199,13 @@ fn decides_as_a_list(database: &Database, mails: &[Mail]) -> Result<u32, TestCas
                 }
                 kept_up = now;
             }
+            // Around midnight a daemon whose clock is ahead has the next day already.
+            let is_noticed = (1800..DAY - 1800).contains(&now.rem_euclid(DAY));
+            if let Some(found) = mail.found.filter(|_| is_noticed) {
+                let senders = if found == Found::One { mail.sender..=mail.sender } else { 0..=1 };
+                list.found.extend(senders.map(|sender| (sender, now)));
+                find_out(&mut daemons[mail.daemon].store, found, mail.sender, now).await;
+            }
             let at = now + mail.off;
             let (expected, from_new) = list.expected(mail, at);
             let (account, from) = (format!("sender{}@example.com", mail.sender), format!("10.0.{}.1", mail.place));
@@ -196,11 +226,31 @@ fn decides_as_a_list(database: &Database, mails: &[Mail]) -> Result<u32, TestCas
     })
 }
 
+/// Blocks a sender, or everybody, as compromised, and frees them again.
+async fn find_out(store: &mut Store, found: Found, sender: u8, now: i64) {
+    let account = match found {
+        Found::One => format!("sender{sender}@example.com"),
+        Found::Everybody => "@example.com".to_owned(),
+    };
+    let block = NewBlock {
+        account: account.clone(),
+        until: None,
+        action: "HOLD".to_owned(),
+        text: String::new(),
+        reason: "compromised".to_owned(),
+        set_by: String::new(),
+        note: String::new(),
+    };
+    store.block(&block, now).await.unwrap();
+    store.forget_compromised(untaught(now)).await.unwrap();
+    store.unblock(&account, "", now).await.unwrap();
+}
+
 fn a_list_of_all_mail(setup: &Setup, cases: u32) {
     let database = setup.database();
     let is_mysql = database.settings().iter().any(|(name, value)| name == "DB_DRIVER" && value == "mysql");
     let usage = if is_mysql { "`usage`" } else { "usage" };
-    let tables = [usage, "days", "usage_parts", "arrivals", "networks", "meta", "ratelimits"];
+    let tables = [usage, "days", "usage_parts", "arrivals", "networks", "meta", "blocks", "ratelimits"];
     assert!(setup.run("migrate", &[]).status.success());
     let blocked = Cell::new(0);
     let config = Config { failure_persistence: None, max_shrink_iters: 200, ..Config::with_cases(cases) };
@@ -329,6 +379,81 @@ mod run {
         assert_eq!(arrivals, expected.map(|(place, at)| [format!("10.0.{place}.0/24"), at.to_string()]));
     }
 
+    pub fn what_a_thief_sent_never_becomes_usual(setup: Setup) {
+        assert!(setup.run("migrate", &[]).status.success());
+        let (config, database) = (load(setup.database(), &[]), setup.database());
+        let usage = if config.database.driver == config::Driver::Mysql { "`usage`" } else { "usage" };
+        let today = now() / DAY;
+        // Minutes after the noon of four days ago, and recipients.
+        let (days_later, before_midnight) = (24 * 60, -725);
+        for (id, (sender, mail)) in (1..).zip([
+            ("after@a.example", &[(before_midnight, 500), (0, 40)][..]),
+            ("all@b.example", &[(0, 40)]),
+            ("later@a.example", &[(0, 40)]),
+            ("next@a.example", &[(0, 40)]),
+            ("now@a.example", &[(2 * days_later, 41), (3 * days_later + 5, 42)]),
+            ("panel@c.example", &[(2 * days_later, 43), (3 * days_later + 5, 44)]),
+            ("same@a.example", &[(0, 40)]),
+            ("sure@a.example", &[(0, 40)]),
+        ]) {
+            database.execute(&format!("INSERT INTO ratelimits (id, sender) VALUES ({id}, '{sender}')"));
+            for (later, recipients) in mail {
+                let minute = (today - 4) * days_later + 720 + later;
+                database.execute(&format!(
+                    "INSERT INTO {usage} (ratelimit_id, minute, messages, recipients) VALUES ({id}, {minute}, 1, {recipients})"
+                ));
+            }
+        }
+        let block = |account: &str, at: i64, reason: &str| {
+            database.execute(&format!(
+                "INSERT INTO blocks (account, since, reason) VALUES ('{account}', {at}, '{reason}')"
+            ));
+        };
+        let midnight = |days_ago: i64| (today - days_ago) * DAY;
+        block("same@a.example", midnight(3) - 3600, "compromised");
+        block("next@a.example", midnight(3) + 8 * 3600, "compromised");
+        block("@b.example", midnight(3) + 8 * 3600, "compromised");
+        block("later@a.example", midnight(2), "compromised");
+        block("after@a.example", midnight(4) - 60, "compromised");
+        block("sure@a.example", midnight(3) + 8 * 3600, "manual");
+        let make = || {
+            Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+                let mut store = Store::new(&config.database);
+                days::make(&mut store, midnight(0) + 2 * 3600, 0).await.unwrap();
+                store.close().await;
+            });
+        };
+        let noted = || {
+            let rows = "FROM days, ratelimits WHERE ratelimits.id = ratelimit_id ORDER BY sender, day";
+            let rows = database.select(&["sender", "day", "hour_recipients", "day_recipients"], rows);
+            let noted = rows.into_iter().map(|row| {
+                let days_ago = today - row[1].parse::<i64>().unwrap();
+                format!("{}: {} and {}, {days_ago} days ago", row[0], row[2], row[3])
+            });
+            Vec::from_iter(noted)
+        };
+        make();
+        let mut left = vec![
+            "after@a.example: 40 and 40, 4 days ago",
+            "later@a.example: 40 and 40, 4 days ago",
+            "now@a.example: 41 and 41, 2 days ago",
+            "now@a.example: 42 and 42, 1 days ago",
+            "panel@c.example: 43 and 43, 2 days ago",
+            "panel@c.example: 44 and 44, 1 days ago",
+            "sure@a.example: 40 and 40, 4 days ago",
+        ];
+        assert_eq!(noted(), left);
+        // Yesterday is noted already.
+        assert!(setup.run("sender", &["block", "now@a.example", "--reason", "compromised"]).status.success());
+        left.remove(3);
+        assert_eq!(noted(), left);
+        // A control panel only writes the table.
+        block("@c.example", midnight(0) + 60, "compromised");
+        make();
+        left.remove(4);
+        assert_eq!(noted(), left);
+    }
+
     pub fn a_wave_from_new_networks_is_stopped(setup: Setup) {
         let mut daemon = learnt(setup, "15 recipients/1h from new networks HOLD far", 1000);
         daemon.term();
@@ -347,6 +472,7 @@ crate::on_each_database! {
     random_mail_is_decided_as_by_a_list_of_all_mail
     three_times_what_is_usual_is_held_and_what_is_held_is_noted
     what_an_outage_journal_held_reaches_its_day_and_new_networks_stay_new
+    what_a_thief_sent_never_becomes_usual
     a_wave_from_new_networks_is_stopped
 }
 

@@ -7,6 +7,7 @@
 //! Only mail that went its way is to be added: what was held or refused does not become usual.
 
 use std::collections::VecDeque;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use super::window::{CLOCKS_DIFFER, first_minute};
@@ -41,7 +42,7 @@ pub fn today(now: i64) -> i64 {
 }
 
 /// The days that count at a time, in seconds since 1970.
-pub fn days(now: i64) -> std::ops::RangeInclusive<i64> {
+pub fn days(now: i64) -> RangeInclusive<i64> {
     let today = today(now);
     today.saturating_sub(DAYS)..=today.saturating_sub(LEFT_OUT)
 }
@@ -49,6 +50,19 @@ pub fn days(now: i64) -> std::ops::RangeInclusive<i64> {
 /// The first day that is not over yet where the clock is furthest behind. Time is in seconds since 1970.
 pub fn ended(now: i64) -> i64 {
     today(now.saturating_sub(CLOCKS_DIFFER))
+}
+
+/// The days of which the mail of an account does not become usual that was found taken over at a time, in seconds since 1970:
+/// that day and the one before, since whoever finds it may only come in the morning.
+pub fn untaught(found: i64) -> RangeInclusive<i64> {
+    let found = today(found);
+    found.saturating_sub(1)..=found
+}
+
+/// When an account was found taken over whose mail of any of these days does not become usual, in seconds since 1970.
+pub fn found_for(days: &RangeInclusive<i64>) -> Range<i64> {
+    let first_second = |day: i64| day.saturating_mul(DAY);
+    first_second(*days.start())..first_second(days.end().saturating_add(2))
 }
 
 /// When limits by what is usual begin to act, in seconds since 1970, if this is the first day that the database knows.
@@ -351,6 +365,16 @@ mod tests {
         record.add(minute_of(noon), sums(40));
         let usual = |days: i64| record.usual(noon + days * DAY).hour.recipients;
         assert_eq!([0, 1, 2, 34, 35, 36].map(usual), [0, 0, 40, 40, 40, 0]);
+    }
+
+    #[test]
+    fn the_day_on_which_a_theft_is_found_and_the_one_before_teach_nothing() {
+        let day = today(BEGIN);
+        assert_eq!([0, DAY - 1].map(|second| untaught(BEGIN + second)), [day - 1..=day, day - 1..=day]);
+        for found in (BEGIN - 3 * DAY..BEGIN + 4 * DAY).step_by(HOUR as usize).flat_map(|at| [at - 1, at]) {
+            let concerned = untaught(found).any(|untaught| (day..=day + 1).contains(&untaught));
+            assert_eq!(found_for(&(day..=day + 1)).contains(&found), concerned, "{found}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `replay --learn`: teaches the database what is usual for each sender, from past mail.
 
-use std::collections::HashSet;
 use std::time::Instant;
 
 use jiff::tz::TimeZone;
@@ -59,7 +58,7 @@ struct Noted {
     senders: usize,
     days: usize,
     networks: usize,
-    /// Days of senders that ended in a block for reason `compromised`.
+    /// Days of senders that are not usual, since a block for reason `compromised` was set on them or on the next.
     compromised: usize,
 }
 
@@ -85,7 +84,10 @@ async fn learn(
     let terms = config.terms(lists, zone.clone());
     let (policy, limit_by) = (terms.policy.clone(), terms.accounts.limit_by.clone());
     let (mut past, mut intake) = (Past::read(opened, &zone, false, options)?, Intake::new(terms));
-    let (mut lessons, mut stopped) = (Lessons::new(now), 0);
+    let days = *usual::days(now).start() - 1..=usual::today(now);
+    let compromised = database::insist(store, async |store| store.compromised(days.clone()).await).await?;
+    let compromised = compromised.into_iter().map(|(account, day)| (account.to_lowercase(), day)).collect();
+    let (mut lessons, mut stopped) = (Lessons::new(now, compromised), 0);
     while let Some(messages) = past.next_messages() {
         for (at, asked) in &messages {
             if asked.stopped {
@@ -127,16 +129,9 @@ async fn learn(
 
 /// Notes it all in the database, a few senders at a time, since mail has the first claim on it.
 async fn note(store: &mut Store, lessons: Lessons, new_quota: u32, now: i64) -> Result<Noted, Failed> {
-    let days = usual::days(now);
-    let minutes = usual::first_minute_of(*days.start())..usual::first_minute_of(usual::ended(now));
-    let compromised = database::insist(store, async |store| store.compromised(minutes.clone()).await).await?;
-    let compromised: HashSet<(String, i64)> =
-        compromised.into_iter().map(|(account, day)| (account.to_lowercase(), day)).collect();
-    let (lessons, mut noted, mut bar) = (lessons.into_sorted(), Noted::default(), Bar::new());
-    let mut taught = Vec::from_iter(lessons.into_iter().map(|Lesson { account, mut days, networks }| {
-        let all = days.len();
-        days.retain(|day| !compromised.contains(&(account.clone(), day.day)));
-        noted.compromised += all - days.len();
+    let mut noted = Noted { compromised: lessons.untaught(), ..Noted::default() };
+    let (lessons, mut bar) = (lessons.into_sorted(), Bar::new());
+    let taught = Vec::from_iter(lessons.into_iter().map(|Lesson { account, days, networks }| {
         noted.days += days.len();
         noted.networks += networks.len();
         Taught {
@@ -146,7 +141,6 @@ async fn note(store: &mut Store, lessons: Lessons, new_quota: u32, now: i64) -> 
             networks: networks.into_iter().map(|(network, last)| (network.to_string(), last)).collect(),
         }
     }));
-    taught.retain(|taught| !taught.days.is_empty() || !taught.networks.is_empty());
     noted.senders = taught.len();
     for (place, some) in taught.chunks(AT_A_TIME).enumerate() {
         let began = Instant::now();
@@ -244,7 +238,10 @@ impl Report {
         let compromised = self.noted.as_ref().map_or(0, |noted| noted.compromised) as u64;
         let numbers = [
             (self.stopped, "Held, refused or not sent on at the time, and so not usual: {} requests."),
-            (compromised, "Days of senders that ended in a block for reason compromised, and so are not usual: {}."),
+            (
+                compromised,
+                "Days of senders on which a block for reason compromised was set, or the day before, and so not usual: {}.",
+            ),
             (self.too_old, "From before the 35 days that count: {} requests."),
             (self.nobody, "Without a login: {} requests."),
             (self.listed, "Decided by ALLOWLIST or DENYLIST, which count nothing: {} requests."),

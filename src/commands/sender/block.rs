@@ -16,9 +16,11 @@ use crate::commands::table;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::limiter::blocks::{self, COMPROMISED, DECIDED};
+use crate::limiter::usual;
 use crate::policy::duration;
 use crate::status::about::{self, BlockJson};
 use crate::status::words;
+use crate::store::Store;
 use crate::store::blocks::NewBlock;
 use crate::system::privileges;
 
@@ -58,6 +60,11 @@ pub fn run(sources: &Sources, options: &cli::SenderBlock) -> Result<Exit, Failed
             }
             _ => None,
         };
+        if block.reason == COMPROMISED {
+            let forget = async |store: &mut Store| store.forget_compromised(usual::untaught(now)).await;
+            let forgotten = database::insist(store, forget).await;
+            forgotten.map_err(|failed| failed.and("the block counts all the same"))?;
+        }
         let is_known = named::is_known(store, &block.account).await?;
         Ok((block, replaced, contained, is_known))
     })?;
