@@ -37,7 +37,7 @@ impl Simulated {
         at: i64,
     ) -> (Arc<Decision>, bool) {
         let elapsed = Duration::from_secs(time.abs_diff(self.begin));
-        let now = Now { elapsed, unix: at };
+        let mut now = Now { elapsed, unix: at };
         let request = Request {
             stage: Stage::Data,
             queue_id: None,
@@ -73,6 +73,14 @@ impl Simulated {
                     self.rounds.settled(settled, now);
                     judged = true;
                 }
+                // A statement that takes long on a busy machine seems to meet a lock.
+                Next::FindHeld { accounts, .. } => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    let held = self.store.locked(&accounts).await;
+                    self.rounds.held(held, now);
+                }
+                Next::Pause(until) => now.elapsed = until,
+                Next::OpenBreaker { reason, .. } => panic!("the database is here: {reason}"),
                 _ => panic!("the database is here"),
             }
         }
