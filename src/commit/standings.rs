@@ -79,7 +79,7 @@ pub fn from_rows(read: HistoryRows, from: &HashMap<i64, i64>, now: i64) -> HashM
     let mut new = minutes_by_row(learnt.new);
     let peaks: HashMap<i64, Peaks> = learnt.peaks.into_iter().collect();
     let arrived: HashMap<(i64, String), i64> =
-        learnt.arrived.into_iter().map(|one| ((one.ratelimit_id, one.network), one.first_seen)).collect();
+        read.arrived.into_iter().map(|one| ((one.ratelimit_id, one.network), one.first_seen)).collect();
     let mut networks: HashMap<i64, HashMap<IpNet, Seen>> = HashMap::new();
     for SeenRow { ratelimit_id, network, last_seen } in read.seen {
         if let Ok(place) = network.parse() {

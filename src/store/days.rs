@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::handle::{Patience, Store};
 use super::script::Script;
 use super::sql::{Sql, in_statements};
-use super::usage::{Arrival, LearntRows, LearntSince, PartsRow, Since, UsageRow};
+use super::usage::{LearntRows, LearntSince, PartsRow, Since, UsageRow};
 use crate::limiter::blocks::DECIDED;
 use crate::limiter::usual::{Day, Peaks, Sums, day_of};
 use crate::limiter::window::minute_of;
@@ -35,7 +35,6 @@ const PEAKS: i64 = 1;
 const FIRST_DAY: i64 = 2;
 const NETWORKS: i64 = 3;
 const NEW: i64 = 4;
-const ARRIVALS: i64 = 5;
 
 /// Reads what was learnt about senders: in one statement, since each is a round trip.
 pub async fn learnt(script: &mut Script<'_>, since: &Since, wanted: &LearntSince) -> Result<LearntRows, Failure> {
@@ -46,32 +45,27 @@ pub async fn learnt(script: &mut Script<'_>, since: &Since, wanted: &LearntSince
     let slices: Vec<&[i64]> = if since.rows.is_empty() { vec![&[]] } else { in_statements(&since.rows).collect() };
     for slice in slices {
         let rest = |sql: &mut Sql| {
-            sql.push(format_args!(
-                "FROM (SELECT {FIRST_DAY} AS part, '' AS network, 0 AS ratelimit_id, MIN(day) AS a, "
-            ));
+            sql.push(format_args!("FROM (SELECT {FIRST_DAY} AS part, 0 AS ratelimit_id, MIN(day) AS a, "));
             sql.push("0 AS b, 0 AS c, 0 AS d FROM days WHERE day >= ").push_bind(first);
-            sql.push(format_args!(" UNION ALL SELECT {NETWORKS}, '', 0, CAST(value AS {integer}), 0, 0, 0 FROM meta "));
+            sql.push(format_args!(" UNION ALL SELECT {NETWORKS}, 0, CAST(value AS {integer}), 0, 0, 0 FROM meta "));
             sql.push(format_args!("WHERE name = '{NETWORKS_SINCE}'"));
             if !slice.is_empty() {
-                sql.push(format_args!(" UNION ALL SELECT {PEAKS}, '', ratelimit_id, MAX(hour_messages), "));
+                sql.push(format_args!(" UNION ALL SELECT {PEAKS}, ratelimit_id, MAX(hour_messages), "));
                 sql.push("MAX(hour_recipients), MAX(day_messages), MAX(day_recipients) FROM days WHERE day >= ");
                 sql.push_bind(first).push(" AND day <= ").push_bind(last).push(" AND ratelimit_id IN ");
                 sql.push_list(slice.iter().copied()).push(" GROUP BY ratelimit_id");
                 sql.push(format_args!(
-                    " UNION ALL SELECT {NEW}, '', ratelimit_id, minute, new_messages, new_recipients, 0"
+                    " UNION ALL SELECT {NEW}, ratelimit_id, minute, new_messages, new_recipients, 0"
                 ));
                 // No window of new networks is longer than they are new.
                 let time = since.time.max(wanted.arrivals);
                 sql.push(" FROM usage_parts WHERE minute >= ").push_bind(time.div_euclid(60));
                 sql.push(" AND new_messages + new_recipients > 0 AND ratelimit_id IN ")
                     .push_list(slice.iter().copied());
-                sql.push(format_args!(" UNION ALL SELECT {ARRIVALS}, network, ratelimit_id, first_seen, 0, 0, 0"));
-                sql.push(" FROM arrivals WHERE first_seen >= ").push_bind(wanted.arrivals);
-                sql.push(" AND ratelimit_id IN ").push_list(slice.iter().copied());
             }
             sql.push(") AS learnt WHERE a IS NOT NULL");
         };
-        for (network, numbers) in script.read("network", &["part", "ratelimit_id", "a", "b", "c", "d"], rest).await? {
+        for (_, numbers) in script.read("''", &["part", "ratelimit_id", "a", "b", "c", "d"], rest).await? {
             let &[part, ratelimit_id, a, b, c, d] = numbers.as_slice() else { continue };
             match part {
                 FIRST_DAY => read.first_day = Some(a),
@@ -81,7 +75,6 @@ pub async fn learnt(script: &mut Script<'_>, since: &Since, wanted: &LearntSince
                     read.peaks.push((ratelimit_id, peaks));
                 }
                 NEW => read.new.push(UsageRow { ratelimit_id, minute: a, messages: b, recipients: c, bytes: 0 }),
-                ARRIVALS => read.arrived.push(Arrival { ratelimit_id, network, first_seen: a }),
                 _ => {}
             }
         }

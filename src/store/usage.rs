@@ -45,6 +45,8 @@ pub struct HistoryRows {
     pub rows: Vec<i64>,
     pub usage: Vec<UsageRow>,
     pub seen: Vec<SeenRow>,
+    /// When networks of `seen` were first seen, if that was since [`LearntSince::arrivals`].
+    pub arrived: Vec<Arrival>,
     pub learnt: Option<LearntRows>,
 }
 
@@ -55,7 +57,6 @@ pub struct LearntRows {
     pub peaks: Vec<(i64, Peaks)>,
     /// The part of the minutes that came from networks which were new then. Bytes are not counted.
     pub new: Vec<UsageRow>,
-    pub arrived: Vec<Arrival>,
     /// The first of these days of which the database knows anything, of any sender.
     pub first_day: Option<i64>,
     /// Since when it is noted where senders are seen for the first time, in seconds since 1970.
@@ -139,20 +140,28 @@ pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, 
         };
         let rows = script.read("''", &numbers, rest).await?;
         read.usage.extend(rows.iter().filter_map(|(_, numbers)| row_of(*numbers.first()?, numbers.get(1..)?)));
-        if let Some(seen_since) = since.networks {
-            let rest = |sql: &mut Sql| {
-                sql.push(
-                    "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
-                     ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
-                );
-                sql.push_bind(seen_since).push(" AND ratelimit_id").push_one_of(slice);
-                sql.push(") AS latest WHERE place <= ").push(MAX_NETWORKS);
-            };
-            let rows = script.read("network", &["ratelimit_id", "last_seen"], rest).await?;
-            read.seen.extend(rows.into_iter().filter_map(|(network, numbers)| match *numbers.as_slice() {
-                [ratelimit_id, last_seen] => Some(SeenRow { ratelimit_id, network, last_seen }),
-                _ => None,
-            }));
+        let Some(seen_since) = since.networks else { continue };
+        // Of all networks that are read, and of no others, so that the one bound is that of both.
+        let first = if since.learnt.is_some() { "COALESCE(arrivals.first_seen, 0)" } else { "0" };
+        let rest = |sql: &mut Sql| {
+            sql.push(
+                "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
+                 ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
+            );
+            sql.push_bind(seen_since).push(" AND ratelimit_id").push_one_of(slice).push(") AS latest");
+            if let Some(learnt) = &since.learnt {
+                sql.push(" LEFT JOIN arrivals ON arrivals.ratelimit_id = latest.ratelimit_id AND ");
+                sql.push("arrivals.network = latest.network AND first_seen >= ").push_bind(learnt.arrivals);
+            }
+            sql.push(" WHERE place <= ").push(MAX_NETWORKS);
+        };
+        let numbers = ["latest.ratelimit_id", "latest.last_seen", first];
+        for (network, numbers) in script.read("latest.network", &numbers, rest).await? {
+            let &[ratelimit_id, last_seen, first_seen] = numbers.as_slice() else { continue };
+            if first_seen > 0 {
+                read.arrived.push(Arrival { ratelimit_id, network: network.clone(), first_seen });
+            }
+            read.seen.push(SeenRow { ratelimit_id, network, last_seen });
         }
     }
     read.rows = since.rows;

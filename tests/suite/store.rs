@@ -26,7 +26,7 @@ use policyd_rate_guard::store::notices::Claim;
 use policyd_rate_guard::store::senders::{Change, SenderRow};
 use policyd_rate_guard::store::settle::{Decider, Writes};
 use policyd_rate_guard::store::strikes::Struck;
-use policyd_rate_guard::store::usage::{HistoryRows, SeenRow, Since, UsageRow};
+use policyd_rate_guard::store::usage::{Arrival, HistoryRows, LearntSince, SeenRow, Since, UsageRow};
 use policyd_rate_guard::store::{Failure, Store};
 use tokio::runtime::{Builder, Runtime};
 
@@ -50,6 +50,7 @@ struct Opened {
 #[derive(Default)]
 struct Clerk {
     histories_since: Option<i64>,
+    learnt: Option<LearntSince>,
     writes: Writes,
     saw: Option<(Vec<Option<Row>>, HistoryRows)>,
 }
@@ -70,7 +71,7 @@ impl Decider for Clerk {
             time,
             most: None,
             networks: Some(time),
-            learnt: None,
+            learnt: self.learnt.clone(),
         })
     }
 
@@ -469,13 +470,30 @@ fn a_sender_from_very_many_networks_hides_nobody_elses(place: &Place) {
     all.extend((0..10_050).map(|number| seen(1, format!("10.{}.{}.0/24", number / 256, number % 256), NOW)));
     // As many in a transaction as a batch may bring, so that none takes as long as a lock.
     for seen in all.chunks(500) {
-        let writes = Writes { seen: seen.to_vec(), ..Writes::default() };
+        let arrival = |seen: &SeenRow| Arrival {
+            ratelimit_id: seen.ratelimit_id,
+            network: seen.network.clone(),
+            first_seen: seen.last_seen - 100,
+        };
+        let arrived = seen.iter().map(arrival).collect();
+        let writes = Writes { seen: seen.to_vec(), arrived, ..Writes::default() };
         store.judged_by(Clerk { writes, ..Clerk::default() }, &senders, NOW).unwrap();
     }
-    let clerk = Clerk { histories_since: Some(NOW - 60), ..Clerk::default() };
-    let (_, read) = store.judged_by(clerk, &senders, NOW).unwrap();
-    let of = |id: usize| read.seen.iter().filter(|seen| seen.ratelimit_id == ids[id]).count();
-    assert_eq!((of(0), of(1)), (1, 10_000));
+    let networks = |rows: Vec<(i64, &String)>, id: usize| {
+        Vec::from_iter(rows.into_iter().filter(|(row, _)| *row == ids[id]).map(|(_, network)| network.clone()))
+    };
+    let mut read = |arrivals| {
+        let learnt = Some(LearntSince { days: 1..=2, arrivals });
+        let clerk = Clerk { histories_since: Some(NOW - 60), learnt, ..Clerk::default() };
+        let (_, read) = store.judged_by(clerk, &senders, NOW).unwrap();
+        let seen = |id| networks(read.seen.iter().map(|seen| (seen.ratelimit_id, &seen.network)).collect(), id);
+        let arrived = |id| networks(read.arrived.iter().map(|one| (one.ratelimit_id, &one.network)).collect(), id);
+        [0, 1].map(|id| (seen(id), arrived(id)))
+    };
+    let [alice, botnet] = read(NOW - 100);
+    assert_eq!((alice.0.len(), botnet.0.len()), (1, 10_000));
+    assert_eq!((alice.1.len(), botnet.1), (0, botnet.0), "of each network that is read it is known whether it is new");
+    assert_eq!(read(NOW - 99).map(|(_, arrived)| arrived.len()), [0, 0]);
 }
 
 fn several_writers_lose_nothing(place: &Place) {
