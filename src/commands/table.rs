@@ -67,6 +67,11 @@ pub fn bar(value: u64, most: u64, cells: usize, unicode: bool) -> String {
     "█".repeat(eighths / 8) + PARTS.get(eighths % 8).copied().unwrap_or("")
 }
 
+/// Returns the cell of such a bar in which `value` ends.
+pub fn mark(value: u64, most: u64, cells: usize) -> usize {
+    usize::try_from(scaled(value, most, cells as u64)).unwrap_or(0).saturating_sub(1)
+}
+
 /// Returns numbers as a line of small bars, of which the greatest is a full one; without Unicode as a line of digits.
 pub fn sparkline(values: &[u64], unicode: bool) -> String {
     let most = values.iter().copied().max().unwrap_or(0);

@@ -13,10 +13,12 @@ use jiff::tz::TimeZone;
 use super::snapshot::{Next, PolicyShown, Refused, Sender, Snapshot, Sort, Totals, limited};
 use super::standing;
 use crate::commit::blocks::KnownBlocks;
+use crate::commit::standings::learnt_since;
 use crate::limiter::blocks::Blocks;
 use crate::limiter::decide::Policy;
 use crate::limiter::explain::explain;
 use crate::limiter::terms::{self, Terms};
+use crate::limiter::usual::{self, Peaks};
 use crate::limiter::window::minute_of;
 use crate::policy::duration;
 use crate::policy::quota::Window;
@@ -52,6 +54,7 @@ pub struct Collector {
     pub sort: Sort,
     rest: u32,
     kept: HashMap<i64, Listed>,
+    usual: Usual,
     blocks: KnownBlocks,
     totals: Totals,
     /// Of the quota that was kept.
@@ -66,12 +69,50 @@ pub struct Collector {
     unended: Option<Instant>,
 }
 
+/// What is usual for senders, as far as it was read on a day. It changes with the day only.
+#[derive(Debug, Default)]
+struct Usual {
+    /// Counted from 1970.
+    today: i64,
+    peaks: HashMap<i64, Peaks>,
+}
+
+impl Usual {
+    /// Reads it of senders of whom it was not read yet, once the database knows enough of all.
+    async fn read(&mut self, store: &mut Store, senders: &HashMap<i64, Listed>, now: i64) -> Result<(), Failure> {
+        let today = usual::today(now);
+        if self.today != today {
+            *self = Usual { today, peaks: HashMap::new() };
+        }
+        self.peaks.retain(|id, _| senders.contains_key(id));
+        let unread: Vec<i64> = senders.keys().filter(|id| !self.peaks.contains_key(id)).copied().collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        let first_day = store.learnt_since(&learnt_since(now)).await?.first_day;
+        if first_day.is_none_or(|first_day| usual::acts_from(first_day) > now) {
+            return Ok(());
+        }
+        for slice in unread.chunks(AT_A_TIME) {
+            let mut read: HashMap<i64, Peaks> = store.peaks(slice, &usual::days(now)).await?.into_iter().collect();
+            self.peaks.extend(slice.iter().map(|id| (*id, read.remove(id).unwrap_or_default())));
+        }
+        Ok(())
+    }
+
+    /// The most that counted against the quota in its window.
+    fn of(&self, id: i64, window: Window) -> Option<u64> {
+        self.peaks.get(&id)?.of_quota(window)
+    }
+}
+
 impl Collector {
     pub fn new(sort: Sort) -> Collector {
         Collector {
             sort,
             rest: REST,
             kept: HashMap::new(),
+            usual: Usual::default(),
             blocks: KnownBlocks::default(),
             totals: Totals::default(),
             window: None,
@@ -127,10 +168,11 @@ impl Collector {
             self.look_at_busy(store, policy, &refusals, now).await?;
         }
         self.looked = now;
+        self.usual.read(store, &self.kept, now).await?;
 
         let counts: HashMap<i64, Count> = refusals.counts.iter().map(|count| (count.id, *count)).collect();
         let mut senders: Vec<Sender> =
-            self.kept.values().map(|listed| sender(listed, policy, counts.get(&listed.row.id))).collect();
+            self.kept.values().map(|listed| self.sender(listed, policy, counts.get(&listed.row.id))).collect();
         let hours_from = first_hour(now, &policy.zone);
         self.look_closely(store, policy, &refusals, hours_from, now, &mut senders).await?;
         if let Some((revision, rows)) = store.blocks_unless(self.blocks.revision(), now).await? {
@@ -156,6 +198,7 @@ impl Collector {
             totals: self.totals,
             complete: self.totals.at > 0 && self.totals.known <= i64::try_from(senders.len()).unwrap_or(i64::MAX),
             blocked_now: senders.iter().filter(|sender| sender.next.is_some()).count(),
+            above_usual: senders.iter().filter(|sender| sender.is_above_usual()).count(),
             senders,
             hours_from,
             refused: Refused {
@@ -181,10 +224,27 @@ impl Collector {
         let listing = Listing { filter: Some(filter.to_owned()), limit: most, ..everybody(policy, now) };
         let listed = store.list(&listing).await?;
         let mut senders: Vec<Sender> =
-            listed.iter().filter(|listed| is_charged(listed)).map(|listed| sender(listed, policy, None)).collect();
+            listed.iter().filter(|listed| is_charged(listed)).map(|listed| self.sender(listed, policy, None)).collect();
         by_lists_and_blocks(&mut senders, terms, self.blocks.blocks(), now);
         self.sort.sort(&mut senders);
         Ok(senders)
+    }
+
+    fn sender(&self, listed: &Listed, policy: &Policy, count: Option<&Count>) -> Sender {
+        let [messages, recipients] = [listed.messages, listed.recipients].map(|number| number.max(0).cast_unsigned());
+        Sender {
+            id: listed.row.id,
+            sender: listed.row.sender.clone(),
+            quota: limited(listed.row.quota),
+            messages,
+            recipients,
+            usual: self.usual.of(listed.row.id, policy.window),
+            last: listed.row.updated_at,
+            blocked: count.map_or(0, |count| count.blocked),
+            held: count.map_or(0, |count| count.held),
+            next: Next::by_quota(policy, messages.max(recipients), listed.row.quota),
+            hours: Vec::new(),
+        }
     }
 
     async fn look_at_all(&mut self, store: &mut Store, policy: &Policy, now: i64) -> Result<(), Failure> {
@@ -300,22 +360,6 @@ fn is_charged(listed: &Listed) -> bool {
 
 fn keyed(listed: Vec<Listed>) -> impl Iterator<Item = (i64, Listed)> {
     listed.into_iter().filter(is_charged).map(|listed| (listed.row.id, listed))
-}
-
-fn sender(listed: &Listed, policy: &Policy, count: Option<&Count>) -> Sender {
-    let [messages, recipients] = [listed.messages, listed.recipients].map(|number| number.max(0).cast_unsigned());
-    Sender {
-        id: listed.row.id,
-        sender: listed.row.sender.clone(),
-        quota: limited(listed.row.quota),
-        messages,
-        recipients,
-        last: listed.row.updated_at,
-        blocked: count.map_or(0, |count| count.blocked),
-        held: count.map_or(0, |count| count.held),
-        next: Next::by_quota(policy, messages.max(recipients), listed.row.quota),
-        hours: Vec::new(),
-    }
 }
 
 /// Returns each sender's numbers in so many equal parts of a time, by id; a sender without any is left out.

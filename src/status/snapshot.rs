@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub complete: bool,
     /// How many of these senders are blocked now.
     pub blocked_now: usize,
+    /// How many of these senders have sent more than is usual for them.
+    pub above_usual: usize,
     /// Where [`Sender::hours`] begin.
     pub hours_from: i64,
     pub refused: Refused,
@@ -122,6 +124,9 @@ pub struct Sender {
     /// What counts against the quota in the present window.
     pub messages: u64,
     pub recipients: u64,
+    /// The most that counted against the quota in its window in the last weeks: see [`crate::limiter::usual`]. None where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usual: Option<u64>,
     /// When it last sent something.
     pub last: i64,
     /// Messages held or refused since [`Refused::from`], with those held.
@@ -203,6 +208,11 @@ impl Sender {
     /// What is compared with the quota: messages or recipients, the greater.
     pub fn used(&self) -> u64 {
         self.messages.max(self.recipients)
+    }
+
+    /// Whether that is more than usual.
+    pub fn is_above_usual(&self) -> bool {
+        self.usual.is_some_and(|usual| self.used() > usual)
     }
 
     /// What is used of the quota, in thousandths; None if it is unlimited. Any use of a quota of 0 is all of it.

@@ -1,7 +1,7 @@
 //! What is known of each sender's days (`days`), what is usual for it, and since when anything is known.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::apart::apart;
 use super::connection::Row;
@@ -144,6 +144,25 @@ impl Store {
                     let pair = |column| Ok::<Sums, Failure>(sums(row.try_get(column)?, row.try_get(column + 1)?));
                     let peaks = Peaks { hour: pair(3)?, day: pair(5)? };
                     Ok(Day { day: row.try_get(0)?, peaks, total: pair(1)? })
+                })
+                .collect()
+        })
+        .await
+    }
+
+    /// The highest of these days (counted from 1970) of some senders, of those that have any.
+    pub async fn peaks(&mut self, ids: &[i64], days: &RangeInclusive<i64>) -> Result<Vec<(i64, Peaks)>, Failure> {
+        self.run(async |connection| {
+            let Dialect { integer, .. } = connection.dialect();
+            let highest = PEAK_COLUMNS.map(|column| format!("CAST(MAX({column}) AS {integer})")).join(", ");
+            let mut sql = connection.sql(format!("SELECT CAST(ratelimit_id AS {integer}), {highest} FROM days WHERE "));
+            sql.push("day >= ").push_bind(*days.start()).push(" AND day <= ").push_bind(*days.end());
+            sql.push(" AND ratelimit_id IN ").push_ids(ids).push(" GROUP BY ratelimit_id");
+            let rows = connection.fetch_all(sql).await?;
+            rows.iter()
+                .map(|row| {
+                    let pair = |column| Ok::<Sums, Failure>(sums(row.try_get(column)?, row.try_get(column + 1)?));
+                    Ok((row.try_get(0)?, Peaks { hour: pair(1)?, day: pair(3)? }))
                 })
                 .collect()
         })

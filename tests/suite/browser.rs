@@ -175,6 +175,48 @@ fn chromium_follows_the_mail_without_a_reload() {
 }
 
 #[test]
+fn chromium_shows_what_is_usual_and_who_is_above_it() {
+    let setup = Setup::sqlite().setting("STATUS_TOKEN", TOKEN).setting("QUOTA", "100").setting("QUOTA_WINDOW", "24h");
+    let (daemon, url) = start(setup);
+    let mut client = daemon.connect();
+    for (login, recipients) in [("more@example.com", 60), ("less@example.com", 20), ("wide@example.com", 2)] {
+        client.ask(&Request::data(login, recipients));
+    }
+    for (login, highest) in [("more", 25), ("less", 40), ("wide", 150)] {
+        daemon.database().execute(&format!(
+            "INSERT INTO days (ratelimit_id, day, messages, recipients, hour_messages, hour_recipients, day_messages, \
+             day_recipients) SELECT id, CAST(strftime('%s', 'now') / 86400 AS INTEGER) - 20, 1, {highest}, 1, {highest}, 1, {highest} \
+             FROM ratelimits WHERE sender = '{login}@example.com'"
+        ));
+    }
+    let mut chromium = unlock(&url);
+    chromium.await_true("document.querySelectorAll('.row').length === 3");
+    // Where the line is, as seen: a part of the bar.
+    let line = |name: &str| {
+        format!(
+            "(() => {{ const row = [...document.querySelectorAll('.row')].find(row => row.textContent.includes('{name}')); \
+             const [line, bar] = ['s', '.meter'].map(part => row.querySelector(part).getBoundingClientRect()); \
+             return line.width ? Math.round((line.left + line.width / 2 - bar.left) / bar.width * 100) : null }})()"
+        )
+    };
+    assert_eq!(
+        ["more", "less", "wide"].map(|name| chromium.evaluate(&line(name))),
+        [json!(25), json!(40), json!(null)]
+    );
+    chromium.await_true(&format!("{}.includes('unusual')", row("more@example.com")));
+    chromium.await_true(&format!("{}.includes('so far at most 25')", row("more@example.com")));
+    assert!(!chromium.text(&row("less@example.com")).contains("unusual"));
+    chromium.evaluate("document.querySelector('[data-only=unusual]').click()");
+    chromium.await_true("document.querySelectorAll('.row').length === 1");
+    assert!(chromium.text("document.querySelector('.row').innerText").contains("more@example.com"));
+    // Narrow screens have room for one more choice.
+    chromium.screen(360, 740, 2.0, false);
+    chromium.await_true("innerWidth === 360");
+    assert_eq!(chromium.evaluate("document.documentElement.scrollWidth <= innerWidth"), json!(true));
+    assert_eq!(chromium.complaints(), Vec::<String>::new());
+}
+
+#[test]
 fn chromium_says_when_the_daemon_has_gone_and_goes_on_when_it_is_back() {
     let (mut daemon, url) = start(Setup::sqlite().setting("STATUS_TOKEN", TOKEN));
     daemon.connect().ask(&Request::data("alice@example.com", 1));

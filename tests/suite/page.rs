@@ -351,6 +351,37 @@ fn who_is_on_a_list_is_shown_by_what_it_says() {
     assert_eq!(shown["listed"], json!({ "list": "ALLOWLIST", "entry": "allowed", "now": true }));
 }
 
+fn the_usual_on_a_server<S: Server>() {
+    the_usual(Setup::on(&S::shared().database()));
+}
+
+#[test]
+fn what_is_usual_and_who_is_above_it_is_shown() {
+    the_usual(Setup::sqlite());
+}
+
+fn the_usual(setup: Setup) {
+    let daemon = start(setup.setting("QUOTA", "100").setting("QUOTA_WINDOW", "24h"));
+    let mut client = daemon.connect();
+    for (login, messages) in [("more", 3), ("less", 2), ("new", 4)] {
+        (0..messages).for_each(|_| drop(client.ask(&Request::data(login, 5))));
+    }
+    let today = jiff::Timestamp::now().as_second() / (24 * 3600);
+    for (login, highest) in [("more", 12), ("less", 30)] {
+        daemon.database().execute(&format!(
+            "INSERT INTO days (ratelimit_id, day, messages, recipients, hour_messages, hour_recipients, day_messages, \
+             day_recipients) SELECT id, {}, 2, {highest}, 1, 5, 2, {highest} FROM ratelimits WHERE sender = '{login}'",
+            today - 5
+        ));
+    }
+    let snapshot = await_status(&daemon, |snapshot| sender(snapshot, "new")["recipients"] == 20);
+    assert_eq!((&sender(&snapshot, "more")["usual"], &snapshot["above_usual"]), (&Value::Null, &0.into()), "five days");
+    daemon.database().execute("UPDATE days SET day = day - 15");
+    let snapshot = await_status(&daemon, |snapshot| !sender(snapshot, "more")["usual"].is_null());
+    let usual = ["more", "less", "new"].map(|name| sender(&snapshot, name)["usual"].as_i64());
+    assert_eq!((usual, &snapshot["above_usual"]), ([Some(12), Some(30), None], &1.into()));
+}
+
 /// On a large database everybody is read seldom, and in between those who are busy.
 fn busy_senders_are_read_in_between<S: Server>() {
     in_between(Setup::on(&S::shared().database()));
@@ -358,6 +389,7 @@ fn busy_senders_are_read_in_between<S: Server>() {
 
 crate::on_each_server! {
     figures_on_a_server
+    the_usual_on_a_server
     busy_senders_are_read_in_between
     a_connection_is_open_only_while_somebody_looks
     a_server_that_hangs_is_said_to_and_its_return_is_noticed

@@ -77,6 +77,8 @@ fn senders() -> Vec<Sender> {
             quota,
             messages: used / 2,
             recipients: used,
+            // Of those whose quota is 1,000, what is usual lies below, within and beyond what they used.
+            usual: quota.filter(|quota| *quota == 1000).map(|_| 120 + 60 * id as u64),
             last: NOW - 7 * (id as i64) * 1000,
             blocked,
             held,
@@ -131,6 +133,7 @@ fn figures() -> Figures {
         totals: Totals { at: NOW - 40, known: 14, active: 12, messages: 9_876, recipients: 18_761 },
         complete: true,
         blocked_now: senders.iter().filter(|sender| sender.next.is_some()).count(),
+        above_usual: senders.iter().filter(|sender| sender.is_above_usual()).count(),
         senders,
         hours_from: NOW - 24 * 3600,
         refused: Refused { known: true, from: NOW - 24 * 3600, blocked: 357, held: 22, last: refusals() },

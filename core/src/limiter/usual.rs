@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::window::{CLOCKS_DIFFER, first_minute};
 use crate::policy::limit::{Limit, Measure, USUAL_WINDOWS};
+use crate::policy::quota;
 
 const MINUTES_OF_DAY: i64 = 24 * 60;
 const DAY: i64 = 24 * 60 * 60;
@@ -129,6 +130,18 @@ impl Peaks {
             Measure::Messages => Some(sums.messages),
             _ => None,
         }
+    }
+
+    /// The most that counted against a quota in its time: messages or recipients, whichever is more. Between two resets lies a day.
+    /// None where that is not known, or nothing was sent.
+    pub fn of_quota(&self, window: quota::Window) -> Option<u64> {
+        let [_, day] = USUAL_WINDOWS;
+        let window = match window {
+            quota::Window::Reset => day,
+            quota::Window::Sliding(window) => window,
+        };
+        let of = |measure| self.of(measure, window);
+        of(Measure::Messages).max(of(Measure::Recipients)).filter(|&most| most > 0)
     }
 }
 
@@ -375,6 +388,16 @@ mod tests {
             let concerned = untaught(found).any(|untaught| (day..=day + 1).contains(&untaught));
             assert_eq!(found_for(&(day..=day + 1)).contains(&found), concerned, "{found}");
         }
+    }
+
+    #[test]
+    fn what_is_usual_of_a_quota_is_the_greater_in_its_time() {
+        let sums = |messages, recipients| Sums { messages, recipients };
+        let peaks = Peaks { hour: sums(3, 7), day: sums(9, 8) };
+        let sliding = |hours: u64| peaks.of_quota(quota::Window::Sliding(Duration::from_secs(hours * 3600)));
+        assert_eq!([1, 2, 24].map(sliding), [Some(7), None, Some(9)]);
+        assert_eq!(peaks.of_quota(quota::Window::Reset), Some(9));
+        assert_eq!(Peaks::default().of_quota(quota::Window::Reset), None);
     }
 
     #[test]

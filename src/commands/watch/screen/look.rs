@@ -1,6 +1,8 @@
 //! How things look: colours if they are wanted, characters that the terminal has. Colour only repeats what words, places and
 //! lengths show.
 
+use std::ops::Range;
+
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
@@ -92,11 +94,21 @@ impl Look {
         self.text(Tone::of_share(share), &format!("{}%", (share / 10).min(9999)), cells)
     }
 
-    /// A bar of `value`, dotted up to `most`. ratatui's gauges show neither where a bar would end nor a small value.
-    pub fn bar(self, tone: Tone, value: u64, most: u64, cells: usize) -> Line<'static> {
+    /// A bar of `value`, dotted up to `most`, with a mark at another value. ratatui's gauges show neither where a bar would end nor a
+    /// small value.
+    pub fn bar(self, tone: Tone, value: u64, most: u64, mark: Option<u64>, cells: usize) -> Line<'static> {
         let bar = table::bar(value, most, cells, self.unicode);
         let rest = (if self.unicode { "·" } else { "." }).repeat(cells.saturating_sub(width(&bar)));
-        Line::from(vec![Span::styled(bar, self.style(tone)), Span::raw(rest)])
+        let (filled, whole) = (width(&bar), bar + &rest);
+        let part = |cells: Range<usize>| whole.chars().skip(cells.start).take(cells.len()).collect::<String>();
+        let bar = |cells| Span::styled(part(cells), self.style(tone));
+        let rest = |cells| Span::raw(part(cells));
+        let Some(mark) = mark.filter(|mark| *mark <= most).map(|mark| table::mark(mark, most, cells)) else {
+            return Line::from(vec![bar(0..filled), rest(filled..cells)]);
+        };
+        let (left, right) = (mark.min(filled), (mark + 1).max(filled));
+        let line = Span::raw(if self.unicode { "│" } else { "|" });
+        Line::from(vec![bar(0..left), rest(left..mark), line, bar(mark + 1..right), rest(right..cells)])
     }
 
     /// The line that is chosen; it has a mark as well.

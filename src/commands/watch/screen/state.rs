@@ -237,6 +237,7 @@ mod tests {
             quota: Some(10),
             messages: 0,
             recipients: 0,
+            usual: None,
             last: 0,
             blocked: 0,
             held: 0,

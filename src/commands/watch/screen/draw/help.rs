@@ -18,9 +18,9 @@ const KEYS: [(&str, &str); 8] = [
 
 const WORDS: [(&str, &str); 8] = [
     ("USED", "in the window of the quota: messages or recipients, the greater"),
-    ("SHARE", "of the quota; the bar is full at 100%"),
+    ("SHARE", "of the quota; the bar is full at 100%, its line is what is usual"),
     ("BLOCKED", "messages held or refused in the last 24 hours"),
-    ("NOW", "what the next message would be told, if not to pass"),
+    ("NOW", "what the next mail would be told, if not to pass; or above usual"),
     ("12x", "so many of this sender's were held or refused alike; the last is shown"),
     ("pace", "let through in the last minute, by all daemons on this database"),
     ("decisions", "of the daemon on this host, as METRICS_LISTEN tells them"),

@@ -91,7 +91,9 @@ fn limits(sheet: &mut Sheet, view: &View<'_>, about: &About) {
     if is_wide {
         let bar = columns.room().saturating_sub(1 + SHARE + 1 + action).min(60);
         columns.left("", bar, |one, cells| match share(one) {
-            Some((share, allowed)) => look.bar(Tone::of_share(share), one.used, allowed, cells),
+            Some((share, allowed)) => {
+                look.bar(Tone::of_share(share), one.used, allowed, one.learnt.and_then(|learnt| learnt.usual), cells)
+            }
             None => Line::default(),
         });
         columns.right("", SHARE, |one, cells| {

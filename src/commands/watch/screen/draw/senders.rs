@@ -69,7 +69,7 @@ fn columns_with<'a>(view: &'a View<'_>, width: usize, name: usize, bar: usize) -
     }
     if bar > 0 {
         columns.left("", bar, move |sender, cells| match sender.quota.zip(sender.share()) {
-            Some((quota, share)) => look.bar(Tone::of_share(share), sender.used(), quota.into(), cells),
+            Some((quota, share)) => look.bar(Tone::of_share(share), sender.used(), quota.into(), sender.usual, cells),
             None => Line::default(),
         });
     }
@@ -85,8 +85,10 @@ fn columns_with<'a>(view: &'a View<'_>, width: usize, name: usize, bar: usize) -
         columns.left("24 HOURS", 24, move |sender, cells| look.text(Tone::Good, &hours(sender), cells));
         columns.left("LAST", 8, |sender, cells| view.lately(sender.last, cells));
     }
-    columns.left("NOW", 7, |sender, cells| {
-        sender.next.as_ref().map_or_else(Line::default, |next| view.action(&next.action, cells))
+    columns.left("NOW", 7, move |sender, cells| match &sender.next {
+        Some(next) => view.action(&next.action, cells),
+        None if sender.is_above_usual() => look.text(Tone::Warning, "unusual", cells),
+        None => Line::default(),
     });
     columns
 }
@@ -109,6 +111,9 @@ fn heading(sheet: &mut Sheet, view: &View<'_>, shown: usize) {
         parts.push((Tone::Plain, format!("{} of {}", number(shown as u64), number(known))));
         if snapshot.blocked_now > 0 {
             parts.push((Tone::Bad, format!("{} blocked now", number(snapshot.blocked_now as u64))));
+        }
+        if snapshot.above_usual > 0 {
+            parts.push((Tone::Warning, format!("{} above the usual", number(snapshot.above_usual as u64))));
         }
     }
     sheet.title(look, &parts);
