@@ -2,23 +2,55 @@
 //! comes from.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
+use super::database;
 use crate::cli::Check;
 use crate::clock;
-use crate::config::{self, ConfigError, Effective, Finding, Loaded, Origin, Severity, Sources};
-use crate::limiter::usual;
+use crate::commit::learning::{self, Learning};
+use crate::config::{self, Config, ConfigError, Effective, Finding, Loaded, Origin, Severity, Sources};
+use crate::limiter::{moment, usual};
 use crate::policy::limit::Limit;
+use crate::policy::lists::Lists;
+use crate::store::Store;
 use crate::system::privileges;
+
+/// For the one question to the database. The settings are good or not without it.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Which limits only warn so far, or why the database could not be asked.
+type Asked = Result<Vec<Learning>, String>;
 
 /// Prints the findings and, if the settings are good, all settings in effect; with `quiet` the findings only. Returns whether
 /// the settings are good.
 ///
 /// Blocks as [`config::load`] does; fails if `out` does. Before it reads a list, root becomes USER.
 pub fn run(sources: &Sources, options: &Check, out: &mut impl Write) -> io::Result<bool> {
-    report(read(sources), options, out)
+    let read = read(sources);
+    let learns = |config: &Config| config.quota.limits.iter().any(Limit::learns);
+    let config = read.as_ref().ok().map(|loaded| &loaded.config).filter(|config| !options.quiet && learns(config));
+    let asked = config.map(only_warn);
+    report(read, asked.as_ref(), options, out)
+}
+
+/// Asks the database which limits only warn, because too little is known of senders.
+fn only_warn(config: &Config) -> Asked {
+    privileges::become_user(&config.sockets).map_err(|error| error.to_string())?;
+    let runtime = database::runtime().map_err(|failed| failed.message)?;
+    let policy = config.terms(Lists::default(), TimeZone::system()).policy;
+    let mut store = Store::reading(&config.database);
+    let asked = async { tokio::time::timeout(TIMEOUT, learning::of(&mut store, &policy, clock::now())).await };
+    let asked = runtime.block_on(asked);
+    let place = store.place();
+    store.abandon();
+    match asked {
+        Ok(Ok(learning)) => Ok(learning),
+        Ok(Err(failure)) => Err(format!("{place}: {failure}")),
+        Err(_) => Err(format!("{place}: no answer within {} s", TIMEOUT.as_secs())),
+    }
 }
 
 /// Reads all that `serve` and a reload read: they accept what passes here.
@@ -45,16 +77,19 @@ fn lists_are_good(config: &config::Config) -> Result<(), ConfigError> {
     config::load_lists(config).map(drop)
 }
 
-fn report(read: Result<Loaded, ConfigError>, options: &Check, out: &mut impl Write) -> io::Result<bool> {
-    let (findings, effective, learns, ok) = match read {
-        Ok(loaded) => {
-            let learns = loaded.config.quota.limits.iter().any(Limit::learns);
-            (loaded.warnings, loaded.effective, learns, true)
-        }
-        Err(error) => (error.findings, Vec::new(), false, false),
+/// `asked` is None if no limit learns.
+fn report(
+    read: Result<Loaded, ConfigError>,
+    asked: Option<&Asked>,
+    options: &Check,
+    out: &mut impl Write,
+) -> io::Result<bool> {
+    let (findings, effective, ok) = match read {
+        Ok(loaded) => (loaded.warnings, loaded.effective, true),
+        Err(error) => (error.findings, Vec::new(), false),
     };
     if options.output.json {
-        serde_json::to_writer_pretty(&mut *out, &json(&findings, &effective, ok))?;
+        serde_json::to_writer_pretty(&mut *out, &json(&findings, &effective, asked, ok))?;
         writeln!(out)?;
     } else {
         for finding in &findings {
@@ -69,18 +104,27 @@ fn report(read: Result<Loaded, ConfigError>, options: &Check, out: &mut impl Wri
                     time_zone(&TimeZone::system())
                 )?;
             }
-            if learns {
-                writeln!(
-                    out,
-                    "LIMITS by what is usual or on new networks only warn until the database knows {} days: \
-                     `policyd-rate-guard doctor` says until when",
-                    usual::LEARNING
-                )?;
+            for line in asked.map(told).unwrap_or_default() {
+                writeln!(out, "{line}")?;
             }
             writeln!(out, "{}", summary(&findings, ok))?;
         }
     }
     Ok(ok)
+}
+
+/// What there is to tell of limits that learn, in lines.
+fn told(asked: &Asked) -> Vec<String> {
+    match asked {
+        Ok(learning) if learning.is_empty() => {
+            vec!["LIMITS by what is usual and on new networks act: the database knows enough".to_owned()]
+        }
+        Ok(learning) => learning.iter().map(|one| format!("LIMITS: {}", one.told(&TimeZone::system()))).collect(),
+        Err(why) => vec![format!(
+            "LIMITS by what is usual or on new networks only warn until the database knows {} days. Whether it does is not known: {why}",
+            usual::LEARNING
+        )],
+    }
 }
 
 fn print_table(effective: &[Effective], out: &mut impl Write) -> io::Result<()> {
@@ -113,7 +157,7 @@ fn summary(findings: &[Finding], ok: bool) -> String {
 }
 
 /// What `--json` prints: for each finding and each setting also where it was written.
-fn json(findings: &[Finding], effective: &[Effective], ok: bool) -> Value {
+fn json(findings: &[Finding], effective: &[Effective], asked: Option<&Asked>, ok: bool) -> Value {
     let finding = |finding: &Finding| {
         let (source, file, line) = place(finding.origin.as_ref());
         let Finding { name, value, message, .. } = finding;
@@ -127,11 +171,14 @@ fn json(findings: &[Finding], effective: &[Effective], ok: bool) -> Value {
         let (source, file, line) = place(Some(origin));
         json!({ "name": name, "value": value, "source": source, "file": file, "line": line })
     };
+    let learning = |one: &Learning| json!({ "limit": one.limit, "acts_from": one.acts_from.map(moment::utc) });
     json!({
         "ok": ok,
         "findings": findings.iter().map(finding).collect::<Vec<_>>(),
         "settings": effective.iter().map(setting).collect::<Vec<_>>(),
         "time_zone": time_zone(&TimeZone::system()),
+        // Null if no limit learns, or the database could not be asked.
+        "only_warn": asked.and_then(|asked| asked.as_ref().ok()).map(|all| all.iter().map(learning).collect::<Vec<_>>()),
     })
 }
 

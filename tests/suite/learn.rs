@@ -303,6 +303,43 @@ crate::on_each_database! {
 }
 
 #[test]
+fn check_says_until_when_limits_only_warn() {
+    let setup = setup(Setup::sqlite());
+    let database = setup.database();
+    let check = || {
+        let output = setup.run("check", &[]);
+        assert!(output.status.success(), "{}", shown(&output));
+        Vec::from_iter(shown(&output).lines().filter(|line| line.starts_with("LIMITS")).skip(1).map(str::to_owned))
+    };
+    // The settings are good without a database, and none is made.
+    let [why] = &*check() else { panic!("one line") };
+    assert!(why.contains("only warn until the database knows 14 days. Whether it does is not known: "), "{why}");
+    assert!(!database.file().unwrap().exists());
+    assert!(setup.run("migrate", &[]).status.success());
+    let [usual, networks] = LIMITS.split(" HOLD unusual; ").collect::<Vec<_>>()[..] else { panic!("two limits") };
+    let networks = networks.strip_suffix(" REJECT far").unwrap();
+    let none =
+        |limit: &str| format!("LIMITS: `{limit}` only warns until the database knows 14 days; it knows none yet");
+    assert_eq!(check(), [none(usual), none(networks)]);
+    let day = at(5).div_euclid(DAY);
+    database.execute("INSERT INTO ratelimits (id, sender) VALUES (1, 'alice@example.com')");
+    database.execute(&format!(
+        "INSERT INTO days (ratelimit_id, day, messages, recipients, hour_messages, hour_recipients, day_messages, day_recipients) \
+         VALUES (1, {day}, 1, 1, 1, 1, 1, 1)"
+    ));
+    database.execute(&format!("INSERT INTO meta (name, value) VALUES ('networks_since', '{}')", at(20)));
+    let until = stamp((day + 14) * DAY, "%Y-%m-%d %H:%M");
+    let told = check();
+    assert!(told.len() == 1 && told[0].contains(&format!("`{usual}` only warns until {until}")), "{told:?}");
+    let json = setup.run("check", &["--json"]);
+    let report: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(report["only_warn"][0]["limit"], usual);
+    assert_eq!(report["only_warn"][0]["acts_from"], stamp((day + 14) * DAY, "%Y-%m-%dT%H:%M:%SZ"));
+    database.execute(&format!("UPDATE days SET day = {}", day - 10));
+    assert_eq!(check(), ["LIMITS by what is usual and on new networks act: the database knows enough"]);
+}
+
+#[test]
 fn half_a_log_teaches_nothing() {
     let setup = setup(Setup::sqlite());
     assert!(setup.run("migrate", &[]).status.success());
