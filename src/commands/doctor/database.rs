@@ -44,13 +44,13 @@ pub async fn look_at(config: &Config, findings: &mut Vec<Finding>) -> bool {
     let looked = async {
         let pending = store.migrations().await?.into_iter().filter(|step| !step.applied);
         let (slow, needed): (Vec<Step>, Vec<Step>) = pending.partition(|step| step.slow);
-        let (mut reset, mut learns) = (None, Vec::new());
+        let (mut reset, mut learns, mut refused_next_time) = (None, Vec::new(), false);
         if needed.is_empty() {
             let now = clock::now();
             reset = store.last_reset(now).await?;
             learns = learning::of(&mut store, &policy, now).await?;
+            refused_next_time = store.may_be_refused_next_time().await?;
         }
-        let refused_next_time = store.may_be_refused_next_time().await?;
         Ok::<_, MigrateError>((needed, slow, reset, learns, refused_next_time))
     };
     let looked = tokio::time::timeout(TIMEOUT, looked).await;
