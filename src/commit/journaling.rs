@@ -104,6 +104,8 @@ pub struct Journaling {
     held: Option<(HeldRow, Duration)>,
     asking: Option<String>,
     given_up: HashSet<String>,
+    /// The part whose COMMIT was not answered, and how many of its records had an entry.
+    in_doubt: Option<(Part, usize)>,
     /// The rows of what was charged, by account.
     rows: HashMap<String, Row>,
     charged_in_all: u64,
@@ -321,14 +323,24 @@ impl Journaling {
         if charged == part.to {
             let rows = sums.iter().zip(rows).filter_map(|(sum, row)| Some((sum.sender.clone(), row?)));
             self.rows.extend(rows);
-            self.charged_in_all += entries.len() as u64;
-            let records = usize::try_from(part.to - part.from).unwrap_or(0);
-            self.lost += records.saturating_sub(entries.len()) as u64;
+            self.note_charged(part, entries.len());
             self.most = (2 * self.most).min(MAX_PART);
             (self.tries, self.held) = (0, None);
+        } else if let Some((doubtful, entries)) = self.in_doubt.take()
+            && doubtful.to == charged
+        {
+            self.note_charged(&doubtful, entries);
         }
         self.go_to(charged);
         Progress::Charged
+    }
+
+    /// A part is charged; so many of its records had an entry, the others are lost.
+    fn note_charged(&mut self, part: &Part, entries: usize) {
+        self.charged_in_all += entries as u64;
+        let records = usize::try_from(part.to - part.from).unwrap_or(0);
+        self.lost += records.saturating_sub(entries) as u64;
+        self.in_doubt = None;
     }
 
     /// Goes on behind what the database says is charged.
@@ -354,9 +366,14 @@ impl Journaling {
     }
 
     fn part_failed(&mut self, part: &LatePart, failure: Failure, elapsed: Duration) -> Progress {
-        let LatePart { sums, entries, .. } = part;
+        let LatePart { part, sums, entries, .. } = part;
         let reason = match failure {
-            Failure::Away(reason) | Failure::Unknown(reason) => {
+            Failure::Unknown(reason) => {
+                self.in_doubt = Some((*part, entries.len()));
+                self.halve(entries);
+                return Progress::Away(reason);
+            }
+            Failure::Away(reason) => {
                 // It may have been too much for one transaction.
                 self.halve(entries);
                 return Progress::Away(reason);

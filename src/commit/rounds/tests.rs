@@ -81,6 +81,8 @@ struct Database {
     never_known: usize,
     /// How many records of each journal are charged.
     charged: HashMap<i64, i64>,
+    /// How many of them were left out of the last part, if nobody has learnt that it is charged.
+    left_out: u64,
     audit: Vec<AuditRow>,
 }
 
@@ -118,6 +120,7 @@ impl Database {
         }
         let charged = self.charged.entry(part.part.journal).or_default();
         if *charged != part.part.from {
+            self.left_out = 0;
             return Ok((*charged, Vec::new()));
         }
         let (rows, read) = self.with(&part.sums, part.new_quota);
@@ -126,6 +129,8 @@ impl Database {
             self.rows = rows;
             self.audit.extend(part.late(&read, None).writes.audit);
             self.charged.insert(part.part.journal, part.part.to);
+            let left_out = (part.part.to - part.part.from) as u64 - part.entries.len() as u64;
+            self.left_out = lost.map_or(0, |_| left_out);
         }
         lost.map_or(Ok((part.part.to, read)), |_| Err(Failure::Unknown("scripted".to_owned())))
     }
@@ -434,7 +439,7 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
                 Event::Disk { broken } => file.broken = broken,
                 Event::Killed => {
                     killed = asked - told.len();
-                    lost += rounds.journal_depth().lost;
+                    lost += rounds.journal_depth().lost + std::mem::take(&mut database.left_out);
                     rounds = Rounds::new(terms(quota), Standings::default());
                     let (journaling, memory) = file.opened(&terms(quota), size);
                     rounds.keep_journal(journaling, memory);
@@ -1030,4 +1035,18 @@ fn a_journal_that_is_full_falls_back_to_memory() {
     let depth = outcome.journal.unwrap();
     assert!(depth.requests == 0 && depth.lost > 50 && depth.charged + depth.lost == 160, "{depth:?}");
     assert!(depth.is_written && ACCOUNTS.iter().all(|account| outcome.passed(account) == 7));
+}
+
+#[test]
+fn what_a_part_left_out_is_lost_also_when_nobody_said_that_it_is_charged() {
+    let refused = Trouble::Refused(ALICE);
+    let mut events = traffic(0..1000, 100);
+    events.extend([trouble(0, &[Trouble::Away { silent: false }]), trouble(1000, &[refused])]);
+    // Of a part with one that is refused; the rest goes well.
+    events.push(trouble(1560, &[refused, Trouble::CommitLost { written: true }]));
+    events.push(trouble(2000, &[]));
+    let outcome = play_with(1 << 20, "unlimited", ms(1), events);
+    outcome.check();
+    let depth = outcome.journal.unwrap();
+    assert_eq!((depth.requests, depth.charged, depth.lost), (0, 34, 6));
 }
