@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::breaker::Outage;
 use super::database::Database;
 use super::handover::Handover;
-use super::journaling::{Journaling, Report, Task};
+use super::journaling::{Journaling, Report, Task, new_journal};
 use super::learning;
 use super::memory::MemoryFallback;
 use super::probe::{self, Probe};
@@ -445,16 +445,18 @@ impl Committer {
     /// Does something with the journal. `now` is in Unix seconds.
     async fn with_journal(&mut self, task: Task, now: i64) -> Report {
         match task {
-            Task::Append { offset, records } => {
-                Report::Appended(self.with_file(APPEND_TIMEOUT, move |file| file.append(offset, &records)).await)
+            Task::Append { journal, offset, records } => {
+                let append = move |file: &JournalFile| {
+                    journal.map_or(Ok(()), |journal| file.begin_anew(journal))?;
+                    file.append(offset, &records)
+                };
+                Report::Appended(self.with_file(APPEND_TIMEOUT, append).await)
             }
             Task::Read { offset } => {
                 Report::Read(self.with_file(FILE_TIMEOUT, move |file| file.read(offset, CHUNK)).await)
             }
-            Task::BeginAnew => {
-                let number = new_journal();
-                let begin = move |file: &JournalFile| file.begin_anew(number).map(|()| number);
-                Report::BegunAnew(self.with_file(FILE_TIMEOUT, begin).await)
+            Task::BeginAnew(journal) => {
+                Report::BegunAnew(self.with_file(FILE_TIMEOUT, move |file| file.begin_anew(journal)).await)
             }
             Task::FindHeld(account) => {
                 let held = self.database.find_held(std::slice::from_ref(&account), MIN_TRANSACTION_TIME).await;
@@ -477,11 +479,6 @@ impl Committer {
             None => Err("there is no journal".to_owned()),
         }
     }
-}
-
-/// The number of a new journal.
-fn new_journal() -> i64 {
-    fastrand::i64(1..)
 }
 
 /// Opens the journal, and has decisions go on from what it holds.

@@ -33,8 +33,9 @@ const ROW_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is to be done with the file or the database.
 #[derive(Debug)]
 pub enum Task {
-    /// Write these records at a place in the file.
+    /// Write these records at a place in the file, which is emptied first for a journal of another number if there is one.
     Append {
+        journal: Option<i64>,
         offset: u64,
         records: Vec<u8>,
     },
@@ -45,8 +46,8 @@ pub enum Task {
     Charge(Box<LatePart>),
     /// Find out whether somebody holds the row of this account.
     FindHeld(String),
-    /// Empty the file, for a journal of another number.
-    BeginAnew,
+    /// Empty the file, for a journal of this number.
+    BeginAnew(i64),
 }
 
 /// What came of it.
@@ -57,7 +58,7 @@ pub enum Report {
     /// How many records are charged now, and the rows of the part's sums.
     Charged(Box<LatePart>, Result<(i64, Vec<Option<Row>>), Failure>),
     Held(String, Result<Vec<HeldRow>, Failure>),
-    BegunAnew(Result<i64, String>),
+    BegunAnew(Result<(), String>),
 }
 
 /// How it goes on.
@@ -80,6 +81,9 @@ pub struct Journaling {
     /// The most bytes of the file; 0 without a journal.
     size: u64,
     journal: i64,
+    /// Whether the file holds another journal, all of which is charged. It may become this one at any time: a disk that does not
+    /// answer does late what it was told.
+    holds_another: bool,
     /// How many records there are, and where the last one ends.
     written: Place,
     /// How many of them are charged, as far as is known here.
@@ -200,7 +204,8 @@ impl Journaling {
     pub fn append(&mut self) -> Option<Task> {
         let records = std::mem::take(&mut self.group.bytes);
         self.appending = records.len() as u64;
-        (!records.is_empty()).then_some(Task::Append { offset: self.written.offset, records })
+        let journal = self.holds_another.then_some(self.journal);
+        (!records.is_empty()).then_some(Task::Append { journal, offset: self.written.offset, records })
     }
 
     /// What is to be done next so that all is charged. Err says until when nothing is. `now` is in Unix seconds.
@@ -212,7 +217,7 @@ impl Journaling {
             return Ok(Task::FindHeld(account));
         }
         if !self.owes() {
-            return Ok(Task::BeginAnew);
+            return Ok(self.begin_anew());
         }
         if self.read.is_empty() {
             return Ok(Task::Read { offset: self.charged.offset });
@@ -262,7 +267,7 @@ impl Journaling {
                 self.written.record += records;
                 self.written.offset += self.appending;
                 self.oldest = self.oldest.or(oldest);
-                self.rests_until = None;
+                (self.rests_until, self.holds_another) = (None, false);
             }
             Err(reason) => {
                 if self.rests_until.is_none() {
@@ -438,22 +443,28 @@ impl Journaling {
         }
     }
 
-    fn begun_anew(&mut self, result: Result<i64, String>) -> Progress {
+    /// From now on this is a journal of another number, whatever becomes of the file.
+    fn begin_anew(&mut self) -> Task {
+        self.journal = new_journal();
+        self.holds_another = true;
+        (self.written, self.charged, self.known_charged) = (BEGIN, BEGIN, 0);
+        (self.oldest, self.rests_until, self.is_full, self.in_doubt) = (None, None, false, None);
         self.interrupt();
+        Task::BeginAnew(self.journal)
+    }
+
+    fn begun_anew(&mut self, result: Result<(), String>) -> Progress {
         match result {
-            Ok(journal) => {
-                self.journal = journal;
-                (self.written, self.charged, self.known_charged) = (BEGIN, BEGIN, 0);
-                (self.oldest, self.rests_until, self.is_full) = (None, None, false);
-            }
+            Ok(()) => self.holds_another = false,
             Err(reason) => {
-                log::error!("the outage journal cannot be emptied: {reason}");
-                if self.known_charged > self.written.record {
-                    // What is written there next would be taken for charged.
-                    self.size = 0;
-                }
+                log::error!("the outage journal cannot be emptied: {reason}. It is tried again before it is written")
             }
         }
         Progress::Done
     }
+}
+
+/// The number of a new journal.
+pub fn new_journal() -> i64 {
+    fastrand::i64(1..)
 }

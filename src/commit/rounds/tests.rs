@@ -323,17 +323,19 @@ struct File {
 }
 
 impl File {
-    fn begin_anew(&mut self) -> i64 {
-        self.journal += 1;
-        self.bytes = record::header(self.journal);
-        self.journal
+    fn begin_anew(&mut self, journal: i64) {
+        self.journal = journal;
+        self.bytes = record::header(journal);
     }
 
-    fn append(&mut self, offset: u64, records: &[u8]) -> Result<(), String> {
+    fn append(&mut self, journal: Option<i64>, offset: u64, records: &[u8]) -> Result<(), String> {
         if self.broken {
             return Err("scripted".to_owned());
         }
-        self.bytes.truncate(offset as usize);
+        if let Some(journal) = journal {
+            self.begin_anew(journal);
+        }
+        self.bytes.resize(offset as usize, 0);
         self.bytes.extend(records);
         Ok(())
     }
@@ -420,7 +422,7 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
     let mut changes: Vec<(&str, bool)> = Vec::new();
     let mut before = Vec::new();
     let mut file = File::default();
-    file.begin_anew();
+    file.begin_anew(1);
     if size > 0 {
         let (journaling, memory) = file.opened(&terms(quota), size);
         rounds.keep_journal(journaling, memory);
@@ -509,7 +511,9 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
             Next::CloseBreaker(_) => {}
             Next::Journal(task) => {
                 let report = match task {
-                    Task::Append { offset, records } => Report::Appended(file.append(offset, &records)),
+                    Task::Append { journal, offset, records } => {
+                        Report::Appended(file.append(journal, offset, &records))
+                    }
                     Task::Read { offset } => Report::Read(Ok(file.read(offset))),
                     Task::Charge(part) => {
                         let charged = database.charge(&part, &mut elapsed);
@@ -519,7 +523,11 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
                         let held = database.held(std::slice::from_ref(&account));
                         Report::Held(account, held)
                     }
-                    Task::BeginAnew => Report::BegunAnew(Ok(file.begin_anew())),
+                    // A disk that does not answer in time does it all the same.
+                    Task::BeginAnew(journal) => {
+                        file.begin_anew(journal);
+                        Report::BegunAnew(if file.broken { Err("scripted".to_owned()) } else { Ok(()) })
+                    }
                 };
                 rounds.journaled(report, now(elapsed));
             }
@@ -1049,4 +1057,17 @@ fn what_a_part_left_out_is_lost_also_when_nobody_said_that_it_is_charged() {
     outcome.check();
     let depth = outcome.journal.unwrap();
     assert_eq!((depth.requests, depth.charged, depth.lost), (0, 34, 6));
+}
+
+#[test]
+fn a_file_that_is_emptied_late_takes_nothing_of_the_next_outage_along() {
+    let away = [Trouble::Away { silent: false }];
+    let mut events = traffic(0..6000, 100);
+    events.retain(|(at, _)| *at < ms(2000) || *at > ms(4100));
+    events.extend([trouble(0, &away), trouble(2050, &[]), trouble(4050, &away)]);
+    // Only while the first journal is charged and emptied.
+    events.extend([(ms(2040), Event::Disk { broken: true }), (ms(4000), Event::Disk { broken: false })]);
+    let outcome = play_with(1 << 20, "unlimited", ms(1), killed_and_mended(events, vec![5050]));
+    outcome.check_journal();
+    assert_eq!(outcome.outages.len(), 3, "{:?}", outcome.outages);
 }
