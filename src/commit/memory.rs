@@ -3,7 +3,8 @@
 //! quota of its row, if that is other than QUOTA, else against QUOTA.
 //!
 //! What is written in the journal counts here until it is charged. What is in no journal never gets into the database: it is
-//! kept for as long as windows hold it, so that a database that comes and goes does not bring a new quota each time.
+//! kept for as long as windows hold it, so that a database that comes and goes does not bring a new quota each time. Which of the
+//! two it is, is known of a request once the disk has answered.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub struct OwnQuotas {
 pub struct MemoryFallback {
     /// What the journal holds.
     written: Counts,
+    /// What is being written there.
+    writing: Counts,
     /// What no journal holds.
     unwritten: Counts,
     pub own_quotas: Arc<OwnQuotas>,
@@ -66,17 +69,27 @@ impl MemoryFallback {
         (decision, standing.history.blocked)
     }
 
-    /// Counts a request that was answered, after which its account is `blocked` or not; `written` if it is in the journal.
-    pub fn count(&mut self, policy: &Policy, entry: &Entry, blocked: Blocked, written: bool) {
-        let room = self.written.bytes + self.unwritten.bytes < MAX_BYTES;
-        for counts in [&mut self.written, &mut self.unwritten] {
+    /// Counts a request that was decided, after which its account is `blocked` or not; `writing` if it is to be in the journal,
+    /// see [`MemoryFallback::appended`].
+    pub fn count(&mut self, policy: &Policy, entry: &Entry, blocked: Blocked, writing: bool) {
+        let all = [&mut self.written, &mut self.writing, &mut self.unwritten];
+        let room = all.iter().map(|counts| counts.bytes).sum::<usize>() < MAX_BYTES;
+        for counts in all {
             if let Some(counted) = counts.accounts.get_mut(&entry.account) {
                 counted.history.blocked = blocked;
             }
         }
-        let counts = if written { &mut self.written } else { &mut self.unwritten };
+        let counts = if writing { &mut self.writing } else { &mut self.unwritten };
         if room || counts.accounts.contains_key(&entry.account) {
             counts.count(policy, entry, blocked);
+        }
+    }
+
+    /// What was being written in the journal is there, or is not.
+    pub fn appended(&mut self, policy: &Policy, is_written: bool) {
+        let counts = if is_written { &mut self.written } else { &mut self.unwritten };
+        for (account, counted) in std::mem::take(&mut self.writing).accounts {
+            counts.merge(policy, account, counted);
         }
     }
 
@@ -85,16 +98,18 @@ impl MemoryFallback {
         let known = self.written.accounts.get(&entry.account);
         let mut blocked = known.map(|counted| counted.history.blocked).unwrap_or_default();
         blocked.note(entry.outstanding, entry.blocked);
-        self.count(policy, entry, blocked, true);
+        if known.is_some() || self.written.bytes < MAX_BYTES {
+            self.written.count(policy, entry, blocked);
+        }
     }
 
     /// All that the journal held is charged, except of the accounts that were given up. Returns the history that each account
     /// had here.
-    pub fn charged(&mut self, given_up: &HashSet<String>) -> Vec<(String, History)> {
+    pub fn charged(&mut self, policy: &Policy, given_up: &HashSet<String>) -> Vec<(String, History)> {
         let mut histories = Vec::new();
         for (account, counted) in std::mem::take(&mut self.written).accounts {
             if given_up.contains(&account) {
-                self.unwritten.merge(account, counted);
+                self.unwritten.merge(policy, account, counted);
             } else {
                 histories.push((account, counted.history));
             }
@@ -117,14 +132,16 @@ impl MemoryFallback {
 
     /// Forgets what no longer counts.
     pub fn forget(&mut self, policy: &Policy, now: i64) {
-        self.written.forget(policy, now);
-        self.unwritten.forget(policy, now);
+        for counts in [&mut self.written, &mut self.writing, &mut self.unwritten] {
+            counts.forget(policy, now);
+        }
     }
 
     /// Where an account stands, with what was counted here.
     fn standing(&self, policy: &Policy, facts: &Facts<'_>, known: Option<&Kept>) -> Standing {
         let mut standing = self.known(policy, facts, known);
-        for counted in [&self.unwritten, &self.written].map(|counts| counts.accounts.get(facts.account)) {
+        let counted = [&self.unwritten, &self.written, &self.writing].map(|counts| counts.accounts.get(facts.account));
+        for counted in counted {
             let Some(counted) = counted else { continue };
             if is_of_this_period(policy, counted.since, facts.now) {
                 standing.messages = standing.messages.saturating_add(counted.messages);
@@ -182,14 +199,22 @@ impl Counts {
         self.bytes = self.bytes.saturating_sub(before).saturating_add(counted.bytes(account));
     }
 
-    fn merge(&mut self, account: String, other: Counted) {
-        let counted = self.accounts.entry(account).or_default();
+    /// Adds what else was counted of an account.
+    fn merge(&mut self, policy: &Policy, account: String, mut other: Counted) {
+        let before = self.accounts.get(&account).map_or(0, |counted| counted.bytes(&account));
+        let counted = self.accounts.entry(account.clone()).or_default();
+        // Counters of an earlier period are over.
+        let latest = counted.since.max(other.since);
+        counted.forget(policy, latest);
+        other.forget(policy, latest);
+        if counted.messages == 0 && counted.recipients == 0 {
+            counted.since = other.since;
+        }
         counted.messages = counted.messages.saturating_add(other.messages);
         counted.recipients = counted.recipients.saturating_add(other.recipients);
-        counted.since = counted.since.max(other.since);
         counted.history.merge(&other.history);
         counted.history.blocked = other.history.blocked;
-        self.measure();
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(counted.bytes(&account));
     }
 
     fn forget(&mut self, policy: &Policy, now: i64) {
@@ -287,6 +312,7 @@ mod tests {
             audit: None,
         };
         memory.count(policy, &entry, blocked, written);
+        memory.appended(policy, true);
         decision.blocked
     }
 
@@ -375,7 +401,7 @@ mod tests {
                 [false, false, true]
             );
             assert_eq!([ask("bob", true), ask("bob", true)], [false, false]);
-            let histories = memory.charged(&HashSet::from(["bob".to_owned()]));
+            let histories = memory.charged(&policy, &HashSet::from(["bob".to_owned()]));
             assert_eq!(histories.iter().map(|(account, _)| account.as_str()).collect::<Vec<_>>(), ["alice"]);
             let mut ask = |account| is_blocked(&mut memory, &policy, &facts(account, NOON), None, false);
             assert_eq!([ask("alice"), ask("alice")], [false, true], "one was in no journal");

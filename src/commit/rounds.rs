@@ -563,6 +563,9 @@ impl<R> Rounds<R> {
 
     /// What came of a task with the journal.
     pub fn journaled(&mut self, report: Report, now: Now) {
+        if let Report::Appended(result) = &report {
+            self.memory.appended(&self.terms.policy, result.is_ok());
+        }
         match self.journaling.report(report, now.elapsed) {
             Progress::Answer => {
                 if let Some((part, verdicts)) = self.unwritten.take() {
@@ -580,7 +583,7 @@ impl<R> Rounds<R> {
     fn caught_up(&mut self, now: Now) {
         self.catching_up = false;
         let (given_up, rows) = self.journaling.take_outcome();
-        for (account, history) in self.memory.charged(&given_up) {
+        for (account, history) in self.memory.charged(&self.terms.policy, &given_up) {
             if let Some(row) = rows.get(&account) {
                 self.standings.charged(account, row, &history, now.unix);
             }
@@ -738,7 +741,7 @@ impl<R> Rounds<R> {
         self.breaker.decided(part.len());
         let Terms { policy, accounts, .. } = &*self.terms;
         let mut verdicts = Vec::with_capacity(part.len());
-        let mut is_written = false;
+        let mut is_writing = false;
         for due in &part {
             let facts = due.facts(policy, now.unix);
             let known = self.standings.of_account(&due.charge.account);
@@ -752,13 +755,13 @@ impl<R> Rounds<R> {
             };
             if !due.charge.request.dry_run {
                 let entry = due.entry(&self.terms, &facts, &decision);
-                let written = self.journaling.write(&entry, now.elapsed);
-                self.memory.count(policy, &entry, blocked, written);
-                is_written |= written;
+                let writing = self.journaling.write(&entry, now.elapsed);
+                self.memory.count(policy, &entry, blocked, writing);
+                is_writing |= writing;
             }
             verdicts.push(Verdict::FromMemory(Arc::new(decision)));
         }
-        match is_written {
+        match is_writing {
             true => self.unwritten = Some((part, verdicts)),
             false => self.answer_all(part, verdicts, now.elapsed),
         }

@@ -1071,3 +1071,17 @@ fn a_file_that_is_emptied_late_takes_nothing_of_the_next_outage_along() {
     outcome.check_journal();
     assert_eq!(outcome.outages.len(), 3, "{:?}", outcome.outages);
 }
+
+#[test]
+fn what_could_not_be_written_still_counts_in_the_next_outage() {
+    let away = [Trouble::Away { silent: false }];
+    let mut events = traffic(0..6000, 100);
+    events.retain(|(at, _)| *at < ms(700) || *at > ms(4100));
+    events.extend([trouble(0, &away), trouble(2050, &[]), trouble(4050, &away)]);
+    events.push((ms(0), Event::Disk { broken: true }));
+    let outcome = play_with(1 << 20, "7", ms(1), killed_and_mended(events, Vec::new()));
+    outcome.check();
+    let depth = outcome.journal.unwrap();
+    assert_eq!((depth.requests, depth.charged, depth.lost), (0, 0, outcome.asked as u64));
+    assert!(ACCOUNTS.iter().all(|account| outcome.passed(account) == 7));
+}
