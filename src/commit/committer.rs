@@ -455,6 +455,10 @@ impl Committer {
             Task::Read { offset } => {
                 Report::Read(self.with_file(FILE_TIMEOUT, move |file| file.read(offset, CHUNK)).await)
             }
+            Task::KeepAside { offset } => {
+                let kept = self.with_file(FILE_TIMEOUT, move |file| file.keep_aside(offset)).await;
+                Report::KeptAside(kept.map(|aside| aside.display().to_string()))
+            }
             Task::BeginAnew(journal) => {
                 Report::BegunAnew(self.with_file(FILE_TIMEOUT, move |file| file.begin_anew(journal)).await)
             }
@@ -497,7 +501,7 @@ async fn open_journal(journal: config::Journal, terms: Arc<Terms>, rounds: &mut 
     });
     let why = match opened.await {
         Ok(Ok((file, held, oldest, memory))) => {
-            if held.cut > 0 {
+            if held.cut > 0 && !held.damaged {
                 log::warn!(
                     "{}: its last {} bytes are no whole record, as after a power cut, and were cut off",
                     path.display(),

@@ -46,6 +46,10 @@ pub enum Task {
     Charge(Box<LatePart>),
     /// Find out whether somebody holds the row of this account.
     FindHeld(String),
+    /// Keep a copy of what is behind a place in the file.
+    KeepAside {
+        offset: u64,
+    },
     /// Empty the file, for a journal of this number.
     BeginAnew(i64),
 }
@@ -58,6 +62,8 @@ pub enum Report {
     /// How many records are charged now, and the rows of the part's sums.
     Charged(Box<LatePart>, Result<(i64, Vec<Option<Row>>), Failure>),
     Held(String, Result<Vec<HeldRow>, Failure>),
+    /// The name of the copy.
+    KeptAside(Result<String, String>),
     BegunAnew(Result<(), String>),
 }
 
@@ -97,6 +103,11 @@ pub struct Journaling {
     /// Nothing is written until then.
     rests_until: Option<Duration>,
     is_full: bool,
+    /// Where a record was found to be broken: what is in the file from there on is kept aside.
+    broken: Option<u64>,
+    /// Nothing is written until the file is emptied, since it is not known how many records there were: what came behind them
+    /// might be taken for what is charged.
+    is_closed: bool,
     /// Records that were read and are not charged, in their order.
     read: VecDeque<Slot>,
     /// The most entries of the next part.
@@ -149,6 +160,7 @@ impl Journaling {
             size,
             journal: held.journal,
             written: Place { record, offset: held.end },
+            is_closed: held.damaged,
             charged: BEGIN,
             oldest,
             most: MAX_PART,
@@ -159,7 +171,7 @@ impl Journaling {
     pub fn depth(&self) -> Depth {
         let requests = self.written.record.saturating_sub(self.charged.record);
         Depth {
-            is_written: self.size > 0 && self.rests_until.is_none() && !self.is_full,
+            is_written: self.size > 0 && self.rests_until.is_none() && !self.is_full && !self.is_closed,
             requests: requests.unsigned_abs(),
             bytes: self.written.offset,
             since: self.oldest.filter(|_| requests > 0),
@@ -178,7 +190,7 @@ impl Journaling {
         if self.size == 0 {
             return false;
         }
-        if self.rests_until.is_some_and(|until| elapsed < until) {
+        if self.is_closed || self.rests_until.is_some_and(|until| elapsed < until) {
             self.lost += 1;
             return false;
         }
@@ -216,6 +228,9 @@ impl Journaling {
         if let Some(account) = self.asking.take() {
             return Ok(Task::FindHeld(account));
         }
+        if let Some(offset) = self.broken.take() {
+            return Ok(Task::KeepAside { offset });
+        }
         if !self.owes() {
             return Ok(self.begin_anew());
         }
@@ -244,6 +259,14 @@ impl Journaling {
             Report::Charged(part, Ok((charged, rows))) => self.part_charged(&part, charged, rows),
             Report::Charged(part, Err(failure)) => self.part_failed(&part, failure, elapsed),
             Report::Held(account, result) => self.found_held(account, result, elapsed),
+            Report::KeptAside(Ok(aside)) => {
+                log::error!("what cannot be read of the outage journal is kept in {aside}");
+                Progress::Going
+            }
+            Report::KeptAside(Err(reason)) => {
+                log::error!("what cannot be read of the outage journal could not be kept: {reason}");
+                Progress::Going
+            }
             Report::BegunAnew(result) => self.begun_anew(result),
         }
     }
@@ -305,7 +328,9 @@ impl Journaling {
             owed -= 1;
         }
         if self.read.is_empty() {
+            self.broken = Some(self.charged.offset);
             self.give_up_file("a record in it is broken");
+            return Progress::Going;
         }
         self.go_to(self.known_charged);
         Progress::Going
@@ -317,6 +342,7 @@ impl Journaling {
         log::error!("the outage journal cannot be read: {reason}. {left} requests in it will not be charged");
         self.lost += left;
         self.charged = self.written;
+        self.is_closed = true;
     }
 
     fn part_charged(
@@ -446,7 +472,7 @@ impl Journaling {
     /// From now on this is a journal of another number, whatever becomes of the file.
     fn begin_anew(&mut self) -> Task {
         self.journal = new_journal();
-        self.holds_another = true;
+        (self.holds_another, self.is_closed) = (true, false);
         (self.written, self.charged, self.known_charged) = (BEGIN, BEGIN, 0);
         (self.oldest, self.rests_until, self.is_full, self.in_doubt) = (None, None, false, None);
         self.interrupt();

@@ -1,6 +1,6 @@
 //! The outage journal: whether it can be written, and what waits in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Finding;
 
@@ -11,6 +11,8 @@ pub enum Journal {
     Unusable(String),
     /// So many requests in it are not known to be charged, the oldest answered so many seconds ago.
     Waiting { requests: u64, oldest: i64 },
+    /// Something that could not be read is kept in this file.
+    Unreadable(PathBuf),
 }
 
 pub fn judge(path: &Path, journal: Journal) -> Finding {
@@ -29,6 +31,13 @@ pub fn judge(path: &Path, journal: Journal) -> Finding {
             "They were answered while the database was away; the daemon charges them when it is back.",
             "start the daemon if it does not run; else its log says why it does not reach the database".to_owned(),
         ),
+        Journal::Unreadable(aside) => Finding::advice(
+            "journal-unreadable",
+            format!("{}: a part of the outage journal that could not be read", aside.display()),
+            "What it holds was answered while the database was away, and is not charged. The disk or its file system has lost \
+             something, or another version of this program wrote it.",
+            "look after the disk (`dmesg`, `smartctl`), then remove the file".to_owned(),
+        ),
     }
 }
 
@@ -43,6 +52,9 @@ mod tests {
         assert_eq!(waiting.what, "/var/lib/x/outage.journal: 7 requests wait to be charged, the oldest for 3 minutes");
         let unusable = judge(path, Journal::Unusable("No space left on device".to_owned()));
         assert_eq!((waiting.id, unusable.id), ("not-charged", "no-journal"));
+        let unreadable = judge(path, Journal::Unreadable("/var/lib/x/outage.journal.unreadable".into()));
+        assert!(unreadable.what.starts_with("/var/lib/x/outage.journal.unreadable: a part of"));
+        assert_eq!((unreadable.id, unreadable.severity), ("journal-unreadable", waiting.severity));
         assert!(unusable.severity < waiting.severity && unusable.what.ends_with("No space left on device"));
     }
 }

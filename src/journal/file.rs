@@ -5,11 +5,11 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::record::{self, Found, HEADER, Header, MAX_PAYLOAD};
+use super::record::{self, Found, HEADER, Header, MAX_PAYLOAD, MAX_RECORD};
 
 /// Its name in the state directory.
 const NAME: &str = "outage.journal";
-/// Where a file goes that is no journal, or one of another version.
+/// Where a file goes that is no journal, or one of another version, and what follows a damaged record. One such file is kept.
 const ASIDE: &str = "outage.journal.unreadable";
 /// How much is read at once, in bytes.
 pub const CHUNK: usize = 8 * MAX_PAYLOAD;
@@ -31,6 +31,8 @@ pub struct Held {
     pub end: u64,
     /// How many bytes behind it were cut off, since they were no whole record.
     pub cut: u64,
+    /// Whether there are whole records among them: then it was no power cut that damaged the first.
+    pub damaged: bool,
 }
 
 /// Why a journal cannot be used.
@@ -49,9 +51,14 @@ pub fn path(directory: &Path) -> PathBuf {
     directory.join(NAME)
 }
 
+/// Where in a state directory there is what could not be read, if anything.
+pub fn aside(directory: &Path) -> PathBuf {
+    directory.join(ASIDE)
+}
+
 impl JournalFile {
     /// Opens the journal of a state directory, made with the number `fresh` if there is none. Every payload in it is shown
-    /// to `see`; what follows the last whole record is cut off.
+    /// to `see`; what follows the last whole record before any damage is cut off, and kept aside if there are others in it.
     ///
     /// # Errors
     /// The directory or file cannot be read and written, or another daemon has it. A file that is no journal of this version is
@@ -60,7 +67,7 @@ impl JournalFile {
         let path = path(directory);
         match JournalFile::existing(&path)?.begun(fresh, &mut see) {
             Err(OpenError::Foreign) => {
-                let aside = directory.join(ASIDE);
+                let aside = aside(directory);
                 std::fs::rename(&path, &aside)?;
                 log::error!("{}: no journal of this version; renamed to {}", path.display(), aside.display());
                 JournalFile::existing(&path)?.begun(fresh, &mut see)
@@ -97,6 +104,17 @@ impl JournalFile {
     /// The file with a whole header and whole records.
     fn begun(self, fresh: i64, see: impl FnMut(&[u8])) -> Result<(JournalFile, Held), OpenError> {
         if let Some(held) = self.held(see)? {
+            if held.damaged {
+                let kept = match self.keep_aside(held.end) {
+                    Ok(aside) => format!("they are kept in {}", aside.display()),
+                    Err(error) => format!("they could not be kept: {error}"),
+                };
+                let path = self.path.display();
+                log::error!(
+                    "{path}: a record is damaged; the {} bytes from it on will not be charged, {kept}",
+                    held.cut
+                );
+            }
             self.file.set_len(held.end)?;
             return Ok((self, held));
         }
@@ -125,8 +143,38 @@ impl JournalFile {
             }
             if held.records == before {
                 held.cut = self.file.metadata()?.len().saturating_sub(held.end);
+                held.damaged = self.has_record_behind(held.end, journal)?;
                 return Ok(Some(held));
             }
+        }
+    }
+
+    /// Whether a whole record begins anywhere behind a place.
+    fn has_record_behind(&self, mut from: u64, journal: i64) -> io::Result<bool> {
+        loop {
+            let bytes = self.read(from, CHUNK)?;
+            let found = record::is_any_in(&bytes, journal);
+            if found || bytes.len() < CHUNK {
+                return Ok(found);
+            }
+            // The last one may not be there to its end.
+            from += (CHUNK - MAX_RECORD) as u64;
+        }
+    }
+
+    /// Copies what is behind a place to the file for what cannot be read, in place of what is there, and returns its path.
+    pub fn keep_aside(&self, from: u64) -> io::Result<PathBuf> {
+        let path = aside(self.path.parent().unwrap_or(Path::new("/")));
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        let mut copied = 0;
+        loop {
+            let bytes = self.read(from + copied, CHUNK)?;
+            if bytes.is_empty() {
+                file.sync_all()?;
+                return Ok(path);
+            }
+            file.write_all_at(&bytes, copied)?;
+            copied += bytes.len() as u64;
         }
     }
 
@@ -177,6 +225,9 @@ mod tests {
 
     use super::*;
 
+    /// In a record, a place within its payload.
+    const IN_PAYLOAD: usize = 9;
+
     fn open(directory: &Path, fresh: i64) -> Result<(JournalFile, Held, Vec<Vec<u8>>), OpenError> {
         let mut seen = Vec::new();
         let (file, held) = JournalFile::open(directory, fresh, |payload| seen.push(payload.to_vec()))?;
@@ -202,9 +253,10 @@ mod tests {
         drop(file);
         let looked = JournalFile::look(directory.path(), |_| {}).unwrap().unwrap();
         let (file, held, seen) = open(directory.path(), 8).unwrap();
-        assert_eq!(held, Held { journal: 7, records: 3, end, cut: torn.len() as u64 - 1 });
+        assert_eq!(held, Held { journal: 7, records: 3, end, cut: torn.len() as u64 - 1, damaged: false });
         assert_eq!((looked, seen[2].as_slice()), (held, b"three".as_slice()));
         assert_eq!(file.file.metadata().unwrap().len(), end, "the tail is cut off");
+        assert!(!aside(directory.path()).exists());
         file.begin_anew(9).unwrap();
         drop(file);
         assert_eq!(open(directory.path(), 8).unwrap().1, Held { journal: 9, end: HEADER as u64, ..Held::default() });
@@ -220,6 +272,29 @@ mod tests {
         file.append(held.end, &bytes).unwrap();
         drop(file);
         assert_eq!(open(directory.path(), 8).unwrap().2, payloads);
+    }
+
+    #[test]
+    fn what_follows_a_damaged_record_is_kept_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, held, _) = open(directory.path(), 7).unwrap();
+        let first = records(7, &[b"one"]);
+        // The record behind it lies across the end of a chunk, wherever that is looked for.
+        let mut rest = records(7, &[b"two"]);
+        rest.extend(vec![0; 2 * CHUNK - MAX_RECORD - MAX_PAYLOAD / 2]);
+        rest.extend(records(7, &[&[3; MAX_PAYLOAD]]));
+        rest[IN_PAYLOAD] ^= 1;
+        file.append(held.end, &[&first[..], &rest].concat()).unwrap();
+        drop(file);
+        let end = held.end + first.len() as u64;
+        let expected = Held { journal: 7, records: 1, end, cut: rest.len() as u64, damaged: true };
+        assert_eq!(JournalFile::look(directory.path(), |_| {}).unwrap(), Some(expected));
+        let (file, held, seen) = open(directory.path(), 8).unwrap();
+        assert_eq!((held, seen), (expected, vec![b"one".to_vec()]));
+        assert_eq!(fs::read(aside(directory.path())).unwrap(), rest);
+        assert_eq!(file.file.metadata().unwrap().len(), end);
+        drop(file);
+        assert!(!open(directory.path(), 8).unwrap().1.damaged);
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub const HEADER: usize = MAGIC.len() + 8 + 4;
 pub const MAX_PAYLOAD: usize = 1 << 15;
 /// Before a payload, in bytes: its length and a checksum.
 const FRAME: usize = 8;
+/// The longest record, in bytes.
+pub const MAX_RECORD: usize = FRAME + MAX_PAYLOAD;
 
 /// What the beginning of a file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,12 @@ pub fn read(bytes: &[u8], journal: i64) -> Found<'_> {
     }
 }
 
+/// Whether a whole record begins anywhere in these bytes.
+pub fn is_any_in(bytes: &[u8], journal: i64) -> bool {
+    let begins = |at: usize| bytes.get(at..).is_some_and(|rest| matches!(read(rest, journal), Found::Record { .. }));
+    (0..bytes.len()).any(begins)
+}
+
 /// Zeros, as a file system may leave them behind the end, are no record.
 fn is_length(length: u32) -> bool {
     (1..=MAX_PAYLOAD as u32).contains(&length)
@@ -136,6 +144,7 @@ mod tests {
                 bytes[at] ^= 0x10;
                 let before = ends.iter().filter(|end| **end <= at).count() - 1;
                 prop_assert_eq!(records(&bytes, journal), (payloads[..before].to_vec(), ends[before]));
+                prop_assert_eq!(is_any_in(&bytes[at..], journal), before + 1 < whole, "behind it");
             }
             records(&junk, journal);
         }

@@ -351,3 +351,28 @@ fn a_tail_that_a_power_cut_has_torn_is_cut_off_and_said() {
     assert_eq!(daemon.connect().ask(&Request::data(ALICE, 1)), ACCEPTED);
     assert_eq!(counted(daemon.database(), ALICE), 4);
 }
+
+#[test]
+fn what_follows_a_damaged_record_is_kept_and_doctor_names_it() {
+    let mut daemon = sqlite().start();
+    let holder = daemon.database().session();
+    holder.execute("BEGIN EXCLUSIVE");
+    for recipients in [3, 5, 7] {
+        assert_eq!(daemon.connect().ask(&Request::data(ALICE, recipients)), ACCEPTED);
+    }
+    daemon.kill9();
+    let path = daemon.setup().folder().join("outage.journal");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    holder.execute("COMMIT");
+    daemon.start_again();
+    assert_eq!(counted(daemon.database(), ALICE), 3);
+    assert!(daemon.log().contains("a record is damaged; the "), "{}", daemon.log());
+    let kept = std::fs::read(path.with_extension("journal.unreadable")).unwrap();
+    assert!(bytes.ends_with(&kept) && kept.len() > bytes.len() / 2);
+    let report = daemon.setup().run("doctor", &["--postconf", "/nonexistent"]);
+    let report = String::from_utf8_lossy(&report.stdout);
+    assert!(report.contains("advice  journal-unreadable"), "{report}");
+}

@@ -127,11 +127,10 @@ fn look_at(config: &Config, instances: &[Postfix], findings: &mut Vec<Finding>) 
         findings.push(database::not_counting(&Store::reading(&config.database).place()));
     }
     // While the database is away it is as it should be.
-    let is_found = |found: &Journal| is_away != Some(true) || matches!(found, Journal::Unusable(_));
-    if let Some(config::Journal { directory, .. }) = &config.journal
-        && let Some(found) = journal::look_at(directory).filter(is_found)
-    {
-        findings.push(judge(&file::path(directory), found));
+    let is_found = |found: &Journal| is_away != Some(true) || !matches!(found, Journal::Waiting { .. });
+    if let Some(config::Journal { directory, .. }) = &config.journal {
+        let found = journal::look_at(directory).into_iter().filter(is_found);
+        findings.extend(found.map(|found| judge(&file::path(directory), found)));
     }
     Ok(())
 }

@@ -310,6 +310,8 @@ enum Event {
     Disk {
         broken: bool,
     },
+    /// What the journal's file has in its middle is damaged.
+    Damage,
     /// The daemon is killed and started again.
     Killed,
 }
@@ -354,6 +356,7 @@ impl File {
             memory.restore(&terms.policy, &entry);
             held = Held { records: held.records + 1, end: held.end + length as u64, ..held };
         }
+        held.damaged = record::is_any_in(&self.bytes[held.end as usize..], self.journal);
         (Journaling::new(size, held, oldest), memory)
     }
 }
@@ -386,6 +389,8 @@ struct Outcome {
     outages: Vec<Outage>,
     /// None without a journal.
     journal: Option<Depth>,
+    /// What was kept of the journal since it could not be read.
+    aside: Vec<u8>,
     /// Whether there was trouble with more than one account's row.
     all_in_trouble: bool,
 }
@@ -421,7 +426,7 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
     // Each block that was set or ended; of each charge how many there were before it, and whether its account was blocked.
     let mut changes: Vec<(&str, bool)> = Vec::new();
     let mut before = Vec::new();
-    let mut file = File::default();
+    let (mut file, mut aside) = (File::default(), Vec::new());
     file.begin_anew(1);
     if size > 0 {
         let (journaling, memory) = file.opened(&terms(quota), size);
@@ -439,6 +444,10 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
                     database.trouble = trouble;
                 }
                 Event::Disk { broken } => file.broken = broken,
+                Event::Damage => {
+                    let middle = file.bytes.len() / 2;
+                    file.bytes[middle] ^= 1;
+                }
                 Event::Killed => {
                     killed = asked - told.len();
                     lost += rounds.journal_depth().lost + std::mem::take(&mut database.left_out);
@@ -523,6 +532,10 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
                         let held = database.held(std::slice::from_ref(&account));
                         Report::Held(account, held)
                     }
+                    Task::KeepAside { offset } => {
+                        aside.extend_from_slice(&file.bytes[offset as usize..]);
+                        Report::KeptAside(Ok("aside".to_owned()))
+                    }
                     // A disk that does not answer in time does it all the same.
                     Task::BeginAnew(journal) => {
                         file.begin_anew(journal);
@@ -552,7 +565,7 @@ fn play_with(size: u64, quota: &str, takes: Duration, mut events: Vec<(Duration,
     database.forget_lost();
     let depth = rounds.journal_depth();
     let journal = (size > 0).then(|| Depth { lost: depth.lost + lost, ..depth });
-    Outcome { database, told, asked, killed, outages, journal, all_in_trouble }
+    Outcome { database, told, asked, killed, outages, journal, aside, all_in_trouble }
 }
 
 impl Outcome {
@@ -1084,4 +1097,44 @@ fn what_could_not_be_written_still_counts_in_the_next_outage() {
     let depth = outcome.journal.unwrap();
     assert_eq!((depth.requests, depth.charged, depth.lost), (0, 0, outcome.asked as u64));
     assert!(ACCOUNTS.iter().all(|account| outcome.passed(account) == 7));
+}
+
+#[test]
+fn what_follows_a_record_that_is_damaged_meanwhile_is_given_up_and_kept_aside() {
+    // Mail comes all the time.
+    let mut events = traffic(0..3000, 10);
+    events.extend([trouble(0, &[Trouble::Away { silent: false }]), (ms(1500), Event::Damage), trouble(2000, &[])]);
+    let outcome = play_with(1 << 20, "unlimited", ms(1), events);
+    outcome.check();
+    let depth = outcome.journal.unwrap();
+    let from_memory = |told: &&Told| matches!(told.verdict, Verdict::FromMemory(_));
+    let from_memory = outcome.told.iter().filter(from_memory).count() as u64;
+    assert_eq!((outcome.outages.len(), depth.requests, depth.charged + depth.lost), (1, 0, from_memory));
+    assert!(depth.is_written && depth.charged > 250, "{depth:?}");
+    let (mut bytes, mut records) = (outcome.aside.as_slice(), 0);
+    while !bytes.is_empty() {
+        match record::read(bytes, 1) {
+            Found::Record { length, .. } => (bytes, records) = (&bytes[length..], records + 1),
+            _ => bytes = &bytes[1..],
+        }
+    }
+    assert!(records > 400 && records < depth.lost, "all behind it: {records} of {depth:?}");
+}
+
+#[test]
+fn what_comes_behind_a_damaged_record_is_never_taken_for_charged() {
+    let away = Trouble::Away { silent: false };
+    let mut events = traffic(0..3000, 100);
+    events.retain(|(at, _)| *at < ms(1000) || *at > ms(2000));
+    // All is charged, and the daemon does not learn that; then half of it is lost.
+    events.extend([
+        trouble(0, &[away]),
+        trouble(1000, &[Trouble::CommitLost { written: true }]),
+        trouble(1010, &[away]),
+    ]);
+    events.extend([(ms(1500), Event::Damage), (ms(1600), Event::Killed), trouble(4000, &[])]);
+    let outcome = play_with(1 << 20, "unlimited", ms(1), events);
+    outcome.check();
+    let depth = outcome.journal.unwrap();
+    assert_eq!((depth.requests, depth.charged, depth.lost), (0, 0, 36));
 }
