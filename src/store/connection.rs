@@ -306,6 +306,13 @@ impl Connection {
         }
     }
 
+    /// Leaves nothing open of an addition that failed. Only on SQLite is any of them more than one statement.
+    pub async fn roll_back_addition(&mut self) {
+        if let Connection::Sqlite(connection) = self {
+            sqlite::adopt::roll_back(connection).await;
+        }
+    }
+
     /// What sqlx runs migrations by.
     pub fn migrating(&mut self) -> &mut (dyn Migrate + Send) {
         each!(Connection, self, connection => connection)

@@ -181,11 +181,14 @@ async fn make_meta(connection: &mut Connection, migrator: &Migrator) -> Result<(
 async fn add(connection: &mut Connection, slow: bool, ran: &mut Vec<Step>) -> Result<(), MigrateError> {
     for addition in lacking(connection).await?.into_iter().filter(|addition| addition.slow == slow) {
         let step = Step::of(&addition, true);
-        match connection.command(addition.sql.clone()).await {
-            Ok(()) => ran.push(step),
-            // Another process may have made it since the look: an older version has no such lock, and a lease may end.
-            Err(_) if !lacking(connection).await?.iter().any(|left| left.sql == addition.sql) => {}
-            Err(failure) => return Err(MigrateError::Step { step: step.to_string(), failure }),
+        let Err(failure) = connection.command(addition.sql.clone()).await else {
+            ran.push(step);
+            continue;
+        };
+        connection.roll_back_addition().await;
+        // Another process may have made it since the look: an older version has no such lock, and a lease may end.
+        if lacking(connection).await?.iter().any(|left| left.sql == addition.sql) {
+            return Err(MigrateError::Step { step: step.to_string(), failure });
         }
     }
     Ok(())

@@ -1059,6 +1059,24 @@ fn sqlite_an_older_versions_index_by_sender_is_exchanged_at_the_start_unless_tha
 }
 
 #[test]
+fn sqlite_a_step_that_fails_within_its_transaction_leaves_neither_that_nor_the_lock_behind() {
+    const REFERENCE: &str = "REFERENCES ratelimits (id) ON DELETE SET NULL ON UPDATE CASCADE";
+    let place = Place::sqlite();
+    fs::File::create(place.scratch.as_ref().unwrap().join("test.db")).unwrap();
+    place.database.execute(include_str!("../../migrations/sqlite/0001_ratelimits.sql"));
+    // As a hand may have written it: without the reference, the rest of the constraint is none.
+    let messages = include_str!("../../migrations/sqlite/0002_messages.sql").replace(REFERENCE, "");
+    let by_hand = messages.replace("\n);", &format!(",\n    FOREIGN KEY (ratelimit_id) {REFERENCE}\n);"));
+    place.database.execute(&by_hand);
+    let mut store = place.unprepared();
+    let error = store.runtime.block_on(store.store.migrate(false, NOW)).unwrap_err();
+    assert!(error.to_string().contains("messages_ratelimit_id_index failed"), "{error}");
+    assert_eq!(place.database.number("SELECT COUNT(*) FROM meta WHERE name = 'migrating'"), 0, "others need not wait");
+    place.database.execute("INSERT INTO ratelimits (sender) VALUES ('alice')");
+    assert_eq!(place.database.number("SELECT COUNT(*) FROM pragma_foreign_key_list('messages')"), 1);
+}
+
+#[test]
 fn sqlite_any_number_of_rows_goes_with_few_statements() {
     let place = Place::sqlite();
     let mut store = place.open();

@@ -14,8 +14,7 @@ const CREATE: &str = "CREATE INDEX messages_blocked_index ON messages (ratelimit
 /// Without the index of all messages by sender, their foreign key would have all of them looked through for each sender that is
 /// deleted; so a message keeps the number of a sender that was deleted, which never becomes another's. To take a constraint out of the
 /// schema's text is what SQLite's manual says (ALTER TABLE, "Making Other Kinds Of Table Schema Changes"): the rows stay as they
-/// are. In one transaction, which takes the write lock at once: were the UPDATE the first to find the database busy, the connection
-/// would be left with a schema that may be written.
+/// are. In one transaction, which takes the write lock at once; what fails within it leaves [`roll_back`] something to do.
 const DROP: &str = "BEGIN IMMEDIATE; \
     PRAGMA writable_schema = ON; \
     UPDATE sqlite_schema SET sql = replace(sql, 'REFERENCES ratelimits (id) ON DELETE SET NULL ON UPDATE CASCADE', '') \
@@ -23,6 +22,16 @@ const DROP: &str = "BEGIN IMMEDIATE; \
     PRAGMA writable_schema = RESET; \
     DROP INDEX IF EXISTS messages_ratelimit_id_index; \
     COMMIT";
+
+/// Ends the transaction of an addition that failed half-way, with the schema as it was and none that may be written.
+pub async fn roll_back(connection: &mut SqliteConnection) {
+    // SQLite has rolled back by itself where an error left it nothing else; to be told so again is an error.
+    for words in ["ROLLBACK", "PRAGMA writable_schema = RESET"] {
+        if let Err(error) = connection.execute(words).await {
+            log::debug!("{words}: {error}");
+        }
+    }
+}
 
 /// The index that the table of messages lacks, and the one that it has too many.
 pub async fn lacking_indexes(connection: &mut SqliteConnection) -> Result<Vec<Addition>, sqlx::Error> {
