@@ -3,7 +3,6 @@
 //! all daemons have written. What was there before this program counted is made of the audit log in the same way, once.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -13,6 +12,7 @@ use crate::account::network;
 use crate::limiter::history;
 use crate::limiter::usual::{self, Record};
 use crate::store::days::{DayRow, NETWORKS_GAP};
+use crate::store::past_messages::Place;
 use crate::store::usage::SeenRow;
 use crate::store::{Failure, Store};
 
@@ -101,34 +101,40 @@ async fn make_one(store: &mut Store, source: Source<'_>, day: i64, rest: u32) ->
     let at_once = match source {
         Source::Usage => SENDERS,
         // Each statement reads all messages of these minutes.
-        Source::Messages { .. } => SENDERS * 8,
+        Source::Messages { .. } => SENDERS * 128,
     };
     for senders in senders.chunks(at_once) {
         let began = Instant::now();
-        let minutes = minutes.clone();
-        made += in_time(store, async |store| {
-            let mut went_through = match source {
-                Source::Usage => store.went_through(senders, minutes.clone()).await?,
-                Source::Messages { ignored, now } => {
-                    let own = senders.iter().filter(|sender| days.clone().all(|day| teaches(**sender, day)));
-                    know_places(store, &Vec::from_iter(own.copied()), minutes.clone(), ignored, now).await?;
-                    store.sent_by_messages(senders, minutes.clone()).await?
-                }
-            };
-            went_through.retain(|(sender, minute, _)| teaches(*sender, usual::day_of(*minute)));
-            let days: Vec<DayRow> = went_through
-                .chunk_by(|(one, ..), (other, ..)| one == other)
-                .filter_map(|of_sender| {
-                    let mut record = Record::default();
-                    of_sender.iter().for_each(|(_, minute, sums)| record.add(*minute, *sums));
-                    let day = record.days().find(|made| made.day == day)?;
-                    Some(DayRow { ratelimit_id: of_sender.first()?.0, day: *day })
-                })
-                .collect();
-            store.note_days(&days).await?;
-            Ok(days.len())
+        let (mut went_through, places) = in_time(store, async |store| {
+            Ok(match source {
+                Source::Usage => (store.went_through(senders, minutes.clone()).await?, Vec::new()),
+                Source::Messages { .. } => (
+                    store.sent_by_messages(senders, minutes.clone()).await?,
+                    store.places_of_messages(senders, minutes.clone()).await?,
+                ),
+            })
         })
         .await?;
+        went_through.retain(|(sender, minute, _)| teaches(*sender, usual::day_of(*minute)));
+        let rows: Vec<DayRow> = went_through
+            .chunk_by(|(one, ..), (other, ..)| one == other)
+            .filter_map(|of_sender| {
+                let mut record = Record::default();
+                of_sender.iter().for_each(|(_, minute, sums)| record.add(*minute, *sums));
+                let day = record.days().find(|made| made.day == day)?;
+                Some(DayRow { ratelimit_id: of_sender.first()?.0, day: *day })
+            })
+            .collect();
+        for some in rows.chunks(SENDERS) {
+            in_time(store, async |store| store.note_days(some).await).await?;
+        }
+        made += rows.len();
+        if let Source::Messages { ignored, now } = source {
+            let own = |place: &Place| days.clone().all(|day| teaches(place.ratelimit_id, day));
+            for some in known(places.into_iter().filter(own), ignored, now).chunks(SENDERS) {
+                in_time(store, async |store| store.know(some, now).await).await?;
+            }
+        }
         if rest > 0 {
             tokio::time::sleep(began.elapsed() * rest).await;
         }
@@ -136,16 +142,10 @@ async fn make_one(store: &mut Store, source: Source<'_>, day: i64, rest: u32) ->
     Ok(made)
 }
 
-/// Notes the networks that messages came from, those that are not new any more.
-async fn know_places(
-    store: &mut Store,
-    senders: &[i64],
-    minutes: Range<i64>,
-    ignored: &[IpNet],
-    now: i64,
-) -> Result<(), Failure> {
+/// Returns the networks of these places that are not new any more.
+fn known(places: impl Iterator<Item = Place>, ignored: &[IpNet], now: i64) -> Vec<SeenRow> {
     let mut seen: BTreeMap<(i64, String), i64> = BTreeMap::new();
-    for place in store.places_of_messages(senders, minutes).await? {
+    for place in places {
         let Some(address) = network::address(&place.client_address) else { continue };
         if history::is_known(place.first, place.last, now) && !ignored.iter().any(|ignored| ignored.contains(&address))
         {
@@ -154,7 +154,7 @@ async fn know_places(
         }
     }
     let row = |((ratelimit_id, network), last_seen)| SeenRow { ratelimit_id, network, last_seen };
-    store.know(&Vec::from_iter(seen.into_iter().map(row)), now).await
+    seen.into_iter().map(row).collect()
 }
 
 async fn in_time<T>(store: &mut Store, step: impl AsyncFnOnce(&mut Store) -> Result<T, Failure>) -> Result<T, Failure> {

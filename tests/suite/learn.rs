@@ -208,6 +208,13 @@ mod run {
             message(3, at(day) + 60, 8, 0, "192.0.2.8");
             message(3, at(day) + 90, 900, 1, "10.9.9.9");
         }
+        // Of an account that was stolen, and nobody else's on that day.
+        database.execute("INSERT INTO ratelimits (id, sender) VALUES (4, 'mallory@example.net')");
+        database.execute(&format!(
+            "INSERT INTO blocks (account, since, reason) VALUES ('@example.net', {}, 'compromised')",
+            at(25) + DAY
+        ));
+        message(4, at(25), 700, 0, "10.7.7.7");
         // Before a gap, of a sender that was deleted, and of today.
         message(3, at(34), 1, 0, "192.0.2.7");
         if !driver("mysql") {
