@@ -61,7 +61,7 @@ advisories: $(CARGO_DENY) ## known faults of what the program is made of, from R
 	$(CARGO_DENY) --locked check advisories
 
 screenshots: test-dependencies ## the pictures of the page in docs/images, with three minutes of example mail
-	SCREENSHOTS=docs/images SCREENSHOTS_AFTER=170 $(CARGO) test --locked --test suite browser::pictures
+	SCREENSHOTS=docs/images SCREENSHOTS_AFTER=170 $(CARGO) test --locked --test suite browser::chromium_pictures
 	! command -v pngquant >/dev/null || pngquant --force --ext .png --skip-if-larger --strip docs/images/page-*.png
 
 bench: test-dependencies ## rate, latency and memory beside a server that only stores what it is asked; BENCH="--help" for options
