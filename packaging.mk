@@ -5,6 +5,7 @@
 CARGO_DEB_VERSION      := 3.8.0
 CARGO_ZIGBUILD_VERSION := 0.24.0
 ZIG_VERSION            := 0.15.2
+ANSIBLE_VERSION        := 2.19.14
 GLIBC_VERSION          := 2.28
 
 PACKAGE_VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -31,7 +32,7 @@ cross-dependencies:
 	rustup target add $(PACKAGE_TRIPLE)
 endif
 
-.PHONY: package-binary package-files deb rpm package-check repository vendor release container test-packages test-reproducible test-e2e test-matrix
+.PHONY: package-binary package-files deb rpm package-check repository vendor release container test-packages test-reproducible test-e2e test-trixie test-matrix
 
 $(PACKAGE_TOOLS)/bin/cargo-deb:
 	$(CARGO) install --locked --version $(CARGO_DEB_VERSION) --root $(PACKAGE_TOOLS) cargo-deb
@@ -40,6 +41,12 @@ $(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild:
 	python3 -m venv $(PACKAGE_TOOLS)/zig
 	$(PACKAGE_TOOLS)/zig/bin/pip install --quiet --disable-pip-version-check \
 	    ziglang==$(ZIG_VERSION) cargo-zigbuild==$(CARGO_ZIGBUILD_VERSION)
+
+# Debian 12's own, 2.14, cannot drive a machine whose Python is 3.12 or later. This one drives all releases that are tested.
+ANSIBLE := $(PACKAGE_TOOLS)/ansible/bin/ansible-playbook
+$(ANSIBLE):
+	python3 -m venv $(PACKAGE_TOOLS)/ansible
+	$(PACKAGE_TOOLS)/ansible/bin/pip install --quiet --disable-pip-version-check ansible-core==$(ANSIBLE_VERSION)
 
 # zig links against the symbols of an old glibc; PACKAGE_PREBUILT=FILE packs a binary that is already there.
 package-binary: package-dependencies $(if $(PACKAGE_PREBUILT),,$(PACKAGE_TOOLS)/zig/bin/cargo-zigbuild)
@@ -90,7 +97,7 @@ package-check: deb rpm ## both packages, and what lintian and rpmlint say of the
 	apparmor_parser --skip-kernel-load --skip-cache etc/apparmor.d/policyd-rate-guard
 	rpmlint --strict --config rpm/rpmlint.toml target/rpm/*.rpm rpm/policyd-rate-guard.spec
 
-test: test-packages test-e2e
+test: test-packages test-e2e test-trixie
 
 test-packages: package-check ## as root: two builds give the same packages, what they are made of, without a network, a release; the container, by podman
 	tests/packaging/reproducible
@@ -112,11 +119,17 @@ release: ## changelogs, version, tag, packages, repository, checksums: VERSION= 
 container: package-binary ## the container image, by podman or docker: ENGINE=docker
 	$(or $(ENGINE),podman) build --format docker --tag policyd-rate-guard:$(PACKAGE_VERSION) --file deploy/container/Containerfile .
 
-test-e2e: package-check ## as root: both packages in a booted system with systemd and Postfix; WORDS= picks scenarios, SUITE= the release
+test-matrix $(if $(SUITE),test-e2e): export ANSIBLE_PLAYBOOK = $(CURDIR)/$(ANSIBLE)
+
+test-e2e: package-check $(if $(SUITE),$(ANSIBLE)) ## as root: both packages in a booted system with systemd and Postfix; WORDS= picks scenarios, SUITE= the release
 	RIG_SUITE=$(SUITE) tests/e2e/rig/boot --image
 	RIG_SUITE=$(SUITE) timeout --foreground 1800 tests/e2e/run $(WORDS)
 
-SUITES := bullseye bookworm trixie focal jammy noble
+test-trixie: package-check ## as root: on Debian 13 what depends on the release: installation, sockets, upgrade, sandbox, logs, reboot, removal
+	RIG_SUITE=trixie tests/e2e/rig/boot --image
+	RIG_SUITE=trixie timeout --foreground 900 tests/e2e/run installed starts-a-stopped upgrade-keeps privileges log-lines reboot purge
 
-test-matrix: package-check ## as root: the same on each release of SUITES=, and the table of docs/distributions.md
+SUITES := bullseye bookworm trixie focal jammy noble resolute
+
+test-matrix: package-check $(ANSIBLE) ## as root: the same on each release of SUITES=, and the table of docs/distributions.md
 	tests/e2e/matrix $(SUITES)

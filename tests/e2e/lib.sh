@@ -27,6 +27,15 @@ check() {
     fi
 }
 
+# needs PROGRAM: what a release may lack. Without it the scenario ends here, and the report says that it was not run.
+needs() {
+    inside which "$1" > /dev/null 2>&1 || {
+        printf 'NOT RUN the release has no %s\n' "$1" >&3
+        echo "$1" >> "$results/not_run"
+        exit 0
+    }
+}
+
 fails() { ! "$@"; }
 
 # contains TEXT COMMAND...: what the command prints has TEXT in it, whatever its status.
@@ -225,9 +234,9 @@ identity() {
 # books of dpkg and rpm are not looked at.
 machine_files() {
     inside find /etc /opt /usr /var /root -xdev \
-        \( -path /var/lib/dpkg -o -path /root/.rpmdb -o -path /var/lib/mysql \
+        \( -path /var/lib/dpkg -o -path /var/lib/rpm -o -path /root/.rpmdb -o -path /var/lib/mysql -o -path /var/lib/mariadb \
         -o -path /var/lib/apt -o -path /var/lib/dnf -o -path /var/lib/logrotate -o -path /var/lib/monit -o -path '/var/lib/postfix/*_scache.db' -o -path /var/cache -o -path /var/tmp \
-        -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/etc/*-' -o -path /root/debs \
+        -o -path /var/log/journal -o -path /var/log/apt -o -path '/var/log/*log*' -o -path '/var/log/mail.*' -o -path '/etc/*-' -o -path /root/debs \
         -o -path '/root/*.deb' -o -path '/root/*.rpm' -o -path '/var/spool/postfix/*/*' \) -prune \
         -o \( -path '/var/lib/ucf/*' -o -path '/var/lib/systemd/*' \) ! -name '*rate*guard*' \
         -o \( ! -type d -o -name '*rate*guard*' \) -print | sort

@@ -4,23 +4,28 @@ install_deb
 let_postfix_ask
 uid=$(inside id -u postfix) gid=$(inside id -g postfix)
 none=0000000000000000
-# "Groups:" has no trailing blank and no group but the user's own.
+# "Groups:" has no trailing blank and no group but the user's own. Inheritable capabilities, which an init in a container may hand to
+# all that it starts, are none that a process has, and no program that it runs can gain them: no-new-privs.
 confined() { # UID GID PID
     local who
     who=$(identity "$3")
     echo "$who"
     [[ $who == *"Uid: $1 $1 $1 $1; Gid: $2 $2 $2 $2; "* ]] && [[ $who == *"CapPrm: $none; CapEff: $none; "* ]] &&
-        [[ $who == *"CapInh: $none"* && $who == *"CapAmb: $none"* ]] && [[ $who == *"NoNewPrivs: 1" ]] &&
+        [[ $who == *"CapAmb: $none"* ]] && [[ $who == *"NoNewPrivs: 1" ]] &&
         ! grep -Eq 'Groups: (.* )?0( |;)' <<< "$who"
 }
 
 check "as a service it is user postfix without capabilities" confined "$uid" "$gid" "$(main_pid)"
-check "the sandbox is tight" inside systemd-analyze security --threshold=13 policyd-rate-guard.service
-check "the cleanup's sandbox is as tight" inside systemd-analyze security --threshold=13 policyd-rate-guard-cleanup.service
+# In tenths, as systemd of the release reckons: 245 knows least and comes to 1.5, those from 247 on to 1.3 at most.
+exposure() { inside systemd-analyze security --no-pager "$1" | sed -n 's/.* exposure level .*: \([0-9]*\)\.\([0-9]\).*/\1\2/p'; }
+check "the sandbox is tight" fewer_than 16 exposure policyd-rate-guard.service
+check "the cleanup's sandbox is as tight" fewer_than 16 exposure policyd-rate-guard-cleanup.service
 # Off in hardened systems and some containers, where the service would then not start at all.
 check "the service asks for no user namespace" prints no property PrivateUsers
 check "nor does the cleanup" prints no property PrivateUsers policyd-rate-guard-cleanup.service
-check "the units are written well" prints '' inside systemd-analyze verify $units \
+# systemd before 247 does not know two settings, skips them and says so. That of Ubuntu 22.04 remarks on links of Ubuntu's own.
+faults() { inside systemd-analyze verify "$@" 2>&1 | grep -v "Unknown .*'\(ProtectProc\|ProcSubset\)'\|treating as alias" || :; }
+check "the units are written well" prints '' faults $units \
     policyd-rate-guard-cleanup.service policyd-rate-guard-cleanup-retry.timer
 as_the_service() { inside nsenter --target "$(main_pid)" --mount --setuid "$uid" "$@"; }
 check "the service sees its own directory" as_the_service ls "$(dirname "$database")"
