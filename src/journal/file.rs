@@ -199,6 +199,10 @@ impl JournalFile {
     /// # Errors
     /// They are not kept for certain. What was there before is.
     pub fn append(&self, end: u64, records: &[u8]) -> io::Result<()> {
+        // Nothing may stand behind them: a disk writes late what nobody waited for any more.
+        if self.file.metadata()?.len() > end {
+            self.file.set_len(end)?;
+        }
         self.file.write_all_at(records, end).and_then(|()| self.file.sync_data()).inspect_err(|_| {
             // Else it would stand before what is written next. It is tried again then.
             let _ = self.file.set_len(end);
@@ -318,6 +322,19 @@ mod tests {
             fs::write(&path, &record::header(5)[..cut]).unwrap();
             assert_eq!(open(directory.path(), 6).unwrap().1.journal, 6);
         }
+    }
+
+    #[test]
+    fn what_was_written_late_does_not_stand_behind_what_takes_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, held, _) = open(directory.path(), 1).unwrap();
+        file.append(held.end, &records(1, &[b"one that is late", b"another", b"a third"])).unwrap();
+        let bytes = records(1, &[b"one"]);
+        file.append(held.end, &bytes).unwrap();
+        drop(file);
+        let (_, reopened, seen) = open(directory.path(), 2).unwrap();
+        let end = held.end + bytes.len() as u64;
+        assert_eq!((reopened, seen), (Held { records: 1, end, ..held }, vec![b"one".to_vec()]));
     }
 
     #[test]
