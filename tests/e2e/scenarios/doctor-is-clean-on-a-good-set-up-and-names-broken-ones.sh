@@ -140,7 +140,9 @@ inside_sh "echo DB_DATABASE=/var/lib/policyd-rate-guard/new.db >> $settings"
 check "a database without tables" finds '1 problem:not-migrated'
 check "looking makes none" fails inside test -e /var/lib/policyd-rate-guard/new.db
 inside runuser -u postfix -- policyd-rate-guard migrate
-check "with them all is well" finds 0
+check "the daemon still counts in the one before" finds '1 problem:other-file'
+inside systemctl restart policyd-rate-guard.service
+check "after a restart all is well" finds 0
 mend
 inside_sh "install -d -o postfix -g postfix /srv/guard; echo DB_DATABASE=/srv/guard/guard.db >> $settings
     runuser -u postfix -- policyd-rate-guard migrate; systemctl restart policyd-rate-guard.service"
