@@ -79,6 +79,8 @@ pub fn teach(database: &Database, days: u64, now: u64) {
         "INSERT INTO networks (ratelimit_id, network, last_seen) SELECT id, '192.0.2.0/24', {} FROM ratelimits",
         now - DAY
     ));
+    // The daemon may have noted its own start.
+    session.execute("DELETE FROM meta WHERE name IN ('networks_since', 'networks_until')");
     for (name, at) in [("networks_since", now - days * DAY), ("networks_until", now)] {
         session.execute(&format!("INSERT INTO meta (name, value) VALUES ('{name}', '{at}')"));
     }
