@@ -45,8 +45,11 @@ pub async fn learnt(script: &mut Script<'_>, since: &Since, wanted: &LearntSince
     let slices: Vec<&[i64]> = if since.rows.is_empty() { vec![&[]] } else { in_statements(&since.rows).collect() };
     for slice in slices {
         let rest = |sql: &mut Sql| {
-            sql.push(format_args!("FROM (SELECT {FIRST_DAY} AS part, 0 AS ratelimit_id, MIN(day) AS a, "));
-            sql.push("0 AS b, 0 AS c, 0 AS d FROM days WHERE day >= ").push_bind(first);
+            // A query of its own: as a column beside others SQLite looks through all days for it, and not into their index.
+            sql.push(format_args!("FROM (SELECT {FIRST_DAY} AS part, 0 AS ratelimit_id, "));
+            sql.push("(SELECT MIN(day) FROM days WHERE day >= ")
+                .push_bind(first)
+                .push(") AS a, 0 AS b, 0 AS c, 0 AS d");
             sql.push(format_args!(" UNION ALL SELECT {NETWORKS}, 0, CAST(value AS {integer}), 0, 0, 0 FROM meta "));
             sql.push(format_args!("WHERE name = '{NETWORKS_SINCE}'"));
             if !slice.is_empty() {
