@@ -21,7 +21,7 @@ run: run-dependencies ## run the daemon: SQLite, 127.0.0.1 port 10033, log on th
 	@[ -e $(RUN)/settings.env ] || printf '%s\n' "DB_DATABASE='$(DATA)/policyd-rate-guard.db'" USER=nobody \
 		LOG_CONSOLE=True >$(RUN)/settings.env
 	@echo "Settings: $(RUN)/settings.env, database: $(DATA)/policyd-rate-guard.db"
-	exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
+	STATE_DIRECTORY=$(DATA) exec target/release/policyd-rate-guard --config $(RUN)/settings.env serve
 
 # A test that starts a database server or a browser bears its name, in its own name or its module's.
 SERVERS := mariadb mysql postgres chromium

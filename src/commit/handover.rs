@@ -15,8 +15,8 @@ use super::deduplication::Deduplication;
 use super::deduplication::kept;
 
 const FILE: &str = "asked.jsonl";
-/// The largest file that is read, in bytes: twice what is ever remembered takes.
-const MAX_FILE: u64 = 64 << 20;
+/// The largest file that is read, in bytes: more than what is ever remembered takes, which is bounded in memory.
+const MAX_FILE: u64 = 256 << 20;
 /// What is in it decides what is counted.
 const MODE: u32 = 0o600;
 
