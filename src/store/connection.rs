@@ -34,7 +34,23 @@ pub struct Answer<R = Row> {
     pub rows: Vec<R>,
     /// How many rows the last statement changed.
     pub changed: u64,
-    ended: usize,
+    /// How many rows there were when each statement ended.
+    ends: Vec<usize>,
+}
+
+impl<R> Answer<R> {
+    /// The rows of each of the last statements, so many of them.
+    pub fn of_last(mut self, statements: usize) -> Vec<Vec<R>> {
+        let first = self.ends.len().saturating_sub(statements);
+        let mut begin = first.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let mut rows = self.rows.drain(begin.min(self.rows.len())..);
+        let mut of_each = Vec::with_capacity(statements);
+        for end in self.ends.get(first..).unwrap_or_default() {
+            of_each.push(rows.by_ref().take(end.saturating_sub(begin)).collect());
+            begin = *end;
+        }
+        of_each
+    }
 }
 
 /// A packet of statements of which one failed.
@@ -49,17 +65,17 @@ pub struct Broken {
 async fn collect<R>(
     mut answers: impl Stream<Item = Result<Either<u64, R>, sqlx::Error>> + Unpin,
 ) -> Result<Answer<R>, Broken> {
-    let mut answer = Answer { rows: Vec::new(), changed: 0, ended: 0 };
+    let mut answer = Answer { rows: Vec::new(), changed: 0, ends: Vec::new() };
     loop {
         tokio::task::consume_budget().await;
         match answers.try_next().await {
             Ok(Some(Either::Left(changed))) => {
-                answer.ended += 1;
+                answer.ends.push(answer.rows.len());
                 answer.changed = changed;
             }
             Ok(Some(Either::Right(row))) => answer.rows.push(row),
             Ok(None) => return Ok(answer),
-            Err(error) => return Err(Broken { ended: answer.ended, error }),
+            Err(error) => return Err(Broken { ended: answer.ends.len(), error }),
         }
     }
 }
@@ -383,7 +399,15 @@ mod tests {
             .await
         });
         let answer = answer.unwrap_or_else(|broken| panic!("{}", broken.error));
-        assert_eq!((answer.rows.len() as u64, answer.changed, answer.ended), (ROWS, 5, 1));
+        assert_eq!((answer.rows.len() as u64, answer.changed, answer.ends), (ROWS, 5, vec![ROWS as usize]));
         assert!(turns > ROWS / 500, "{turns} turns");
+    }
+
+    #[test]
+    fn the_rows_of_each_of_the_last_statements() {
+        let answer = |ends| Answer { rows: vec!['a', 'b', 'c'], changed: 0, ends };
+        assert_eq!(answer(vec![1, 1, 3]).of_last(2), [vec![], vec!['b', 'c']]);
+        assert_eq!(answer(vec![1, 3]).of_last(2), [vec!['a'], vec!['b', 'c']]);
+        assert_eq!(answer(vec![3]).of_last(2), [vec!['a', 'b', 'c']]);
     }
 }

@@ -8,8 +8,8 @@ use super::connection::Row;
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
-use super::script::Script;
-use super::sql::{Sql, in_statements};
+use super::script::{Found, Question, Script};
+use super::sql::in_statements;
 use super::usage::{LearntRows, LearntSince, PartsRow, Since, UsageRow};
 use crate::limiter::blocks::DECIDED;
 use crate::limiter::usual::{Day, Peaks, Sums, day_of};
@@ -30,59 +30,55 @@ pub struct DayRow {
     pub day: Day,
 }
 
-/// The parts of the statement of [`learnt`], by a number in its rows.
+/// The parts of the statement of [`question`], by a number in its rows.
 const PEAKS: i64 = 1;
 const FIRST_DAY: i64 = 2;
 const NETWORKS: i64 = 3;
 const NEW: i64 = 4;
 
-/// Reads what was learnt about senders: in one statement, since each is a round trip.
-pub async fn learnt(script: &mut Script<'_>, since: &Since, wanted: &LearntSince) -> Result<LearntRows, Failure> {
+/// Asks for what was learnt about some rows, and for what the database as a whole knows, which is needed of senders without a
+/// past, too.
+pub fn question(script: &Script<'_>, ids: &[i64], since: &Since, wanted: &LearntSince) -> Question {
     let Dialect { integer, .. } = script.dialect();
     let (first, last) = (*wanted.days.start(), *wanted.days.end());
-    let mut read = LearntRows::default();
-    // What the database as a whole knows is needed of senders without a past, too.
-    let slices: Vec<&[i64]> = if since.rows.is_empty() { vec![&[]] } else { in_statements(&since.rows).collect() };
-    for slice in slices {
-        let rest = |sql: &mut Sql| {
-            // A query of its own: as a column beside others SQLite looks through all days for it, and not into their index.
-            sql.push(format_args!("FROM (SELECT {FIRST_DAY} AS part, 0 AS ratelimit_id, "));
-            sql.push("(SELECT MIN(day) FROM days WHERE day >= ")
-                .push_bind(first)
-                .push(") AS a, 0 AS b, 0 AS c, 0 AS d");
-            sql.push(format_args!(" UNION ALL SELECT {NETWORKS}, 0, CAST(value AS {integer}), 0, 0, 0 FROM meta "));
-            sql.push(format_args!("WHERE name = '{NETWORKS_SINCE}'"));
-            if !slice.is_empty() {
-                sql.push(format_args!(" UNION ALL SELECT {PEAKS}, ratelimit_id, MAX(hour_messages), "));
-                sql.push("MAX(hour_recipients), MAX(day_messages), MAX(day_recipients) FROM days WHERE day >= ");
-                sql.push_bind(first).push(" AND day <= ").push_bind(last).push(" AND ratelimit_id IN ");
-                sql.push_list(slice.iter().copied()).push(" GROUP BY ratelimit_id");
-                sql.push(format_args!(
-                    " UNION ALL SELECT {NEW}, ratelimit_id, minute, new_messages, new_recipients, 0"
-                ));
-                // No window of new networks is longer than they are new.
-                let time = since.time.max(wanted.arrivals);
-                sql.push(" FROM usage_parts WHERE minute >= ").push_bind(time.div_euclid(60));
-                sql.push(" AND new_messages + new_recipients > 0 AND ratelimit_id IN ")
-                    .push_list(slice.iter().copied());
-            }
-            sql.push(") AS learnt WHERE a IS NOT NULL");
-        };
-        for (_, numbers) in script.read("''", &["part", "ratelimit_id", "a", "b", "c", "d"], rest).await? {
+    script.question("''", &["part", "ratelimit_id", "a", "b", "c", "d"], |sql| {
+        // A query of its own: as a column beside others SQLite looks through all days for it, and not into their index.
+        sql.push(format_args!("FROM (SELECT {FIRST_DAY} AS part, 0 AS ratelimit_id, "));
+        sql.push("(SELECT MIN(day) FROM days WHERE day >= ").push_bind(first).push(") AS a, 0 AS b, 0 AS c, 0 AS d");
+        sql.push(format_args!(" UNION ALL SELECT {NETWORKS}, 0, CAST(value AS {integer}), 0, 0, 0 FROM meta "));
+        sql.push(format_args!("WHERE name = '{NETWORKS_SINCE}'"));
+        if !ids.is_empty() {
+            sql.push(format_args!(" UNION ALL SELECT {PEAKS}, ratelimit_id, MAX(hour_messages), "));
+            sql.push("MAX(hour_recipients), MAX(day_messages), MAX(day_recipients) FROM days WHERE day >= ");
+            sql.push_bind(first).push(" AND day <= ").push_bind(last).push(" AND ratelimit_id");
+            sql.push_one_of(ids).push(" GROUP BY ratelimit_id");
+            sql.push(format_args!(" UNION ALL SELECT {NEW}, ratelimit_id, minute, new_messages, new_recipients, 0"));
+            // No window of new networks is longer than they are new.
+            let time = since.time.max(wanted.arrivals);
+            sql.push(" FROM usage_parts WHERE minute >= ").push_bind(minute_of(time));
+            sql.push(" AND new_messages + new_recipients > 0 AND ratelimit_id").push_one_of(ids);
+        }
+        sql.push(") AS learnt WHERE a IS NOT NULL");
+    })
+}
+
+impl LearntRows {
+    /// Takes what [`question`] found.
+    pub fn take(&mut self, found: Found) {
+        for (_, numbers) in found {
             let &[part, ratelimit_id, a, b, c, d] = numbers.as_slice() else { continue };
             match part {
-                FIRST_DAY => read.first_day = Some(a),
-                NETWORKS => read.networks_since = Some(a),
+                FIRST_DAY => self.first_day = Some(a),
+                NETWORKS => self.networks_since = Some(a),
                 PEAKS => {
                     let peaks = Peaks { hour: sums(a, b), day: sums(c, d) };
-                    read.peaks.push((ratelimit_id, peaks));
+                    self.peaks.push((ratelimit_id, peaks));
                 }
-                NEW => read.new.push(UsageRow { ratelimit_id, minute: a, messages: b, recipients: c, bytes: 0 }),
+                NEW => self.new.push(UsageRow { ratelimit_id, minute: a, messages: b, recipients: c, bytes: 0 }),
                 _ => {}
             }
         }
     }
-    Ok(read)
 }
 
 fn sums(messages: i64, recipients: i64) -> Sums {

@@ -9,7 +9,7 @@
 
 use super::apart::apart;
 use super::batch::Proof;
-use super::connection::{Broken, Connection, Row};
+use super::connection::{Answer, Broken, Connection, Row};
 use super::dialect::Dialect;
 use super::failure::Failure;
 use super::lock_timeout::LockTimeout;
@@ -21,6 +21,16 @@ const MAX_PACKET: usize = 1 << 18;
 
 /// What it means that a transaction cannot prove to be the one that was begun.
 const LOST: &str = "the server has lost the transaction before its end";
+
+/// A SELECT of one text and some whole numbers.
+pub struct Question {
+    sql: Sql,
+    /// How many numbers.
+    width: usize,
+}
+
+/// The rows that a [`Question`] finds.
+pub type Found = Vec<(String, Vec<i64>)>;
 
 pub struct Script<'a> {
     connection: &'a mut Connection,
@@ -147,36 +157,53 @@ impl<'a> Script<'a> {
         if sql.is_empty() {
             return Ok(Vec::new());
         }
-        if !changes {
-            return self.connection.fetch_all(sql).await;
-        }
-        self.lock_timeout.keep(self.connection, async |connection| connection.fetch_all(sql).await).await
+        Ok(self.answer(sql, changes).await?.rows)
     }
 
-    /// A SELECT of one text and some whole numbers, `rest` writing all that follows the columns.
-    pub async fn read(
-        &mut self,
-        text: &str,
-        numbers: &[&str],
-        rest: impl FnOnce(&mut Sql),
-    ) -> Result<Vec<(String, Vec<i64>)>, Failure> {
+    async fn answer(&mut self, sql: Sql, changes: bool) -> Result<Answer, Failure> {
+        let answer = async |connection: &mut Connection| connection.send(sql).await.map_err(Failure::from);
+        if !changes {
+            return answer(self.connection).await;
+        }
+        self.lock_timeout.keep(self.connection, answer).await
+    }
+
+    /// A question, `rest` writing all that follows the columns.
+    pub fn question(&self, text: &str, numbers: &[&str], rest: impl FnOnce(&mut Sql)) -> Question {
         let Dialect { integer, in_process, .. } = self.dialect();
         let columns: Vec<String> = numbers.iter().map(|number| format!("CAST({number} AS {integer})")).collect();
         let columns = columns.join(", ");
         let columns = if *in_process { sqlite::packed(text, &columns) } else { format!("{text}, {columns}") };
         let mut sql = self.sql(format!("SELECT {columns} "));
         rest(&mut sql);
-        let rows = self.rows(sql).await?;
-        if *in_process {
-            let packed: Option<String> = rows.first().map(|row| row.try_get(0)).transpose()?;
-            let packed = packed.unwrap_or_else(|| "[]".to_owned());
-            return apart(packed.len() / sqlite::LEAST_PACKED, || sqlite::unpacked(&packed));
+        Question { sql, width: numbers.len() }
+    }
+
+    /// Asks questions in one packet, and returns what each finds.
+    pub async fn ask(&mut self, questions: Vec<Question>) -> Result<Vec<Found>, Failure> {
+        let mut widths = Vec::with_capacity(questions.len());
+        for Question { sql, width } in questions {
+            self.append(sql);
+            widths.push(width);
         }
-        let row = |row: Row| {
-            let read = (1..=numbers.len()).map(|column| row.try_get(column)).collect::<Result<_, _>>()?;
-            Ok((row.try_get(0)?, read))
-        };
-        apart(rows.len(), || rows.into_iter().map(row).collect())
+        if widths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let changes = self.changes;
+        let sql = self.take();
+        let answers = self.answer(sql, changes).await?.of_last(widths.len());
+        let is_packed = self.dialect().in_process;
+        answers
+            .into_iter()
+            .zip(widths)
+            .map(|(rows, width)| if is_packed { unpacked(&rows) } else { found(rows, width) })
+            .collect()
+    }
+
+    /// Asks one question.
+    pub async fn read(&mut self, text: &str, numbers: &[&str], rest: impl FnOnce(&mut Sql)) -> Result<Found, Failure> {
+        let question = self.question(text, numbers, rest);
+        Ok(self.ask(vec![question]).await?.pop().unwrap_or_default())
     }
 
     fn append(&mut self, sql: Sql) {
@@ -188,6 +215,21 @@ impl<'a> Script<'a> {
         (self.number, self.changes) = (0, false);
         std::mem::replace(&mut self.waiting, self.connection.sql(""))
     }
+}
+
+/// The rows that SQLite packed into one.
+fn unpacked(rows: &[Row]) -> Result<Found, Failure> {
+    let Some(row) = rows.first() else { return Ok(Found::new()) };
+    let packed: String = row.try_get(0)?;
+    apart(packed.len() / sqlite::LEAST_PACKED, || sqlite::unpacked(&packed))
+}
+
+fn found(rows: Vec<Row>, width: usize) -> Result<Found, Failure> {
+    let read = |row: Row| {
+        let numbers = (1..=width).map(|column| row.try_get(column)).collect::<Result<_, _>>()?;
+        Ok((row.try_get(0)?, numbers))
+    };
+    apart(rows.len(), || rows.into_iter().map(read).collect())
 }
 
 /// Whether the last row is what the proof says.

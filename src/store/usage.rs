@@ -10,9 +10,10 @@ use super::dialect::Dialect;
 use super::failure::Failure;
 use super::handle::{Patience, Store};
 use super::meta;
-use super::script::Script;
+use super::script::{Found, Question, Script};
 use super::sql::{Sql, in_statements};
 use crate::limiter::usual::Peaks;
+use crate::limiter::window::minute_of;
 use crate::limiter::{history, window};
 
 /// Which histories are to be read.
@@ -116,56 +117,62 @@ pub struct PartsRow {
 /// The most networks read of one sender: more than any sensible limit.
 const MAX_NETWORKS: i64 = 10_000;
 
-/// Reads the histories that decisions need.
-pub async fn read(script: &mut Script<'_>, since: Since) -> Result<HistoryRows, Failure> {
+/// Asks for the minutes of some rows.
+pub fn minutes(script: &Script<'_>, ids: &[i64], since: &Since) -> Question {
     let Dialect { usage, .. } = script.dialect();
-    let mut read = HistoryRows::default();
-    for slice in in_statements(&since.rows) {
-        let first = since.time.div_euclid(60);
-        let numbers = ["ratelimit_id", "minute", "messages", "recipients", "bytes"];
-        let columns = numbers.join(", ");
-        let rest = |sql: &mut Sql| {
-            let Some(most) = since.most else {
-                sql.push(format_args!("FROM {usage} WHERE minute >= ")).push_bind(first);
-                sql.push(" AND ratelimit_id").push_one_of(slice);
-                return;
-            };
-            for (place, id) in slice.iter().enumerate() {
-                sql.push(if place == 0 { "FROM (" } else { " UNION ALL " });
-                sql.push(format_args!("SELECT * FROM (SELECT {columns} FROM {usage} WHERE ratelimit_id = "));
-                sql.push_bind(*id).push(" AND minute >= ").push_bind(first);
-                sql.push(format_args!(" ORDER BY minute DESC LIMIT {most}) AS row{place}"));
-            }
-            sql.push(") AS latest");
+    let first = minute_of(since.time);
+    let numbers = ["ratelimit_id", "minute", "messages", "recipients", "bytes"];
+    let columns = numbers.join(", ");
+    script.question("''", &numbers, |sql| {
+        let Some(most) = since.most else {
+            sql.push(format_args!("FROM {usage} WHERE minute >= ")).push_bind(first);
+            sql.push(" AND ratelimit_id").push_one_of(ids);
+            return;
         };
-        let rows = script.read("''", &numbers, rest).await?;
-        read.usage.extend(rows.iter().filter_map(|(_, numbers)| row_of(*numbers.first()?, numbers.get(1..)?)));
-        let Some(seen_since) = since.networks else { continue };
-        // Of all networks that are read, and of no others, so that the one bound is that of both.
-        let first = if since.learnt.is_some() { "COALESCE(arrivals.first_seen, 0)" } else { "0" };
-        let rest = |sql: &mut Sql| {
-            sql.push(
-                "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
-                 ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
-            );
-            sql.push_bind(seen_since).push(" AND ratelimit_id").push_one_of(slice).push(") AS latest");
-            if let Some(learnt) = &since.learnt {
-                sql.push(" LEFT JOIN arrivals ON arrivals.ratelimit_id = latest.ratelimit_id AND ");
-                sql.push("arrivals.network = latest.network AND first_seen >= ").push_bind(learnt.arrivals);
-            }
-            sql.push(" WHERE place <= ").push(MAX_NETWORKS);
-        };
-        let numbers = ["latest.ratelimit_id", "latest.last_seen", first];
-        for (network, numbers) in script.read("latest.network", &numbers, rest).await? {
+        for (place, id) in ids.iter().enumerate() {
+            sql.push(if place == 0 { "FROM (" } else { " UNION ALL " });
+            sql.push(format_args!("SELECT * FROM (SELECT {columns} FROM {usage} WHERE ratelimit_id = "));
+            sql.push_bind(*id).push(" AND minute >= ").push_bind(first);
+            sql.push(format_args!(" ORDER BY minute DESC LIMIT {most}) AS row{place}"));
+        }
+        sql.push(") AS latest");
+    })
+}
+
+/// Asks for the networks that some rows were seen from since a time, and for when they were first seen if it is wanted.
+pub fn places(script: &Script<'_>, ids: &[i64], seen_since: i64, learnt: Option<&LearntSince>) -> Question {
+    // Of all networks that are read, and of no others, so that the one bound is that of both.
+    let first = if learnt.is_some() { "COALESCE(arrivals.first_seen, 0)" } else { "0" };
+    script.question("latest.network", &["latest.ratelimit_id", "latest.last_seen", first], |sql| {
+        sql.push(
+            "FROM (SELECT ratelimit_id, network, last_seen, ROW_NUMBER() OVER (PARTITION BY ratelimit_id \
+             ORDER BY last_seen DESC) AS place FROM networks WHERE last_seen >= ",
+        );
+        sql.push_bind(seen_since).push(" AND ratelimit_id").push_one_of(ids).push(") AS latest");
+        if let Some(learnt) = learnt {
+            sql.push(" LEFT JOIN arrivals ON arrivals.ratelimit_id = latest.ratelimit_id AND ");
+            sql.push("arrivals.network = latest.network AND first_seen >= ").push_bind(learnt.arrivals);
+        }
+        sql.push(" WHERE place <= ").push(MAX_NETWORKS);
+    })
+}
+
+impl HistoryRows {
+    /// Takes what [`minutes`] found.
+    pub fn take_minutes(&mut self, found: Found) {
+        self.usage.extend(found.iter().filter_map(|(_, numbers)| row_of(*numbers.first()?, numbers.get(1..)?)));
+    }
+
+    /// Takes what [`places`] found.
+    pub fn take_places(&mut self, found: Found) {
+        for (network, numbers) in found {
             let &[ratelimit_id, last_seen, first_seen] = numbers.as_slice() else { continue };
             if first_seen > 0 {
-                read.arrived.push(Arrival { ratelimit_id, network: network.clone(), first_seen });
+                self.arrived.push(Arrival { ratelimit_id, network: network.clone(), first_seen });
             }
-            read.seen.push(SeenRow { ratelimit_id, network, last_seen });
+            self.seen.push(SeenRow { ratelimit_id, network, last_seen });
         }
     }
-    read.rows = since.rows;
-    Ok(read)
 }
 
 fn row_of(ratelimit_id: i64, numbers: &[i64]) -> Option<UsageRow> {
