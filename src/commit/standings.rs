@@ -53,7 +53,7 @@ impl Version {
 
 /// Which history of these rows is to be read.
 pub fn since(reach: &Reach, rows: Vec<i64>, now: i64) -> Since {
-    let begin = |length: Duration| now.saturating_sub(seconds(length)).div_euclid(60) * 60;
+    let begin = |length: Duration| window::begin_of_minute(now.saturating_sub(seconds(length)));
     Since {
         rows,
         time: begin(reach.window),

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::handle::Store;
 use super::queued::State;
 use super::sql::Sql;
-use crate::limiter::window::minute_of;
+use crate::limiter::window::{begin_of_minute, minute_of};
 
 /// How many of a sender's last messages are looked through for those that were blocked.
 const LOOKED_THROUGH: i64 = 10_000;
@@ -204,7 +204,7 @@ fn ranking(dialect: &'static Dialect, by: By, since: i64) -> Sql {
             sql.push_time(since);
         }
         By::Networks => {
-            sql.push("COUNT(*) FROM networks WHERE last_seen >= ").push_bind(since);
+            sql.push("COUNT(*) FROM networks WHERE last_seen >= ").push_bind(begin_of_minute(since));
         }
     }
     sql
@@ -250,7 +250,7 @@ async fn tell(
         }
     }
     let mut sql = sums("COUNT(*)", "networks");
-    sql.push(" AND last_seen >= ").push_bind(since).push(" GROUP BY ratelimit_id");
+    sql.push(" AND last_seen >= ").push_bind(begin_of_minute(since)).push(" GROUP BY ratelimit_id");
     for row in connection.fetch_all(sql).await? {
         if let Some(top) = tops.get_mut(&row.try_get(0)?) {
             top.networks = row.try_get(1)?;

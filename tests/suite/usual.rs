@@ -132,17 +132,18 @@ impl List {
     }
 
     fn is_from_new(&self, sender: u8, place: u8, now: i64) -> bool {
-        // Since when it has been seen without five weeks between.
+        // Since when it has been seen without five weeks between, which begin with a minute.
+        let weeks_before = |at: i64| (at - 35 * DAY).div_euclid(60) * 60;
         let known = |place: u8| {
             let seen = self.asked.iter().filter(|(_, of, from)| *of == sender && *from == place).map(|(at, ..)| *at);
             let (mut first, mut last) = (None, None);
             for at in seen {
-                if last.is_none_or(|last| last < at - 35 * DAY) {
+                if last.is_none_or(|last| last < weeks_before(at)) {
                     first = Some(at);
                 }
                 last = last.max(Some(at));
             }
-            first.is_some_and(|first| first <= now - DAY) && last.is_some_and(|last| last >= now - 35 * DAY)
+            first.is_some_and(|first| first <= now - DAY) && last.is_some_and(|last| last >= weeks_before(now))
         };
         !known(place) && (0..5).any(known)
     }
@@ -317,6 +318,30 @@ mod run {
         a_list_of_all_mail(&setup, cases);
     }
 
+    pub fn where_a_sender_is_seen_is_written_once_a_minute(setup: Setup) {
+        let database = setup.database();
+        let config = load(database, &[("QUOTA", "unlimited"), ("LIMITS", LIMITS), ("MESSAGE_LOG", "False")]);
+        let terms = Arc::new(config.terms(Lists::default(), TimeZone::UTC));
+        assert!(setup.run("migrate", &[]).status.success());
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let mut daemon = Simulated::new(&config.database, &terms, BEGIN);
+        let mut seen = |second: i64| {
+            let at = BEGIN + second;
+            runtime.block_on(daemon.ask(ALICE, at as usize, "10.0.0.1", 1, at, at));
+            database.number("SELECT last_seen FROM networks") - BEGIN
+        };
+        assert_eq!([10, 50, 60].map(&mut seen), [10, 10, 60]);
+        // A sender whose window began anew is seen anew.
+        let free = async {
+            let mut store = Store::new(&config.database);
+            store.free(ALICE, BEGIN + 70).await.unwrap();
+            store.close().await;
+        };
+        runtime.block_on(free);
+        assert_eq!(seen(80), 80);
+        runtime.block_on(daemon.store.close());
+    }
+
     pub fn three_times_what_is_usual_is_held_and_what_is_held_is_noted(setup: Setup) {
         let mut daemon = learnt(setup, "3x usual recipients/1h min 5 HOLD unusual {used} of {quota}", 10);
         // What was decided before the days were there is trusted for a while.
@@ -469,6 +494,7 @@ mod run {
 }
 
 crate::on_each_database! {
+    where_a_sender_is_seen_is_written_once_a_minute
     random_mail_is_decided_as_by_a_list_of_all_mail
     three_times_what_is_usual_is_held_and_what_is_held_is_noted
     what_an_outage_journal_held_reaches_its_day_and_new_networks_stay_new

@@ -55,9 +55,10 @@ pub fn new_since(now: i64) -> i64 {
     now.saturating_sub(NEW_FOR)
 }
 
-/// An account that was not seen in a network from this time on is not known there at `now`, both in Unix seconds.
+/// An account that was not seen in a network from this time on is not known there at `now`, both in Unix seconds. The begin of
+/// a minute: no more exactly is it kept when an account was seen.
 pub fn known_since(now: i64) -> i64 {
-    now.saturating_sub(KNOWN_FOR)
+    window::begin_of_minute(now.saturating_sub(KNOWN_FOR))
 }
 
 /// Whether a network that was first and last seen at these times, in Unix seconds, is known and not new.
@@ -228,13 +229,23 @@ impl History {
         self.networks.get(network).is_some_and(|seen| seen.last >= known_since(now))
     }
 
+    /// Whether it is known already that a request came from this network in this minute, and since the account began anew: it
+    /// need not be noted again.
+    pub fn is_seen(&self, network: &IpNet, now: i64) -> bool {
+        let since = window::begin_of_minute(now).max(self.from(now));
+        // A later time than any clock has now would keep this network out of every window until then.
+        self.networks.get(network).is_some_and(|seen| (since..=window::latest(now)).contains(&seen.last))
+    }
+
     /// Notes that a request came from this network now.
     pub fn see(&mut self, network: IpNet, now: i64) {
+        if self.is_seen(&network, now) {
+            return;
+        }
         let seen = self.networks.entry(network).or_insert(Seen { first: now, last: now });
-        if seen.first > window::latest(now) || seen.last < now.saturating_sub(KNOWN_FOR) {
+        if seen.first > window::latest(now) || seen.last < known_since(now) {
             seen.first = now;
         }
-        // A later time than any clock has now would keep this network out of every window until then.
         if seen.last < now || seen.last > window::latest(now) {
             seen.last = now;
         }
@@ -396,10 +407,12 @@ mod tests {
         assert!(history.is_new(&hotel, NOW + day) && !history.is_new(&home, NOW + day));
         assert!(history.is_new(&office, NOW + 2 * day - 2) && !history.is_new(&office, NOW + 2 * day - 1));
         history.see(office, NOW + 30 * day);
-        assert!(history.is_new(&home, NOW + KNOWN_FOR + 1), "not seen for five weeks");
-        history.see(home, NOW + KNOWN_FOR + 1);
-        assert!(history.is_new(&home, NOW + KNOWN_FOR + 2), "seen again just now");
-        assert!(!history.is_new(&home, NOW + KNOWN_FOR + day + 1));
+        let five_weeks = NOW + KNOWN_FOR + 60;
+        assert!(!history.is_new(&home, five_weeks - 1), "seen in a minute that counts to its end");
+        assert!(history.is_new(&home, five_weeks), "not seen for five weeks");
+        history.see(home, five_weeks);
+        assert!(history.is_new(&home, five_weeks + 1), "seen again just now");
+        assert!(!history.is_new(&home, five_weeks + day));
         let forgotten = NOW + 100 * day;
         assert!(!history.is_new(&hotel, forgotten), "all are forgotten");
     }
@@ -413,6 +426,28 @@ mod tests {
         assert!(history.is_new(&office, NOW));
         history.see(office, NOW);
         assert!(!history.is_new(&office, NOW + NEW_FOR));
+    }
+
+    #[test]
+    fn a_network_is_noted_once_a_minute_and_after_the_account_began_anew() {
+        let net: IpNet = "192.0.2.0/24".parse().unwrap();
+        let ahead = 3600;
+        for (last, from, seen, next_minute) in [
+            (NOW, 0, true, false),
+            (NOW - 1, 0, false, false),
+            (NOW + 5, NOW + 6, false, false),
+            (NOW + 6, NOW + 6, true, false),
+            // By a host whose clock is ahead, and by one whose clock was wrong.
+            (NOW + 30 + ahead, 0, true, true),
+            (NOW + 31 + ahead, 0, false, false),
+        ] {
+            let networks = HashMap::from([(net, Seen { first: last, last })]);
+            let mut history = History::new(Vec::new(), Vec::new(), networks, None, from);
+            assert_eq!(history.is_seen(&net, NOW + 30), seen, "{last} {from}");
+            history.see(net, NOW + 30);
+            assert_eq!([59, 60].map(|later| history.is_seen(&net, NOW + later)), [true, next_minute], "{last} {from}");
+        }
+        assert!(!History::default().is_seen(&net, NOW));
     }
 
     #[test]

@@ -48,6 +48,11 @@ pub fn minute_of(time: i64) -> i64 {
     time.div_euclid(MINUTE)
 }
 
+/// When the minute of a time began.
+pub fn begin_of_minute(time: i64) -> i64 {
+    minute_of(time).saturating_mul(MINUTE)
+}
+
 /// The first minute of a window that ends now.
 pub fn first_minute(now: i64, window: Duration) -> i64 {
     minute_of(now.saturating_sub(seconds(window)))
