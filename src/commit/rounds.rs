@@ -16,8 +16,8 @@ use super::batch::{self, BatchDecider, Decided, Due, Remembered};
 use super::blocks::KnownBlocks;
 use super::breaker::{Breaker, Outage};
 use super::charge::Charge;
-use super::deduplication::{Deduplication, New, News};
-use super::journaling::{Journaling, Progress, Report, Task};
+use super::deduplication::{Deduplication, News};
+use super::journaling::{Journaling, Progress, Report};
 use super::known_strikes::KnownStrikes;
 use super::locks::Locks;
 use super::memory::{MemoryFallback, OwnQuotas};
@@ -28,8 +28,14 @@ use crate::limiter::terms::Terms;
 use crate::limiter::verdict::{FailOpen, Verdict};
 use crate::store::Failure;
 use crate::store::blocks::{BlockRow, Revision};
-use crate::store::counters::{HeldRow, Sum};
+use crate::store::counters::HeldRow;
 use crate::telemetry::decision::escaped;
+
+mod next;
+mod step;
+
+pub use next::{Answered, Next, Now, Transaction};
+use step::{Attempt, Doubt, Look, Search, Step};
 
 /// The most charges settled in one transaction.
 pub const MAX_BATCH: usize = 1024;
@@ -52,60 +58,6 @@ const FIND_OUT_PAUSE: Duration = Duration::from_millis(50);
 /// A look at rows that somebody else holds is in the way of all others: it rests as long as it took, and not longer than this,
 /// since another daemon that charges the same account holds its row again and again.
 const MAX_LOOK_PAUSE: Duration = Duration::from_millis(50);
-
-/// A moment, by both clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Now {
-    /// Since the start of the committer.
-    pub elapsed: Duration,
-    /// In Unix seconds.
-    pub unix: i64,
-}
-
-/// What is to be done next.
-pub enum Next<'a, R> {
-    /// Send this answer.
-    Answer(Answered<R>),
-    /// Settle this, and report it by [`Rounds::settled`].
-    Settle(Transaction<'a, R>),
-    /// Ask whether what was settled last has been committed, and report it by [`Rounds::found_out`].
-    FindOut { limit: Duration },
-    /// Read the blocks unless this revision of them is the present one, and report them by [`Rounds::looked`].
-    LookAtBlocks { known: Option<Revision>, limit: Duration },
-    /// Ask whose rows somebody else holds, and report it by [`Rounds::held`].
-    FindHeld { accounts: Vec<String>, limit: Duration },
-    /// The database is away: get it back, from `Outage::pause` on, and report that by [`Rounds::database_is_back`].
-    OpenBreaker { reason: String, outage: Outage },
-    /// Do this with the journal, and report it by [`Rounds::journaled`].
-    Journal(Task),
-    /// Counts go into the database again; the outage is over.
-    CloseBreaker(Outage),
-    /// Wait until this time.
-    Pause(Duration),
-    /// The round is over: wait for charges, until this time if there is one.
-    Receive(Option<Duration>),
-}
-
-/// An answer to a charge.
-#[derive(Debug)]
-pub struct Answered<R> {
-    pub charge: Charge<R>,
-    pub verdict: Verdict,
-    /// What was new about it; None for a repeat.
-    pub new: Option<New>,
-}
-
-/// Charges that are settled in one transaction.
-pub struct Transaction<'a, R> {
-    pub sums: &'a [Sum],
-    pub decider: BatchDecider<'a, R>,
-    /// For rows that it makes.
-    pub new_quota: u32,
-    /// How many charges it has.
-    pub charges: usize,
-    /// How long the database may take.
-    pub limit: Duration,
-}
 
 /// The state between two steps. `R` is where the answer to a charge goes.
 pub struct Rounds<R> {
@@ -142,59 +94,6 @@ pub struct Rounds<R> {
     /// Decided from memory, and not written in the journal yet.
     unwritten: Option<(Vec<Due<R>>, Vec<Verdict>)>,
     answered: VecDeque<Answered<R>>,
-}
-
-enum Step<R> {
-    Settle(Attempt<R>),
-    FindOut(Doubt<R>),
-    FindHeld(Search<R>),
-    LookAtBlocks(Look<R>),
-}
-
-/// Charges to be settled together.
-struct Attempt<R> {
-    part: Vec<Due<R>>,
-    sums: Vec<Sum>,
-    /// What was decided when it was tried last.
-    decided: Option<Decided>,
-    /// How often it was tried.
-    tried: u32,
-    /// A connection that turns out to be dead is replaced once, since a server closes idle ones.
-    may_reconnect: bool,
-    not_before: Duration,
-    began: Duration,
-    limit: Duration,
-}
-
-impl<R> Attempt<R> {
-    fn new(part: Vec<Due<R>>) -> Attempt<R> {
-        let sums = batch::sums(&part);
-        let zero = Duration::ZERO;
-        Attempt { part, sums, decided: None, tried: 0, may_reconnect: true, not_before: zero, began: zero, limit: zero }
-    }
-}
-
-/// Charges that were settled, and nobody knows whether that was committed.
-struct Doubt<R> {
-    attempt: Attempt<R>,
-    /// Why nobody knows.
-    reason: String,
-    not_before: Duration,
-}
-
-/// Charges whose rows somebody else may hold.
-struct Search<R> {
-    part: Vec<Due<R>>,
-    /// What the database said of the lock; None to see whether rows that were held still are.
-    lock: Option<String>,
-    began: Duration,
-}
-
-/// Charges that a list decides unless their accounts are blocked.
-struct Look<R> {
-    charges: Vec<Charge<R>>,
-    /// As in [`Attempt`].
-    may_reconnect: bool,
 }
 
 impl<R> Rounds<R> {
