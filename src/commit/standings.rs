@@ -21,7 +21,7 @@ use crate::limiter::usual::{self, Peaks, Usual};
 use crate::limiter::window;
 use crate::policy::duration::seconds;
 use crate::store::counters::{COUNTER_MAX, Row};
-use crate::store::usage::{HistoryRows, LearntSince, SeenRow, Since, UsageRow};
+use crate::store::usage::{Coarse, HistoryRows, LearntSince, SeenRow, Since, UsageRow};
 
 /// The most memory for all accounts, in bytes; those that did not send for the longest time are forgotten first.
 const MAX_BYTES: usize = 32 << 20;
@@ -57,9 +57,11 @@ pub fn since(reach: &Reach, rows: Vec<i64>, now: i64) -> Since {
     Since {
         rows,
         time: begin(reach.window),
-        // Minutes are told apart until days are made of them.
-        most: (reach.window > window::EXACT)
-            .then(|| window::most_sums(reach.window, reach.exact.max(usual::MINUTES_FOR))),
+        coarse: (reach.window > window::EXACT).then(|| Coarse {
+            // In the database minutes are told apart until days are made of them.
+            most: window::most_sums(reach.window, reach.exact.max(usual::MINUTES_FOR)),
+            before: window::coarse_before(now, reach.exact),
+        }),
         networks: reach.networks.map(begin),
         learnt: reach.learns.then(|| learnt_since(now)),
     }

@@ -170,7 +170,7 @@ impl Store {
 
     /// Since when the database knows anything, and since when it is noted where senders are seen for the first time.
     pub async fn learnt_since(&mut self, since: &LearntSince) -> Result<LearntRows, Failure> {
-        let asked = Since { rows: Vec::new(), time: 0, most: None, networks: None, learnt: Some(since.clone()) };
+        let asked = Since { rows: Vec::new(), time: 0, coarse: None, networks: None, learnt: Some(since.clone()) };
         Ok(self.histories(asked).await?.learnt.unwrap_or_default())
     }
 

@@ -13,7 +13,7 @@ use super::meta;
 use super::script::{Found, Question, Script};
 use super::sql::{Sql, in_statements};
 use crate::limiter::usual::Peaks;
-use crate::limiter::window::minute_of;
+use crate::limiter::window::{MINUTES_OF_DAY, MINUTES_OF_HOUR, minute_of};
 use crate::limiter::{history, window};
 
 /// Which histories are to be read.
@@ -22,12 +22,22 @@ pub struct Since {
     pub rows: Vec<i64>,
     /// From this time on, in seconds since 1970; the begin of a minute.
     pub time: i64,
-    /// The most minutes of each row, the latest, where [`Store::coarsen`] keeps them few.
-    pub most: Option<u64>,
+    /// How the minutes of a long window are read. None: each by itself.
+    pub coarse: Option<Coarse>,
     /// From when on networks are wanted, in seconds since 1970. None: they are not.
     pub networks: Option<i64>,
     /// None: what was learnt is not wanted.
     pub learnt: Option<LearntSince>,
+}
+
+/// The minutes of a long window are read as they are kept: [`Store::coarsen`] keeps them few, though later than a decision that
+/// looks at them might.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coarse {
+    /// The most minutes of each row, the latest.
+    pub most: u64,
+    /// See [`window::coarse_before`].
+    pub before: (i64, i64),
 }
 
 /// What is wanted of what was learnt about senders.
@@ -121,21 +131,30 @@ const MAX_NETWORKS: i64 = 10_000;
 pub fn minutes(script: &Script<'_>, ids: &[i64], since: &Since) -> Question {
     let Dialect { usage, .. } = script.dialect();
     let first = minute_of(since.time);
-    let numbers = ["ratelimit_id", "minute", "messages", "recipients", "bytes"];
-    let columns = numbers.join(", ");
-    script.question("''", &numbers, |sql| {
-        let Some(most) = since.most else {
+    script.question("''", &["ratelimit_id", "minute", "messages", "recipients", "bytes"], |sql| {
+        let Some(Coarse { most, before: (hours, days) }) = since.coarse else {
             sql.push(format_args!("FROM {usage} WHERE minute >= ")).push_bind(first);
             sql.push(" AND ratelimit_id").push_one_of(ids);
             return;
         };
         for (place, id) in ids.iter().enumerate() {
-            sql.push(if place == 0 { "FROM (" } else { " UNION ALL " });
-            sql.push(format_args!("SELECT * FROM (SELECT {columns} FROM {usage} WHERE ratelimit_id = "));
+            sql.push(if place == 0 { "FROM (SELECT " } else { " UNION ALL SELECT " });
+            sql.push_bind(*id).push(" AS ratelimit_id, MAX(latest.minute) AS minute");
+            for column in ["messages", "recipients", "bytes"] {
+                sql.push(format_args!(", SUM({}({column}, {MINUTE_MAX})) AS {column}", script.dialect().least));
+            }
+            sql.push(format_args!(
+                " FROM (SELECT minute, messages, recipients, bytes FROM {usage} WHERE ratelimit_id = "
+            ));
             sql.push_bind(*id).push(" AND minute >= ").push_bind(first);
-            sql.push(format_args!(" ORDER BY minute DESC LIMIT {most}) AS row{place}"));
+            sql.push(format_args!(
+                " ORDER BY minute DESC LIMIT {most}) AS latest GROUP BY CASE WHEN latest.minute >= "
+            ));
+            sql.push_bind(hours).push(" THEN latest.minute WHEN latest.minute >= ").push_bind(days);
+            sql.push(format_args!(" THEN latest.minute - latest.minute % {MINUTES_OF_HOUR} "));
+            sql.push(format_args!("ELSE latest.minute - latest.minute % {MINUTES_OF_DAY} END"));
         }
-        sql.push(") AS latest");
+        sql.push(") AS together");
     })
 }
 
@@ -180,6 +199,8 @@ fn row_of(ratelimit_id: i64, numbers: &[i64]) -> Option<UsageRow> {
     Some(UsageRow { ratelimit_id, minute, messages, recipients, bytes })
 }
 
+/// What a minute counts at the most in a sum that a database makes: the sum of a day's minutes must not leave its column.
+const MINUTE_MAX: i64 = i64::MAX / 2048;
 /// The greatest value that a minute's sums take: they stay there, as counters do. Two of them are still a whole number.
 const SUM_MAX: i64 = i64::MAX / 2;
 

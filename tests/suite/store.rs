@@ -26,7 +26,7 @@ use policyd_rate_guard::store::notices::Claim;
 use policyd_rate_guard::store::senders::{Change, SenderRow};
 use policyd_rate_guard::store::settle::{Decider, Writes};
 use policyd_rate_guard::store::strikes::Struck;
-use policyd_rate_guard::store::usage::{Arrival, HistoryRows, LearntSince, SeenRow, Since, UsageRow};
+use policyd_rate_guard::store::usage::{Arrival, Coarse, HistoryRows, LearntSince, SeenRow, Since, UsageRow};
 use policyd_rate_guard::store::{Failure, Store};
 use tokio::runtime::{Builder, Runtime};
 
@@ -69,7 +69,7 @@ impl Decider for Clerk {
         Some(Since {
             rows: rows.iter().flatten().map(|row| row.id).collect(),
             time,
-            most: None,
+            coarse: None,
             networks: Some(time),
             learnt: self.learnt.clone(),
         })
@@ -446,19 +446,24 @@ fn minutes_that_are_kept_together_become_the_last_of_them(place: &Place) {
         assert_eq!(number("MAX(bytes)", &of(alice)), i64::MAX / 2, "and no further");
         assert_eq!(number("COUNT(*)", &of(bob)), 67);
     }
-    let mut most_read = |most| {
-        let since = Since { rows: vec![alice, bob], time: 0, most, networks: None, learnt: None };
+    let mut read = |coarse| {
+        let since = Since { rows: vec![alice, bob], time: 0, coarse, networks: None, learnt: None };
         let Opened { runtime, store } = &mut store;
-        let read = runtime.block_on(store.histories(since)).unwrap();
-        let of = |id| read.usage.iter().filter(|row| row.ratelimit_id == id).map(|row| row.minute).collect::<Vec<_>>();
-        (of(alice), of(bob))
+        let mut usage = runtime.block_on(store.histories(since)).unwrap().usage;
+        usage.sort_unstable_by_key(|row| row.minute);
+        let of = |id| usage.iter().filter(move |row| row.ratelimit_id == id);
+        let minutes = |id| of(id).map(|row| row.minute).collect::<Vec<_>>();
+        let messages = of(alice).map(|row| row.messages).sum::<i64>();
+        (minutes(alice), messages, minutes(bob))
     };
-    let (all_of_alice, all_of_bob) = most_read(None);
+    let coarse = |most, before| Some(Coarse { most, before });
+    let (all_of_alice, _, all_of_bob) = read(None);
     assert_eq!((all_of_alice.len(), all_of_bob.len()), (460, 67));
-    let (mut latest, mut of_bob) = most_read(Some(100));
-    latest.sort_unstable();
-    of_bob.sort_unstable();
-    assert_eq!((latest, of_bob), ((4500..4600).collect(), all_of_bob));
+    assert_eq!(read(coarse(100, (0, 0))), ((4500..4600).collect(), 100, all_of_bob));
+    // Minutes that are to be kept together are read together.
+    assert_eq!(read(coarse(100, (4560, 2880))).0, (4559..4600).collect::<Vec<_>>());
+    let (minutes, messages, _) = read(coarse(460, (4200, 2880)));
+    assert_eq!((minutes.get(..3), minutes.len(), messages), (Some(&[1439, 2879, 2939][..]), 2 + 22 + 400, 4000));
 }
 
 fn a_sender_from_very_many_networks_hides_nobody_elses(place: &Place) {

@@ -23,8 +23,9 @@ use crate::policy::duration::seconds;
 const MINUTE: i64 = 60;
 const HOUR: Duration = Duration::from_secs(3600);
 /// In minutes.
-const MINUTES_OF_HOUR: i64 = 60;
-const MINUTES_OF_DAY: i64 = 24 * 60;
+pub const MINUTES_OF_HOUR: i64 = 60;
+/// In minutes.
+pub const MINUTES_OF_DAY: i64 = 24 * 60;
 /// So far back hours are told apart, in minutes.
 const MONTH: i64 = 32 * MINUTES_OF_DAY;
 
