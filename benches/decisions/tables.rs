@@ -68,11 +68,18 @@ pub fn teach(database: &Database, days: u64, now: u64) {
     if days == 0 {
         return;
     }
+    let Words { numbers, .. } = words(database);
     let session = database.session();
-    for day in now / DAY - days..now / DAY {
+    let senders = u64::try_from(database.number("SELECT MAX(id) FROM ratelimits")).unwrap();
+    // In the order of their key: a server with little memory would else read and write each page again for each day.
+    for part in 0..days {
+        let (after, until) = (senders * part / days, senders * (part + 1) / days);
         session.execute(&format!(
             "INSERT INTO days (ratelimit_id, day, messages, recipients, hour_messages, hour_recipients, day_messages, \
-             day_recipients) SELECT id, {day}, 9, 12, 2, 5, 9, 12 FROM ratelimits"
+             day_recipients) SELECT id, {} - n, 9, 12, 2, 5, 9, 12 FROM ratelimits, {} \
+             WHERE id > {after} AND id <= {until} ORDER BY id, n DESC",
+            now / DAY,
+            numbers(days)
         ));
     }
     session.execute(&format!(

@@ -1220,6 +1220,20 @@ fn postgres_a_character_that_a_database_cannot_hold_spoils_nothing() {
     }
 }
 
+#[test]
+fn postgres_compiles_no_statement() {
+    let place = Place { database: Postgres::shared().database(), scratch: None };
+    let mut store = place.open();
+    place.database.execute(
+        "CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN NEW.client_name = current_setting('jit'); RETURN NEW; END $$; \
+         CREATE TRIGGER noted BEFORE INSERT ON messages FOR EACH ROW EXECUTE FUNCTION noted()",
+    );
+    let id = store.settle(&[sum("alice", 1, 1)])[0].unwrap().id;
+    store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice")]).unwrap();
+    assert_eq!(place.database.select(&["client_name"], "FROM messages"), [["off"]]);
+}
+
 /// Gives the suite to each database; the Makefile tells the tests that need a server by the modules' names.
 macro_rules! on_every_database {
     ($($test:ident)*) => {
