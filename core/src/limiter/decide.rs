@@ -323,6 +323,7 @@ mod tests {
     use super::*;
     use crate::limiter::history::Seen;
     use crate::limiter::usual::{self, Peaks, Sums, Usual};
+    use crate::policy::limits;
     use crate::policy::quota::UNLIMITED;
     use proptest::prelude::*;
 
@@ -335,7 +336,7 @@ mod tests {
             new_quota: 1000,
             window,
             steps: Steps::parse(steps, text).unwrap(),
-            limits: limit::parse(limits, text).unwrap(),
+            limits: limits::parse(limits, text).unwrap(),
             networks_ignore: Vec::new(),
             accepted: Action::DUNNO,
             on_error: Action::DUNNO,

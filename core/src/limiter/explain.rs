@@ -149,7 +149,7 @@ mod tests {
     use super::*;
     use crate::limiter::decide::{Facts, decide};
     use crate::limiter::increase::Increase;
-    use crate::policy::{limit, steps::Steps};
+    use crate::policy::{limits, steps::Steps};
 
     const NOON: i64 = 1_800_014_400; // 2027-01-15 12:00 UTC
 
@@ -159,7 +159,7 @@ mod tests {
             new_quota: 20,
             window,
             steps: Steps::parse("0.5x NOTIFY; 1x HOLD full; 2x REJECT far too full", text).unwrap(),
-            limits: limit::parse(
+            limits: limits::parse(
                 "10 recipients/5m DEFER slow down; 2 networks/1h WARN travels; 9 recipients/message",
                 text,
             )

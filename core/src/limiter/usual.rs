@@ -272,7 +272,7 @@ mod tests {
     use crate::limiter::history::History;
     use crate::limiter::increase::Increase;
     use crate::limiter::window::minute_of;
-    use crate::policy::limit;
+    use crate::policy::limits;
     use proptest::prelude::*;
 
     /// 2026-09-28 00:00 UTC.
@@ -406,7 +406,7 @@ mod tests {
         let networks_since = Some(BEGIN + 100);
         let usual =
             Usual { today: first_day + 14, first_day: Some(first_day), networks_since, peaks: Peaks::default() };
-        let limit = |written| limit::parse(written, "").unwrap().remove(0);
+        let limit = |written| limits::parse(written, "").unwrap().remove(0);
         assert_eq!(usual.acts_from(&limit("3x usual messages/1h min 9")), Some(BEGIN + 14 * DAY));
         assert_eq!(usual.acts_from(&limit("9 messages/1h from new networks")), Some(BEGIN + 100 + 14 * DAY));
         let nothing = Usual { first_day: None, ..usual };

@@ -6,6 +6,7 @@ pub mod decimal;
 pub mod duration;
 pub mod hours;
 pub mod limit;
+pub mod limits;
 pub mod lists;
 pub mod quota;
 pub mod steps;
@@ -17,7 +18,7 @@ pub mod text;
 mod tests {
     use proptest::prelude::*;
 
-    use super::{limit, steps};
+    use super::{limits, steps};
     use crate::account::{AccountRules, LimitBy};
     use crate::policy::lists::{List, Which};
 
@@ -29,7 +30,7 @@ mod tests {
             let login_domain = Some("example.com".into());
             let settings = AccountRules { limit_by: vec![LimitBy::SaslUsername], login_domain, strip_domain: false };
             let mistakes = [
-                limit::parse(&text, "Not now.").err().map(|mistakes| mistakes.len()),
+                limits::parse(&text, "Not now.").err().map(|mistakes| mistakes.len()),
                 steps::Steps::parse(&text, "Not now.").err().map(|mistakes| mistakes.len()),
                 List::parse(&text, Which::Allow, &settings).err().map(|mistakes| mistakes.len()),
                 List::parse(&text, Which::Deny, &settings).err().map(|mistakes| mistakes.len()),

@@ -348,7 +348,7 @@ mod tests {
         );
         assert_eq!(translation.lost, Vec::<String>::new());
         let limits = &translation.settings.iter().find(|(name, _)| *name == "LIMITS").unwrap().1;
-        assert_eq!(crate::policy::limit::parse(limits, "x").unwrap().len(), 2);
+        assert_eq!(crate::policy::limits::parse(limits, "x").unwrap().len(), 2);
     }
 
     #[test]

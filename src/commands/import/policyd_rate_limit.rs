@@ -338,7 +338,7 @@ mod tests {
         let translation = translate(file).unwrap();
         assert!(translation.lost.is_empty(), "{:?}", translation.lost);
         let limits = &translation.settings.iter().find(|(name, _)| *name == "LIMITS").unwrap().1;
-        assert_eq!(crate::policy::limit::parse(limits, "x").unwrap().len(), 3, "{limits}");
+        assert_eq!(crate::policy::limits::parse(limits, "x").unwrap().len(), 3, "{limits}");
         let steps = &translation.settings.iter().find(|(name, _)| *name == "QUOTA_STEPS").unwrap().1;
         crate::policy::steps::Steps::parse(steps, "x").unwrap();
         let lines: Vec<String> = translation.written();

@@ -6,7 +6,7 @@ use super::checker::{Checked, Checker, Reported};
 use crate::account::AccountRules;
 use crate::config::typed::{Answers, ListFiles, Quota};
 use crate::config::values;
-use crate::policy::limit;
+use crate::policy::limits;
 use crate::policy::steps::Steps;
 use crate::policy::strikes::Strikes;
 use crate::policy::syntax::Mistake;
@@ -35,7 +35,7 @@ impl Checker<'_> {
         let steps = self.get("QUOTA_STEPS", values::text);
         let steps = steps.and_then(|written| self.rules("QUOTA_STEPS", Steps::parse(&written, text_blocked)));
         let limits = self.get("LIMITS", values::text);
-        let limits = limits.and_then(|written| self.rules("LIMITS", limit::parse(&written, text_blocked)));
+        let limits = limits.and_then(|written| self.rules("LIMITS", limits::parse(&written, text_blocked)));
         let strikes = self.get("STRIKES", values::text);
         let strikes = strikes.and_then(|written| self.rules("STRIKES", Strikes::parse(&written)));
         let networks_ignore = self.get("NETWORKS_IGNORE", values::networks);

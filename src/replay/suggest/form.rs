@@ -110,7 +110,7 @@ pub fn rounded_up(amount: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::limit;
+    use crate::policy::limits;
     use proptest::prelude::*;
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
                 assert_eq!((limit.written.as_str(), limit.amount), ("QUOTA=50", Amount::Count(50)));
                 continue;
             }
-            let read = limit::parse(&format!("{} {}", limit.written, limit.action), "later").unwrap();
+            let read = limits::parse(&format!("{} {}", limit.written, limit.action), "later").unwrap();
             assert_eq!(read, [limit]);
         }
     }

@@ -218,7 +218,7 @@ mod tests {
         let (begin, end) = streams.span.unwrap();
         let (sums, log) = (streams.into_sorted().remove(0).sums, Log { begin, end });
         let with = |quota, limits: &str| {
-            let limits = crate::policy::limit::parse(limits, "later").unwrap();
+            let limits = crate::policy::limits::parse(limits, "later").unwrap();
             Judge::new(Policy { new_quota: quota, window: Window::Sliding(QUOTA.window), ..policy(limits) }, log)
         };
         assert_eq!(with(50, "").touched(&sums, None), Touched { months: 1, touched: 0 });
