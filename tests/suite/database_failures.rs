@@ -261,6 +261,26 @@ fn a_lone_decision_takes_few_round_trips<S: Server>() {
     assert!(new <= Some(4 + apart), "{new:?} with a row to be made");
 }
 
+/// What was let through, where a sender was seen and what is usual for it are read at once.
+fn a_history_is_one_round_trip_more<S: Server>() {
+    let server = S::shared();
+    let database = server.database();
+    let proxy = Proxy::tcp(Address::Tcp(server.address()));
+    let limits = "3x usual recipients/1h min 900 HOLD; 900 recipients/1h from new networks HOLD; 900 networks/1h HOLD";
+    let daemon = setup(&database.over_tcp(proxy.tcp_address())).setting("LIMITS", limits).start();
+    let mut client = daemon.connect();
+    assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+    let mut round_trips = || {
+        // As if another daemon had charged it.
+        database.execute("UPDATE ratelimits SET msg_total = msg_total + 1");
+        let before = proxy.requests();
+        assert_eq!(client.ask(&Request::data(ALICE, 1)), ACCEPTED);
+        proxy.requests() - before
+    };
+    let least = (0..5).map(|_| round_trips()).min();
+    assert_eq!(least, Some(3 + u32::from(S::COMMITS_APART)));
+}
+
 /// The daemon's host, or the network between, goes without a word while a transaction holds rows.
 fn an_abandoned_transaction_ends_by_itself<S: Server>() {
     let server = S::shared();
@@ -611,6 +631,7 @@ crate::on_each_server! {
     a_connection_that_was_lost_while_idle_is_replaced
     a_connection_that_is_lost_within_a_transaction_loses_and_doubles_nothing
     a_lone_decision_takes_few_round_trips
+    a_history_is_one_round_trip_more
     an_abandoned_transaction_ends_by_itself
     what_became_of_a_commit_is_found_out
     an_unknown_outcome_of_commit_is_never_tried_again
