@@ -185,6 +185,12 @@ impl Journaling {
         self.charged.record < self.written.record
     }
 
+    /// Whether the next part that is charged is the last one, and nothing is known to be in its way.
+    pub fn is_near_its_end(&self) -> bool {
+        let owed = usize::try_from(self.written.record - self.charged.record).unwrap_or(0);
+        owed <= self.most && self.tries == 0 && self.held.is_none()
+    }
+
     /// Puts an entry among those that are written next. False if it is in no journal.
     pub fn write(&mut self, entry: &Entry, elapsed: Duration) -> bool {
         if self.size == 0 {

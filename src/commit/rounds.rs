@@ -53,6 +53,8 @@ const TRIES_AT_ONCE: u32 = 3;
 /// The longest pause before parked charges, and what the database asks to try again, are tried again. At random, so that
 /// daemons that were in each other's way part.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// How long mail waits until the last of the journal is charged.
+const MAX_WAIT_FOR_JOURNAL: Duration = Duration::from_millis(300);
 /// Before the database is asked again what became of a transaction.
 const FIND_OUT_PAUSE: Duration = Duration::from_millis(50);
 /// A look at rows that somebody else holds is in the way of all others: it rests as long as it took, and not longer than this,
@@ -71,6 +73,8 @@ pub struct Rounds<R> {
     journaling: Journaling,
     /// Whether the database is back and what the journal holds is being charged.
     catching_up: bool,
+    /// Whether mail goes before what the journal holds, which was charged last.
+    is_mails_turn: bool,
     deduplication: Deduplication,
     standings: Standings,
     blocks: KnownBlocks,
@@ -106,6 +110,7 @@ impl<R> Rounds<R> {
             memory: MemoryFallback::default(),
             journaling: Journaling::default(),
             catching_up: false,
+            is_mails_turn: false,
             deduplication: Deduplication::default(),
             standings,
             blocks: KnownBlocks::default(),
@@ -265,13 +270,24 @@ impl<R> Rounds<R> {
                     self.looking = Some(look);
                     return Next::LookAtBlocks { known: self.blocks.revision(), limit };
                 }
-                None if !self.waiting.is_empty() || self.must_unpark(now.elapsed) => self.begin(now.elapsed),
-                // Mail goes first.
-                None if self.catching_up => match self.journaling.next(&self.terms, now.elapsed, now.unix) {
-                    Ok(task) => return Next::Journal(task),
-                    Err(until) => return Next::Receive(Some(until)),
-                },
-                None => return Next::Receive((!self.parked.is_empty()).then(|| self.unparks_at())),
+                None => {
+                    let mail_waits = !self.waiting.is_empty() || self.must_unpark(now.elapsed);
+                    let mut until = (!self.parked.is_empty()).then(|| self.unparks_at());
+                    if self.catching_up && (!mail_waits || self.mail_lets_journal_go_first(now.elapsed)) {
+                        match self.journaling.next(&self.terms, now.elapsed, now.unix) {
+                            Ok(task) => {
+                                self.is_mails_turn = true;
+                                return Next::Journal(task);
+                            }
+                            Err(rests_until) => until = Some(rests_until),
+                        }
+                    }
+                    if !mail_waits {
+                        return Next::Receive(until);
+                    }
+                    self.is_mails_turn = false;
+                    self.begin(now.elapsed);
+                }
             }
         }
     }
@@ -493,6 +509,13 @@ impl<R> Rounds<R> {
     /// From now on, rows that did not send count against these quotas while the database is away.
     pub fn know_quotas(&mut self, own_quotas: Arc<OwnQuotas>) {
         self.memory.own_quotas = own_quotas;
+    }
+
+    /// Whether the journal is charged before the mail that waits. They take turns, since mail may never cease. And what is left
+    /// to be charged at once is charged before more mail is written behind it, or there would be no end to it.
+    fn mail_lets_journal_go_first(&self, now: Duration) -> bool {
+        let has_waited = self.waiting.front().map_or(Duration::ZERO, |first| now.saturating_sub(first.arrived));
+        !self.is_mails_turn || (self.journaling.is_near_its_end() && has_waited < MAX_WAIT_FOR_JOURNAL)
     }
 
     /// Begins a round with all charges that wait.

@@ -407,6 +407,20 @@ fn what_was_charged_is_known_in_the_next_outage() {
 }
 
 #[test]
+fn an_outage_ends_although_mail_never_ceases() {
+    // A transaction takes longer than it takes until more mail comes.
+    for takes in [ms(15), ms(60)] {
+        let mut events = traffic(0..10_000, 5);
+        events.extend([trouble(1000, &[Trouble::Away { silent: false }]), trouble(2000, &[])]);
+        let outcome = play_with(1 << 20, "unlimited", takes, events);
+        outcome.check_journal();
+        let from_memory = |told: &&Told| matches!(told.verdict, Verdict::FromMemory(_));
+        let last = outcome.told.iter().filter(from_memory).map(|told| told.answered).max().unwrap();
+        assert!(last < ms(4000), "mail was decided from memory until {last:?}");
+    }
+}
+
+#[test]
 fn a_row_that_somebody_holds_is_given_up_after_a_while_and_no_other() {
     let mut events = traffic(0..1000, 100);
     events.extend([trouble(0, &[Trouble::Away { silent: false }]), trouble(1000, &[Trouble::Held(ALICE)])]);
