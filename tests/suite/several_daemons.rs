@@ -8,7 +8,7 @@ use crate::support::client::{ACCEPTED, BLOCKED, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
 use crate::support::server::Server;
-use crate::support::traffic::{Answered, Traffic, senders};
+use crate::support::traffic::{Traffic, senders};
 use crate::support::wait;
 
 /// ACTION_ON_ERROR in these tests, so that it is told from an answer to what was counted.
@@ -178,9 +178,9 @@ fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
         let asked = answered.iter().filter(|answer| answer.sender == *sender).count();
         assert_eq!(database.counters(sender).unwrap().rcpt_total, i64::try_from(asked).unwrap());
     }
-    let slowest = |answers: &[Answered]| answers.iter().map(|answer| answer.took).max().unwrap();
-    let (slowest, beside) = (slowest(&answered), slowest(&loaded));
-    assert!(slowest < beside + Duration::from_secs(2), "{slowest:?}; beside it {beside:?}");
+    let slowest = loaded.iter().map(|answer| answer.took).max().unwrap();
+    let late = answered.iter().filter(|answer| answer.took > slowest + Duration::from_secs(2)).count();
+    assert!(1000 * late < answered.len(), "{late} of {}; the slowest beside it {slowest:?}", answered.len());
 }
 
 crate::on_each_server! {
