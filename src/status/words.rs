@@ -110,7 +110,10 @@ pub fn facts(about: &About, policy: &Policy) -> Vec<(&'static str, String)> {
     }
     facts.push(("next mail", next_mail(about, policy)));
     facts.push(("in all", format!("{} recipients in {} messages", row.total_recipients, row.total_messages)));
-    facts.push(("last sent", moment::local(row.updated_at, zone)));
+    // A row that was made by hand, or by what was learnt, changed when nothing was sent.
+    if row.total_messages > 0 || row.total_recipients > 0 {
+        facts.push(("last sent", moment::local(row.updated_at, zone)));
+    }
     facts.extend(usual(about, policy).map(|usual| ("usual", usual)));
     for one in about.explained.iter().filter(|one| one.learnt.is_some_and(|learnt| learnt.only_warns)) {
         let acts_from = one.learnt.and_then(|learnt| learnt.acts_from);

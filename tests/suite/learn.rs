@@ -144,6 +144,8 @@ mod run {
         assert_eq!((&report["messages"], &report["stopped"]), (&(4 * 19).into(), &(3 * 19).into()), "{report}");
         assert_eq!(report["only_warn"], Value::Array(Vec::new()), "{report}");
         let learnt = rows(daemon.setup());
+        let has_sent = |sender: &str| shown(&daemon.setup().run("sender", &["show", sender])).contains("last sent");
+        assert_eq!(["ours@example.com", "postfix@example.com"].map(has_sent), [true, false], "to be learnt is no mail");
         let of_day = |sender: &str, day: i64| {
             [sender, &(at(day) / DAY).to_string(), "1", "20", "1", "20", "1", "20"].map(str::to_owned).to_vec()
         };
