@@ -558,8 +558,10 @@ fn old_messages_and_idle_rows_are_deleted(place: &Place) {
     place
         .database
         .execute("UPDATE ratelimits SET quota_locked = 1, updated_at = created_at WHERE sender = '[192.0.2.2]'");
-    let old: Vec<AuditRow> = (0..1200).map(|_| audit_row(id, "alice")).collect();
-    store.try_settle(&[sum("alice", 1, 1)], old).unwrap();
+    for _ in 0..12 {
+        let old: Vec<AuditRow> = (0..100).map(|_| audit_row(id, "alice")).collect();
+        store.try_settle(&[sum("alice", 1, 1)], old).unwrap();
+    }
     store.judged_by(Clerk::default(), &[sum("[192.0.2.1]", 1, 1)], NOW + 100).unwrap();
     let young = Clerk {
         writes: Writes { audit: vec![AuditRow { at: NOW + 100, ..audit_row(id, "alice") }], ..Writes::default() },
@@ -578,17 +580,20 @@ fn no_statement_of_a_purge_touches_more_than_its_share(place: &Place) {
     let senders = ["<a@example.com>", "<b@example.com>", "<back@example.com>", "alice"].map(|sender| sum(sender, 1, 1));
     let ids: Vec<i64> = store.settle(&senders).iter().map(|row| row.unwrap().id).collect();
     let minute = NOW.div_euclid(60);
-    let mut writes = Writes::default();
-    for &id in &ids {
-        writes.audit.extend((0..1100).map(|_| audit_row(id, "x")));
+    // In one second, and many in a minute; a hundred at a time, which no server takes for a lock.
+    for (part, (&id, sender)) in (0..11).flat_map(|part| ids.iter().zip(&senders).map(move |of| (part, of))) {
+        let hundred = |most: i64| (part * 100..(part + 1) * 100).filter(move |n| *n < most);
         let used = |ago| UsageRow { ratelimit_id: id, minute: minute - ago, messages: 1, recipients: 1, bytes: 0 };
-        writes.usage.extend((0..600).map(used));
         let seen =
             |n: i64| SeenRow { ratelimit_id: id, network: format!("10.{}.{}.0/24", n / 256, n % 256), last_seen: NOW };
-        writes.seen.extend((0..500).map(seen));
+        let writes = Writes {
+            audit: hundred(1100).map(|_| audit_row(id, "x")).collect(),
+            usage: hundred(600).map(used).collect(),
+            seen: hundred(500).map(seen).collect(),
+            ..Writes::default()
+        };
+        store.judged_by(Clerk { writes, ..Clerk::default() }, &[look(&sender.sender)], NOW).unwrap();
     }
-    // In one second, and many in a minute.
-    store.judged_by(Clerk { writes, ..Clerk::default() }, &senders, NOW).unwrap();
     let used = UsageRow { ratelimit_id: ids[2], minute: minute + 10, messages: 1, recipients: 1, bytes: 0 };
     let clerk = Clerk { writes: Writes { usage: vec![used], ..Writes::default() }, ..Clerk::default() };
     store.judged_by(clerk, &senders[2..3], NOW + 600).unwrap();
