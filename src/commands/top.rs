@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::Sources;
 use crate::exit::{Exit, Failed};
 use crate::limiter::moment;
+use crate::limiter::window::minute_of;
 use crate::policy::duration;
 use crate::policy::limit::Measure;
 use crate::status::collector::by_sender;
@@ -52,7 +53,7 @@ pub fn run(sources: &Sources, options: &cli::Top) -> Result<Exit, Failed> {
             let ids: Vec<i64> = tops.iter().map(|top| top.id).collect();
             // The parts are whole minutes, and the last one holds the present minute.
             let minutes = (seconds / 60 / PARTS as i64).max(1);
-            let first = clock::now().div_euclid(60) + 1 - minutes * PARTS as i64;
+            let first = minute_of(clock::now()) + 1 - minutes * PARTS as i64;
             let parts = store.parts(&ids, first, minutes).await?;
             Ok((tops, store.totals(since).await?, parts))
         })

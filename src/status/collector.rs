@@ -19,7 +19,7 @@ use crate::limiter::decide::Policy;
 use crate::limiter::explain::explain;
 use crate::limiter::terms::{self, Terms};
 use crate::limiter::usual::{self, Peaks};
-use crate::limiter::window::minute_of;
+use crate::limiter::window::{begin_of_minute, minute_of};
 use crate::policy::duration;
 use crate::policy::quota::Window;
 use crate::store::refusals::{Count, Refusals};
@@ -141,7 +141,7 @@ impl Collector {
         self.unended = Some(begun);
         let mut rested_for = Duration::ZERO;
         // Whole minutes: a value that changes every second would have to be sent to every viewer.
-        let day = now.saturating_sub(DAY).div_euclid(60) * 60;
+        let day = begin_of_minute(now.saturating_sub(DAY));
         let refusals = if message_log { store.refusals(day, LAST_REFUSALS).await? } else { Refusals::default() };
         if self.window != Some(policy.window) {
             // The sums that were kept are of another window.

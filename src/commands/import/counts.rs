@@ -11,6 +11,7 @@ use crate::clock;
 use crate::commands::database;
 use crate::config::Config;
 use crate::exit::Failed;
+use crate::limiter::window::minute_of;
 use crate::store::Store;
 use crate::store::counters::Sum;
 use crate::store::takeover::Taken;
@@ -57,6 +58,6 @@ fn taken(count: &Count) -> Taken {
             recipients: count.recipients,
             count: true,
         },
-        minutes: vec![(count.at.div_euclid(60), 1, i64::from(count.recipients))],
+        minutes: vec![(minute_of(count.at), 1, i64::from(count.recipients))],
     }
 }

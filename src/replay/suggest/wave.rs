@@ -10,6 +10,7 @@ use super::sweep::{Log, reach};
 use super::walk::{Walk, mail};
 use super::{MONTH, month};
 use crate::limiter::increase::Increase;
+use crate::limiter::window::begin_of_minute;
 use crate::policy::limit::{Limit, Measure};
 
 /// How long a wave goes on, in minutes.
@@ -102,7 +103,7 @@ pub fn begins(account: &str, sums: &[Sum], log: Log, seed: u64, part: u64) -> Ve
         let chosen = u64::from(random.u32(..)) < part;
         let begin = log.begin.saturating_add(MONTH.saturating_mul(month.into()));
         let (first, last) = (begin.max(earliest), begin.saturating_add(MONTH - 1).min(log.end));
-        (chosen && first <= last).then(|| random.i64(first..=last).div_euclid(60).saturating_mul(60))
+        (chosen && first <= last).then(|| begin_of_minute(random.i64(first..=last)))
     });
     drawn.collect()
 }
