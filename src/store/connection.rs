@@ -39,16 +39,19 @@ pub struct Answer<R = Row> {
 }
 
 impl<R> Answer<R> {
+    /// Of no statement.
+    pub fn none() -> Answer<R> {
+        Answer { rows: Vec::new(), changed: 0, ends: Vec::new() }
+    }
+
     /// The rows of each of the last statements, so many of them.
     pub fn of_last(mut self, statements: usize) -> Vec<Vec<R>> {
-        let first = self.ends.len().saturating_sub(statements);
-        let mut begin = first.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let mut rows = self.rows.drain(begin.min(self.rows.len())..);
         let mut of_each = Vec::with_capacity(statements);
-        for end in self.ends.get(first..).unwrap_or_default() {
-            of_each.push(rows.by_ref().take(end.saturating_sub(begin)).collect());
-            begin = *end;
+        while of_each.len() < statements && self.ends.pop().is_some() {
+            let begin = self.ends.last().copied().unwrap_or(0);
+            of_each.push(self.rows.split_off(begin.min(self.rows.len())));
         }
+        of_each.reverse();
         of_each
     }
 }
@@ -65,7 +68,7 @@ pub struct Broken {
 async fn collect<R>(
     mut answers: impl Stream<Item = Result<Either<u64, R>, sqlx::Error>> + Unpin,
 ) -> Result<Answer<R>, Broken> {
-    let mut answer = Answer { rows: Vec::new(), changed: 0, ends: Vec::new() };
+    let mut answer = Answer::none();
     loop {
         tokio::task::consume_budget().await;
         match answers.try_next().await {

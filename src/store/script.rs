@@ -152,15 +152,16 @@ impl<'a> Script<'a> {
 
     /// Sends what waits, and returns the rows it finds.
     pub async fn send(&mut self) -> Result<Vec<Row>, Failure> {
+        Ok(self.answer().await?.rows)
+    }
+
+    /// Sends what waits.
+    async fn answer(&mut self) -> Result<Answer, Failure> {
         let changes = self.changes;
         let sql = self.take();
         if sql.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Answer::none());
         }
-        Ok(self.answer(sql, changes).await?.rows)
-    }
-
-    async fn answer(&mut self, sql: Sql, changes: bool) -> Result<Answer, Failure> {
         let answer = async |connection: &mut Connection| connection.send(sql).await.map_err(Failure::from);
         if !changes {
             return answer(self.connection).await;
@@ -186,12 +187,7 @@ impl<'a> Script<'a> {
             self.append(sql);
             widths.push(width);
         }
-        if widths.is_empty() {
-            return Ok(Vec::new());
-        }
-        let changes = self.changes;
-        let sql = self.take();
-        let answers = self.answer(sql, changes).await?.of_last(widths.len());
+        let answers = self.answer().await?.of_last(widths.len());
         let is_packed = self.dialect().in_process;
         answers
             .into_iter()
