@@ -169,7 +169,7 @@ impl Journaling {
     }
 
     pub fn depth(&self) -> Depth {
-        let requests = self.written.record.saturating_sub(self.charged.record);
+        let requests = self.owed();
         Depth {
             is_written: self.size > 0 && self.rests_until.is_none() && !self.is_full && !self.is_closed,
             requests: requests.unsigned_abs(),
@@ -182,13 +182,17 @@ impl Journaling {
 
     /// Whether anything is left to be charged.
     pub fn owes(&self) -> bool {
-        self.charged.record < self.written.record
+        self.owed() > 0
+    }
+
+    /// How many records are left to be charged.
+    fn owed(&self) -> i64 {
+        self.written.record.saturating_sub(self.charged.record)
     }
 
     /// Whether the next part that is charged is the last one, and nothing is known to be in its way.
     pub fn is_near_its_end(&self) -> bool {
-        let owed = usize::try_from(self.written.record - self.charged.record).unwrap_or(0);
-        owed <= self.most && self.tries == 0 && self.held.is_none()
+        usize::try_from(self.owed()).is_ok_and(|owed| owed <= self.most) && self.tries == 0 && self.held.is_none()
     }
 
     /// Puts an entry among those that are written next. False if it is in no journal.
@@ -325,7 +329,7 @@ impl Journaling {
                 return Progress::Going;
             }
         };
-        let (mut rest, mut owed) = (bytes.as_slice(), self.written.record - self.charged.record);
+        let (mut rest, mut owed) = (bytes.as_slice(), self.owed());
         while owed > 0
             && let Found::Record { payload, length } = record::read(rest, self.journal)
         {
