@@ -299,7 +299,7 @@ impl<R: Sync> Decider for BatchDecider<'_, R> {
                 continue;
             };
             // Once a minute: a row is written for each sender, which is as much as all else that a message writes.
-            if let Some(network) = facts.network.filter(|network| !walked.standing.history.is_seen(network, facts.now))
+            if let Some(network) = facts.network.filter(|network| !walked.standing.history.is_noted(network, facts.now))
             {
                 if policy.tells_new_networks() && !walked.standing.history.was_seen(&network, facts.now) {
                     arrived.insert((id, network.to_string()), facts.now);

@@ -231,7 +231,7 @@ impl History {
 
     /// Whether it is known already that a request came from this network in this minute, and since the account began anew: it
     /// need not be noted again.
-    pub fn is_seen(&self, network: &IpNet, now: i64) -> bool {
+    pub fn is_noted(&self, network: &IpNet, now: i64) -> bool {
         let since = window::begin_of_minute(now).max(self.from(now));
         // A later time than any clock has now would keep this network out of every window until then.
         self.networks.get(network).is_some_and(|seen| (since..=window::latest(now)).contains(&seen.last))
@@ -239,7 +239,7 @@ impl History {
 
     /// Notes that a request came from this network now.
     pub fn see(&mut self, network: IpNet, now: i64) {
-        if self.is_seen(&network, now) {
+        if self.is_noted(&network, now) {
             return;
         }
         let seen = self.networks.entry(network).or_insert(Seen { first: now, last: now });
@@ -443,11 +443,11 @@ mod tests {
         ] {
             let networks = HashMap::from([(net, Seen { first: last, last })]);
             let mut history = History::new(Vec::new(), Vec::new(), networks, None, from);
-            assert_eq!(history.is_seen(&net, NOW + 30), seen, "{last} {from}");
+            assert_eq!(history.is_noted(&net, NOW + 30), seen, "{last} {from}");
             history.see(net, NOW + 30);
-            assert_eq!([59, 60].map(|later| history.is_seen(&net, NOW + later)), [true, next_minute], "{last} {from}");
+            assert_eq!([59, 60].map(|later| history.is_noted(&net, NOW + later)), [true, next_minute], "{last} {from}");
         }
-        assert!(!History::default().is_seen(&net, NOW));
+        assert!(!History::default().is_noted(&net, NOW));
     }
 
     #[test]
