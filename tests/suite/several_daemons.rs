@@ -1,6 +1,6 @@
 //! Several daemons on one database: counts are exact, quotas are shared, and `cleanup` from several hosts resets once.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::client::{ACCEPTED, BLOCKED, Request};
 use crate::support::daemon::{Daemon, Setup};
 use crate::support::database::Database;
 use crate::support::server::Server;
-use crate::support::traffic::{Traffic, senders};
+use crate::support::traffic::{Answered, Traffic, senders};
 use crate::support::wait;
 
 /// ACTION_ON_ERROR in these tests, so that it is told from an answer to what was counted.
@@ -137,6 +137,9 @@ fn cleanup_from_several_hosts_resets_once<S: Server>() {
 
 fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
     const ROWS: i64 = 1_000_000;
+    // One server's at a time: what another one writes on the same disk is no cost of this.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let database = S::shared().database();
     let daemon = Setup::on(&database).setting("MESSAGE_RETENTION", "30").setting("LOG_LEVEL", "WARNING").start();
     let session = database.session();
@@ -178,9 +181,9 @@ fn a_cleanup_of_many_rows_costs_nobody_an_answer<S: Server>() {
         let asked = answered.iter().filter(|answer| answer.sender == *sender).count();
         assert_eq!(database.counters(sender).unwrap().rcpt_total, i64::try_from(asked).unwrap());
     }
-    let slowest = loaded.iter().map(|answer| answer.took).max().unwrap();
-    let late = answered.iter().filter(|answer| answer.took > slowest + Duration::from_secs(2)).count();
-    assert!(1000 * late < answered.len(), "{late} of {}; the slowest beside it {slowest:?}", answered.len());
+    let slowest = |answers: &[Answered]| answers.iter().map(|answer| answer.took).max().unwrap();
+    let (slowest, beside) = (slowest(&answered), slowest(&loaded));
+    assert!(slowest < beside + Duration::from_secs(2), "{slowest:?}; beside it {beside:?}");
 }
 
 crate::on_each_server! {
