@@ -70,7 +70,8 @@ pub fn teach(database: &Database, days: u64, now: u64) {
     }
     let Words { numbers, .. } = words(database);
     let session = database.session();
-    let senders = u64::try_from(database.number("SELECT MAX(id) FROM ratelimits")).unwrap();
+    // Numbered from 1.
+    let senders = u64::try_from(database.rows("ratelimits")).unwrap();
     // In the order of their key: a server with little memory would else read and write each page again for each day.
     for part in 0..days {
         let (after, until) = (senders * part / days, senders * (part + 1) / days);
