@@ -80,19 +80,19 @@ fn random() -> u64 {
 
 /// Adds every counting sum, and makes the rows that are missing, with the quota of their domain's row where there is one. Takes
 /// the locks of all rows in the order of `sums` (sorted by sender, narrowed to the columns). Returns the rows as they then stand, in
-/// the same order, and the mark of those that were made. `heeds_case` is [`super::dialect::Session::heeds_case`]; `now` is in
+/// the same order, and the mark of those that were made. `lowered` is [`super::dialect::Session::lowered`]; `now` is in
 /// seconds since 1970.
 pub async fn charge(
     script: &mut Script<'_>,
     sums: &[Sum],
     new_quota: u32,
     now: i64,
-    heeds_case: bool,
+    lowered: Option<&str>,
 ) -> Result<(Vec<Option<Row>>, Mark), Failure> {
     let mark = add(script, sums, new_quota, now).await?;
     let mut rows = read(script, sums).await?;
-    if heeds_case {
-        adopt_spellings(script, sums, &mut rows, mark, now).await?;
+    if let Some(lowered) = lowered {
+        adopt_spellings(script, sums, &mut rows, lowered, mark, now).await?;
     }
     forget_former(script, &rows, mark).await?;
     inherit(script, sums, &mut rows, mark).await?;
@@ -134,10 +134,10 @@ async fn adopt_spellings(
     script: &mut Script<'_>,
     sums: &[Sum],
     rows: &mut Vec<Option<Row>>,
+    lowered: &str,
     mark: Mark,
     now: i64,
 ) -> Result<(), Failure> {
-    let Some(lowered) = script.dialect().lowered else { return Ok(()) };
     // Nobody types the keys of senders without a login, which are the many new ones.
     let new: Vec<(&Sum, Option<i64>)> = (sums.iter().zip(rows.iter()))
         .filter(|(sum, row)| is_new(row, mark) && !sum.sender.starts_with(['<', '[']))

@@ -40,8 +40,6 @@ pub struct Dialect {
     pub sender: &'static str,
     /// Whether the number of a row that has gone may become another row's.
     pub reuses_ids: bool,
-    /// The sender in lower case where `sender` may not be that. Finds a row typed with capitals, without an index.
-    pub lowered: Option<&'static str>,
     /// The table `usage`, whose name is a reserved word in one of them.
     pub usage: &'static str,
     /// How the rows of an INSERT are written.
@@ -80,7 +78,6 @@ pub const STANDARD: Dialect = Dialect {
     messages_found: "",
     sender: "lower(sender)",
     reuses_ids: false,
-    lowered: None,
     usage: "usage",
     rows: Rows::Values,
     time: Time::Function("", ""),
@@ -181,8 +178,9 @@ pub struct Session {
     pub keys: Charset,
     /// What the text columns of `messages` can hold.
     pub texts: Charset,
-    /// Whether `Alice` and `alice` are two keys to `ratelimits.sender`.
-    pub heeds_case: bool,
+    /// The column, with an index, that has the sender in lower case. None where `Dialect::sender` finds a row typed with
+    /// capitals itself.
+    pub lowered: Option<&'static str>,
     /// How long a question took on its way there and back, at the most [`MAX_ROUND_TRIP`].
     pub round_trip: Duration,
     /// A node of Galera. `Script` in `store/script.rs` says what is done about it.
@@ -205,7 +203,7 @@ impl Default for Session {
             bound: "",
             keys: Charset::Utf8mb4,
             texts: Charset::Utf8mb4,
-            heeds_case: false,
+            lowered: None,
             round_trip: Duration::ZERO,
             loses_transactions: false,
             takes_writes: true,

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::batch::Batch;
-use super::charset::narrow;
 use super::connection::Connection;
 use super::dialect::Session;
 use super::failure::Failure;
@@ -171,11 +170,6 @@ impl Store {
     /// In bytes, how long SQLite's write-ahead log is, if it is far longer than it should be.
     pub fn long_log(&self) -> Option<u64> {
         Some(self.servers.current().files().log_bytes).filter(|bytes| *bytes >= LONG)
-    }
-
-    /// A key as the table can hold it.
-    pub(super) async fn narrowed(&mut self, key: &str) -> Result<String, Failure> {
-        Ok(narrow(key, self.connect().await?.keys).into_owned())
     }
 
     /// The connection, taken out: a method that is cancelled or fails leaves none behind, and the next one connects anew.

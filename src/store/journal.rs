@@ -53,7 +53,7 @@ impl Store {
             }
             script.run(moving(script.dialect(), part)).await?;
             let reset = meta::time(script.connection().await?, LAST_RESET, now).await?;
-            let (mut rows, _) = counters::charge(script, &sums, new_quota, now, session.heeds_case).await?;
+            let (mut rows, _) = counters::charge(script, &sums, new_quota, now, session.lowered).await?;
             counters::mend_windows(script, &mut rows, now).await?;
             let Late { writes, outlived } = write(&rows, reset);
             counters::take_off(script, &outlived).await?;

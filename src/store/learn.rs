@@ -38,7 +38,7 @@ impl Store {
             // A row that is there stays untouched: when it last changed says when its sender last sent something.
             let there = counters::read(script, &sums).await?;
             sums.iter_mut().zip(&there).for_each(|(sum, row)| sum.count = row.is_none());
-            let (rows, _) = counters::charge(script, &sums, new_quota, now, session.heeds_case).await?;
+            let (rows, _) = counters::charge(script, &sums, new_quota, now, session.lowered).await?;
             let known = taught.iter().zip(&rows).filter_map(|(taught, row)| Some((row.as_ref()?.id, taught)));
             let (mut of_days, mut seen) = (Vec::new(), Vec::new());
             for (ratelimit_id, Taught { days, networks, .. }) in known {

@@ -87,7 +87,11 @@ impl Store {
                 Ok(mut connection) => {
                     let locked = Locked { lock, options: self.servers.current(), migrator };
                     let result = run(&mut connection, locked, slowly, &mut ran).await;
-                    self.keep(connection, &result);
+                    // What a server's session knows of the tables is from before the steps. Without its connection a
+                    // database in memory is gone.
+                    if ran.is_empty() || connection.dialect().in_process {
+                        self.keep(connection, &result);
+                    }
                     result
                 }
                 Err(failure) => Err(failure.into()),

@@ -1,6 +1,7 @@
 //! The rows of `ratelimits` as operators ask for them and change them, one by one or listed. Mail goes on meanwhile: what
 //! changes a row is one short transaction, what may concern many rows is done in chunks.
 
+use super::charset::narrow;
 use super::connection::{Connection, Row};
 use super::counters::{COUNTER_MAX, renaming};
 use super::dialect::Dialect;
@@ -78,10 +79,16 @@ pub struct Change {
 }
 
 impl Store {
+    /// The key as the table can hold it, and [`Session::lowered`](super::dialect::Session::lowered).
+    async fn sought(&mut self, key: &str) -> Result<(String, Option<&'static str>), Failure> {
+        let session = self.connect().await?;
+        Ok((narrow(key, session.keys).into_owned(), session.lowered))
+    }
+
     /// The row that the database finds for a key.
     pub async fn sender(&mut self, key: &str) -> Result<Option<SenderRow>, Failure> {
-        let key = self.narrowed(key).await?;
-        self.run(async |connection| find(connection, &key).await).await
+        let (key, lowered) = self.sought(key).await?;
+        self.run(async |connection| find(connection, &key, lowered).await).await
     }
 
     /// How many senders there are.
@@ -163,19 +170,19 @@ impl Store {
         new_quota: u32,
         now: i64,
     ) -> Result<(Option<SenderRow>, Option<SenderRow>), Failure> {
-        let key = self.narrowed(key).await?;
+        let (key, lowered) = self.sought(key).await?;
         self.transact(Patience::Long, async |script| {
             let connection = script.connection().await?;
             let dialect = connection.dialect();
-            let before = find(connection, &key).await?;
+            let before = find(connection, &key, lowered).await?;
             if let Some(row) = &before
-                && dialect.lowered.is_some()
+                && lowered.is_some()
                 && row.sender.to_lowercase() == key
             {
                 connection.execute(renaming(dialect, row.id, &key)).await?;
             }
             let inherited = match (&before, domain_key(&key)) {
-                (None, Some(domain)) => find(connection, domain).await?,
+                (None, Some(domain)) => find(connection, domain, lowered).await?,
                 _ => None,
             };
             let quota_reset = inherited.as_ref().map_or(new_quota, |row| row.quota_reset);
@@ -206,7 +213,7 @@ impl Store {
                 take("quota_locked");
             }
             connection.execute(sql).await?;
-            let after = find(connection, &key).await?;
+            let after = find(connection, &key, lowered).await?;
             Ok((before, after))
         })
         .await
@@ -215,9 +222,9 @@ impl Store {
     /// Copies the quota of an `@domain` row to the next logins of that domain, beyond the row `after`. None when no login is left.
     /// Locked rows keep theirs.
     pub async fn apply_domain(&mut self, domain: &str, once: bool, after: i64) -> Result<Option<Worked>, Failure> {
-        let domain = self.narrowed(domain).await?;
+        let (domain, lowered) = self.sought(domain).await?;
         self.run(async |connection| {
-            let Some(of_domain) = find(connection, &domain).await? else { return Ok(None) };
+            let Some(of_domain) = find(connection, &domain, lowered).await? else { return Ok(None) };
             let columns = if once { "quota <> " } else { "(quota_reset <> " };
             let Dialect { integer, .. } = connection.dialect();
             let mut sql =
@@ -252,16 +259,16 @@ impl Store {
     /// What this minute holds already is moved to the one before, where windows that begin now do not look. The daemons
     /// notice by `window_from`, which therefore must change: a second time within a second is [`Failure::Transient`].
     pub async fn free(&mut self, key: &str, now: i64) -> Result<Option<SenderRow>, Failure> {
-        let key = self.narrowed(key).await?;
+        let (key, lowered) = self.sought(key).await?;
         self.transact(Patience::Long, async |script| {
             let connection = script.connection().await?;
-            let Some(found) = find(connection, &key).await? else { return Ok(None) };
+            let Some(found) = find(connection, &key, lowered).await? else { return Ok(None) };
             // First the row, whose lock every daemon takes before it adds to the others.
             let mut sql = connection.sql("UPDATE ratelimits SET msg_counter = 0, rcpt_counter = 0, ");
             sql.push("updated_at = updated_at, window_from = ").push_bind(now);
             sql.push(" WHERE id = ").push_bind(found.id).push(" AND window_from <> ").push_bind(now);
             let changed = connection.execute(sql).await?;
-            let Some(row) = find(connection, &key).await? else { return Ok(None) };
+            let Some(row) = find(connection, &key, lowered).await? else { return Ok(None) };
             if changed == 0 {
                 return Err(Failure::Transient("the sender was freed in this very second".to_owned()));
             }
@@ -310,19 +317,23 @@ impl Store {
     }
 }
 
-/// A sender's row, by a key that the table can hold; also one that somebody has typed with capitals.
-async fn find(connection: &mut Connection, key: &str) -> Result<Option<SenderRow>, Failure> {
-    let mut sql = connection.sql("SELECT ");
+/// A sender's row, by a key that the table can hold; also one that somebody has typed with capitals. `lowered` is
+/// [`super::dialect::Session::lowered`].
+async fn find(
+    connection: &mut Connection,
+    key: &str,
+    lowered: Option<&'static str>,
+) -> Result<Option<SenderRow>, Failure> {
     let dialect = connection.dialect();
-    sql.push(columns(dialect)).push(format_args!(" FROM ratelimits WHERE {} = ", dialect.sender)).push_bind(key);
-    let mut found = connection.fetch_optional(sql).await?;
-    if let (None, Some(lowered)) = (&found, dialect.lowered) {
+    for column in [Some(dialect.sender), lowered].into_iter().flatten() {
         let mut sql = connection.sql("SELECT ");
-        sql.push(columns(dialect)).push(format_args!(" FROM ratelimits WHERE {lowered} = ")).push_bind(key);
+        sql.push(columns(dialect)).push(format_args!(" FROM ratelimits WHERE {column} = ")).push_bind(key);
         sql.push(" ORDER BY id LIMIT 1");
-        found = connection.fetch_optional(sql).await?;
+        if let Some(found) = connection.fetch_optional(sql).await? {
+            return sender_row(&found).map(Some);
+        }
     }
-    found.map(|row| sender_row(&row)).transpose()
+    Ok(None)
 }
 
 async fn list(connection: &mut Connection, listing: &Listing) -> Result<Vec<Listed>, Failure> {

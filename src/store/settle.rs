@@ -78,7 +78,7 @@ impl Store {
             }
         };
         self.transact(Patience::Batch { now }, async |script| {
-            let (mut rows, mark) = counters::charge(script, sums, new_quota, now, session.heeds_case).await?;
+            let (mut rows, mark) = counters::charge(script, sums, new_quota, now, session.lowered).await?;
             counters::mend_windows(script, &mut rows, now).await?;
             let revision = match rows.iter().flatten().map(|row| row.blocks).max() {
                 Some(revision) => revision,

@@ -27,7 +27,7 @@ impl Store {
         let session = self.connect().await?;
         let sums: Vec<Sum> = taken.iter().map(|taken| taken.sum.narrowed(session.keys)).collect();
         self.transact(Patience::Batch { now }, async |script| {
-            let (rows, _) = counters::charge(script, &sums, new_quota, now, session.heeds_case).await?;
+            let (rows, _) = counters::charge(script, &sums, new_quota, now, session.lowered).await?;
             usage::add(script, &minutes(taken, &rows)).await?;
             script.run(meta::setting(script.dialect(), name, progress)).await
         })

@@ -37,6 +37,8 @@ pub trait Flavour: Debug + Sized + 'static {
     const SESSIONS: &'static str;
     /// See `Server::COMMITS_APART`.
     const COMMITS_APART: bool;
+    /// See `Server::ROWS_READ`.
+    const ROWS_READ: &'static str;
     /// The rights by which a user writes although the server is set to read only.
     const WRITES_ALWAYS: &'static str;
 
@@ -55,13 +57,16 @@ pub struct IsMariaDb;
 impl Flavour for IsMariaDb {
     const NAME: &'static str = "mariadb";
     const PROGRAM: &'static str = "mariadbd";
-    // As in Debian's 50-server.cnf; all else is MariaDB's default, above all a commit that is on disk.
+    // As in Debian's 50-server.cnf, and what ROWS_READ counts; all else is MariaDB's default, above all a commit that is on disk.
     const OPTIONS: &'static [&'static str] =
-        &["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci"];
+        &["--character-set-server=utf8mb4", "--collation-server=utf8mb4_general_ci", "--userstat=1"];
     const WITHOUT_TLS: &'static str = "--skip-ssl";
     const COUNT_SESSIONS: &'static str = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = DATABASE()";
     const SESSIONS: &'static str = "SELECT id, user FROM information_schema.processlist";
     const COMMITS_APART: bool = false;
+    const ROWS_READ: &'static str = "SELECT CAST(COALESCE(SUM(rows_read), 0) AS SIGNED) \
+                                     FROM information_schema.table_statistics \
+                                     WHERE table_schema = DATABASE() AND table_name = 'ratelimits'";
     const WRITES_ALWAYS: &'static str = "SUPER, READ_ONLY ADMIN";
 
     fn programs() -> &'static Programs {
@@ -97,6 +102,9 @@ impl Flavour for IsMySql {
     const SESSIONS: &'static str =
         "SELECT processlist_id AS id, processlist_user AS user FROM performance_schema.threads";
     const COMMITS_APART: bool = true;
+    const ROWS_READ: &'static str = "SELECT CAST(COALESCE(SUM(count_fetch), 0) AS SIGNED) \
+                                     FROM performance_schema.table_io_waits_summary_by_table \
+                                     WHERE object_schema = DATABASE() AND object_name = 'ratelimits'";
     const WRITES_ALWAYS: &'static str = "SUPER, CONNECTION_ADMIN";
 
     fn programs() -> &'static Programs {

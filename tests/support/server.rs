@@ -26,6 +26,8 @@ pub trait Server: Sized + 'static {
     const SESSIONS: &'static str;
     /// To be added: of these, those that wait for somebody's lock.
     const AND_WAIT: &'static str;
+    /// How many rows of `ratelimits` this database's sessions have read that have ended.
+    const ROWS_READ: &'static str;
     /// Ends what [`Server::lock_tables`] began.
     const UNLOCK_TABLES: &'static str;
 
@@ -115,6 +117,7 @@ impl<F: Flavour> Server for Mysqld<F> {
     const COMMITS_APART: bool = F::COMMITS_APART;
     const READ_COMMITTED: &'static str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
     const COUNT_SESSIONS: &'static str = F::COUNT_SESSIONS;
+    const ROWS_READ: &'static str = F::ROWS_READ;
     const UNLOCK_TABLES: &'static str = "UNLOCK TABLES";
 
     fn lock_tables(tables: &[&str]) -> String {
@@ -183,6 +186,8 @@ impl Server for Postgres {
     const COMMITS_APART: bool = false;
     const READ_COMMITTED: &'static str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
     const COUNT_SESSIONS: &'static str = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()";
+    const ROWS_READ: &'static str = "SELECT CAST(seq_tup_read + COALESCE(idx_tup_fetch, 0) AS BIGINT) \
+                                     FROM pg_stat_user_tables WHERE relname = 'ratelimits'";
     const UNLOCK_TABLES: &'static str = "COMMIT";
 
     fn lock_tables(tables: &[&str]) -> String {

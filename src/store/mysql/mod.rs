@@ -29,6 +29,9 @@ const IDLE: u32 = 30;
 /// In bytes: 64 rows of the audit log, their texts as long as their columns.
 const MIN_PACKET: u64 = 1 << 20;
 
+/// The column of `ratelimits` that has the sender in lower case, where `Alice` and `alice` are two to `sender`.
+const LOWERED: &str = "sender_lowered";
+
 pub static MIGRATOR: Migrator = sqlx::migrate!("migrations/mysql");
 
 pub const DIALECT: Dialect = Dialect {
@@ -38,7 +41,6 @@ pub const DIALECT: Dialect = Dialect {
     sender: "sender",
     // After TRUNCATE, which needs foreign keys to be off and so leaves the history.
     reuses_ids: true,
-    lowered: Some("LOWER(CONVERT(sender USING utf8mb4)) COLLATE utf8mb4_bin"),
     usage: "`usage`",
     // MariaDB 11.8 knows no time before the second 1: it makes NULL of 0, which is no earlier than anything.
     time: Time::Function("FROM_UNIXTIME(GREATEST(", ", 1))"),
@@ -124,7 +126,9 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
          COALESCE(CAST(collation_name AS CHAR), 'binary') FROM information_schema.columns \
          WHERE table_schema = DATABASE() \
          AND (character_set_name IS NOT NULL OR data_type LIKE '%binary' OR data_type LIKE '%blob') \
-         AND (table_name = 'messages' OR table_name = 'ratelimits' AND column_name = 'sender')"
+         AND (table_name = 'messages' OR table_name = 'ratelimits' AND column_name = 'sender'); \
+         SELECT 'lowered', CAST(index_name AS CHAR), '' FROM information_schema.statistics \
+         WHERE table_schema = DATABASE() AND table_name = 'ratelimits' AND column_name = '{LOWERED}'"
     );
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
     // By itself: to look at the tables takes the server a while.
@@ -149,8 +153,6 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
         let named = columns().filter(|(name, ..)| name == table).map(|(_, charset, _)| Charset::named(charset));
         named.max().unwrap_or(Charset::Utf8mb4)
     };
-    // As the table does that we make.
-    let heeds_case = !columns().any(|(table, _, collation)| table == "ratelimits" && collation.contains("_ci"));
     let is_mariadb = value("version").is_some_and(|version| version.contains("MariaDB"));
     let id = || {
         let server = u128::from_str_radix(&value("server_uuid")?.replace('-', ""), 16).ok()?;
@@ -161,7 +163,7 @@ async fn session(connection: &mut MySqlConnection) -> Result<Session, sqlx::Erro
         bound: if is_mariadb { BOUND } else { "" },
         keys: of("ratelimits"),
         texts: of("messages"),
-        heeds_case,
+        lowered: value("lowered").map(|_| LOWERED),
         round_trip,
         loses_transactions: value("wsrep_on") == Some("ON"),
         takes_writes: value("read_only").is_none_or(|value| value == "OFF")
