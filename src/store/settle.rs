@@ -21,7 +21,7 @@ use crate::limiter::strikes::Strikes;
 const MAX_STRIKES: usize = 8;
 
 /// What decisions write.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Writes {
     pub audit: Vec<AuditRow>,
     pub usage: Vec<UsageRow>,

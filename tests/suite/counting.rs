@@ -359,11 +359,13 @@ fn a_new_sender_costs_no_look_at_every_row<S: Server>() {
     for expected in [ACCEPTED, BLOCKED] {
         assert_eq!(client.ask(&Request::data("typed@example.com", 1)), expected);
     }
-    // PostgreSQL's sessions tell at their end.
+    // PostgreSQL's sessions tell at their end; up to PostgreSQL 14 a moment later.
     drop(daemon);
-    let read = session.number(S::ROWS_READ) - before;
+    let read = wait::until(Duration::from_secs(20), "what was read", || {
+        Some(session.number(S::ROWS_READ) - before).filter(|read| *read > 0)
+    });
     // Every row is read now and then, for the quotas that hold in an outage.
-    assert!((1..ROWS * NEW / 4).contains(&read), "{read} rows");
+    assert!(read < ROWS * NEW / 4, "{read} rows");
 }
 
 crate::on_each_server! {

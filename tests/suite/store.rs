@@ -77,7 +77,7 @@ impl Decider for Clerk {
 
     fn decide(&mut self, rows: &[Option<Row>], history: HistoryRows) -> Writes {
         self.saw = Some((rows.to_vec(), history));
-        std::mem::take(&mut self.writes)
+        self.writes.clone()
     }
 }
 
@@ -137,6 +137,17 @@ impl Place {
     }
 }
 
+/// Tries again what waited for a lock for too long, as the program does: on a busy machine a statement may take as long.
+fn again<T>(mut work: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let mut tries = 0..20;
+    loop {
+        match work() {
+            Err(Failure::Locked(_)) if tries.next().is_some() => {}
+            done => return done,
+        }
+    }
+}
+
 impl Opened {
     fn migrate(&mut self) -> Result<Vec<Step>, MigrateError> {
         self.runtime.block_on(self.store.migrate(true, NOW))
@@ -148,13 +159,18 @@ impl Opened {
         sums: &[Sum],
         now: i64,
     ) -> Result<(Vec<Option<Row>>, HistoryRows), Failure> {
-        self.runtime.block_on(self.store.settle(sums, 1000, now, &mut clerk))?;
+        again(|| self.runtime.block_on(self.store.settle(sums, 1000, now, &mut clerk)))?;
         Ok(clerk.saw.unwrap())
     }
 
     fn try_settle(&mut self, sums: &[Sum], audit: Vec<AuditRow>) -> Result<Vec<Option<Row>>, Failure> {
-        let clerk = Clerk { writes: Writes { audit, ..Writes::default() }, ..Clerk::default() };
-        self.judged_by(clerk, sums, NOW).map(|(rows, _)| rows)
+        again(|| self.settle_once(sums, &audit))
+    }
+
+    fn settle_once(&mut self, sums: &[Sum], audit: &[AuditRow]) -> Result<Vec<Option<Row>>, Failure> {
+        let mut clerk = Clerk { writes: Writes { audit: audit.to_vec(), ..Writes::default() }, ..Clerk::default() };
+        self.runtime.block_on(self.store.settle(sums, 1000, NOW, &mut clerk))?;
+        Ok(clerk.saw.unwrap().0)
     }
 
     fn settle(&mut self, sums: &[Sum]) -> Vec<Option<Row>> {
@@ -164,7 +180,8 @@ impl Opened {
     /// Does a work to its end, and gives the rows of each chunk.
     fn chunks(&mut self, chunk: Chunk) -> Vec<u64> {
         let (mut rows, mut after) = (Vec::new(), 0);
-        while let Some(Worked { rows: done, last }) = self.runtime.block_on(self.store.chunk(chunk, after)).unwrap() {
+        let mut next = |after| again(|| self.runtime.block_on(self.store.chunk(chunk, after))).unwrap();
+        while let Some(Worked { rows: done, last }) = next(after) {
             rows.push(done);
             after = last;
         }
@@ -173,7 +190,7 @@ impl Opened {
 
     /// Deletes what is outdated, and gives the rows of each chunk.
     fn expired(&mut self, aged: Aged, outdated: Outdated) -> Vec<u64> {
-        let expire = || self.runtime.block_on(self.store.expire(aged, outdated)).unwrap();
+        let expire = || again(|| self.runtime.block_on(self.store.expire(aged, outdated))).unwrap();
         std::iter::repeat_with(expire).map_while(|worked| Some(worked?.rows)).collect()
     }
 }
@@ -433,7 +450,7 @@ fn minutes_that_are_kept_together_become_the_last_of_them(place: &Place) {
             let mut next = Some(0);
             while let Some(first) = next {
                 let together = |minute: i64| minute.div_euclid(60) * 60..=minute.div_euclid(60) * 60 + 59;
-                next = runtime.block_on(store.coarsen(id, first..4200, together)).unwrap();
+                next = again(|| runtime.block_on(store.coarsen(id, first..4200, together))).unwrap();
             }
         }
         let table = if place.is_mysql() { "`usage`" } else { "usage" };
@@ -994,7 +1011,7 @@ fn a_lock_that_goes_when_patience_ends_loses_and_doubles_nothing<S: Server>() {
                 thread::sleep(held);
                 locker.execute("COMMIT");
             });
-            match store.try_settle(&[sum("alice", 1, 1)], vec![audit_row(id, "alice")]) {
+            match store.settle_once(&[sum("alice", 1, 1)], &[audit_row(id, "alice")]) {
                 Ok(_) => {
                     settled += 1;
                     held += Duration::from_millis(1);
