@@ -171,6 +171,8 @@ impl<F: Flavour> Mysqld<F> {
         command.arg(format!("--socket={}", self.socket().display()));
         command.arg(format!("--pid-file={}", self.scratch.join("pid").display()));
         command.args(["--bind-address=127.0.0.1", "--skip-name-resolve"]).arg(format!("--port={}", self.port.number()));
+        // Of its own: a server that starts removes the temporary tables that it finds there, those of another one too.
+        command.arg(format!("--tmpdir={}", self.scratch.path().display()));
         command.args(F::OPTIONS).args(&self.arguments).current_dir(self.scratch.path());
         command.stdout(log.try_clone().expect("the log file")).stderr(log);
         let mut started = Process::spawn(&mut command, Signal::SIGKILL, self.scratch.path());
