@@ -361,6 +361,7 @@ fn a_new_sender_costs_no_look_at_every_row<S: Server>() {
     }
     // PostgreSQL's sessions tell at their end; up to PostgreSQL 14 a moment later.
     drop(daemon);
+    wait::until(Duration::from_secs(20), "sessions end", || (session.number(S::SESSIONS) == 0).then_some(()));
     let read = wait::until(Duration::from_secs(20), "what was read", || {
         Some(session.number(S::ROWS_READ) - before).filter(|read| *read > 0)
     });

@@ -26,7 +26,7 @@ pub trait Server: Sized + 'static {
     const SESSIONS: &'static str;
     /// To be added: of these, those that wait for somebody's lock.
     const AND_WAIT: &'static str;
-    /// How many rows of `ratelimits` this database's sessions have read that have ended.
+    /// Counts the rows of this database's `ratelimits` that were read, by sessions that have ended.
     const ROWS_READ: &'static str;
     /// Ends what [`Server::lock_tables`] began.
     const UNLOCK_TABLES: &'static str;
